@@ -1,0 +1,86 @@
+"""A number with its 95% interval, and the one place that says how such a number is written."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+LABELS = {"sp": "SP", "mup": "µP", "ntk": "NTK", "mean_field": "mean field"}
+LEVEL = 0.95
+"""Coverage of every interval of the suite."""
+
+
+def label(parametrization: str) -> str:
+    """The name as the paper writes it: ``"mup"`` -> ``"µP"``; an unknown name stays as it is."""
+    return LABELS.get(parametrization, parametrization)
+
+
+def number(value: float, digits: int = 2) -> str:
+    """``value`` with ``digits`` decimals; +inf (a loss that diverged) is written ``diverged``, NaN a dash."""
+    if math.isnan(value):
+        return "-"
+    if math.isinf(value):
+        return "diverged"
+    return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0 turns -0.00 into 0.00
+
+
+def span(low: float, high: float, digits: int = 2) -> str:
+    """``[low, high]``, or the words for a missing interval."""
+    if math.isnan(low) or math.isnan(high):
+        return "no interval"
+    return f"[{number(low, digits)}, {number(high, digits)}]"
+
+
+def power(log2_value: float, digits: int = 2) -> str:
+    """A learning rate by its exponent: -4.0 -> ``2^-4.00``."""
+    return "-" if math.isnan(log2_value) else f"2^{number(log2_value, digits)}"
+
+
+def listing(words: list[str]) -> str:
+    """``a, b and c``."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """``value`` with its 95% bootstrap interval [``low``, ``high``]; what is unknown is NaN and has a
+    ``reason``.
+    """
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    reason: str = ""
+
+    @classmethod
+    def of(cls, values: Array, unknown: str = "") -> Estimate:
+        """Read an estimate off ``values`` [1 + draws]: the point estimate first, the bootstrap draws after
+        it.
+
+        Draws at which the quantity is not identifiable are NaN. If they are more than 5% of all, an interval
+        over the rest would describe the lucky draws only, so there is none. ``unknown`` is the reason if the
+        point estimate itself is NaN.
+        """
+        value, draws = float(values[0]), values[1:]
+        if math.isnan(value):
+            return cls(value, reason=unknown)
+        if not len(draws):
+            return cls(value, reason="one seed gives no interval")
+        known = draws[~np.isnan(draws)]
+        if len(known) < LEVEL * len(draws):
+            return cls(value, reason="no interval: not identifiable in more than 5% of the bootstrap draws")
+        # Order statistics, never a blend of two draws: a draw may be +inf.
+        low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
+        return cls(value, float(low), float(high))
+
+    def text(self, digits: int = 2) -> str:
+        """``-0.75 [-0.81, -0.70]``, or the words for what is missing."""
+        if math.isnan(self.value):
+            return f"not identifiable ({self.reason})"
+        tail = f" ({self.reason})" if math.isnan(self.low) else ""
+        return f"{number(self.value, digits)} {span(self.low, self.high, digits)}{tail}"

@@ -1,0 +1,158 @@
+"""The coordinate check (App. D.1, Figure 5): train a few steps at several widths and watch every activation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils import _pytree
+
+from mutransfer.analysis.coordinates import COLUMNS, CoordFrame
+from mutransfer.errors import unknown
+from mutransfer.parametrization import Parametrization, Plan, Role, scaling_plan
+from mutransfer.parametrization.roles import tensors_of
+
+Batch = tuple[Any, Tensor]
+Loss = Callable[[Any, Tensor], Tensor]
+OPTIMIZERS = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "adagrad": torch.optim.Adagrad,
+    "rmsprop": torch.optim.RMSprop,
+}
+
+
+def coord_check(
+    build: Callable[[int], nn.Module],
+    widths: Sequence[int],
+    batches: Iterable[Batch],
+    *,
+    parametrization: str | Parametrization = "mup",
+    optimizer: str = "adam",
+    lr: float = 1e-2,
+    steps: int = 4,
+    seeds: int = 3,
+    base_width: int | None = None,
+    weight_decay: float = 0.0,
+    eps: float = 1e-8,
+    loss: Loss | None = None,
+    roles: Mapping[str, str | Role] | None = None,
+    may_shrink_at_init: Iterable[str] = (),
+) -> CoordFrame:
+    """Measure how every activation and its change since init grow with width, by hooks on an unmodified module.
+
+    build: makes the model at a width. It need know nothing of µP, but for 1/d attention.
+    batches: (input, target) pairs, used in turn for the steps; activations are measured on the first one. A tuple or
+        dict as input is unpacked into the call.
+    lr, weight_decay, eps: those of the base model, whose width is ``base_width`` (default: the least of ``widths``).
+    loss: of (model output, target); default: cross-entropy for integer targets, else mean squared error.
+    may_shrink_at_init: names of activations, beside readouts and the output, that may vanish at init as width grows.
+
+    Activations carry their module's name; a second call of a module in one forward pass adds ``#2``, a second tensor
+    in its output ``[1]``; the model's own output is ``output``. ``frame.verdict()`` judges.
+    Raises ValueError for fewer than two widths, no batch, no step or no seed.
+    """
+    widths, batches = sorted(set(widths)), list(batches)
+    if len(widths) < 2 or widths[0] < 1 or not batches or steps < 1 or seeds < 1:
+        raise ValueError(
+            f"coord_check needs at least two positive widths, one batch, one step and one seed; got widths={widths}, "
+            f"{len(batches)} batches, steps={steps}, seeds={seeds}"
+        )
+    if optimizer not in OPTIMIZERS:
+        raise unknown("optimizer", optimizer, OPTIMIZERS)
+    base_width = base_width or widths[0]
+    rows: list[tuple[object, ...]] = []
+    allowed = {"output", *may_shrink_at_init}
+    for width in widths:
+        for seed in range(seeds):
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                model, base = build(width), build(base_width)
+                plan = scaling_plan(base, model, parametrization=parametrization, optimizer=optimizer, roles=roles)
+                plan.initialize(model, base)
+                groups = plan.param_groups(model, lr=lr, weight_decay=weight_decay, eps=eps)
+                rows += _one_run(model, OPTIMIZERS[optimizer](groups, lr=lr), batches, steps, loss, width, seed)
+        allowed |= _readouts(model, plan)
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    return CoordFrame(frame, plan.parametrization, optimizer, frozenset(allowed & set(frame["activation"])))
+
+
+def _readouts(model: nn.Module, plan: Plan) -> set[str]:
+    return {t.name.rpartition(".")[0] for t in tensors_of(model) if plan[t.name].role is Role.OUTPUT}
+
+
+def _one_run(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Sequence[Batch],
+    steps: int,
+    loss: Loss | None,
+    width: int,
+    seed: int,
+) -> list[tuple[object, ...]]:
+    start = activations(model, batches[0][0], seed)
+    rows: list[tuple[object, ...]] = [(width, seed, 0, name, "value", _rms(x)) for name, x in start.items()]
+    for step in range(1, steps + 1):
+        inputs, target = batches[(step - 1) % len(batches)]
+        optimizer.zero_grad()
+        (loss or _default_loss)(_call(model, inputs), target).backward()
+        optimizer.step()
+        for name, x in activations(model, batches[0][0], seed).items():
+            rows.append((width, seed, step, name, "value", _rms(x)))
+            rows.append((width, seed, step, name, "change", _rms(x - start[name])))
+    return rows
+
+
+def activations(model: nn.Module, inputs: Any, seed: int = 0) -> dict[str, Tensor]:
+    """Every module's floating-point output on one batch, by name, in the order of the calls.
+
+    Outputs that depend on no trainable parameter are left out. Dropout draws the same mask for the same ``seed``.
+    """
+    seen: dict[str, Tensor] = {}
+    calls: Counter[str] = Counter()
+
+    def hook_for(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            calls[name] += 1
+            label = name if calls[name] == 1 else f"{name}#{calls[name]}"
+            tensors = [x for x in _pytree.tree_leaves(output) if isinstance(x, Tensor) and x.is_floating_point()]
+            for i, x in enumerate(tensors):
+                if x.requires_grad:
+                    # a copy, since the next module may work in place
+                    seen[label if i == 0 else f"{label}[{i}]"] = x.detach().clone()
+
+        return hook
+
+    modules = [(name, m) for name, m in model.named_modules() if "parametrizations" not in name.split(".")]
+    handles = [m.register_forward_hook(hook_for(name or "output")) for name, m in modules]
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            _call(model, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
+def _call(model: nn.Module, inputs: Any) -> Any:
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, tuple | list) else model(inputs)
+
+
+def _default_loss(output: Any, target: Tensor) -> Tensor:
+    logits = output if isinstance(output, Tensor) else _pytree.tree_leaves(output)[0]
+    if target.is_floating_point():
+        return F.mse_loss(logits, target)
+    return F.cross_entropy(logits.flatten(0, -2), target.flatten())
+
+
+def _rms(x: Tensor) -> float:
+    return float(x.double().square().mean().sqrt())

@@ -1,0 +1,229 @@
+"""Which role a tensor plays, found from the shapes of the model at two widths."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+
+from mutransfer.errors import unknown
+from mutransfer.parametrization.tables import Role
+
+Shape = tuple[int, ...]
+Model = nn.Module | Callable[[], nn.Module]
+
+
+class RoleError(ValueError):
+    """A tensor that cannot be given a role. The message names it, its two shapes and what to do."""
+
+    def __init__(self, name: str, base: Shape, target: Shape, why: str):
+        super().__init__(f"'{name}' (base shape {list(base)}, target shape {list(target)}): {why}")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A parameter as one module uses it. A shared parameter is several of these, with one ``key``."""
+
+    name: str
+    owner: nn.Module
+    shape: Shape
+    key: int
+
+
+@dataclass(frozen=True)
+class Sized:
+    """A tensor's role and how much its fans grew: ``m_in = fan_in / base fan_in``, ``m_out`` likewise."""
+
+    role: Role
+    m_in: float
+    m_out: float
+    shape: Shape
+    base_shape: Shape
+
+
+def build_on_meta(model: Model, what: str) -> nn.Module:
+    """The model itself, or what ``model()`` builds on the ``meta`` device, where a 6.7B target needs no memory."""
+    if isinstance(model, nn.Module):
+        return model
+    with torch.device("meta"):
+        built = model()
+    if not isinstance(built, nn.Module):
+        raise TypeError(f"{what}() must return a torch.nn.Module, got {type(built).__name__}")
+    return built
+
+
+def plain_name(name: str) -> str:
+    """The name that a parameter has without the wrappers of torch.compile, FSDP and torch.nn.utils.parametrize."""
+    name = re.sub(r"(^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?=\.)", "", name)
+    name = re.sub(r"(^|\.)parametrizations\.([^.]+)\.original$", r"\1\2", name)
+    return name.removeprefix(".")
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The user's module inside (Distributed)DataParallel or AveragedModel."""
+    while isinstance(model, _WRAPPERS):
+        model = model.module
+    return model
+
+
+def tensors_of(model: nn.Module) -> Iterator[Tensor]:
+    """Every use of every parameter: a parameter that two modules share is given twice. Buffers have no role."""
+    for path, module in unwrap(model).named_modules(remove_duplicate=False):
+        if isinstance(module, parametrize.ParametrizationList):
+            continue
+        own = dict(module.named_parameters(recurse=False, remove_duplicate=False))
+        if parametrize.is_parametrized(module):
+            lists = module.parametrizations
+            assert isinstance(lists, nn.ModuleDict)
+            own |= {name: p.original for name, p in lists.items() if isinstance(p.original, nn.Parameter)}
+        for name, p in own.items():
+            if isinstance(p, nn.parameter.UninitializedParameter):
+                raise RoleError(name, (), (), "is not initialized yet: run one batch through the lazy module first")
+            yield Tensor(plain_name(f"{path}.{name}" if path else name), module, tuple(p.shape), id(p))
+
+
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, torch.optim.swa_utils.AveragedModel)
+_CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_CONV_T = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_LINEAR_LIKE = (nn.Linear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+_NORM = (
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.modules.batchnorm._NormBase,
+    *([nn.RMSNorm] if hasattr(nn, "RMSNorm") else []),
+)
+
+
+def _fans(t: Tensor) -> tuple[float, float, Shape] | None:
+    """(fan_in, fan_out, the other dimensions) where the owning module's kind says which is which, else None."""
+    shape, owner = t.shape, t.owner
+    if isinstance(owner, _NORM) or (isinstance(owner, nn.PReLU) and len(shape) == 1):
+        n = 1
+        for d in shape:
+            n *= d
+        return 1, n, ()
+    if len(shape) < 2:
+        return None
+    if isinstance(owner, nn.Embedding | nn.EmbeddingBag):
+        return shape[0], shape[1], ()
+    if isinstance(owner, _CONV):  # a map for each kernel position (App. B.1); fan_in of a group is its own
+        return shape[1], shape[0], shape[2:]
+    if isinstance(owner, _CONV_T):
+        return shape[0] / owner.groups, shape[1] * owner.groups, shape[2:]
+    if isinstance(owner, _LINEAR_LIKE) and len(shape) == 2:
+        return shape[1], shape[0], ()
+    return None
+
+
+def size(name: str, base: Tensor, target: Tensor, role: Role | None = None) -> Sized:
+    """Role and fan ratios of one tensor from its shape in two models. Raises `RoleError` where they do not tell."""
+    if len(base.shape) != len(target.shape):
+        raise RoleError(name, base.shape, target.shape, "has a different number of dimensions in base and target")
+
+    def sized(role: Role, m_in: float = 1.0, m_out: float = 1.0) -> Sized:
+        return Sized(role, m_in, m_out, target.shape, base.shape)
+
+    grown = [i for i, (b, t) in enumerate(zip(base.shape, target.shape, strict=True)) if b != t]
+    ratios = {target.shape[i] / max(base.shape[i], 1) for i in grown}
+    if role is not None:
+        return _forced(name, base, target, role, ratios, sized)
+    if not grown:
+        return sized(Role.SCALAR)
+    if len(grown) > 2:
+        why = (
+            "has three or more growing dimensions; no rule of the paper covers that: write it as a product of matrices"
+        )
+        raise RoleError(name, base.shape, target.shape, why)
+    base_fans, fans = _fans(base), _fans(target)
+    if base_fans is not None and fans is not None:
+        (b_in, b_out, b_rest), (t_in, t_out, t_rest) = base_fans, fans
+        if b_rest != t_rest:
+            why = "its kernel grows; only channels may grow with width"
+            raise RoleError(name, base.shape, target.shape, why)
+        m_in, m_out = t_in / b_in, t_out / b_out
+        if isinstance(base.owner, nn.Embedding | nn.EmbeddingBag) and m_in != 1:
+            why = "the number of embeddings grows; base and target must have the same vocabulary"
+            raise RoleError(name, base.shape, target.shape, why)
+        if m_in == 1 and m_out == 1:
+            return sized(Role.SCALAR)
+        role = Role.INPUT if m_in == 1 else Role.OUTPUT if m_out == 1 else Role.HIDDEN
+        return sized(role, m_in, m_out)
+    # A tensor of a module that we do not know: only its shape can speak.
+    others = [d for i, d in enumerate(target.shape) if i not in grown]
+    if len(grown) == 1 and (len(target.shape) == 1 or _is_broadcast(target.shape, grown[0], others)):
+        return sized(Role.INPUT, 1.0, ratios.pop())
+    if len(grown) == 2 and len(ratios) == 1 and len(target.shape) == 2:
+        m = ratios.pop()
+        return sized(Role.HIDDEN, m, m)
+    why = (
+        f"{type(target.owner).__name__} does not say which dimension is fan_in and which fan_out; "
+        f"pass roles={{'{name}': 'input' | 'hidden' | 'output'}}"
+    )
+    raise RoleError(name, base.shape, target.shape, why)
+
+
+def _is_broadcast(shape: Shape, grown: int, others: list[int]) -> bool:
+    # (1, 1, d) and (1, T, d) are added to activations: class tokens and learned positions. A bare (T, d) could as
+    # well be a readout, so that one is refused.
+    return len(shape) >= 3 and grown == len(shape) - 1 and others[0] == 1
+
+
+def _forced(
+    name: str, base: Tensor, target: Tensor, role: Role, ratios: set[float], sized: Callable[..., Sized]
+) -> Sized:
+    if role is Role.SCALAR:
+        return sized(role)
+    if len(ratios) > 1:
+        why = f"role {role.value} is given, but its dimensions grow by different factors {sorted(ratios)}"
+        raise RoleError(name, base.shape, target.shape, why)
+    m = ratios.pop() if ratios else 1.0
+    return sized(role, 1.0 if role is Role.INPUT else m, 1.0 if role is Role.OUTPUT else m)
+
+
+def match(base: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+    """For each target name, (its base tensor, the target tensor that stands for it).
+
+    Names that both have are matched. Where depth differs, a block that only one model has is given the sibling of the
+    highest index that both have, if the two siblings have the same shape; otherwise `RoleError`.
+    """
+    pairs = {name: (base[name], t) for name, t in target.items() if name in base}
+    for name in (n for n in target if n not in base):
+        twin = _sibling(name, target, base.keys())
+        if twin is None:
+            raise RoleError(name, (), target[name].shape, "is in the target, but the base has nothing to match it with")
+        pairs[name] = (base[twin], target[twin])
+    # The other way round the base's extra blocks are not needed, but they prove that the names mean the same thing:
+    # in a plain nn.Sequential, '4.weight' may be the readout of one model and a hidden layer of the other.
+    for name in (n for n in base if n not in target):
+        if _sibling(name, base, target.keys()) is None:
+            raise RoleError(name, base[name].shape, (), "is in the base, but the target has nothing to match it with")
+    return {name: pairs[name] for name in target}
+
+
+def _sibling(name: str, own: Mapping[str, Tensor], other: Container[str]) -> str | None:
+    parts = name.split(".")
+    for i, part in enumerate(parts):
+        if not part.isdigit():
+            continue
+        pattern = re.compile(re.escape(".".join([*parts[:i], "\0", *parts[i + 1 :]])).replace("\0", r"(\d+)"))
+        twins = [(int(m[1]), n) for n in own if n in other and (m := pattern.fullmatch(n))]
+        if twins and own[max(twins)[1]].shape == own[name].shape:
+            return max(twins)[1]
+    return None
+
+
+def read_roles(roles: Mapping[str, str | Role] | None, names: Mapping[str, object]) -> dict[str, Role]:
+    """The user's ``roles`` argument with names and values checked. Raises `UserError` with the nearest valid name."""
+    read = {}
+    for name, role in (roles or {}).items():
+        if name not in names:
+            raise unknown("parameter in roles", name, names)
+        valid = {r.value: r for r in Role}
+        if not isinstance(role, Role) and role not in valid:
+            raise unknown("role", role, valid)
+        read[name] = role if isinstance(role, Role) else valid[role]
+    return read

@@ -1,0 +1,64 @@
+"""Reading and writing the files of a figure folder, with errors for the person at the keyboard."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mutransfer.errors import UserError
+
+
+def write(path: Path, content: bytes) -> Path:
+    """Write ``content`` in one step: a reader sees the old file or the new one, never a half. Raises
+    `UserError`.
+    """
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; make the folder writable or free some space."
+        ) from error
+    return path
+
+
+def read(path: Path) -> str:
+    """The text of ``path``. Raises `UserError` if it is missing or unreadable."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} does not exist; run the experiment first, it writes runs.csv and provenance.json."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"cannot read {path}: {error}; restore it from the repository or run the experiment again."
+        ) from error
+
+
+def read_runs(path: Path) -> pd.DataFrame:
+    """The runs table. Raises `UserError` if it is missing or no CSV."""
+    read(path)
+    try:
+        return pd.read_csv(path, dtype={"run_id": str})
+    except (ValueError, pd.errors.ParserError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} is not a runs table ({reason}); run the experiment again.") from error
+
+
+def read_provenance(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
+    """The JSON object at ``path``. Raises `UserError` if missing, malformed or without one of ``keys``."""
+    try:
+        provenance = json.loads(read(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not JSON ({error}); run the experiment again.") from error
+    missing = [key for key in keys if key not in provenance] if isinstance(provenance, dict) else list(keys)
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(missing)}; run the experiment again.")
+    return provenance

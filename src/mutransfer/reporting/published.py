@@ -1,0 +1,48 @@
+"""The published numbers that ours are set beside, each with its table or figure in the paper."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib import resources
+
+from mutransfer.errors import unknown
+
+
+@dataclass(frozen=True)
+class PublishedValue:
+    """One row of ``published/values.csv``; ``value`` is text: some are words (``diverged``) or lists."""
+
+    experiment: str
+    table_or_figure: str
+    setup: str
+    metric: str
+    value: str
+    unit: str
+    confidence: str
+    """VERIFIED (read in the source), DERIVED (arithmetic from it) or MEMORY (not checked)."""
+    source: str
+
+
+@cache
+def _all() -> tuple[PublishedValue, ...]:
+    text = (resources.files("mutransfer") / "published" / "values.csv").read_text(encoding="utf-8")
+    names = [one.name for one in fields(PublishedValue)]
+    return tuple(PublishedValue(**{name: row[name] for name in names}) for row in csv.DictReader(text.splitlines()))
+
+
+def rows(*, table_or_figure: str, experiment: str | None = None) -> tuple[PublishedValue, ...]:
+    """The published values of one table or figure (``"Figure 3"``), optionally of one experiment in it.
+
+    Raises `UserError` naming the nearest when nothing matches.
+    """
+    found = tuple(row for row in _all() if row.table_or_figure == table_or_figure)
+    if not found:
+        raise unknown("published table or figure", table_or_figure, sorted({row.table_or_figure for row in _all()}))
+    if experiment is None:
+        return found
+    chosen = tuple(row for row in found if row.experiment == experiment)
+    if not chosen:
+        raise unknown(f"experiment of {table_or_figure}", experiment, sorted({row.experiment for row in found}))
+    return chosen

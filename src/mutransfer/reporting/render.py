@@ -1,0 +1,98 @@
+"""The committed figure and table of an experiment, redrawn from its committed numbers; nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mutransfer.analysis.frame import describe, missing_cells, tidy
+from mutransfer.analysis.transfer import TransferReport, transfer_report
+from mutransfer.errors import UserError
+from mutransfer.reporting import published
+from mutransfer.reporting.files import read_provenance, read_runs
+from mutransfer.reporting.lr_figure import lr_figure
+from mutransfer.reporting.table import seed_text, write_table
+
+KEYS = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "paper")
+PAPER_KEYS = ("table_or_figure", "statement", "differs")
+
+
+def render(folder: Path) -> list[Path]:
+    """(Re)write ``lr_vs_loss.png``, ``lr_vs_loss.svg`` and ``table.md`` in ``folder``; returns their paths.
+
+    Reads only ``folder/runs.csv`` and ``folder/provenance.json``; the same two files give the same bytes. The
+    provenance has `KEYS`, of which ``paper`` is an object with `PAPER_KEYS`; optional are ``log2_lrs`` (the
+    planned grid, which every width must then have), ``loss_ceiling`` (no loss above it is drawn),
+    ``stands_in_for`` (what stand-in data replaces, default CIFAR-10), ``experiment``-wide remarks in
+    ``notes`` (a list), and ``paper.ours`` (metric of the published values -> ours).
+
+    Raises `UserError` if a file is missing or malformed, or if a run of the complete table is missing: it
+    names which.
+    """
+    provenance = read_provenance(folder / "provenance.json", KEYS)
+    paper = provenance["paper"]
+    absent = [key for key in PAPER_KEYS if not isinstance(paper, dict) or key not in paper]
+    if absent:
+        raise UserError(
+            f"{folder / 'provenance.json'} lacks paper.{', paper.'.join(absent)}; run the experiment again."
+        )
+    runs = read_runs(folder / "runs.csv")
+    frame = tidy(runs)
+    gap = missing_cells(frame, provenance.get("log2_lrs", ()))
+    if gap:
+        raise UserError(f"{folder / 'runs.csv'} lacks {len(gap)} runs: {describe(gap)}; run the sweep again.")
+    report = transfer_report(runs)
+    real = bool(provenance["data_is_real"])
+    banner = "" if real else f"SYNTHETIC STAND-IN DATA, not {provenance.get('stands_in_for', 'CIFAR-10')}"
+
+    paths = lr_figure(
+        runs,
+        report,
+        caption=_caption(provenance, report),
+        out=folder,
+        y_label=provenance["y_label"],
+        banner=banner,
+        ceiling=provenance.get("loss_ceiling"),
+    )
+    notes = [f"**{banner}**"] * (not real)
+    notes.append(
+        f"Data: {provenance['data_source']}. Scale: {provenance['scale']}. {seed_text(report.optima)} at every point."
+    )
+    table = write_table(
+        report,
+        published.rows(table_or_figure=paper["table_or_figure"]),
+        out=folder,
+        heading=provenance["title"],
+        notes=[*notes, *provenance.get("notes", ())],
+        statement=paper["statement"],
+        differs=paper["differs"],
+        ours={**_ours(runs, frame), **paper.get("ours", {})},
+    )
+    return [*paths, table]
+
+
+def _caption(provenance: Mapping[str, Any], report: TransferReport) -> str:
+    seeds = seed_text(report.optima)
+    shown = "one run a point" if seeds == "1 seed" else f"mean over {seeds}, band: standard error"
+    return (
+        f"{provenance['title']}, scale '{provenance['scale']}' "
+        f"(after {provenance['paper']['table_or_figure']} of the paper). Lines: {shown}. "
+        "In the titles: slope of log2 LR* against log2 width with its 95% bootstrap interval. "
+        f"Data: {provenance['data_source']}."
+    )
+
+
+def _ours(runs: pd.DataFrame, frame: pd.DataFrame) -> dict[str, str]:
+    """Our value for the metrics of the published table that the runs themselves show."""
+    grid = frame["log2_lr"]
+    found = {
+        "widths": ",".join(str(w) for w in sorted(frame["width"].unique())),
+        "log2lr_ticks": f"{grid.min():g}..{grid.max():g}",
+    }
+    for metric in ("base_width", "batch", "steps", "optimizer"):
+        if metric in runs.columns and runs[metric].nunique() == 1:
+            found[metric] = str(runs[metric].iloc[0])
+    return found

@@ -1,0 +1,83 @@
+"""One look for every figure of the suite, and the same bytes for the same numbers."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+
+from mutransfer.reporting.files import write
+
+WIDTH = 7.2
+"""Inches: the text width of a two-column paper."""
+DPI = 200
+MARKERS = "osD^vPXph<>"
+"""Beside the colour, so that a curve is known in greyscale and in print."""
+WARNING = "#b00020"
+MUTED = "#6b6b6b"
+
+RC: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs on every machine
+    "font.size": 8.0,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8.5,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3.6,
+    "svg.hashsalt": "mutransfer",  # element ids are random without it
+    "svg.fonttype": "path",
+}
+
+
+@contextmanager
+def paper_style() -> Iterator[None]:
+    """Draw and save inside of this; the caller's own matplotlib settings are untouched."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # a user's matplotlibrc must not change a committed figure
+        matplotlib.rcParams.update(RC)  # type: ignore[arg-type]
+        yield
+
+
+def palette(count: int) -> list[str]:
+    """``count`` hex colours from dark (narrow) to light (wide): ordered, safe for colour-blind readers and in
+    greyscale.
+    """
+    colours = matplotlib.colormaps["viridis"]  # the last sixth is too light on white
+    return [to_hex(colours(0.85 * k / max(count - 1, 1))) for k in range(count)]
+
+
+def wrapped(text: str, inches: float, points: float) -> str:
+    """``text`` broken into lines that fit ``inches`` at ``points``; a letter is about 0.53 em wide in DejaVu
+    Sans.
+    """
+    return textwrap.fill(" ".join(text.split()), width=int(inches * 72 / (0.53 * points)))
+
+
+def new_figure(height: float) -> Figure:
+    """An empty figure of the suite's width; drawn by Agg, whatever display there is."""
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, out: Path, stem: str) -> list[Path]:
+    """Write ``out/stem.png`` (200 dpi) and ``out/stem.svg``, without dates or versions in their metadata."""
+    paths = []
+    for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=suffix, dpi=DPI, metadata=metadata)
+        paths.append(write(out / f"{stem}.{suffix}", buffer.getvalue()))
+    return paths

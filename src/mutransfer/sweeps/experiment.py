@@ -1,0 +1,152 @@
+"""What an experiment of the paper declares: what is trained, swept and drawn, at each scale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mutransfer.errors import UserError, unknown
+from mutransfer.training.spec import RunRecord, RunSpec
+
+SCALES = ("smoke", "cpu", "gpu", "paper")
+EXTENSION_OCTAVES = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """One size of an experiment. All numbers are the experiment's defaults; widths and seeds can be overridden."""
+
+    widths: tuple[int, ...]
+    base_width: int  # where µP equals SP
+    log2_lrs: tuple[int, ...]  # the planned grid, in octaves
+    seeds: int
+    steps: int
+    batch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One figure of an experiment. ``hps`` goes into every `RunSpec` and is what the runner reads."""
+
+    title: str
+    y_label: str  # quantity and unit of the loss
+    hps: Mapping[str, float | int | str]
+    paper: Mapping[str, Any]  # table_or_figure, statement, differs, ours: what stands beside our numbers
+    loss_ceiling: float | None = None  # the loss of a model that has learnt nothing: no need to draw above it
+    grids: Mapping[str, tuple[int, ...]] | None = None  # log2 LRs by scale, where they differ from the scale's
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """A learning-rate sweep over widths in SP and µP.
+
+    load: from the data folder (None: the default) and whether the stand-in is wanted at once to the data set.
+    run: one run; a module-level function, called in a worker as ``run(spec, dataset)``.
+    flops: floating-point operations of a run, for the plan and to start the longest runs first.
+    """
+
+    name: str
+    summary: str
+    scales: Mapping[str, Scale]
+    variants: Mapping[str, Variant]  # the first is the default
+    optimizer: str
+    momentum: float
+    load: Callable[[Path | None], Any]
+    run: Callable[[RunSpec, Any], RunRecord]
+    flops: Callable[[RunSpec], float]
+    parametrizations: tuple[str, ...] = ("sp", "mup")
+
+    def scale(self, name: str) -> Scale:
+        if name not in self.scales:
+            raise unknown("scale", name, self.scales)
+        return self.scales[name]
+
+    def variant(self, name: str | None) -> tuple[str, Variant]:
+        """The variant of that name, or the default one, with its name."""
+        name = name or next(iter(self.variants))
+        if name not in self.variants:
+            raise unknown("variant", name, self.variants)
+        return name, self.variants[name]
+
+    def grid(self, scale: str, variant: str) -> tuple[int, ...]:
+        """The planned log2 learning rates."""
+        return (self.variants[variant].grids or {}).get(scale, self.scales[scale].log2_lrs)
+
+    def specs(
+        self,
+        dataset: Any,
+        *,
+        scale: str,
+        variant: str,
+        widths: Sequence[int] | None = None,
+        seeds: int | None = None,
+    ) -> list[RunSpec]:
+        """The grid: parametrizations x widths x learning rates x seeds.
+
+        Raises `UserError` for a width that is no positive whole number, or fewer than two widths.
+        """
+        s = self.scale(scale)
+        widths = sorted(set(s.widths if widths is None else widths))
+        if len(widths) < 2:
+            raise UserError(f"widths {widths}: a drift needs at least two widths, such as --widths 64,256.")
+        cells = product(self.parametrizations, widths, self.grid(scale, variant), range(seeds or s.seeds))
+        return [
+            RunSpec(
+                experiment=self.name,
+                variant=variant,
+                parametrization=parametrization,
+                optimizer=self.optimizer,
+                width=width,
+                base_width=s.base_width,
+                log2_lr=log2_lr,
+                seed=seed,
+                steps=s.steps,
+                batch=s.batch,
+                momentum=self.momentum,
+                precision="float32",
+                data=dataset.name,
+                data_fingerprint=dataset.fingerprint,
+                hps=tuple(self.variants[variant].hps.items()),
+            )
+            for parametrization, width, log2_lr, seed in cells
+        ]
+
+
+def extension(
+    specs: Sequence[RunSpec],
+    at_edge: Callable[[pd.DataFrame], Sequence[tuple[str, int, str]]],
+    untested: Callable[[pd.DataFrame], Sequence[tuple[str, int, float]]],
+) -> Callable[[pd.DataFrame], list[RunSpec]]:
+    """For `sweep`: the runs that a finished grid turns out to lack.
+
+    at_edge: (parametrization, width, "low" or "high") of optima on the edge: two octaves more on that side.
+    untested: (parametrization, width, log2 LR) of transferred learning rates that the width never ran: up to there.
+    Both read the runs table, as `analysis.needs_extension` and `analysis.untested_transfers` do.
+    """
+    cells: dict[tuple[str, int], list[RunSpec]] = {}
+    for spec in specs:
+        cells.setdefault((spec.parametrization, spec.width), []).append(spec)
+
+    def extend(frame: pd.DataFrame) -> list[RunSpec]:
+        grown: list[tuple[str, int, float]] = []
+        for parametrization, width, side in at_edge(frame):
+            own = frame[(frame["parametrization"] == parametrization) & (frame["width"] == width)]["log2_lr"]
+            edge, step = (own.min(), -1) if side == "low" else (own.max(), 1)
+            grown += [(parametrization, width, edge + step * k) for k in range(1, EXTENSION_OCTAVES + 1)]
+        for parametrization, width, log2_lr in untested(frame):
+            own = frame[(frame["parametrization"] == parametrization) & (frame["width"] == width)]["log2_lr"]
+            # no hole is left on the way
+            between = {x for x in frame["log2_lr"] if own.max() < x <= log2_lr or log2_lr <= x < own.min()}
+            grown += [(parametrization, width, x) for x in between]
+        return [
+            replace(spec, log2_lr=log2_lr)
+            for parametrization, width, log2_lr in grown
+            for spec in {s.seed: s for s in cells[parametrization, width]}.values()
+        ]
+
+    return extend

@@ -1,0 +1,56 @@
+"""The runs table: what `mutransfer.analysis` reads, and what is committed as runs.csv."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from mutransfer.errors import UserError
+from mutransfer.training.spec import RunRecord
+
+_SPEC_COLUMNS = ["run_id", "experiment", "variant", "parametrization", "width", "base_width", "log2_lr"]
+_SPEC_COLUMNS += ["seed", "steps", "batch", "momentum", "precision", "data", "data_fingerprint"]
+_RECORD_COLUMNS = ["status", "train_loss", "test_loss", "test_accuracy", "steps_done", "wall_seconds"]
+COLUMNS = [*_SPEC_COLUMNS, *_RECORD_COLUMNS]
+
+
+def to_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """One row a run, `COLUMNS` in this order; sorted by parametrization (SP first), width, log2 LR and seed.
+
+    ``train_loss`` is ``inf`` for a diverged run and ``nan`` for a failed one; ``test_loss`` and
+    ``test_accuracy`` are ``nan`` for both. Only ``wall_seconds`` may differ when a run is repeated.
+    """
+
+    def place(record: RunRecord) -> tuple[object, ...]:
+        s = record.spec
+        name = s.parametrization
+        return (s.experiment, s.variant, name != "sp", name, s.width, s.log2_lr, s.seed, s.run_id)
+
+    rows = [
+        [getattr(r.spec, name) for name in _SPEC_COLUMNS] + [getattr(r, name) for name in _RECORD_COLUMNS]
+        for r in sorted(records, key=place)
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def write_runs_csv(frame: pd.DataFrame, path: Path | str) -> None:
+    """Write ``frame`` so that it reads back exactly: floats in full, ``inf`` and ``nan`` spelled out.
+
+    The file is replaced whole or not at all. Raises `UserError` if it cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        frame.to_csv(temporary, index=False, na_rep="nan", lineterminator="\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        cure = "free space, make the folder writable or use another --out"
+        raise UserError(f"cannot write {path}: {error.strerror or error}; {cure}.") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,56 @@
+"""Where a result comes from: data, commit, torch, threads, device."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+
+
+def provenance(data_source: str, is_real: bool, device: torch.device) -> dict[str, str]:
+    """What a reader of a result must know of how it came about, as strings."""
+    return {
+        "data": data_source,
+        "is_real": str(is_real).lower(),
+        "commit": git_commit(),
+        "torch": torch.__version__,
+        "threads": str(torch.get_num_threads()),
+        "device": _device_name(str(device)),
+    }
+
+
+@functools.cache
+def git_commit() -> str:
+    """Short hash of this code's commit, with ``+dirty`` if Python files differ from it; or ``unknown``."""
+    here = Path(__file__).resolve()
+    # An installed copy may lie inside somebody else's repository: ask for this very file.
+    if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:
+        return "unknown"
+    commit = _git(here.parent, "rev-parse", "--short", "HEAD")
+    if not commit:
+        return "unknown"
+    is_clean = _git(here.parent, "diff", "--quiet", "HEAD", "--", ":/*.py") is not None
+    return commit if is_clean else f"{commit}+dirty"
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    """What git answers, or None if it is missing, fails or hangs."""
+    try:
+        run = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return run.stdout.strip() if run.returncode == 0 else None
+
+
+@functools.cache
+def _device_name(device: str) -> str:
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

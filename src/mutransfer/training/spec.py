@@ -1,0 +1,198 @@
+"""What decides a run (`RunSpec`) and what came of it (`RunRecord`): plain data, JSON both ways."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import operator
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+from mutransfer.errors import UserError, unknown
+
+OPTIMIZERS = ("sgd", "adam", "adamw")
+PRECISIONS = ("float32",)
+STATUSES = ("finished", "diverged", "failed")
+
+Value = float | int | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSpec:
+    """Everything that decides the result of one training run, and nothing else.
+
+    Two specs that are equal have the same `run_id`, whatever spelling they were given in (``-4`` or ``-4.0``,
+    ``hps`` in any order).
+
+    Raises:
+        UserError: a field has a value that no run can have; names the field and the value.
+    """
+
+    experiment: str  # stem of the folder in experiments/
+    variant: str  # e.g. "relu_xent"
+    parametrization: str  # "sp", "mup"
+    optimizer: str  # one of OPTIMIZERS
+    width: int
+    base_width: int  # the width at which every parametrization equals SP
+    log2_lr: float  # octaves
+    seed: int  # of the initial weights and of the order of the batches
+    steps: int  # updates of the weights
+    batch: int  # examples a step
+    momentum: float
+    precision: str  # of weights and activations
+    data: str  # the data set's name
+    data_fingerprint: str  # of its content
+    hps: tuple[tuple[str, Value], ...] = ()  # the experiment's own hyperparameters, sorted by name
+
+    def __post_init__(self) -> None:
+        for name in ("width", "base_width", "steps", "batch"):
+            self._set(name, _integer(name, getattr(self, name), least=1))
+        self._set("seed", _integer("seed", self.seed, least=0))
+        self._set("log2_lr", _finite("log2_lr", self.log2_lr))
+        self._set("momentum", _finite("momentum", self.momentum))
+        if not 0 <= self.momentum < 1:
+            raise UserError(f"momentum is {self.momentum}, expected a number from 0 up to, not including, 1.")
+        for name in ("experiment", "parametrization", "data", "data_fingerprint"):
+            if not isinstance(value := getattr(self, name), str) or not value:
+                raise UserError(f"{name} is {value!r}, expected a name.")
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
+        pairs = tuple(sorted((str(name), value) for name, value in self.hps))
+        for name, value in pairs:
+            if not isinstance(value, Value) or (isinstance(value, float) and not math.isfinite(value)):
+                raise UserError(f"hyperparameter {name} is {value!r}, expected a finite number or a string.")
+        if len({name for name, _ in pairs}) < len(pairs):
+            raise UserError(f"hps name a hyperparameter twice: {', '.join(name for name, _ in pairs)}.")
+        self._set("hps", pairs)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    @cached_property
+    def run_id(self) -> str:
+        """First 16 hex digits of the SHA-256 of the canonical JSON: the name of this run everywhere."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def hp(self, name: str) -> Value:
+        """The experiment's own hyperparameter ``name``; `UserError` if the spec has none of that name."""
+        hps = dict(self.hps)
+        if name not in hps:
+            raise unknown("hyperparameter", name, hps)
+        return hps[name]
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces."""
+        return _dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> RunSpec:
+        """The spec that `to_json` wrote. Raises `UserError` if the text is not such JSON."""
+        return cls._from_dict(_loads(text, cls))
+
+    @classmethod
+    def _from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
+        return cls(**{**values, "hps": tuple((name, value) for name, value in values["hps"])})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What came of one run.
+
+    ``train_loss`` is the paper's metric (*training* loss; App. A, Def. A.3): the mean over the last 10% of
+    the steps; ``+inf`` if the run diverged, ``nan`` if it failed (an error or a dead worker: no result).
+    """
+
+    spec: RunSpec
+    status: str  # one of STATUSES
+    train_loss: float
+    test_loss: float = math.nan  # nan unless finished
+    test_accuracy: float = math.nan  # in [0, 1]; nan unless finished
+    steps_done: int = 0
+    loss_curve: tuple[float, ...] = ()  # mean training loss of up to 50 equal chunks of the planned steps
+    wall_seconds: float = math.nan  # of the training steps, without the evaluation
+    examples_per_second: float = math.nan
+    peak_memory_mib: float = math.nan
+    reason: str = ""  # why it diverged or failed
+    provenance: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise unknown("status", self.status, STATUSES)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether this is a result (divergence is one); a failed run is not, and is tried again."""
+        return self.status != "failed"
+
+    @classmethod
+    def failed(cls, spec: RunSpec, reason: str) -> RunRecord:
+        """The record of a run that gave no result, with the reason in one line."""
+        return cls(spec=spec, status="failed", train_loss=math.nan, reason=reason)
+
+    def to_json(self) -> str:
+        """JSON of the whole record; ``inf`` and ``nan``, which JSON lacks, are strings."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return _dumps({**values, "spec": asdict(self.spec)})
+
+    @classmethod
+    def from_json(cls, text: str) -> RunRecord:
+        """The record that `to_json` wrote. Raises `UserError` if the text is not such JSON."""
+        values = _loads(text, cls)
+        for name, value in values.items():
+            if cls.__annotations__[name] == "float":
+                values[name] = float(value)
+        values["spec"] = RunSpec._from_dict(values["spec"])
+        values["loss_curve"] = tuple(float(x) for x in values["loss_curve"])
+        return cls(**values)
+
+
+def _integer(name: str, value: Any, least: int) -> int:
+    try:
+        if isinstance(value, bool) or (number := operator.index(value)) < least:
+            raise TypeError
+    except TypeError:
+        raise UserError(f"{name} is {value!r}, expected a whole number of at least {least}.") from None
+    return number
+
+
+def _finite(name: str, value: Any) -> float:
+    try:
+        number = float(value) + 0.0  # -0.0 becomes 0.0: one number, one run_id
+        if isinstance(value, str) or not math.isfinite(number):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise UserError(f"{name} is {value!r}, expected a finite number.") from None
+    return number
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(_strict(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _strict(value: Any) -> Any:
+    """``value`` with its non-finite floats as the strings that `float` reads back."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {name: _strict(x) for name, x in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(x) for x in value]
+    return value
+
+
+def _loads(text: str, cls: type) -> dict[str, Any]:
+    """The fields of a dataclass from JSON: exactly those the class has."""
+    names = {f.name for f in fields(cls)}
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"not the JSON of a {cls.__name__}: {error}.") from None
+    if not isinstance(values, dict) or set(values) != names:
+        wrong = ", ".join(sorted(names ^ set(values))) if isinstance(values, dict) else type(values).__name__
+        raise UserError(f"not the JSON of a {cls.__name__}: missing or unknown: {wrong}.")
+    return values

@@ -1,0 +1,316 @@
+"""The CIFAR-10 loader on miniature files: where it looks, what it refuses, and what it says."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import io
+import os
+import pickle
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from torchvision.datasets import CIFAR10
+
+from data_scripts import cifar10
+from mutransfer.data import ImageDataset, synthetic
+from mutransfer.errors import UserError
+
+COUNTS = {"train": 50, "test": 10}
+REAL = "CIFAR-10"
+JPEG = "CIFAR-10 (JPEG-recompressed pixels)"
+
+
+@pytest.fixture(autouse=True)
+def miniature(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Ten images a class at most; no network; the default folder is an empty one."""
+    monkeypatch.setattr(cifar10, "COUNTS", COUNTS)
+    monkeypatch.setattr(cifar10, "synthetic_cifar", lambda: synthetic.synthetic_cifar(n_train=20, n_test=10))
+    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")  # the discard port: refused
+    monkeypatch.setattr(cifar10, "__file__", str(tmp_path / "repository" / "data_scripts" / "cifar10.py"))
+    monkeypatch.delenv("MUTRANSFER_DATA", raising=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A data folder with an empty place for CIFAR-10."""
+    (tmp_path / "data" / "cifar10").mkdir(parents=True)
+    return tmp_path / "data"
+
+
+def pixels(count: int, seed: int) -> np.ndarray:
+    """Random images that JPEG keeps apart."""
+    return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+
+
+def jpeg(x: np.ndarray) -> bytes:
+    """One image as a JPEG file."""
+    file = io.BytesIO()
+    Image.fromarray(x).save(file, "JPEG")
+    return file.getvalue()
+
+
+def write_parquet(folder: Path, train: int = 50, labels: np.ndarray | None = None, size: int = 32) -> Path:
+    """A parquet file of the shared layout, with ``train`` + 10 random images."""
+    images = [jpeg(x[:size, :size]) for x in pixels(train + 10, seed=0)]
+    split = ["train"] * train + ["test"] * 10
+    labels = np.arange(train + 10) % 10 if labels is None else labels
+    columns = {"image": pa.array(images, pa.binary()), "label": pa.array(labels, pa.int8()), "split": split}
+    path = folder / "cifar10" / cifar10.PARQUET
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+@pytest.fixture
+def archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A miniature of torchvision's archive (and its unpacked folder), with torchvision told its md5 sums."""
+    root = tmp_path / "official"
+    batches = root / CIFAR10.base_folder
+    batches.mkdir(parents=True)
+
+    def write(name: str, content: dict[str, object]) -> str:
+        (batches / name).write_bytes(pickle.dumps(content))
+        return hashlib.md5((batches / name).read_bytes()).hexdigest()
+
+    def batch(name: str, count: int, seed: int) -> list[str]:
+        x = pixels(count, seed).transpose(0, 3, 1, 2).reshape(count, -1)
+        return [name, write(name, {"data": x, "labels": [i % 10 for i in range(count)]})]
+
+    monkeypatch.setattr(CIFAR10, "train_list", [batch(f"data_batch_{i}", 10, i) for i in range(1, 6)])
+    monkeypatch.setattr(CIFAR10, "test_list", [batch("test_batch", 10, 6)])
+    monkeypatch.setattr(
+        CIFAR10, "meta", CIFAR10.meta | {"md5": write("batches.meta", {"label_names": list("0123456789")})}
+    )
+    path = root / CIFAR10.filename
+    with tarfile.open(path, "w:gz") as tar:
+        tar.add(batches, CIFAR10.base_folder)
+    monkeypatch.setattr(CIFAR10, "tgz_md5", hashlib.md5(path.read_bytes()).hexdigest())
+    return path
+
+
+@pytest.fixture
+def server(archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The archive's folder served on this machine, as torchvision's download address."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(archive.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{running.server_port}/{archive.name}")
+        yield CIFAR10.url
+        running.shutdown()
+
+
+def assert_official(dataset: ImageDataset) -> None:
+    """The miniature archive's pixels, in its order and as height x width x colour."""
+    assert (dataset.name, dataset.source, dataset.is_real) == ("cifar10", REAL, True)
+    expected = np.concatenate([pixels(10, seed) for seed in range(1, 6)])
+    np.testing.assert_array_equal(dataset.train_images.numpy(), expected)
+    np.testing.assert_array_equal(dataset.test_images.numpy(), pixels(10, 6))
+    assert dataset.train_labels.tolist() == [i % 10 for i in range(50)]
+
+
+def assert_stand_in(dataset: ImageDataset, said: str) -> None:
+    """Not real, and said so in exactly one line that tells what to do."""
+    assert (dataset.name, dataset.is_real) == ("synthetic", False)
+    loud = [line for line in said.splitlines() if "NOT CIFAR-10" in line]
+    assert len(loud) == 1 and "MUTRANSFER_DATA" in loud[0] and CIFAR10.filename in loud[0]
+
+
+def test_parquet_is_decoded_in_row_order(folder: Path) -> None:
+    """Row i must be image i: a label beside another image's pixels would be noise nobody sees."""
+    write_parquet(folder)
+    dataset = cifar10.load(folder)
+    assert (dataset.name, dataset.source, dataset.is_real) == ("cifar10", JPEG, True)
+    for i, x in enumerate(pixels(60, seed=0)):
+        images, row = (dataset.train_images, i) if i < 50 else (dataset.test_images, i - 50)
+        np.testing.assert_array_equal(images[row].numpy(), np.asarray(Image.open(io.BytesIO(jpeg(x)))))
+    assert dataset.test_labels.tolist() == list(range(10))
+
+
+def test_parquet_comes_before_the_archive(folder: Path, archive: Path) -> None:
+    """The order is declared: the same folder always gives the same data."""
+    write_parquet(folder)
+    os.link(archive, folder / archive.name)
+    assert cifar10.load(folder).source == JPEG
+
+
+def test_unknown_parquet_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whole images of another file are used, but the reader of the log learns that it is another file."""
+    write_parquet(folder)
+    cifar10.load(folder)
+    assert "not the documented" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("keep", [0, 3, 200, -9])
+def test_truncated_parquet_is_refused(folder: Path, keep: int) -> None:
+    """A file cut short must never end in the stand-in: the user believes to have the real data."""
+    path = write_parquet(folder)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(UserError, match=cifar10.PARQUET) as error:
+        cifar10.load(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_damaged_parquet_bytes_are_refused(folder: Path) -> None:
+    """Images overwritten in the middle of the file are noticed although its end is whole."""
+    path = write_parquet(folder)
+    raw = bytearray(path.read_bytes())
+    raw[1000:9000] = bytes(8000)
+    path.write_bytes(raw)
+    with pytest.raises(UserError, match=cifar10.PARQUET):
+        cifar10.load(folder)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"train": 40}, {"labels": np.zeros(60, int)}, {"labels": np.arange(60) % 11}, {"size": 16}],
+    ids=["count", "unbalanced", "label", "size"],
+)
+def test_parquet_of_something_else_is_refused(folder: Path, wrong: dict) -> None:
+    """What does not decode to the right number of 32x32 images of ten balanced classes is not CIFAR-10."""
+    write_parquet(folder, **wrong)
+    with pytest.raises(UserError, match="is not a whole CIFAR-10"):
+        cifar10.load(folder)
+
+
+def test_parquet_without_the_columns_is_refused(folder: Path) -> None:
+    """Another parquet file under this name gets the one-line error too, not a traceback."""
+    pq.write_table(pa.table({"text": ["a"]}), folder / "cifar10" / cifar10.PARQUET)
+    with pytest.raises(UserError, match=cifar10.PARQUET):
+        cifar10.load(folder)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda path: path.mkdir(), lambda path: path.symlink_to("gone")], ids=["folder", "link"]
+)
+def test_unreadable_parquet_is_refused(folder: Path, make) -> None:
+    """A dangling link or a folder of that name was meant to be the data."""
+    make(folder / "cifar10" / cifar10.PARQUET)
+    with pytest.raises(UserError, match=cifar10.PARQUET):
+        cifar10.load(folder)
+
+
+@pytest.mark.parametrize("place", [".", "cifar10"])
+@pytest.mark.parametrize("form", ["archive", "unpacked"])
+def test_official_copy_on_disk(folder: Path, archive: Path, place: str, form: str) -> None:
+    """Both forms in both places are what torchvision's users already have."""
+    source = archive if form == "archive" else archive.parent / CIFAR10.base_folder
+    source.rename(folder / place / source.name)
+    before = sorted(folder.rglob("*"))
+    assert_official(cifar10.load(folder))
+    assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize("form", ["archive", "unpacked"])
+def test_damaged_official_copy_is_refused(folder: Path, archive: Path, form: str) -> None:
+    """Checked before it is unpickled: a pickle runs whatever code it holds."""
+    path = archive if form == "archive" else archive.parent / CIFAR10.base_folder / "data_batch_3"
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 5)
+    source = archive if form == "archive" else path.parent
+    source.rename(folder / source.name)
+    with pytest.raises(UserError, match=str(folder / source.name)):
+        cifar10.load(folder)
+
+
+def test_whole_copy_beside_a_damaged_one_is_used(folder: Path, archive: Path) -> None:
+    """A half-unpacked folder beside the archive is common after a full disk, and costs nothing."""
+    archive.rename(folder / archive.name)
+    (folder / CIFAR10.base_folder).mkdir()
+    assert_official(cifar10.load(folder))
+
+
+def test_download_is_kept(folder: Path, server: str, archive: Path) -> None:
+    """Fetched once: the second load finds the archive on disk, with the same fingerprint."""
+    first = cifar10.load(folder)
+    assert_official(first)
+    assert [p.name for p in (folder / "cifar10").iterdir()] == [CIFAR10.filename]
+    assert cifar10.load(folder, download=False).fingerprint == first.fingerprint
+
+
+def test_download_with_wrong_md5_is_refused(
+    folder: Path, server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A changed archive is neither unpickled nor left where the next run would find it."""
+    monkeypatch.setattr(CIFAR10, "tgz_md5", "0" * 32)
+    assert_stand_in(cifar10.load(folder), capsys.readouterr().err)
+    assert list(folder.rglob("*.gz")) == []
+
+
+def test_download_into_unwritable_folder_is_used(
+    tmp_path: Path, server: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A place that cannot keep the archive is no reason to train on anything else."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "cifar10").write_text("a file where the folder should be")
+    assert_official(cifar10.load(tmp_path / "data"))
+    assert "cannot be kept" in capsys.readouterr().err
+
+
+def test_refused_network_gives_the_stand_in_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """A newcomer without data or network trains within seconds, and knows on what."""
+    start = time.monotonic()
+    dataset = cifar10.load()
+    assert time.monotonic() - start < 10
+    said = capsys.readouterr().err
+    assert_stand_in(dataset, said)
+    assert "127.0.0.1:9" in said
+
+
+def test_silent_network_times_out(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A network that accepts and never answers (a captive firewall) must not hang the run."""
+    import socket
+
+    monkeypatch.setattr(cifar10, "CONNECT_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{deaf.getsockname()[1]}/x.tar.gz")
+        start = time.monotonic()
+        assert_stand_in(cifar10.load(), capsys.readouterr().err)
+    assert time.monotonic() - start < 5
+    assert socket.getdefaulttimeout() is None
+
+
+def test_turned_off_download_asks_nobody(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """``download=False`` means it, even where the download would work."""
+    assert_stand_in(cifar10.load(download=False), capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("by", ["argument", "environment"])
+def test_named_folder_must_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
+    """A mistyped path must not end in the stand-in."""
+    missing = tmp_path / "no-such"
+    monkeypatch.setenv("MUTRANSFER_DATA", str(missing) if by == "environment" else str(tmp_path))
+    with pytest.raises(UserError, match="no-such"):
+        cifar10.load(missing if by == "argument" else None)
+
+
+def test_argument_wins_over_environment(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is typed for this run is meant more than what the shell was set up with."""
+    write_parquet(folder)
+    monkeypatch.setenv("MUTRANSFER_DATA", str(tmp_path))
+    assert cifar10.load(folder).is_real
+
+
+def test_runs_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a command: the summary on stdout with exit code 0, or one line on stderr with exit code 2."""
+    path = write_parquet(folder)
+    assert cifar10.main(["--data", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert JPEG in said and "50 train, 10 test" in said and cifar10.load(folder).fingerprint in said
+    path.write_bytes(b"")
+    capsys.readouterr()
+    assert cifar10.main(["--data", str(folder)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,80 @@
+"""What an experiment's declaration turns into: the grid, and what a finished grid still lacks."""
+
+import numpy as np
+import pytest
+
+from experiments.cifar_mlp.experiment import EXPERIMENT
+from mutransfer.analysis import needs_extension, untested_transfers
+from mutransfer.data import ImageDataset
+from mutransfer.errors import UserError
+from mutransfer.sweeps.experiment import extension
+from mutransfer.sweeps.table import to_frame
+from mutransfer.training.spec import RunRecord
+
+
+@pytest.fixture(scope="module")
+def data():
+    part = np.zeros((10, 32, 32, 3), np.uint8), np.arange(10)
+    return ImageDataset.from_arrays("synthetic", "black", is_real=False, train=part, test=part)
+
+
+def finished(specs, optimum):
+    """The runs table of parabolas with their optimum at ``optimum(spec)``."""
+    losses = [1 + 0.1 * (s.log2_lr - optimum(s)) ** 2 for s in specs]
+    pairs = zip(specs, losses, strict=True)
+    return to_frame(RunRecord(spec=s, status="finished", train_loss=loss) for s, loss in pairs)
+
+
+def test_paper_scale_is_the_published_setting(data):
+    """Widths 256..8192, base width 128, 20 epochs, batch 64, in SP and µP (Figure 3)."""
+    specs = EXPERIMENT.specs(data, scale="paper", variant="relu_xent")
+    assert sorted({s.width for s in specs}) == [256, 512, 1024, 2048, 4096, 8192]
+    assert {(s.base_width, s.steps // (50_000 // 64), s.batch, s.optimizer) for s in specs} == {(128, 20, 64, "sgd")}
+    assert {s.parametrization for s in specs} == {"sp", "mup"}
+    assert len({s.run_id for s in specs}) == len(specs) == 2 * 6 * 13 * 5
+
+
+def test_published_multipliers():
+    """Input and output multipliers of the authors' MLP example (section 4.6 of the facts)."""
+    found = {name: (v.hps["input_mult"], v.hps["output_mult"]) for name, v in EXPERIMENT.variants.items()}
+    assert found == {
+        "relu_xent": (0.00390625, 32),
+        "tanh_xent": (0.125, 32),
+        "relu_mse": (0.03125, 32),
+        "tanh_mse": (8, 0.125),
+    }
+
+
+def test_an_optimum_on_the_edge_grows_the_grid_by_two_octaves(data):
+    """Only that width, only that side, all its seeds; then nothing more."""
+    specs = EXPERIMENT.specs(data, scale="cpu", variant="relu_xent", widths=[64, 256])
+
+    def optimum(s):
+        return -10 if (s.parametrization, s.width) == ("sp", 256) else -5
+
+    extend = extension(specs, needs_extension, untested_transfers)
+    new = extend(finished(specs, optimum))
+    assert {(s.parametrization, s.width, s.log2_lr, s.seed) for s in new} == {
+        ("sp", 256, lr, seed) for lr in (-10, -11) for seed in (0, 1)
+    }
+    assert extend(finished([*specs, *new], optimum)) == []
+
+
+def test_a_transferred_rate_is_run_where_it_is_sent(data):
+    """The smallest width's optimum, found in its own extension, is needed at every width: else no regret there."""
+    specs = EXPERIMENT.specs(data, scale="cpu", variant="relu_xent", widths=[64, 256], seeds=1)
+
+    def optimum(s):
+        return -1.6 if s.width == 64 else -5
+
+    extend = extension(specs, needs_extension, untested_transfers)
+    grown = [*specs, *extend(finished(specs, optimum))]
+    new = extend(finished(grown, optimum))
+    assert {(s.width, s.log2_lr) for s in new} == {(256, -2)}
+    assert extend(finished([*grown, *new], optimum)) == []
+
+
+def test_one_width_is_refused(data):
+    """A drift over one width is none."""
+    with pytest.raises(UserError, match="two widths"):
+        EXPERIMENT.specs(data, scale="cpu", variant="relu_xent", widths=[64, 64])

@@ -1,0 +1,225 @@
+"""The store keeps what it was given and refuses, in one line, what it cannot keep."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mutransfer.errors import UserError
+from mutransfer.sweeps.store import Store, to_frame, write_runs_csv
+from mutransfer.training.spec import RunRecord
+from tests.sweeps import tiny
+
+DATA = tiny.dataset()
+
+
+def record(**changes: object) -> RunRecord:
+    result = {
+        "status": "finished",
+        "train_loss": 1 / 3,
+        "test_loss": 0.1,
+        "test_accuracy": 0.5,
+        "steps_done": 60,
+    }
+    result |= {name: changes.pop(name) for name in list(changes) if name in result}
+    return RunRecord(spec=tiny.spec(DATA, **changes), **result)
+
+
+def ids(*records: RunRecord) -> list[str]:
+    return [r.spec.run_id for r in records]
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    """Every field, inf and nan included, after closing; a folder that is missing is made."""
+    path = tmp_path / "a" / "b" / "store.sqlite"
+    good, bad = record(), record(log2_lr=5, status="diverged", train_loss=math.inf)
+    with Store(path) as store:
+        store.put(good)
+        store.put(bad)
+    with Store(path) as store:
+        found = store.get([*ids(good, bad), "absent"])
+    assert [repr(found[i]) for i in ids(good, bad)] == [repr(good), repr(bad)]
+    assert len(found) == 2
+
+
+def test_a_record_is_on_the_disk_when_put_returns(tmp_path: Path) -> None:
+    """A copy of the files taken at that moment, as a kill would leave them, has the record."""
+    path = tmp_path / "store.sqlite"
+    with Store(path) as store:
+        store.put(record())
+        (tmp_path / "copy").mkdir()
+        for file in tmp_path.glob("store.sqlite*"):
+            (tmp_path / "copy" / file.name).write_bytes(file.read_bytes())
+        assert store._connection().execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    assert ids(*Store.read(tmp_path / "copy" / "store.sqlite")) == ids(record())
+
+
+def test_failed_runs_are_not_done_and_give_way(tmp_path: Path) -> None:
+    """A failed run is retried by the next sweep, and its result takes the place of the failure."""
+    path = tmp_path / "store.sqlite"
+    good = record()
+    with Store(path) as store:
+        store.put(RunRecord.failed(good.spec, "killed"))
+        assert store.get(ids(good)) == {}
+        assert [r.status for r in Store.read(path)] == ["failed"]
+        store.put(good)
+        assert list(store.get(ids(good))) == ids(good)
+    assert [r.status for r in Store.read(path)] == ["finished"]
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    """Two drivers on one store would run everything twice; the second is told of the first. Readers may."""
+    path = tmp_path / "store.sqlite"
+    (tmp_path / "link").symlink_to(path)
+    with Store(path) as store:
+        store.put(record())
+        for name in (path, tmp_path / "link"):
+            with pytest.raises(UserError, match=r"in use .*\(process \d+\); wait .* --out"), Store(name):
+                pass
+        assert len(Store.read(path)) == 1
+    with Store(path):
+        pass
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    """The run that does not fit is an error that says so; those before it are kept and the store goes on."""
+    path = tmp_path / "store.sqlite"
+    records = [record(log2_lr=-i) for i in range(40)]
+    with Store(path) as store:
+        db = store._connection()
+        db.execute(f"PRAGMA max_page_count={db.execute('PRAGMA page_count').fetchone()[0] + 2}")
+        put = 0
+        with pytest.raises(UserError, match=r"full; free space .* are kept"):
+            for r in records:
+                store.put(r)
+                put += 1
+    assert 0 < put < len(records)
+    with Store(path) as store:
+        assert set(store.get(ids(*records))) == set(ids(*records[:put]))
+        store.put(records[put])
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"not a database at all" * 100)
+
+
+def _foreign(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE recipes (name TEXT)")
+    db.close()
+
+
+def _future(path: Path) -> None:
+    with Store(path) as store:
+        store._connection().execute("PRAGMA user_version=2")
+
+
+def _truncated(path: Path) -> None:
+    with Store(path) as store:
+        for i in range(20):
+            store.put(record(log2_lr=-i))
+    path.write_bytes(path.read_bytes()[:6000])
+
+
+def _bad_row(path: Path) -> None:
+    with Store(path) as store:
+        store.put(record())
+        with store._connection() as db:
+            db.execute("UPDATE runs SET record = '{}'")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_garbage, "not a database"),
+        (_foreign, "not the store of a sweep"),
+        (_future, "newer mutransfer"),
+        (_truncated, "damaged"),
+        (_bad_row, "damaged"),
+        (Path.mkdir, "not a file"),
+    ],
+)
+def test_what_is_no_store_is_refused_and_left_alone(spoil, message: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    """The error names the file and says what to do; the file, maybe somebody's data, keeps its bytes."""
+    path = tmp_path / "store.sqlite"
+    spoil(path)
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(UserError, match=message) as caught, Store(path) as store:
+        store.get(ids(record()))
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert before is None or path.read_bytes() == before
+    with pytest.raises(UserError):
+        Store.read(path)
+
+
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    """A file where the folder should be; a file system that takes no files (as root, chmod stops nobody)."""
+    (tmp_path / "file").write_text("mine")
+    for path in (tmp_path / "file" / "store.sqlite", Path("/proc/mutransfer/store.sqlite")):
+        with (
+            pytest.raises(UserError, match=r"cannot write in .*; make it writable or use another --out"),
+            Store(path),
+        ):
+            pass
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_empty_file_is_a_new_store(tmp_path: Path) -> None:
+    """A kill between the making of the file and its first page leaves an empty one: go on from there."""
+    path = tmp_path / "store.sqlite"
+    path.touch()
+    with Store(path) as store:
+        store.put(record())
+    with pytest.raises(UserError, match="no store at"):
+        Store.read(tmp_path / "absent")
+
+
+def test_runs_csv_reads_back_exactly(tmp_path: Path) -> None:
+    """Figures are drawn from the committed file: its numbers are the store's, to the last bit, sorted."""
+    records = [
+        record(parametrization="mup", width=8),
+        record(width=16, train_loss=0.1 + 0.2),
+        record(width=8, log2_lr=-3.5, status="diverged", train_loss=math.inf, test_loss=math.nan),
+        record(width=8, seed=1, log2_lr=-10),
+        record(width=8, seed=0, log2_lr=-10),
+    ]
+    path = tmp_path / "new" / "runs.csv"
+    write_runs_csv(to_frame(records), path)
+    again = pd.read_csv(path)
+    pd.testing.assert_frame_equal(again, to_frame(reversed(records)), check_exact=True)
+    order = [tuple(row) for row in again[["parametrization", "width", "log2_lr", "seed"]].itertuples(index=False)]
+    assert order == [
+        ("sp", 8, -10, 0),
+        ("sp", 8, -10, 1),
+        ("sp", 8, -3.5, 0),
+        ("sp", 16, -4, 0),
+        ("mup", 8, -4, 0),
+    ]
+    diverged = path.read_text().splitlines()[3]
+    assert ",diverged,inf,nan," in diverged
+    assert ",," not in path.read_text()
+
+
+def test_runs_csv_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    """An error in mid-write leaves the committed file as it was and no litter beside it."""
+    path = tmp_path / "runs.csv"
+    write_runs_csv(to_frame([record()]), path)
+    before = path.read_bytes()
+    frame = to_frame([record()])
+    frame.to_csv = lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    with pytest.raises(UserError, match="No space left"):
+        write_runs_csv(frame, path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(UserError, match="cannot write"):
+        write_runs_csv(to_frame([]), path / "runs.csv")
+
+
+def test_to_frame_of_nothing_has_the_columns() -> None:
+    """Code that filters an empty table must not stumble over a missing column."""
+    assert list(to_frame([])) == list(to_frame([record()]))

@@ -1,0 +1,232 @@
+"""The local engine and the sweep: nothing is lost, whatever dies; the results depend on the specs alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from mutransfer.errors import UserError
+from mutransfer.sweeps.engine import run_local
+from mutransfer.sweeps.progress import SweepProgress
+from mutransfer.sweeps.store import Store, write_runs_csv
+from mutransfer.sweeps.sweep import Interrupted, SweepResult, sweep
+from mutransfer.training.spec import RunRecord
+from tests.sweeps import tiny
+
+ROOT = Path(__file__).parents[2]
+DATA = tiny.dataset()
+GRID = tiny.grid(DATA)
+CLOCK = ("wall_seconds", "examples_per_second", "peak_memory_mib")
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SweepResult, Store]]:
+    """One sweep with one worker: the grid, and in it a run that raises, one that dies once, one that dies."""
+    folder = tmp_path_factory.mktemp("faulty")
+    raises = tiny.spec(DATA, hps=(("fault", "raise"),))
+    dies = tiny.spec(DATA, hps=(("fault", "die"), ("marker", str(folder / "dies"))))
+    dies_once = tiny.spec(DATA, hps=(("fault", "die once"), ("marker", str(folder / "once"))))
+    with Store(folder / "store.sqlite") as store:
+        specs = [GRID[0], raises, dies_once, *GRID[1:], dies]
+        yield sweep(specs, store, tiny.RUNNER, workers=1, dataset=DATA, progress=False), store
+
+
+def by_fault(result: SweepResult) -> dict[object, RunRecord]:
+    return {dict(r.spec.hps)["fault"]: r for r in result.records if r.spec.hps}
+
+
+def outcome(record: RunRecord) -> dict[str, object]:
+    """All of a record but what the clock says."""
+    return {name: value for name, value in json.loads(record.to_json()).items() if name not in CLOCK}
+
+
+def without_times(path: Path) -> str:
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))
+    column = rows[0].index("wall_seconds")
+    return "\n".join(",".join(row[:column] + row[column + 1 :]) for row in rows)
+
+
+def test_a_run_that_raises_fails_alone(faulty: tuple[SweepResult, Store]) -> None:
+    """A bug in one run must not cost the others; its reason is one line that says what and where."""
+    record = by_fault(faulty[0])["raise"]
+    assert record.status == "failed"
+    assert record.reason.startswith("ValueError: this run always raises (tiny.py:")
+
+
+def test_a_killed_worker_loses_only_its_own_run(faulty: tuple[SweepResult, Store]) -> None:
+    """kill -9 in mid-run: the run is made again, from its start, and the sweep completes."""
+    result, _ = faulty
+    record = by_fault(result)["die once"]
+    assert record.status == "finished"
+    assert record.steps_done == record.spec.steps
+    assert result.counts == {"finished": 5, "diverged": 4, "failed": 2}
+
+
+def test_a_run_that_always_kills_its_worker_is_given_up(faulty: tuple[SweepResult, Store]) -> None:
+    """A run too big for the memory must not be retried for ever; the record names the signal."""
+    record = by_fault(faulty[0])["die"]
+    assert record.status == "failed"
+    assert "SIGKILL" in record.reason
+
+
+def test_failed_runs_are_not_done(faulty: tuple[SweepResult, Store]) -> None:
+    """The next sweep retries what failed: the store does not give it out as done, but reports see it."""
+    result, store = faulty
+    ids = {r.spec.run_id: r for r in result.records}
+    assert set(ids) - set(store.get(ids)) == {by_fault(result)[f].spec.run_id for f in ("raise", "die")}
+    assert {r.status for r in Store.read(store.path)} == {"finished", "diverged", "failed"}
+
+
+def test_divergence_is_a_result(faulty: tuple[SweepResult, Store]) -> None:
+    """Diverged runs are kept as such with a loss of inf, and were stopped early."""
+    diverged = [r for r in faulty[0].records if r.spec.log2_lr == 30]
+    assert len(diverged) == 4
+    for record in diverged:
+        assert (record.status, record.train_loss) == ("diverged", float("inf"))
+        assert record.steps_done < record.spec.steps
+
+
+def test_the_data_folder_is_gone(faulty: tuple[SweepResult, Store]) -> None:
+    """The workers' copy of the data set is 180 MB of CIFAR-10: it must not stay behind."""
+    _, store = faulty
+    assert not list(store.path.parent.glob("*.data"))
+
+
+def test_what_the_store_has_is_not_run_again(faulty: tuple[SweepResult, Store]) -> None:
+    """Resuming a complete sweep starts no worker (this runner does not exist), extensions included."""
+    frames = []
+
+    def extend(frame):  # type: ignore[no-untyped-def]
+        frames.append(frame)
+        return GRID[6:] if len(frames) < 9 else []
+
+    result = sweep(
+        [*GRID[:6], GRID[0]],
+        faulty[1],
+        "no.such:runner",
+        workers=1,
+        dataset=DATA,
+        progress=False,
+        extend=extend,
+    )
+    assert [r.spec for r in result.records] == GRID
+    assert result.skipped == len(GRID)
+    assert [len(frame) for frame in frames] == [6, 8]  # asked until it returned nothing new
+
+
+def test_kill_the_driver_interrupt_it_and_resume(
+    faulty: tuple[SweepResult, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kill -9 on the driver, Ctrl-C on the next, other order and workers: the same runs.csv but for times."""
+    path = tmp_path / "store.sqlite"
+    hanging = {spec.run_id for spec in GRID[-2:]}
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "tests.sweeps.tiny", str(path)],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            tiny.HANG: " ".join(hanging),
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        },
+    )
+    try:
+        wait_for(lambda: path.exists() and stored(path) == len(GRID) - 2, seconds=60)
+        with pytest.raises(UserError, match=rf"in use by another run \(process {driver.pid}\)"), Store(path):
+            pass
+        workers = children(driver.pid)
+        assert len(workers) >= 2
+    finally:
+        driver.kill()
+        driver.wait()
+    wait_for(lambda: not any(is_running(pid) for pid in workers), seconds=5)  # they were in a run without end
+    assert path.with_name(path.name + ".data").exists()
+
+    with Store(path) as store:  # the lock went with its owner
+        put = store.put
+        monkeypatch.setattr(store, "put", lambda record: (put(record), signal.raise_signal(signal.SIGINT)))
+        with pytest.raises(Interrupted, match=r"7 of 8 runs are kept; the same command goes on") as interrupted:
+            run_grid(store)
+        assert interrupted.value.exit_code == 130
+        monkeypatch.setattr(store, "put", put)
+        result = run_grid(store)
+        assert result.skipped == 7
+
+    whole = [r for r in faulty[0].records if not r.spec.hps]
+    ours = {r.spec.run_id: outcome(r) for r in result.records}
+    assert ours == {r.spec.run_id: outcome(r) for r in whole}
+    write_runs_csv(result.frame, tmp_path / "resumed.csv")
+    write_runs_csv(SweepResult(tuple(whole), 0).frame, tmp_path / "whole.csv")
+    assert without_times(tmp_path / "resumed.csv") == without_times(tmp_path / "whole.csv")
+    assert not list(tmp_path.glob("*.data"))
+
+
+def run_grid(store: Store) -> SweepResult:
+    return sweep(GRID[::-1], store, tiny.RUNNER, workers=1, dataset=DATA, progress=False, cost=lambda spec: spec.width)
+
+
+def stored(path: Path) -> int:
+    """Runs in the store; 0 while it is being made."""
+    try:
+        return len(Store.read(path))
+    except UserError:
+        return 0
+
+
+def children(pid: int) -> list[int]:
+    return [int(x) for x in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition, seconds: float) -> None:  # type: ignore[no-untyped-def]
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_a_runner_that_cannot_start_is_one_error() -> None:
+    """A typo in the runner is the user's one error, not one failed run for every spec."""
+    with pytest.raises(UserError, match=r"no run can start: cannot find 'tests\.sweeps\.tiny:walk'"):
+        run_local(GRID, "tests.sweeps.tiny:walk", workers=1, dataset_folder=None, on_record=print)
+
+
+def test_bad_arguments(tmp_path: Path) -> None:
+    """No workers, or specs of other data, are refused before anything starts."""
+    with pytest.raises(UserError, match="workers is 0"):
+        run_local(GRID, tiny.RUNNER, workers=0, dataset_folder=None, on_record=print)
+    other = tiny.spec(DATA, data_fingerprint="0123")
+    with Store(tmp_path / "s") as store, pytest.raises(UserError, match="declared on data 0123"):
+        sweep([other], store, tiny.RUNNER, workers=1, dataset=DATA, progress=False)
+
+
+def test_progress_is_weighted_by_cost() -> None:
+    """The ETA counts work, not runs: after a run that is 3/4 of the work a third of the time is left."""
+    text = io.StringIO()
+    with SweepProgress(True, Console(file=text, width=200)) as progress:
+        progress.add(2, 4.0)
+        assert progress.eta_seconds is None
+        progress._start -= 30
+        progress.record(RunRecord(spec=GRID[0], status="diverged", train_loss=float("inf")), 3.0)
+        assert progress.eta_seconds == pytest.approx(10, rel=0.1)
+        progress.record(RunRecord(spec=GRID[1], status="finished", train_loss=1.0), 1.0)
+    lines = text.getvalue().splitlines()
+    assert lines[0].startswith("1/2 runs, 1 diverged, 1 left, 0:30 so far, ETA 0:10")
+    assert lines[1].startswith("2/2 runs, 1 diverged, 0 left")

@@ -1,0 +1,195 @@
+"""The command line, as a newcomer meets it: a whole experiment in seconds, and one line for every mistake."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.cifar_mlp.experiment import EXPERIMENT
+from mutransfer import cli
+from mutransfer.data import ImageDataset
+from mutransfer.errors import UserError
+from mutransfer.sweeps.experiment import Scale
+from mutransfer.sweeps.store import Store
+
+TINY = Scale(widths=(16, 32), base_width=16, log2_lrs=(-6, -4, -2), seeds=2, steps=30, batch=16)
+
+
+def tiny_data(data_dir: Path | None = None) -> ImageDataset:
+    """512 noisy images with a class-dependent tint: something to learn, nothing to wait for."""
+    rng = np.random.default_rng(0)
+
+    def part(n):
+        y = np.arange(n) % 10
+        x = rng.integers(0, 128, (n, 32, 32, 3)) + (12 * y)[:, None, None, None]
+        return x.astype(np.uint8), y
+
+    return ImageDataset.from_arrays("synthetic", "tinted noise", is_real=False, train=part(512), test=part(64))
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    experiment = dataclasses.replace(EXPERIMENT, load=tiny_data, scales={**EXPERIMENT.scales, "smoke": TINY})
+    monkeypatch.setattr(cli, "load_experiment", lambda name: experiment)
+    return experiment
+
+
+def run(*args):
+    return cli.main([str(a) for a in args])
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One tiny sweep of the experiment through the command line, for all tests that only look at it."""
+    out = tmp_path_factory.mktemp("out")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        experiment = dataclasses.replace(EXPERIMENT, load=tiny_data, scales={"smoke": TINY})
+        monkeypatch.setattr(cli, "load_experiment", lambda name: experiment)
+        assert run("cifar_mlp", "--scale", "smoke", "--out", out, "--workers", 2) == 0
+    return out
+
+
+def test_smoke_run_writes_figure_table_and_provenance(finished):
+    """The output of the one command: all five files, the stand-in named as one in each that a reader sees."""
+    folder = finished / "figures/cifar_mlp"
+    assert {p.name for p in folder.iterdir()} == {
+        "lr_vs_loss.png",
+        "lr_vs_loss.svg",
+        "table.md",
+        "runs.csv",
+        "provenance.json",
+    }
+    table = (folder / "table.md").read_text()
+    assert "SYNTHETIC STAND-IN DATA, not CIFAR-10" in table
+    assert re.search(r"µP.*(stable|drifts|undecided)", table)
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert provenance["data_is_real"] is False and provenance["runs"]["is_real"] == ["false"]
+    runs = pd.read_csv(folder / "runs.csv")
+    assert len(runs) >= 24 and set(runs["status"]) <= {"finished", "diverged"}
+    assert not (finished / "results/cifar_mlp.sqlite.data").exists()
+
+
+def test_mup_equals_sp_at_the_base_width(finished):
+    """At base width µP trains bit for bit as SP: the two sets of losses are the same numbers."""
+    runs = pd.read_csv(finished / "figures/cifar_mlp/runs.csv").query("width == 16 and -6 <= log2_lr <= -2")
+    sp, mup = (runs[runs["parametrization"] == p].sort_values(["log2_lr", "seed"]) for p in ("sp", "mup"))
+    for column in ("train_loss", "test_loss", "test_accuracy", "status"):
+        assert list(sp[column]) == list(mup[column])
+    wide = pd.read_csv(finished / "figures/cifar_mlp/runs.csv").query("width == 32")
+    losses = [wide[wide["parametrization"] == p]["train_loss"].mean() for p in ("sp", "mup")]
+    assert losses[0] != losses[1]
+
+
+def test_the_same_command_again_trains_nothing(finished, tiny, capsys):
+    """Resuming a finished sweep finds every run in the store and writes the same bytes."""
+    folder = finished / "figures/cifar_mlp"
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert run("cifar_mlp", "--scale", "smoke", "--out", finished) == 0
+    assert "24 of 24 runs are in the store already" in capsys.readouterr().out
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_figures_redraws_and_raises_on_a_gap(finished, tmp_path, capsys):
+    """`figures` reads the committed CSV alone: same bytes; a row taken out is named, a changed loss shows."""
+    folder = tmp_path / "figures/cifar_mlp"
+    folder.mkdir(parents=True)
+    for name in ("runs.csv", "provenance.json"):
+        (folder / name).write_bytes((finished / "figures/cifar_mlp" / name).read_bytes())
+    assert run("figures", "cifar_mlp", "--out", tmp_path) == 0
+    for name in ("lr_vs_loss.png", "lr_vs_loss.svg", "table.md"):
+        assert (folder / name).read_bytes() == (finished / "figures/cifar_mlp" / name).read_bytes()
+    lines = (folder / "runs.csv").read_text().splitlines()
+    (folder / "runs.csv").write_text("\n".join(lines[:3] + lines[4:]) + "\n")
+    capsys.readouterr()
+    assert run("figures", "cifar_mlp", "--out", tmp_path) == 2
+    assert "lacks 1 runs: (sp, width 16" in capsys.readouterr().err
+
+
+def test_plan_shows_cost_without_training(tiny, capsys, tmp_path):
+    """plan prints runs, FLOPs and minutes, and leaves nothing behind."""
+    assert run("plan", "cifar_mlp", "--scale", "paper", "--out", tmp_path) == 0
+    text = capsys.readouterr().out
+    assert "8192" in text and "FLOPs" in text and "minutes" in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_list(capsys):
+    """list names every experiment with its variants and scales."""
+    assert run("list") == 0
+    text = capsys.readouterr().out
+    assert "cifar_mlp" in text and "tanh_mse" in text and "paper" in text
+
+
+MISTAKES = [
+    (["cifar_mpl"], "Did you mean 'cifar_mlp'?"),
+    (["cifar_mlp", "--scale", "cup"], "Did you mean 'cpu'?"),
+    (["cifar_mlp", "--variant", "relu_xnet"], "Did you mean 'relu_xent'?"),
+    (["cifar_mlp", "--widths", "0"], "'0' is no positive whole number"),
+    (["cifar_mlp", "--widths", "-3"], "'-3' is no positive whole number"),
+    (["cifar_mlp", "--widths", "64,abc"], "'abc' is no positive whole number"),
+    (["cifar_mlp", "--widths", "64"], "at least two widths"),
+    (["cifar_mlp", "--seeds", "0"], "'0' is no positive whole number"),
+    (["cifar_mlp", "--workers", "many"], "'many' is no positive whole number"),
+    (["cifar_mlp", "tanh"], "takes no 'tanh'"),
+    (["cifar_mlp", "--lr", "3"], "--help"),
+    (["plan"], "plan what?"),
+    (["figures", "cifar_mlq"], "Did you mean 'cifar_mlp'?"),
+]
+
+
+@pytest.mark.parametrize(("args", "says"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
+def test_a_mistake_is_one_line_and_exit_code_2(args, says, capsys, tmp_path, monkeypatch):
+    """What was wrong, what is valid, nothing else: no traceback, nothing written."""
+    experiment = dataclasses.replace(EXPERIMENT, load=tiny_data)
+    if args[0] == "cifar_mlp":
+        monkeypatch.setattr(cli, "load_experiment", lambda name: experiment)
+    assert run(*args, "--out", tmp_path) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and says in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_places(tiny, capsys, tmp_path):
+    """A truncated data file, a file where a folder should be, a folder that cannot be written, no data folder."""
+    parquet = tmp_path / "cifar10/cifar10_jpeg.parquet"
+    parquet.parent.mkdir()
+    parquet.write_bytes(b"PAR1 cut short")
+    real = dataclasses.replace(tiny, load=EXPERIMENT.load)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(cli, "load_experiment", lambda name: real)
+        assert run("cifar_mlp", "--data", tmp_path, "--out", tmp_path) == 2
+        assert str(parquet) in capsys.readouterr().err
+        assert run("cifar_mlp", "--data", tmp_path / "nowhere", "--out", tmp_path) == 2
+        assert "nowhere" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", Path("/proc/mutransfer")):
+        assert run("cifar_mlp", "--scale", "smoke", "--out", place) == 2
+        error = capsys.readouterr().err
+        assert str(place) in error and error.count("\n") == 1
+
+
+def test_a_second_run_on_the_same_store_is_refused(finished, tiny, capsys):
+    """Two drivers on one store: the second says so, with the first one's process, and the first loses nothing."""
+    with Store(finished / "results/cifar_mlp.sqlite"):
+        assert run("cifar_mlp", "--scale", "smoke", "--out", finished) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "--out" in error
+
+
+def test_failed_runs_exit_1_and_keep_the_rest(tiny, capsys, tmp_path, monkeypatch):
+    """A run without a result is no result: exit code 1, no figure drawn from the gap, the others kept."""
+    broken = dataclasses.replace(tiny, run=raises_at_width_32)
+    monkeypatch.setattr(cli, "load_experiment", lambda name: broken)
+    assert run("cifar_mlp", "--scale", "smoke", "--out", tmp_path, "--workers", 1) == 1
+    assert "12 of 24 runs failed" in capsys.readouterr().err
+    assert not (tmp_path / "figures").exists()
+
+
+def raises_at_width_32(spec, dataset):
+    if spec.width == 32:
+        raise UserError("no room for width 32")
+    return EXPERIMENT.run(spec, dataset)

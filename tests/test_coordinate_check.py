@@ -1,0 +1,183 @@
+"""The coordinate check must pass µP, fail SP, and catch every single entry of the µP table that is put back to SP's."""
+
+import pandas as pd
+import pytest
+import torch
+from nets import MLP, Transformer, tokens, vectors
+from torch import nn
+
+from mutransfer import MUP, SP, Role, coord_check
+from mutransfer.analysis.coordinates import COLUMNS, CoordFrame
+from mutransfer.parametrization.tables import FIELDS
+
+WIDTHS = [64, 128, 256, 512]
+LOGITS = [f"blocks.{i}.attn.logits" for i in range(2)]
+
+
+def check_mlp(parametrization, optimizer="adam", build=MLP, **options):
+    lr = {"adam": 1e-2, "sgd": 0.1}[optimizer]
+    settings = {"lr": lr, "steps": 3, "seeds": 3, "parametrization": parametrization, "optimizer": optimizer}
+    return coord_check(build, WIDTHS, [vectors()], **settings | options)
+
+
+def check_transformer(parametrization, optimizer="adam", attention="mup", **options):
+    settings = {"lr": 1e-2, "steps": 3, "seeds": 3, "parametrization": parametrization, "optimizer": optimizer}
+
+    def build(width):
+        return Transformer(width, base_width=WIDTHS[0], parametrization=attention)
+
+    return coord_check(build, WIDTHS, [tokens(2, 8)], may_shrink_at_init=LOGITS, **settings | options)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_mlp_is_ok_in_mup(optimizer):
+    """µP: every activation and its change stay, at every step."""
+    verdict = check_mlp("mup", optimizer).verdict()
+    assert verdict.ok, str(verdict)
+    assert set(verdict) == {"embed", "blocks.0", "readout", "output"}
+
+
+def test_mlp_is_seen_to_fail_in_sp():
+    """SP with Adam: hidden activations and the output grow after one step, as fast as theory says (exponent 1)."""
+    frame = check_mlp("sp")
+    verdict = frame.verdict()
+    assert not verdict.ok
+    assert verdict["blocks.0"]["verdict"] == verdict["output"]["verdict"] == "grows"
+    assert verdict["embed"]["verdict"] == "ok"  # an input layer under Adam has SP's own rule
+    rows = frame.exponents().query("step == 1").set_index("activation")
+    assert rows.loc["blocks.0", "exponent"] == pytest.approx(1, abs=0.15)
+    assert rows.loc["blocks.0", "low"] < rows.loc["blocks.0", "exponent"] < rows.loc["blocks.0", "high"]
+
+
+def test_transformer():
+    """µP `ok` everywhere, attention logits too; SP grows; and with SP's 1/sqrt(d) attention alone µP is caught."""
+    verdict = check_transformer("mup").verdict()
+    assert verdict.ok, str(verdict)
+    assert {"embed", "ln", "blocks.1.attn.qkv", "blocks.1.attn.logits", "output"} <= set(verdict)
+    sp = check_transformer("sp", attention="sp").verdict()
+    grows = {name for name, row in sp.items() if row["verdict"] == "grows"}
+    assert {"blocks.0.attn.qkv", "blocks.0.attn.logits", "blocks.1.mlp.0", "readout", "output"} <= grows
+    mutated = check_transformer("mup", attention="sp").verdict()
+    assert mutated["blocks.0.attn.logits"]["verdict"] == "grows"
+
+
+def test_transformer_with_sgd():
+    """All but the attention logits stay. Those start uncorrelated and move by 1/sqrt(width) in SGD's first steps."""
+    verdict = check_transformer("mup", "sgd", lr=0.1).verdict()
+    assert {name for name, row in verdict.items() if row["verdict"] != "ok"} == set(LOGITS)
+
+
+ENTRIES = [
+    (family, role, entry)
+    for family, table in MUP.rules.items()
+    for role, rule in table.items()
+    for entry in FIELDS
+    if getattr(rule, entry) != getattr(SP.rules[family][role], entry) and not (family == "sgd" and entry == "eps")
+]
+
+
+class Bottleneck(MLP):
+    """Hidden fans that grow differently: width, then width^2 / 64, as SGD's fan_out/fan_in rule needs to be seen."""
+
+    def __init__(self, width):
+        super().__init__(width)
+        self.blocks[0] = nn.Linear(width, width * width // 64)
+        self.readout = nn.Linear(width * width // 64, 10)
+
+
+@pytest.mark.parametrize(("family", "role", "entry"), ENTRIES)
+def test_every_entry_of_the_table_is_needed(family, role, entry):
+    """Put one entry back to SP's and the check must say so: a check that passes a wrong table is worth nothing."""
+    # eps matters only where it is as large as the gradients
+    options = {"eps": 1e-2} if entry == "eps" else {}
+    mutant = MUP.with_entry(family, role, **{entry: getattr(SP.rules[family][role], entry)})
+    if (family, role) == ("sgd", Role.HIDDEN):
+        # fan_out/fan_in is SP's 1 where both fans grow alike, so only a net whose fans grow apart can tell; there the
+        # layer itself is the witness (with fan-in init the embedding below it moves by less than 1 at first)
+        whole, mutated = (check_mlp(t, family, build=Bottleneck).verdict()["blocks.0"] for t in (MUP, mutant))
+        assert (whole["verdict"], mutated["verdict"]) == ("ok", "shrinks")
+    else:
+        whole, mutated = (check_mlp(t, family, **options).verdict() for t in (MUP, mutant))
+        assert whole.ok, str(whole)
+        assert not mutated.ok, str(mutated)
+
+
+def test_the_mutations_cover_the_table():
+    """Were the table to lose an entry, the test above would shrink with it; so its entries are counted here."""
+    assert len(ENTRIES) == 4 + 5
+    assert ("adam", Role.OUTPUT, "init_std") in ENTRIES and ("sgd", Role.INPUT, "lr") in ENTRIES
+
+
+def test_zero_readout_says_nothing_at_the_first_step():
+    """Behind a readout of zeros no gradient flows at first: an exact 0 is no evidence of shrinking, later steps are."""
+    frame = coord_check(lambda w: MLP(w, zero_readout=True), WIDTHS, [vectors()], optimizer="adam", steps=3, seeds=2)
+    assert frame.verdict().ok
+    hidden = frame.exponents().query("activation == 'blocks.0' and kind == 'change'")
+    assert list(hidden["step"]) == [2, 3]
+
+
+def test_what_never_moves_is_not_ok():
+    """With lr = 0 nothing learns: the extreme of shrinking, not a pass."""
+    verdict = check_mlp("mup", lr=0.0).verdict()
+    assert verdict["blocks.0"]["verdict"] == "shrinks" and not verdict.ok
+
+
+def test_overflow_is_growth():
+    """An activation that leaves the floating-point range grows; it is not dropped as missing."""
+    frame = check_mlp("sp", "sgd", lr=1e6, seeds=1)
+    assert not frame.data["rms"].map(float).map(pd.notna).all() or (frame.data["rms"] == float("inf")).any()
+    assert frame.verdict()["output"]["verdict"] == "grows"
+
+
+def test_unmodified_torch_modules_of_any_output():
+    """Hooks reach tuples and repeated calls, change nothing in the module, and are gone afterwards."""
+
+    class Net(nn.Module):
+        def __init__(self, w):
+            super().__init__()
+            self.rnn, self.act, self.out = nn.LSTM(8, w, batch_first=True), nn.ReLU(inplace=True), nn.Linear(w, 3)
+
+        def forward(self, x):
+            h, _ = self.rnn(x)
+            return self.out(self.act(self.act(h * 2)[:, -1] + 1))
+
+    made = []
+    x = torch.randn(4, 5, 8)
+    frame = coord_check(lambda w: made.append(Net(w)) or made[-1], [16, 32], [(x, torch.randn(4, 3))], steps=1, seeds=1)
+    assert {"rnn", "rnn[1]", "act", "act#2", "out", "output"} <= set(frame.data["activation"])
+    assert all(not m._forward_hooks for net in made for m in net.modules())
+
+
+def test_the_random_stream_is_left_alone():
+    """A check in the middle of a script changes none of the script's later numbers."""
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    check_mlp("mup", steps=1, seeds=1)
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_exponents_are_exact_on_planted_growth():
+    """rms = width^k gives k, for one seed without an interval, and the verdict thresholds are the declared +-0.25."""
+    rows = [
+        (w, 0, step, f"x{k}", kind, float(w) ** (k if step else 0))
+        for w in WIDTHS
+        for k in (-0.3, -0.2, 0.2, 0.3)
+        for step, kind in ((0, "value"), (1, "value"), (1, "change"))
+    ]
+    verdict = CoordFrame(pd.DataFrame(rows, columns=COLUMNS), "mup", "adam").verdict()
+    assert verdict["x0.3"]["exponent"] == pytest.approx(0.3)
+    assert pd.isna(verdict["x0.3"]["low"])
+    assert [verdict[f"x{k}"]["verdict"] for k in (-0.3, -0.2, 0.2, 0.3)] == ["shrinks", "ok", "ok", "grows"]
+
+
+def test_bad_input_is_refused():
+    """One width shows no growth; the error says what is needed."""
+    with pytest.raises(ValueError, match="two positive widths"):
+        coord_check(MLP, [64, 64], [vectors()])
+    with pytest.raises(ValueError, match="0 batches"):
+        coord_check(MLP, [64, 128], [])
+    with pytest.raises(Exception, match="'adam'"):
+        coord_check(MLP, [64, 128], [vectors()], optimizer="adm")
+    with pytest.raises(KeyError, match="'readout'"):
+        check_mlp("mup", steps=1, seeds=1).verdict()["readuot"]

@@ -1,0 +1,95 @@
+"""The house: one-way imports, one list of dependencies, a README whose snippet and links are true."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_imports_flow_one_way():
+    """experiments -> sweeps -> training -> models, data, parametrization; analysis -> reporting, without torch."""
+    lint = Path(sys.executable).with_name("lint-imports")
+    run = subprocess.run([lint, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "3 kept, 0 broken" in run.stdout
+
+
+def test_a_claim_needs_no_torch():
+    """Redrawing a figure must not wait for torch, nor need it."""
+    code = "import sys, mutransfer.analysis, mutransfer.reporting; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_conda_has_the_same_dependencies():
+    """pyproject.toml is the one list."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    pip = next(d["pip"] for d in conda if isinstance(d, dict))
+    assert pip == [*project["dependencies"], "-e ."]
+    assert conda[0] == f"python{project['requires-python']}"
+    assert set(project["optional-dependencies"]) == {"dev", "fairseq", "cluster", "hf", "labs"}
+
+
+def test_files_stay_readable():
+    """A file that no longer fits in one sitting is split by concept."""
+    long = {p: n for p in (ROOT / "src").rglob("*.py") if (n := len(p.read_text().splitlines())) > 320}
+    assert not long
+
+
+def test_every_experiment_has_its_folder():
+    """One stem for the command, the folder, its README and its figures."""
+    for path in (ROOT / "experiments").glob("*/experiment.py"):
+        assert (path.parent / "README.md").is_file()
+        for name in ("runs.csv", "provenance.json", "table.md", "lr_vs_loss.png", "lr_vs_loss.svg"):
+            assert (ROOT / "figures" / path.parent.name / name).is_file(), name
+
+
+def test_readme_snippet_runs():
+    """The ten lines that put µP on one's own model are run as they stand, and their claim is checked."""
+    snippet = re.search(r"<!-- snippet -->\n```python\n(.*?)```", README, re.S)[1]
+    assert len([line for line in snippet.splitlines() if line.strip() and not line.startswith("#")]) <= 16
+    names = {}
+    exec(snippet, names)
+    assert names["verdict"].ok
+    assert names["plan"]["readout.weight"].lr == 1 / 16
+
+
+LINKS = re.findall(r"\[`([^`]+)`\]\(([^)#]+)#L(\d+)\)", README)
+
+
+@pytest.mark.parametrize(("code", "path", "line"), LINKS, ids=[code for code, *_ in LINKS])
+def test_readme_points_at_the_lines_it_names(code, path, line):
+    """The table from the paper's symbols to lines of code holds."""
+    assert code in (ROOT / path).read_text().splitlines()[int(line) - 1]
+
+
+def test_readme_has_the_table():
+    """An empty list of links would pass the test above."""
+    assert len(LINKS) >= 10
+    for image in re.findall(r"!\[[^]]+\]\(([^)]+)\)", README):
+        assert (ROOT / image).is_file()
+
+
+def test_the_door_opens_and_refuses():
+    """reproduce.sh in the active environment: a list, and one line with exit code 2 for a name that is none."""
+    env = {**os.environ, "VIRTUAL_ENV": sys.prefix, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    good = subprocess.run(["./reproduce.sh", "list"], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert good.returncode == 0 and good.stdout.startswith("cifar_mlp")
+    bad = subprocess.run(["./reproduce.sh", "cifar_mpl"], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert bad.returncode == 2 and bad.stdout == ""
+    assert bad.stderr.count("\n") == 1 and "Did you mean 'cifar_mlp'?" in bad.stderr
+
+
+def test_ci_runs_the_readme_command():
+    """.ci/run is the test command that the README gives, nothing more."""
+    assert "./reproduce.sh test" in README
+    lines = (ROOT / ".ci/run").read_text().splitlines()
+    assert [x for x in lines if x and not x.startswith(("#", "set", "cd"))] == ["./reproduce.sh test"]

@@ -1,0 +1,126 @@
+"""Specs and records: one run has one name, and nothing is lost on the way to the store and back."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from dataclasses import fields, replace
+
+import pytest
+
+from mutransfer.errors import UserError
+from mutransfer.training.spec import RunRecord, RunSpec
+
+SPEC = RunSpec(
+    experiment="x",
+    variant="v",
+    parametrization="sp",
+    optimizer="sgd",
+    width=64,
+    base_width=64,
+    log2_lr=-4,
+    seed=0,
+    steps=10,
+    batch=8,
+    momentum=0.0,
+    precision="float32",
+    data="d",
+    data_fingerprint="ab",
+    hps=(("b", 1), ("a", 2.5)),
+)
+
+
+def test_run_id_is_the_same_for_ever() -> None:
+    """Stores on people's disks are keyed by it: another id would make every finished run run again."""
+    assert SPEC.run_id == "7f94b7b84f17c998"
+
+
+def test_run_id_ignores_spelling() -> None:
+    """-4 and -4.0, 0.0 and -0.0, the order of hps: the same run must not be run twice."""
+    same = replace(SPEC, log2_lr=-4.0, momentum=-0.0, hps=(("a", 2.5), ("b", 1)))
+    assert same == SPEC
+    assert same.run_id == SPEC.run_id == pickle.loads(pickle.dumps(SPEC)).run_id
+
+
+def test_run_id_depends_on_every_field() -> None:
+    """A field left out of the hash would give one run's result out as another's."""
+    other = {"optimizer": "adam", "momentum": 0.5, "log2_lr": -4.5, "hps": (("a", 2.5), ("b", 2))}
+    ids = {SPEC.run_id}
+    names = {field.name for field in fields(SPEC)} - {"precision"}  # which has one value so far
+    for name in names:
+        value = getattr(SPEC, name)
+        changed = other[name] if name in other else value + ("2" if isinstance(value, str) else 1)
+        ids.add(replace(SPEC, **{name: changed}).run_id)
+    assert len(ids) == len(names) + 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("width", 0),
+        ("width", -3),
+        ("width", "abc"),
+        ("width", 64.0),
+        ("steps", True),
+        ("batch", None),
+        ("seed", -1),
+        ("log2_lr", math.nan),
+        ("log2_lr", -math.inf),
+        ("log2_lr", "-4"),
+        ("momentum", 1.0),
+        ("experiment", ""),
+        ("optimizer", "sdg"),
+        ("precision", "float8"),
+    ],
+)
+def test_a_bad_field_is_named(field: str, value: object) -> None:
+    """The user sees which field has which value, in one line."""
+    with pytest.raises(UserError, match=field) as caught:
+        replace(SPEC, **{field: value})
+    assert str(value) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("hps", [(("a", 1), ("a", 2)), (("a", math.nan),), (("a", [1]),)])
+def test_bad_hyperparameters_are_refused(hps: tuple) -> None:
+    """A name given twice or a value that JSON cannot carry would make two specs look like one."""
+    with pytest.raises(UserError, match="a"):
+        replace(SPEC, hps=hps)
+
+
+def test_hp_is_found_by_name() -> None:
+    """A misspelt hyperparameter is an error with the nearest name, not a default."""
+    assert SPEC.hp("a") == 2.5
+    with pytest.raises(UserError, match="Valid: a, b"):
+        SPEC.hp("alpha")
+
+
+def test_json_keeps_everything() -> None:
+    """What comes out of the store is what went in, to the last bit, inf and nan included."""
+    assert RunSpec.from_json(SPEC.to_json()) == SPEC
+    record = RunRecord(
+        spec=SPEC,
+        status="diverged",
+        train_loss=math.inf,
+        steps_done=7,
+        loss_curve=(0.1, math.inf, -math.inf, math.nan, 1 / 3),
+        wall_seconds=1e-300,
+        reason="µ",
+        provenance={"commit": "abc"},
+    )
+    again = RunRecord.from_json(record.to_json())
+    assert repr(again) == repr(record)  # nan is not equal to itself
+    assert "NaN" not in record.to_json() and "Infinity" not in record.to_json()  # strict JSON for other readers
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", SPEC.to_json()[:-1], SPEC.to_json().replace("width", "breadth")])
+def test_json_of_something_else_is_refused(text: str) -> None:
+    """A damaged row is an error that says so, not a spec with defaults."""
+    with pytest.raises(UserError, match="not the JSON of a RunSpec"):
+        RunSpec.from_json(text)
+
+
+def test_unknown_status_is_refused() -> None:
+    """Reports filter by status: a misspelt one would drop the run in silence."""
+    with pytest.raises(UserError, match="finished"):
+        RunRecord(spec=SPEC, status="done", train_loss=1.0)

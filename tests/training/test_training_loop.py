@@ -1,0 +1,242 @@
+"""The loop: the same numbers every time, the same batches for every width, divergence as declared."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from mutransfer.data.dataset import ImageDataset
+from mutransfer.errors import UserError
+from mutransfer.training import loop
+from mutransfer.training.loop import evaluate, normalize, train
+from mutransfer.training.spec import RunRecord, RunSpec
+
+N = 20
+
+
+def _part(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 256, (n, 2, 2, 3), dtype=np.uint8)
+    images[:, 0, 0, 0] = np.arange(n)  # the first byte tells which image it is
+    return images, rng.integers(0, 10, n)
+
+
+DATA = ImageDataset.from_arrays("tiny", "random", is_real=False, train=_part(N, 0), test=_part(50, 1))
+SPEC = RunSpec(
+    experiment="x",
+    variant="v",
+    parametrization="sp",
+    optimizer="sgd",
+    width=16,
+    base_width=16,
+    log2_lr=-3,
+    seed=3,
+    steps=30,
+    batch=8,
+    momentum=0.9,
+    precision="float32",
+    data=DATA.name,
+    data_fingerprint=DATA.fingerprint,
+)
+
+
+def net(spec: RunSpec, dropout: float = 0.0) -> nn.Module:
+    torch.manual_seed(spec.seed)
+    width = spec.width
+    return nn.Sequential(nn.Linear(12, width), nn.ReLU(), nn.Dropout(dropout), nn.Linear(width, 10))
+
+
+def run(spec: RunSpec, model: nn.Module | None = None, **options: Callable) -> RunRecord:
+    model = model or net(spec)
+    optimizer = torch.optim.SGD(model.parameters(), lr=2**spec.log2_lr, momentum=spec.momentum, fused=True)
+    return train(spec, model, optimizer, DATA, options.pop("loss_fn", cross_entropy), **options)
+
+
+def scripted(losses: Sequence[float], steps: int | None = None) -> RunRecord:
+    """A run whose training losses are ``losses``; the test loss is 1."""
+    spec = replace(SPEC, steps=steps or len(losses), log2_lr=-1000)
+    values = iter(losses)
+    return run(spec, loss_fn=lambda out, _: 0 * out.sum() + (next(values) if out.requires_grad else 1.0))
+
+
+def test_same_as_a_plain_slow_loop() -> None:
+    """The fast path computes what the textbook loop computes: the same losses, the same weights."""
+    model, reference = net(SPEC), net(SPEC)
+    optimizer = torch.optim.SGD(reference.parameters(), lr=2**SPEC.log2_lr, momentum=SPEC.momentum)
+    generator = torch.Generator().manual_seed(SPEC.seed)
+    losses: list[float] = []
+    while len(losses) < SPEC.steps:
+        order = torch.randperm(N, generator=generator)
+        for i in range(0, N - SPEC.batch + 1, SPEC.batch):
+            rows = order[i : i + SPEC.batch]
+            x = (DATA.train_images[rows].flatten(1).float() / 255 - 0.5) / 0.5
+            optimizer.zero_grad()
+            loss = cross_entropy(reference(x), DATA.train_labels[rows])
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+    record = run(SPEC, model)
+    assert record.loss_curve == pytest.approx(losses, rel=1e-4)  # 30 steps: a point each
+    assert record.train_loss == pytest.approx(np.mean(losses[-3:]), rel=1e-4)
+    for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_same_spec_same_bits() -> None:
+    """Dropout included, whatever used the global generator before: resuming must equal not having stopped."""
+
+    def once() -> dict:
+        torch.rand(17)
+        values = json.loads(run(SPEC, net(SPEC, dropout=0.5)).to_json())
+        return {k: v for k, v in values.items() if k not in ("wall_seconds", "examples_per_second", "peak_memory_mib")}
+
+    assert once() == once()
+
+
+def batches(spec: RunSpec) -> list[list[int]]:
+    """Which images each step sees."""
+    seen: list[list[int]] = []
+
+    def spy(images: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            seen.append(images[:, 0].tolist())
+        return normalize(images)
+
+    run(spec, prepare=spy)
+    return seen
+
+
+def test_batches_depend_on_the_seed_alone() -> None:
+    """Widths, rates and parametrizations are compared on the same batches, or noise looks like drift."""
+    ours = batches(SPEC)
+    assert batches(replace(SPEC, width=32, log2_lr=-5, parametrization="mup", optimizer="adam")) == ours
+    assert batches(replace(SPEC, seed=4)) != ours
+    assert batches(replace(SPEC, steps=10)) == ours[:10]
+
+
+def test_epochs_are_permutations_without_the_partial_batch() -> None:
+    """Within an epoch no image comes twice, and the next epoch has another order."""
+    seen = batches(SPEC)
+    assert {len(batch) for batch in seen} == {SPEC.batch}
+    epochs = [seen[i] + seen[i + 1] for i in range(0, SPEC.steps, N // SPEC.batch)]
+    assert all(len(set(epoch)) == 16 for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == len(epochs)
+
+
+def test_normalize_is_the_papers() -> None:
+    """Mean 0.5 and deviation 0.5 of pixels in [0, 1], as the released script has it, for every byte."""
+    pixels = torch.arange(256, dtype=torch.uint8)
+    torch.testing.assert_close(normalize(pixels), (pixels.float() / 255 - 0.5) / 0.5, rtol=0, atol=3e-7)
+    assert normalize(pixels).dtype == torch.float32
+
+
+def test_evaluate_weighs_the_last_batch_by_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """50 images in batches of 7: the mean is over images, not batches; dropout is off and comes back on."""
+    model = net(SPEC, dropout=0.5)
+    whole = evaluate(model, DATA, cross_entropy)
+    monkeypatch.setattr(loop, "EVAL_BATCH", 7)
+    assert evaluate(model, DATA, cross_entropy) == pytest.approx(whole, rel=1e-6)
+    outputs = model.eval()(normalize(DATA.test_images.flatten(1)))
+    assert whole[1] == (outputs.argmax(1) == DATA.test_labels).sum().item() / 50
+    model.train()
+    evaluate(model, DATA, cross_entropy)
+    assert model.training
+
+
+def test_a_huge_learning_rate_diverges() -> None:
+    """A real divergence is found within one look, recorded as a result and stops the run."""
+    record = run(replace(SPEC, log2_lr=40, steps=1000))
+    assert (record.status, record.train_loss) == ("diverged", math.inf)
+    assert math.isnan(record.test_loss) and math.isnan(record.test_accuracy)
+    assert record.steps_done == loop.CHECK_EVERY
+    assert "the loss of step" in record.reason
+
+
+def test_a_non_finite_loss_names_its_step() -> None:
+    """The reason gives the first bad step, counted from 1, though the look comes later."""
+    record = scripted([1.0] * 30 + [math.nan] + [1.0] * 100)
+    assert (record.status, record.steps_done) == ("diverged", 50)
+    assert record.reason == "the loss of step 31 is nan"
+
+
+def test_a_spike_that_heals_is_not_divergence() -> None:
+    """The best rate of a wide net in SP starts with a spike: calling it diverged would move the optimum."""
+    spike = [1.0] + [50.0] * (loop.CHECK_EVERY * (loop.PATIENCE - 1) - 1)
+    record = scripted(spike + [0.5] * 200)
+    assert (record.status, record.train_loss) == ("finished", 0.5)
+
+
+def test_a_loss_that_stays_high_is_divergence() -> None:
+    """Just above and just below twice the first loss, for `PATIENCE` looks: the rule as declared."""
+    looks = loop.CHECK_EVERY * loop.PATIENCE
+    record = scripted([1.0] + [2.1] * 400)
+    assert (record.status, record.steps_done) == ("diverged", looks)
+    assert scripted([1.0] + [1.9] * 400).status == "finished"
+
+
+def test_a_short_run_that_ends_high_is_divergence() -> None:
+    """A run too short for the patience is judged by its final loss, and only by that."""
+    assert scripted([1.0] + [3.0] * 29).status == "diverged"
+    assert scripted([1.0] + [3.0] * 25 + [1.0] * 4).status == "finished"
+
+
+def test_a_run_at_chance_level_has_finished() -> None:
+    """To learn nothing is a loss like any other, not a divergence."""
+    record = scripted([math.log(10)] * 60)
+    assert (record.status, record.train_loss) == ("finished", pytest.approx(math.log(10)))
+
+
+def test_a_model_that_breaks_in_the_last_step_has_diverged() -> None:
+    """The last update is seen by no training loss; the test loss sees it."""
+    record = run(replace(SPEC, steps=1, log2_lr=127))
+    assert (record.status, record.train_loss) == ("diverged", math.inf)
+    assert "test loss" in record.reason
+
+
+@pytest.mark.parametrize("steps", [1, 7, 50, 130])
+def test_train_loss_and_curve_cover_the_run(steps: int) -> None:
+    """The paper's metric is the mean of the last 10% of steps; the curve's points weigh every step once."""
+    losses = np.linspace(2.0, 1.0, steps).astype(np.float32).astype(float)
+    record = scripted(losses.tolist())
+    assert record.train_loss == pytest.approx(losses[-max(1, steps // 10) :].mean())
+    assert len(record.loss_curve) == min(50, steps)
+    assert np.mean(record.loss_curve) == pytest.approx(losses.mean(), rel=0.02)
+    assert record.loss_curve[0] <= 2.0 and record.loss_curve[-1] >= 1.0
+
+
+def test_a_curve_that_stops_lies_over_the_whole_ones() -> None:
+    """Curves are drawn over one another: a diverged run's points stand at the steps where it was."""
+    record = scripted([1.0] * 9 + [math.inf] * 91, steps=100)
+    assert record.steps_done == 25
+    assert len(record.loss_curve) == 13  # 12 chunks of 2 steps and the one begun
+    assert record.loss_curve[:4] == (1.0,) * 4 and math.isinf(record.loss_curve[4])
+
+
+def test_the_record_says_where_it_comes_from() -> None:
+    """A result from a stand-in must say so, and what made it."""
+    record = run(SPEC)
+    assert record.provenance["data"] == "random" and record.provenance["is_real"] == "false"
+    assert record.provenance["torch"] == torch.__version__
+    assert set(record.provenance) == {"data", "is_real", "commit", "torch", "threads", "device"}
+    assert record.examples_per_second == pytest.approx(240 / record.wall_seconds)
+    assert record.peak_memory_mib > 10
+
+
+def test_other_data_than_declared_is_refused() -> None:
+    """The fingerprint is part of the run's name: results on other data must not be filed under it."""
+    with pytest.raises(UserError, match="0123"):
+        run(replace(SPEC, data_fingerprint="0123"))
+
+
+def test_a_batch_larger_than_the_data_is_refused() -> None:
+    """An epoch would have no batch, and the loop no end."""
+    with pytest.raises(UserError, match="batch is 21"):
+        run(replace(SPEC, batch=21))
