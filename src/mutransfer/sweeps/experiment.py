@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class Variant:
     hps: Mapping[str, float | int | str]
     paper: Mapping[str, Any]  # table_or_figure, statement, differs, ours: what stands beside our numbers
     loss_ceiling: float | None = None  # the loss of a model that has learnt nothing: no need to draw above it
-    grids: Mapping[str, tuple[int, ...]] | None = None  # log2 LRs by scale, where they differ from the scale's
+    grids: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # log2 LRs by scale, where not the scale's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class Experiment:
 
     def grid(self, scale: str, variant: str) -> tuple[int, ...]:
         """The planned log2 learning rates."""
-        return (self.variants[variant].grids or {}).get(scale, self.scales[scale].log2_lrs)
+        return self.variants[variant].grids.get(scale, self.scales[scale].log2_lrs)
 
     def specs(
         self,
