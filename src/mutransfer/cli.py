@@ -146,6 +146,7 @@ def _plan(args: argparse.Namespace, experiment: Experiment) -> int:
 def _reproduce(args: argparse.Namespace, experiment: Experiment) -> int:
     from mutransfer.analysis import needs_extension, untested_transfers
     from mutransfer.sweeps.experiment import extension
+    from mutransfer.sweeps.plan import plan_table
     from mutransfer.sweeps.store import Store
     from mutransfer.sweeps.sweep import sweep
 
@@ -153,6 +154,7 @@ def _reproduce(args: argparse.Namespace, experiment: Experiment) -> int:
     scale, variant, specs, dataset = _setting(args, experiment)
     workers = _workers(args)
     print(f"{experiment.name}, {variant}, scale {scale}: {len(specs)} runs on {workers} workers", flush=True)
+    print(plan_table(specs, experiment.flops, workers=workers), flush=True)
     folder = _figure_folder(args.out, experiment, variant)
     with Store(args.out / "results" / f"{experiment.name}.sqlite") as store:
         result = sweep(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import pandas as pd
@@ -48,8 +49,8 @@ def coord_check(
     """Measure how every activation and its change since init grow with width, by hooks on an unmodified module.
 
     build: makes the model at a width. It need know nothing of µP, but for 1/d attention.
-    batches: (input, target) pairs, used in turn for the steps; activations are measured on the first one. A tuple or
-        dict as input is unpacked into the call.
+    batches: (input, target) pairs, one a step, then from the first again; activations are measured on the first. A
+        tuple or dict as input is unpacked into the call.
     lr, weight_decay, eps: those of the base model, whose width is ``base_width`` (default: the least of ``widths``).
     loss: of (model output, target); default: cross-entropy for integer targets, else mean squared error.
     may_shrink_at_init: names of activations, beside readouts and the output, that may vanish at init as width grows.
@@ -58,7 +59,7 @@ def coord_check(
     in its output ``[1]``; the model's own output is ``output``. ``frame.verdict()`` judges.
     Raises ValueError for fewer than two widths, no batch, no step or no seed.
     """
-    widths, batches = sorted(set(widths)), list(batches)
+    widths, batches = sorted(set(widths)), list(islice(batches, max(steps, 0)))
     if len(widths) < 2 or widths[0] < 1 or not batches or steps < 1 or seeds < 1:
         raise ValueError(
             f"coord_check needs at least two positive widths, one batch, one step and one seed; got widths={widths}, "

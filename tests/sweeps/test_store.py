@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from mutransfer.errors import UserError
-from mutransfer.sweeps.store import Store, to_frame, write_runs_csv
+from mutransfer.sweeps.store import Store
+from mutransfer.sweeps.table import to_frame, write_runs_csv
 from mutransfer.training.spec import RunRecord
 from tests.sweeps import tiny
 

@@ -19,8 +19,9 @@ from rich.console import Console
 from mutransfer.errors import UserError
 from mutransfer.sweeps.engine import run_local
 from mutransfer.sweeps.progress import SweepProgress
-from mutransfer.sweeps.store import Store, write_runs_csv
+from mutransfer.sweeps.store import Store
 from mutransfer.sweeps.sweep import Interrupted, SweepResult, sweep
+from mutransfer.sweeps.table import write_runs_csv
 from mutransfer.training.spec import RunRecord
 from tests.sweeps import tiny
 

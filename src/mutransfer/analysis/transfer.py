@@ -3,7 +3,8 @@
 The rules were declared before any result: that of one width's optimum and of the bootstrap draws in
 `optimum`, that of the drift and its verdict in `drift`, E, kappa and R(inf) in `quality`. The regret of a
 width is its mean loss at the best *grid* learning rate of the smallest width, less its own least mean loss;
-+inf if it diverged there. Every draw picks the smallest width's best anew.
++inf if it diverged there. Every draw picks the smallest width's best anew; the width's own best stays that of
+all seeds, since the least loss of a noisy draw is too low by construction.
 """
 
 from __future__ import annotations
@@ -160,7 +161,8 @@ class _Sweep:
         chosen = self.curves[0].log2_lr[self.optima[0].index]
         place = np.searchsorted(curves.log2_lr, chosen).clip(max=len(curves.log2_lr) - 1)
         loss = optima.curve[np.arange(len(place)), place]
-        return np.where(curves.log2_lr[place] == chosen, loss - optima.loss, np.nan)
+        own = optima.curve[:, optima.index[0]]
+        return np.where(curves.log2_lr[place] == chosen, loss - own, np.nan)
 
     def rows(self) -> list[dict[str, object]]:
         """The rows of ``TransferReport.optima``."""

@@ -11,10 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mutransfer.errors import UserError
-from mutransfer.sweeps.table import to_frame, write_runs_csv
 from mutransfer.training.spec import RunRecord
-
-__all__ = ["SCHEMA_VERSION", "Store", "to_frame", "write_runs_csv"]
 
 SCHEMA_VERSION = 1
 _SCHEMA = """
