@@ -70,7 +70,7 @@ def variant(nonlinearity: str, loss: str, input_mult: float, output_mult: float,
     figure = "Figure 3" if relu and loss == "xent" else "Figure 9"
     words = {"xent": "cross-entropy", "mse": "mean squared error"}[loss]
     return Variant(
-        title=f"{'ReLU' if relu else 'tanh'} MLP on CIFAR-10, {words}, SGD",
+        title=f"{'ReLU' if relu else 'tanh'} MLP, {words}, SGD",
         y_label=f"training loss ({words}{', nats' if loss == 'xent' else ''})",
         hps={"nonlinearity": nonlinearity, "loss": loss, "input_mult": input_mult, "output_mult": output_mult},
         loss_ceiling=2.302585 if loss == "xent" else 0.09,  # of the zero readout: chance

@@ -6,7 +6,6 @@ import copy
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from itertools import product
 
 import torch
 from torch import Tensor, nn
@@ -116,11 +115,8 @@ def _log_rms(x: Tensor) -> tuple[float, float]:
 
 
 def _own_growth(name: str, growing: set[float], base: Use, target: Use) -> float:
-    """The factor by which the own init's std grows from base to target: half powers of the module's fan ratios."""
-    halves = [k / 2 for k in range(-3, 4)]
-    ratios = sorted(growing)
-    powers = product(halves, repeat=len(ratios))
-    candidates = sorted({math.prod(m**k for m, k in zip(ratios, ks, strict=True)) for ks in powers})
+    """The factor by which the own init's std grows from base to target: a half power of one of the fan ratios."""
+    candidates = {m ** (k / 2) for m in growing for k in range(-3, 4)}
 
     def decide(measured: float, sigma: float) -> float | None:
         near, second = sorted(candidates, key=lambda c: abs(math.log(c) - measured))[:2]
@@ -136,7 +132,7 @@ def _own_growth(name: str, growing: set[float], base: Use, target: Use) -> float
         if fresh[0] and fresh[1]:
             growth = decide(fresh[1][0] - fresh[0][0], math.hypot(fresh[0][1], fresh[1][1]))
     if growth is None:
-        log_m = math.log(max(ratios))
+        log_m = math.log(max(growing))
         power, error = (t - b) / log_m, math.hypot(b_error, t_error) / abs(log_m)
         raise InitError(
             f"'{name}' {list(base.shape)} -> {list(target.shape)}: its init std goes as "
@@ -147,14 +143,15 @@ def _own_growth(name: str, growing: set[float], base: Use, target: Use) -> float
 
 
 def _fresh_log_rms(use: Use, now: float, error: float, numel: int = 1 << 13) -> tuple[float, float] | None:
-    module = copy.deepcopy(use.owner)
+    """`_log_rms` of many draws by the module's own reset; None if it has none, or the tensor is not drawn by it."""
+    module = copy.deepcopy(use.owner).cpu()
     reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
     if reset is None or parametrize.is_parametrized(module):
         return None
     leaf = use.name.rpartition(".")[2]
     draws = []
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         for _ in range(max(1, numel // getattr(module, leaf).numel())):
             reset()
             draws.append(getattr(module, leaf).detach().flatten().clone())
