@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import mutransfer
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -26,6 +28,15 @@ def test_a_claim_needs_no_torch():
     """Redrawing a figure must not wait for torch, nor need it."""
     code = "import sys, mutransfer.analysis, mutransfer.reporting; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_public_names():
+    """What the README and the world import is there, and a name that is not says so."""
+    assert {"scaling_plan", "SP", "MUP", "coord_check", "transfer_report", "attention_scale"} <= set(mutransfer.__all__)
+    for name in mutransfer.__all__:
+        assert getattr(mutransfer, name).__doc__
+    with pytest.raises(AttributeError, match="coord_chek"):
+        mutransfer.coord_chek  # noqa: B018
 
 
 def test_conda_has_the_same_dependencies():

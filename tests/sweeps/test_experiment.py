@@ -1,12 +1,17 @@
 """What an experiment's declaration turns into: the grid, and what a finished grid still lacks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
 from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer.analysis import needs_extension, untested_transfers
 from mutransfer.data import ImageDataset
 from mutransfer.errors import UserError
+from mutransfer.models import MLP
 from mutransfer.sweeps.experiment import extension
 from mutransfer.sweeps.table import to_frame
 from mutransfer.training.spec import RunRecord
@@ -43,6 +48,34 @@ def test_published_multipliers():
         "relu_mse": (0.03125, 32),
         "tanh_mse": (8, 0.125),
     }
+
+
+@pytest.mark.parametrize(("parametrization", "m"), [("sp", 1), ("mup", 3)])
+def test_a_run_is_equation_4_by_hand(parametrization, m):
+    """Against the paper's MLP written out: learning rates eta n~, eta, eta / n~ for W1, W2, W3 (Eq. 4); SP: eta."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (64, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, 64)
+    one_batch = ImageDataset.from_arrays(
+        "synthetic", "noise", is_real=False, train=(images, labels), test=(images, labels)
+    )
+    grid = EXPERIMENT.specs(one_batch, scale="cpu", variant="relu_xent")
+    spec = replace(grid[0], parametrization=parametrization, width=48, base_width=16, steps=20, log2_lr=-5)
+    record = EXPERIMENT.run(spec, one_batch)
+
+    torch.manual_seed(spec.seed)
+    model = MLP(48, input_mult=2**-8, output_mult=32)
+    w1, w2, w3 = (layer.weight for layer in (model.input, model.hidden, model.readout))
+    x, losses = torch.tensor(images).flatten(1) / 127.5 - 1, []
+    for _ in range(20):
+        logits = 32 * F.linear(F.relu(F.linear(F.relu(F.linear(x, w1) / 16), w2)), w3)
+        loss = F.cross_entropy(logits, torch.tensor(labels))
+        grads = torch.autograd.grad(loss, (w1, w2, w3))
+        with torch.no_grad():
+            for w, grad, lr in zip((w1, w2, w3), grads, (m / 32, 1 / 32, 1 / 32 / m), strict=True):
+                w -= lr * grad
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
+    assert record.loss_curve == pytest.approx(losses, rel=1e-3)
 
 
 def test_an_optimum_on_the_edge_grows_the_grid_by_two_octaves(data):
