@@ -52,7 +52,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--variant", help="another figure of the experiment, named by ./reproduce.sh list")
     parser.add_argument("--widths", type=_widths, help="such as 64,256,1024 instead of the scale's")
     parser.add_argument("--seeds", type=_positive, help="how many, instead of the scale's")
-    parser.add_argument("--workers", type=_positive, help="processes at once; default: the cores of this machine")
+    parser.add_argument("--workers", type=_positive, help="processes at once; default: one a core, 4 on a GPU")
     parser.add_argument("--data", type=Path, help="data folder; default: $MUTRANSFER_DATA, else data/")
     parser.add_argument(
         "--out", type=Path, default=ROOT, help="where results/ and figures/ go; default: this repository"
@@ -115,7 +115,7 @@ def _device() -> str | None:
 
 
 def _setting(args: argparse.Namespace, experiment: Experiment) -> tuple[str, str, list[Any], Any]:
-    """(scale, variant, specs, data set), with names and widths checked before the data is loaded."""
+    """(scale, variant, specs, data set), with the names checked before the data is loaded."""
     scale = args.scale or ("gpu" if _device() else "cpu")
     experiment.scale(scale)
     variant, _ = experiment.variant(args.variant)
@@ -130,8 +130,10 @@ def _setting(args: argparse.Namespace, experiment: Experiment) -> tuple[str, str
 
 
 def _workers(args: argparse.Namespace) -> int:
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return args.workers or available
+    if args.workers:
+        return args.workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 4) if _device() else cores  # small runs share a GPU, but not by the dozen
 
 
 def _plan(args: argparse.Namespace, experiment: Experiment) -> int:
