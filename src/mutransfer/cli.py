@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mutransfer.errors import UserError, unknown
+from mutransfer.files import write
 
 if TYPE_CHECKING:
     from mutransfer.sweeps.experiment import Experiment
@@ -115,18 +116,19 @@ def _device() -> str | None:
 
 
 def _setting(args: argparse.Namespace, experiment: Experiment) -> tuple[str, str, list[Any], Any]:
-    """(scale, variant, specs, data set), with the names checked before the data is loaded."""
+    """(scale, variant, specs, data set), printed with the plan; the names are checked before the data is loaded."""
+    from mutransfer.sweeps.plan import plan_table
+
     scale = args.scale or ("gpu" if _device() else "cpu")
     experiment.scale(scale)
     variant, _ = experiment.variant(args.variant)
     dataset = experiment.load(args.data)
     print(f"data: {dataset.source}", flush=True)
-    return (
-        scale,
-        variant,
-        experiment.specs(dataset, scale=scale, variant=variant, widths=args.widths, seeds=args.seeds),
-        dataset,
-    )
+    specs = experiment.specs(dataset, scale=scale, variant=variant, widths=args.widths, seeds=args.seeds)
+    workers = _workers(args)
+    print(f"{experiment.name}, {variant}, scale {scale}: {len(specs)} runs on {workers} workers", flush=True)
+    print(plan_table(specs, experiment.flops, workers=workers), flush=True)
+    return scale, variant, specs, dataset
 
 
 def _workers(args: argparse.Namespace) -> int:
@@ -137,33 +139,25 @@ def _workers(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace, experiment: Experiment) -> int:
-    from mutransfer.sweeps.plan import plan_table
-
-    scale, variant, specs, _ = _setting(args, experiment)
-    print(f"{experiment.name}, {variant}, scale {scale}")
-    print(plan_table(specs, experiment.flops, workers=_workers(args)))
+    _setting(args, experiment)
     return 0
 
 
 def _reproduce(args: argparse.Namespace, experiment: Experiment) -> int:
     from mutransfer.analysis import needs_extension, untested_transfers
     from mutransfer.sweeps.experiment import extension
-    from mutransfer.sweeps.plan import plan_table
     from mutransfer.sweeps.store import Store
     from mutransfer.sweeps.sweep import sweep
 
     start = time.monotonic()
     scale, variant, specs, dataset = _setting(args, experiment)
-    workers = _workers(args)
-    print(f"{experiment.name}, {variant}, scale {scale}: {len(specs)} runs on {workers} workers", flush=True)
-    print(plan_table(specs, experiment.flops, workers=workers), flush=True)
     folder = _figure_folder(args.out, experiment, variant)
     with Store(args.out / "results" / f"{experiment.name}.sqlite") as store:
         result = sweep(
             specs,
             store,
             f"{experiment.run.__module__}:{experiment.run.__name__}",
-            workers=workers,
+            workers=_workers(args),
             dataset=dataset,
             cost=experiment.flops,
             extend=extension(specs, needs_extension, untested_transfers),
@@ -217,17 +211,14 @@ def _write(folder: Path, experiment: Experiment, scale: str, variant: str, datas
         "runs": {k: sorted({r.provenance[k] for r in result.records if k in r.provenance}) for k in facts},
         "train_hours_of_one_worker": round(sum(r.wall_seconds for r in result.records) / 3600, 3),
     }
-    (folder / "provenance.json").write_text(json.dumps(provenance, indent=1, ensure_ascii=False) + "\n")
+    write(folder / "provenance.json", (json.dumps(provenance, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def _draw(folder: Path) -> None:
-    import pandas as pd
-
-    from mutransfer.analysis import transfer_report
     from mutransfer.reporting.render import render
 
-    paths = render(folder)
-    print(transfer_report(pd.read_csv(folder / "runs.csv")))
+    report, paths = render(folder)
+    print(report)
     for path in paths:
         print(f"wrote {path}")
 

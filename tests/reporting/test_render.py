@@ -16,27 +16,27 @@ FILES = {"lr_vs_loss.png", "lr_vs_loss.svg", "table.md"}
 def test_redrawing_gives_the_same_bytes(runs, folder):
     """Otherwise every `figures` shows up as a change in version control, and a real one hides in it."""
     where = folder(runs)
-    paths = render(where)
+    _, paths = render(where)
     assert {path.name for path in paths} == FILES
     first = {path.name: path.read_bytes() for path in paths}
     for path in paths:
         path.unlink()
-    assert {path.name: path.read_bytes() for path in render(where)} == first
+    assert {path.name: path.read_bytes() for path in render(where)[1]} == first
     assert {path.name for path in where.iterdir()} == FILES | {"runs.csv", "provenance.json"}
 
 
 def test_one_changed_loss_changes_table_and_figure(runs, folder):
     """If it did not, the figure would not come from the numbers."""
-    before = {path.name: path.read_bytes() for path in render(folder(runs))}
+    before = {path.name: path.read_bytes() for path in render(folder(runs))[1]}
     runs.loc[(runs.width == 64) & (runs.log2_lr == -4) & (runs.seed == 0), "train_loss"] -= 0.001
-    after = {path.name: path.read_bytes() for path in render(folder(runs))}
+    after = {path.name: path.read_bytes() for path in render(folder(runs))[1]}
     assert all(before[name] != after[name] for name in ("table.md", "lr_vs_loss.svg"))
 
 
 def test_the_order_of_the_rows_does_not_matter(runs, folder):
     """A resumed sweep writes the same runs in another order."""
-    before = [path.read_bytes() for path in render(folder(runs))]
-    assert [path.read_bytes() for path in render(folder(runs.sample(frac=1, random_state=1)))] == before
+    before = [path.read_bytes() for path in render(folder(runs))[1]]
+    assert [path.read_bytes() for path in render(folder(runs.sample(frac=1, random_state=1)))[1]] == before
 
 
 def test_a_gap_is_named(runs, folder):
@@ -93,7 +93,7 @@ def test_missing_provenance_is_named(runs, folder):
 
 def test_a_stand_in_is_said_everywhere(runs, folder):
     """Nobody may mistake a stand-in for CIFAR-10, in the picture or in the table."""
-    real = [path.read_bytes() for path in render(folder(runs))]
+    real = [path.read_bytes() for path in render(folder(runs))[1]]
     assert not any(b"SYNTHETIC" in content for content in real)
     where = folder(runs, data_is_real=False, data_source="synthetic stand-in, not CIFAR-10")
     render(where)

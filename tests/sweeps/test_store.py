@@ -206,15 +206,20 @@ def test_runs_csv_reads_back_exactly(tmp_path: Path) -> None:
     assert ",," not in path.read_text()
 
 
-def test_runs_csv_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_runs_csv_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error in mid-write leaves the committed file as it was and no litter beside it."""
     path = tmp_path / "runs.csv"
     write_runs_csv(to_frame([record()]), path)
     before = path.read_bytes()
-    frame = to_frame([record()])
-    frame.to_csv = lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-    with pytest.raises(UserError, match="No space left"):
-        write_runs_csv(frame, path)
+
+    def full_disk(file: Path, content: bytes) -> int:
+        with file.open("wb") as half:
+            half.write(content[:100])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="No space left"):
+        patch.setattr(Path, "write_bytes", full_disk)
+        write_runs_csv(to_frame([record(train_loss=0.5)]), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(UserError, match="cannot write"):

@@ -65,7 +65,7 @@ def initialize(plan: Plan, model: nn.Module, base: nn.Module, *, own_init: Mappi
         if tensor.is_meta:
             raise ValueError(f"'{name}' is on the meta device: initialize needs real values to measure")
     for name, use in uses.items():
-        if plan[name].multiplier != 1 and parametrize.is_parametrized(use.owner, name.rpartition(".")[2]):
+        if plan[name].multiplier != 1 and use.is_parametrized:
             raise ValueError(f"'{name}' has its multiplier already: initialize a model only once")
     # what grows in a module: PyTorch draws a readout's bias, which does not grow itself, by its weight's fan_in
     growing: dict[int, set[float]] = defaultdict(set)
@@ -92,14 +92,13 @@ def initialize(plan: Plan, model: nn.Module, base: nn.Module, *, own_init: Mappi
             values[name].mul_(factor)
     for name, t in uses.items():
         if plan[name].multiplier != 1:
-            parametrize.register_parametrization(t.owner, name.rpartition(".")[2], Multiplier(plan[name].multiplier))
+            parametrize.register_parametrization(t.owner, t.leaf, Multiplier(plan[name].multiplier))
 
 
 def _value(use: Use) -> Tensor:
-    leaf = use.name.rpartition(".")[2]
-    if parametrize.is_parametrized(use.owner, leaf):
-        return use.owner.parametrizations[leaf].original.detach()  # type: ignore[union-attr, index]
-    return getattr(use.owner, leaf).detach()
+    if use.is_parametrized:
+        return use.owner.parametrizations[use.leaf].original.detach()  # type: ignore[union-attr, index]
+    return getattr(use.owner, use.leaf).detach()
 
 
 def _is_constant(x: Tensor) -> bool:
@@ -148,13 +147,12 @@ def _fresh_log_rms(use: Use, now: float, error: float, numel: int = 1 << 13) -> 
     reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
     if reset is None or parametrize.is_parametrized(module):
         return None
-    leaf = use.name.rpartition(".")[2]
     draws = []
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        for _ in range(max(1, numel // getattr(module, leaf).numel())):
+        for _ in range(max(1, numel // getattr(module, use.leaf).numel())):
             reset()
-            draws.append(getattr(module, leaf).detach().flatten().clone())
+            draws.append(getattr(module, use.leaf).detach().flatten().clone())
     drawn = torch.cat(draws)
     if _is_constant(drawn):
         return None

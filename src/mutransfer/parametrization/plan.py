@@ -102,9 +102,7 @@ class Plan(Mapping[str, Scale]):
         uses = {t.name: t for t in tensors_of(model)}
         self._check(uses, "model")
         for name, tensor in uses.items():
-            if self[name].multiplier != 1 and not nn.utils.parametrize.is_parametrized(
-                tensor.owner, name.rpartition(".")[2]
-            ):
+            if self[name].multiplier != 1 and not tensor.is_parametrized:
                 raise ValueError(
                     f"'{name}' needs the forward multiplier {self[name].multiplier:g}, which the model does not "
                     "have: call plan.initialize(model, base) first"

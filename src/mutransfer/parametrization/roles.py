@@ -33,6 +33,16 @@ class Tensor:
     shape: Shape
     key: int
 
+    @property
+    def leaf(self) -> str:
+        """The parameter's name in its own module."""
+        return self.name.rpartition(".")[2]
+
+    @property
+    def is_parametrized(self) -> bool:
+        """Whether torch.nn.utils.parametrize stands between the parameter and its module, as a multiplier does."""
+        return parametrize.is_parametrized(self.owner, self.leaf)
+
 
 @dataclass(frozen=True)
 class Sized:

@@ -1,31 +1,14 @@
-"""Reading and writing the files of a figure folder, with errors for the person at the keyboard."""
+"""Reading the files of a figure folder, with errors for the person at the keyboard."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from mutransfer.errors import UserError
-
-
-def write(path: Path, content: bytes) -> Path:
-    """Write ``content`` in one step: a reader sees the old file or the new one, never a half. Raises
-    `UserError`.
-    """
-    part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; make the folder writable or free some space."
-        ) from error
-    return path
 
 
 def read(path: Path) -> str:

@@ -20,8 +20,8 @@ KEYS = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label"
 PAPER_KEYS = ("table_or_figure", "statement", "differs")
 
 
-def render(folder: Path) -> list[Path]:
-    """(Re)write ``lr_vs_loss.png``, ``lr_vs_loss.svg`` and ``table.md`` in ``folder``; returns their paths.
+def render(folder: Path) -> tuple[TransferReport, list[Path]]:
+    """(Re)write ``lr_vs_loss.png``, ``lr_vs_loss.svg`` and ``table.md`` in ``folder``; returns report and paths.
 
     Reads only ``folder/runs.csv`` and ``folder/provenance.json``; the same two files give the same bytes. The
     provenance has `KEYS`, of which ``paper`` is an object with `PAPER_KEYS`; optional are ``log2_lrs`` (the
@@ -71,7 +71,7 @@ def render(folder: Path) -> list[Path]:
         differs=paper["differs"],
         ours={**_ours(runs, frame), **paper.get("ours", {})},
     )
-    return [*paths, table]
+    return report, [*paths, table]
 
 
 def _caption(provenance: Mapping[str, Any], report: TransferReport) -> str:

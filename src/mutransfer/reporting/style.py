@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from mutransfer.reporting.files import write
+from mutransfer.files import write
 
 WIDTH = 7.2
 """Inches: the text width of a two-column paper."""

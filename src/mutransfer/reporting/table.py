@@ -11,7 +11,7 @@ import pandas as pd
 from mutransfer.analysis.drift import RULE, DriftResult
 from mutransfer.analysis.estimate import Estimate, label, number, power, span
 from mutransfer.analysis.transfer import TransferReport, interval_text
-from mutransfer.reporting.files import write
+from mutransfer.files import write
 from mutransfer.reporting.published import PublishedValue
 
 NAME = "table.md"

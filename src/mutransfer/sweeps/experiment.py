@@ -45,7 +45,7 @@ class Variant:
 class Experiment:
     """A learning-rate sweep over widths in SP and µP.
 
-    load: from the data folder (None: the default) and whether the stand-in is wanted at once to the data set.
+    load: from the data folder (None: the default) to the data set.
     run: one run; a module-level function, called in a worker as ``run(spec, dataset)``.
     flops: floating-point operations of a run, for the plan and to start the longest runs first.
     """

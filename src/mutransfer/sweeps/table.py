@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from mutransfer.errors import UserError
+from mutransfer.files import write
 from mutransfer.training.spec import RunRecord
 
 _SPEC_COLUMNS = ["run_id", "experiment", "variant", "parametrization", "width", "base_width", "log2_lr"]
@@ -42,15 +40,4 @@ def write_runs_csv(frame: pd.DataFrame, path: Path | str) -> None:
 
     The file is replaced whole or not at all. Raises `UserError` if it cannot be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        frame.to_csv(temporary, index=False, na_rep="nan", lineterminator="\n")
-        os.replace(temporary, path)
-    except OSError as error:
-        cure = "free space, make the folder writable or use another --out"
-        raise UserError(f"cannot write {path}: {error.strerror or error}; {cure}.") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    write(Path(path), frame.to_csv(index=False, na_rep="nan", lineterminator="\n").encode())
