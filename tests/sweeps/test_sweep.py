@@ -128,7 +128,7 @@ def test_what_the_store_has_is_not_run_again(faulty: tuple[SweepResult, Store]) 
 
 
 def test_kill_the_driver_interrupt_it_and_resume(
-    faulty: tuple[SweepResult, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    faulty: tuple[SweepResult, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """kill -9 on the driver, Ctrl-C on the next, other order and workers: the same runs.csv but for times."""
     path = tmp_path / "store.sqlite"
@@ -154,6 +154,9 @@ def test_kill_the_driver_interrupt_it_and_resume(
     wait_for(lambda: not any(is_running(pid) for pid in workers), seconds=5)  # they were in a run without end
     assert path.with_name(path.name + ".data").exists()
 
+    # a background job of a shell ignores Ctrl-C, and so would tests that are started as one
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     with Store(path) as store:  # the lock went with its owner
         put = store.put
         monkeypatch.setattr(store, "put", lambda record: (put(record), signal.raise_signal(signal.SIGINT)))
