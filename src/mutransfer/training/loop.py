@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mutransfer.errors import UserError
 from mutransfer.training.provenance import provenance
 from mutransfer.training.spec import RunRecord, RunSpec
+from mutransfer.training.step import Step
 
 CHECK_EVERY = 25  # steps between two looks at the losses; a look waits for the device
 EXPLODED = 2.0  # times the loss of the first step ...
@@ -109,7 +110,8 @@ def train(
         seconds = time.perf_counter() - start
         test_loss = test_accuracy = math.nan
         if not reason:
-            test_loss, test_accuracy = evaluate(model, dataset, loss_fn, device=device, prepare=prepare)
+            with _precision(spec, device):
+                test_loss, test_accuracy = evaluate(model, dataset, loss_fn, device=device, prepare=prepare)
             if not math.isfinite(test_loss):
                 reason = f"the test loss after the last step is {test_loss}"
                 test_loss = test_accuracy = math.nan
@@ -139,18 +141,17 @@ def _steps(
     prepare: Prepare,
 ) -> tuple[np.ndarray, str]:
     """All steps: the losses of those done (float64) and why the run diverged ("" if it did not)."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    optimizer_step = optimizer.step
+
+    def compute(rows: Tensor, y_B: Tensor) -> Tensor:
+        with _precision(spec, images.device):
+            return loss_fn(model(prepare(images.index_select(0, rows))), y_B)
+
+    take_step = Step(compute, optimizer)
     losses: list[float] = []
     recent: list[Tensor] = []  # on the device: reading one would wait for it
     bad = 0  # looks in a row at an exploded loss
     for step, (rows, y_B) in enumerate(_batches(spec, labels), start=1):
-        loss = loss_fn(model(prepare(images.index_select(0, rows))), y_B)
-        loss.backward()
-        optimizer_step()
-        for parameter in parameters:  # half the time of optimizer.zero_grad(), which also asks the profiler
-            parameter.grad = None
-        recent.append(loss.detach())
+        recent.append(take_step(rows, y_B))
         if len(recent) < CHECK_EVERY and step < spec.steps:
             continue
 
@@ -229,6 +230,12 @@ def _peak_memory_mib(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux, bytes on macOS
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def _precision(spec: RunSpec, device: torch.device) -> torch.autocast:
+    """bfloat16: matrix products and convolutions take it, weights, their updates and the loss stay float32."""
+    # torch's cache of converted weights would outlive their update: a recorded step must convert them anew
+    return torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bfloat16", cache_enabled=False)
 
 
 @contextlib.contextmanager

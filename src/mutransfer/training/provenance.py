@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import subprocess
 from pathlib import Path
 
 import torch
+
+COMMIT = "MUTRANSFER_COMMIT"  # in the environment: the commit, where the code is but not its repository
 
 
 def provenance(data_source: str, is_real: bool, device: torch.device) -> dict[str, str]:
@@ -24,7 +27,12 @@ def provenance(data_source: str, is_real: bool, device: torch.device) -> dict[st
 
 @functools.cache
 def git_commit() -> str:
-    """Short hash of this code's commit, with ``+dirty`` if Python files differ from it; or ``unknown``."""
+    """Short hash of this code's commit, with ``+dirty`` if Python files differ from it; or ``unknown``.
+
+    The variable `COMMIT` of the environment, if it is set, says it: a sweep's workers say what its driver says.
+    """
+    if told := os.environ.get(COMMIT):
+        return told
     here = Path(__file__).resolve()
     # An installed copy may lie inside somebody else's repository: ask for this very file.
     if _git(here.parent, "ls-files", "--error-unmatch", here.name) is None:

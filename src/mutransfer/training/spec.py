@@ -14,7 +14,7 @@ from typing import Any
 from mutransfer.errors import UserError, unknown
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
-PRECISIONS = ("float32",)
+PRECISIONS = ("float32", "bfloat16")
 STATUSES = ("finished", "diverged", "failed")
 
 Value = float | int | str
@@ -42,7 +42,7 @@ class RunSpec:
     steps: int  # updates of the weights
     batch: int  # examples a step
     momentum: float
-    precision: str  # of weights and activations
+    precision: str  # of the matrix products; weights and their updates are float32
     data: str  # the data set's name
     data_fingerprint: str  # of its content
     hps: tuple[tuple[str, Value], ...] = ()  # the experiment's own hyperparameters, sorted by name

@@ -1,0 +1,193 @@
+"""The replayed step computes what autograd and the optimizer compute, for every kind of model; else it is not used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mutransfer.parametrization import scaling_plan
+from mutransfer.training.step import Step
+from tests.nets import MLP, ConvNet, Transformer
+
+STEPS, BATCH = 7, 8
+Compute = Callable[[Tensor, Tensor], Tensor]
+
+
+class Images(ConvNet):
+    """BatchNorm, GroupNorm and dropout."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(F.dropout(x.view(-1, 3, 4, 4), 0.2))
+
+
+class Words(Transformer):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward((x.abs() * 10).long() % 50).mean(1)
+
+
+def tied(width: int) -> nn.Module:
+    return Words(width, tied=True)
+
+
+BUILDS: dict[str, Callable[[int], nn.Module]] = {"mlp": lambda n: MLP(n, d_in=48), "conv": Images, "words": Words}
+BUILDS["tied words"] = tied
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": lambda groups: torch.optim.SGD(groups, fused=True),
+    "momentum": lambda groups: torch.optim.SGD(groups, momentum=0.9, fused=True),
+    "decay": torch.optim.SGD,
+    "adam": lambda groups: torch.optim.AdamW(groups, fused=True),
+}
+
+
+def make(
+    name: str, optimizer: str, precision: str = "float32", parametrization: str = "mup"
+) -> tuple[nn.Module, torch.optim.Optimizer, Compute]:
+    """A µP model at twice its base width, its optimizer, and its loss on 64 examples."""
+    torch.manual_seed(0)
+    build = BUILDS[name]
+    base, model = build(32), build(64)
+    kind = "adam" if optimizer == "adam" else "sgd"
+    plan = scaling_plan(base, model, parametrization=parametrization, optimizer=kind)
+    plan.initialize(model, base)
+    examples = torch.randn(64, 48)
+    if precision == "float64":
+        model, examples = model.double(), examples.double()
+
+    def compute(rows: Tensor, labels: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False):
+            return F.cross_entropy(model(examples.index_select(0, rows)), labels)
+
+    groups = plan.param_groups(model, lr=2**-7, weight_decay=0.1 if optimizer == "decay" else 0)
+    return model, OPTIMIZERS[optimizer](groups), compute
+
+
+def batches() -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        (torch.randint(64, (BATCH,), generator=generator), torch.randint(10, (BATCH,), generator=generator))
+        for _ in range(STEPS)
+    ]
+
+
+def textbook(optimizer: torch.optim.Optimizer, compute: Compute) -> Callable[[Tensor, Tensor], Tensor]:
+    def step(rows: Tensor, labels: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        loss = compute(rows, labels)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def run(step: Callable[[Tensor, Tensor], Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """The losses and the final state, under a schedule."""
+    torch.manual_seed(7)  # of the dropout
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: 1 / (1 + n))
+    losses = []
+    for rows, labels in batches():
+        losses.append(step(rows, labels))
+        schedule.step()
+    return [*losses, *(value.clone() for value in model.state_dict().values())]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("name", BUILDS)
+def test_equal_to_the_textbook_loop_bit_for_bit(name: str, optimizer: str, precision: str) -> None:
+    """Dropout, running statistics, tied weights, multipliers, schedules: speed must not change a result.
+
+    Plain SGD may round a product and its update together: compared in float64, to 1e-12.
+    """
+    folds = optimizer == "sgd" and precision == "float32"
+    precision = "float64" if folds else precision
+    table = "mup_table8" if name == "mlp" else "mup"  # with and without multipliers
+    model, opt, compute = make(name, optimizer, precision, table)
+    step = Step(compute, opt)
+    ours = run(step, model, opt)
+    assert step.is_replayed
+    model, opt, compute = make(name, optimizer, precision, table)
+    theirs = run(textbook(opt, compute), model, opt)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12 if folds else 0, atol=1e-12 if folds else 0)
+
+
+def test_plain_sgd_stores_no_gradient_of_a_matrix() -> None:
+    """The gradients' products go straight into the weights: no buffer of the weights' size is written and read."""
+    model, optimizer, compute = make("mlp", "sgd")
+    step = Step(compute, optimizer)
+    run(step, model, optimizer)
+    names = [str(constant) for constant in step._replay.__globals__.values()]
+    assert names.count("aten.addmm_.default") == 3 and names.count("aten.add_.Tensor") == 3  # weights, biases
+
+
+def test_the_learning_rate_is_read_at_every_step() -> None:
+    """A schedule that were baked in at recording would go unnoticed: with LR 0 nothing may move."""
+    model, optimizer, compute = make("mlp", "sgd")
+    step = Step(compute, optimizer)
+    run(step, model, optimizer)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    before = [p.detach().clone() for p in model.parameters()]
+    step(*batches()[0])
+    assert step.is_replayed
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def reads_a_value(compute: Compute, out: list[float]) -> Compute:
+    def loss(rows: Tensor, labels: Tensor) -> Tensor:
+        value = compute(rows, labels)
+        return value * 2 if value.item() > 0 else value
+
+    return loss
+
+
+def counts(compute: Compute, out: list[float]) -> Compute:
+    def loss(rows: Tensor, labels: Tensor) -> Tensor:
+        out.append(0.0)
+        return compute(rows, labels) * len(out)
+
+    return loss
+
+
+def makes_a_tensor(compute: Compute, out: list[float]) -> Compute:
+    def loss(rows: Tensor, labels: Tensor) -> Tensor:
+        out.append(1.0)
+        return compute(rows, labels) * torch.tensor(out).sum()
+
+    return loss
+
+
+@pytest.mark.parametrize("spoil", [reads_a_value, counts, makes_a_tensor])
+def test_a_step_that_is_not_always_the_same_is_not_replayed(spoil: Callable[..., Compute]) -> None:
+    """A branch on a value, a number or a tensor that Python makes anew: replaying it would be silently wrong."""
+    model, optimizer, compute = make("mlp", "momentum")
+    step = Step(spoil(compute, []), optimizer)
+    ours = run(step, model, optimizer)
+    assert not step.is_replayed
+    model, optimizer, compute = make("mlp", "momentum")
+    theirs = run(textbook(optimizer, spoil(compute, [])), model, optimizer)
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_replaying_keeps_no_tensor_of_the_recording() -> None:
+    """The recorded activations of a big model would double its memory."""
+    import gc
+    import weakref
+
+    kept: list[weakref.ref[Tensor]] = []
+    model, optimizer, compute = make("mlp", "sgd")
+
+    def spied(rows: Tensor, labels: Tensor) -> Tensor:
+        loss = compute(rows, labels)
+        kept.append(weakref.ref(loss))
+        return loss
+
+    step = Step(spied, optimizer)
+    run(step, model, optimizer)
+    gc.collect()
+    assert len(kept) == 2 and not any(ref() is not None for ref in kept)
