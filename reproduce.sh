@@ -36,12 +36,14 @@ need() {
 
 if is_ours; then
   python=python
-  if [ "$1" = test ]; then "$python" -m pip install --quiet --disable-pip-version-check -e "$root[dev]" >&2; fi
+  if [[ $1 = test || $1 = bench ]]; then
+    "$python" -m pip install --quiet --disable-pip-version-check -e "$root[dev]" >&2
+  fi
 else
   python="$root/.venv/bin/python"
   "$python" -m pip --version >/dev/null 2>&1 || make_venv
   need "" "$root/.venv/installed"
-  if [ "$1" = test ]; then need "[dev]" "$root/.venv/installed-dev"; fi
+  if [[ $1 = test || $1 = bench ]]; then need "[dev]" "$root/.venv/installed-dev"; fi
 fi
 
 if [ "$1" = test ]; then
@@ -51,5 +53,9 @@ if [ "$1" = test ]; then
   "$python" -m ruff format --check .
   "$python" -m mypy
   exec "$python" -m pytest -n auto --maxprocesses 4 "$@"
+fi
+if [ "$1" = bench ]; then
+  shift
+  exec "$python" -m benchmarks "$@"
 fi
 exec "$python" -m mutransfer.cli "$@"

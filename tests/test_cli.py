@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -110,11 +111,63 @@ def test_figures_redraws_and_raises_on_a_gap(finished, tmp_path, capsys):
 
 
 def test_plan_shows_cost_without_training(tiny, capsys, tmp_path):
-    """plan prints runs, FLOPs and minutes, and leaves nothing behind."""
-    assert run("plan", "cifar_mlp", "--scale", "paper", "--out", tmp_path) == 0
+    """plan prints runs, FLOPs, memory, minutes and GPU hours; it keeps what it measured, and nothing else."""
+    assert run("plan", "cifar_mlp", "--scale", "paper", "--widths", "256,8192", "--out", tmp_path, "--workers", 1) == 0
     text = capsys.readouterr().out
-    assert "8192" in text and "FLOPs" in text and "minutes" in text
-    assert not list(tmp_path.iterdir())
+    assert "measuring this machine" in text and "tuning: 64 samples" in text
+    assert re.search(r"H100: float32 [\d,.]+ h", text)
+    row = next(line.split() for line in text.splitlines() if line.split()[:2] == ["sp", "8192"])
+    assert (
+        int(row[7].replace(",", "")) > 92_274_688 * 4 / 2**20 and float(row[8].replace(",", "")) > 0
+    )  # the weights alone; minutes
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*")] == ["results/calibration.json"]
+    assert run("plan", "cifar_mlp", "--scale", "paper", "--widths", "256,8192", "--out", tmp_path, "--workers", 1) == 0
+    assert "measuring this machine" not in capsys.readouterr().out
+
+
+def test_tune_copies_the_winner_and_figures_redraws_it(tiny, capsys, tmp_path):
+    """Algorithm 1 by one command: sampled on width 16, its best hyperparameters on width 32, in the table."""
+    command = ["tune", "cifar_mlp", "--scale", "smoke", "--samples", 6, "--out", tmp_path, "--workers", 2]
+    assert run(*command) == 0
+    text = capsys.readouterr().out
+    assert "winner: sample" in text and "copied to width 32 in µP" in text and "tuning cost" in text
+    folder = tmp_path / "figures/cifar_mlp/tune"
+    runs = pd.read_csv(folder / "runs.csv")
+    best = runs[runs["role"] == "proxy"].sort_values("train_loss").iloc[0]
+    target = runs[runs["role"] == "target"].iloc[0]
+    for name in ("log2_lr", "input_mult", "output_mult"):
+        assert target[name] == best[name]
+    assert (best["width"], target["width"]) == (16, 32)
+    table = (folder / "table.md").read_bytes()
+    assert run("figures", "cifar_mlp", "--out", tmp_path) == 0
+    assert (folder / "table.md").read_bytes() == table and b"STAND-IN" in table
+    capsys.readouterr()
+    assert run(*command) == 0  # nothing is run twice
+    assert "6 of 6 runs are in the store already" in capsys.readouterr().out
+
+
+def test_runs_lists_and_exports_what_a_sweep_stored(finished, capsys, tmp_path):
+    """The store is not a black box: what a figure was drawn from can be listed, filtered and taken elsewhere."""
+    assert run("runs", "cifar_mlp", "--where", "width=32", "parametrization=mup", "--out", finished) == 0
+    total = len(pd.read_csv(finished / "figures/cifar_mlp/runs.csv"))
+    found = re.search(rf"(\d+) of {total} runs: \1 finished$", capsys.readouterr().out.strip())
+    assert found and 6 <= int(found[1]) < total
+    assert run("runs", "cifar_mlp", "--export", tmp_path / "runs.parquet", "--out", finished) == 0
+    exported = pd.read_parquet(tmp_path / "runs.parquet")
+    committed = pd.read_csv(finished / "figures/cifar_mlp/runs.csv")
+    assert set(exported["run_id"]) == set(committed["run_id"])
+
+
+def test_precision_is_part_of_the_run(finished, tiny, capsys, tmp_path):
+    """bfloat16 gives other numbers: it must be another run in the store, and named in the table of runs."""
+    out = shutil.copytree(finished, tmp_path / "out")
+    assert run("cifar_mlp", "--scale", "smoke", "--precision", "bfloat16", "--out", out, "--workers", 2) == 0
+    assert "in the store already" not in capsys.readouterr().out
+    runs = pd.read_csv(out / "figures/cifar_mlp/runs.csv")
+    assert set(runs["precision"]) == {"bfloat16"}
+    with Store(out / "results/cifar_mlp.sqlite", read_only=True) as store:
+        losses = {r.spec.precision: r.train_loss for r in store.records() if r.spec.width == 32 and r.is_done}
+    assert losses["float32"] != losses["bfloat16"]
 
 
 def test_list(capsys):
@@ -134,9 +187,20 @@ MISTAKES = [
     (["cifar_mlp", "--widths", "64"], "at least two widths"),
     (["cifar_mlp", "--seeds", "0"], "'0' is no positive whole number"),
     (["cifar_mlp", "--workers", "many"], "'many' is no positive whole number"),
-    (["cifar_mlp", "tanh"], "takes no 'tanh'"),
+    (["cifar_mlp", "tanh"], "unrecognized arguments: tanh"),
+    (["cifar_mlp", "--precision", "float23"], "Did you mean 'float32'?"),
+    (["cifar_mlp", "--engine", "rya"], "Did you mean 'ray'?"),
+    (["cifar_mlp", "--address", "head:6379"], "--address head:6379 needs --engine ray"),
+    (["cifar_mlp", "--engine", "ray", "--workers", "3"], "--workers is for the engine local"),
+    (["cifar_mlp", "--engine", "ray", "--address", "127.0.0.1:1"], "no Ray cluster at '127.0.0.1:1'"),
+    (["cifar_mlp", "--where", "width=64"], "unrecognized arguments: --where"),
+    (["tune", "cifar_mlp", "--seeds", "3"], "unrecognized arguments: --seeds"),
+    (["tune", "cifar_mlp", "--samples", "0"], "'0' is no positive whole number"),
+    (["tune", "cifar_mlp", "--search-seed", "-1"], "'-1' is no whole number"),
+    (["runs", "cifar_mlq"], "Did you mean 'cifar_mlp'?"),
+    (["runs", "cifar_mlp"], "there is no store at"),
     (["cifar_mlp", "--lr", "3"], "--help"),
-    (["plan"], "plan what?"),
+    (["plan"], "required: EXPERIMENT"),
     (["figures", "cifar_mlq"], "Did you mean 'cifar_mlp'?"),
 ]
 

@@ -6,14 +6,17 @@ multipliers that the paper's authors tuned at the base width (multipliers of 1 h
 
 from __future__ import annotations
 
+from math import log2
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from data_scripts import cifar10
-from mutransfer.models.mlp import MLP, flops_per_step
+from mutransfer.models.mlp import MLP, flops_per_step, memory_bytes
 from mutransfer.parametrization import scaling_plan
 from mutransfer.sweeps.experiment import Experiment, Scale, Variant
+from mutransfer.sweeps.search import LogUniform
 from mutransfer.training.loop import Dataset, Loss, train
 from mutransfer.training.spec import RunRecord, RunSpec
 
@@ -34,6 +37,7 @@ STATEMENTS = {
     ("tanh", "xent"): FIGURE_9,
     ("tanh", "mse"): FIGURE_9,
 }
+GRID = range(-9, -2)  # log2 LRs at the cpu scale, where a variant has no grid of its own
 LOWER = {"smoke": 0, "cpu": 0, "gpu": 2, "paper": 4}  # octaves added below a variant's grid, for wider models
 LOSSES: dict[str, Loss] = {"xent": F.cross_entropy, "mse": mse}
 
@@ -64,6 +68,10 @@ def flops(spec: RunSpec) -> float:
     return spec.steps * flops_per_step(spec.width, batch=spec.batch)
 
 
+def memory(spec: RunSpec) -> float:
+    return memory_bytes(spec.width, batch=spec.batch, momentum=spec.momentum > 0, bfloat16=spec.precision == "bfloat16")
+
+
 def variant(nonlinearity: str, loss: str, input_mult: float, output_mult: float, grid: range | None = None) -> Variant:
     """One panel pair of Figures 3 and 9. ``grid``: log2 LRs at the cpu scale; wider models want lower ones in SP."""
     relu = nonlinearity == "relu"
@@ -86,6 +94,12 @@ def variant(nonlinearity: str, loss: str, input_mult: float, output_mult: float,
             },
             "statement": STATEMENTS[nonlinearity, loss],
         },
+        # the grid's learning rates and two octaves more; multipliers up to 32 times smaller or larger than the authors'
+        search={
+            "lr": LogUniform((grid or GRID).start, (grid or GRID).stop + 2),
+            "input_mult": LogUniform(log2(input_mult) - 5, log2(input_mult) + 5),
+            "output_mult": LogUniform(log2(output_mult) - 5, log2(output_mult) + 5),
+        },
     )
 
 
@@ -97,12 +111,15 @@ EXPERIMENT = Experiment(
     load=cifar10.load,
     run=run,
     flops=flops,
+    memory=memory,
     scales={
-        "smoke": Scale(widths=(32, 64, 128), base_width=32, log2_lrs=(-8, -6, -4, -2), seeds=2, steps=100, batch=64),
+        "smoke": Scale(
+            widths=(32, 64, 128), base_width=32, log2_lrs=(-8, -6, -4, -2), seeds=2, steps=100, batch=64, samples=16
+        ),
         "cpu": Scale(
             widths=(64, 128, 256, 512, 1024),
             base_width=64,
-            log2_lrs=tuple(range(-9, -2)),
+            log2_lrs=tuple(GRID),
             seeds=2,
             steps=640,  # 0.82 epochs: what leaves two cores a margin within ten minutes
             batch=64,

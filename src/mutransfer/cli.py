@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
-import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mutransfer.errors import UserError, unknown
-from mutransfer.files import write
 
 if TYPE_CHECKING:
     from mutransfer.sweeps.experiment import Experiment
-    from mutransfer.sweeps.sweep import SweepResult
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = ("list", "all", "plan", "figures", "test")
+COMMANDS = {
+    "list": "the experiments, their variants and scales",
+    "all": "run every experiment",
+    "plan": "what an experiment would cost here: runs, FLOPs, memory, minutes",
+    "tune": "Algorithm 1: search hyperparameters on the smallest width, copy the best to the largest",
+    "runs": "list, export or delete the runs that are stored",
+    "figures": "redraw figures and tables from their runs.csv, without training",
+    "bench": "how fast this machine's sweeps are, beside the usual way and the bare kernels",
+    "test": "the tests",
+}
+OUTSIDE = ("bench", "test")  # reproduce.sh runs these itself
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,37 +42,91 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> Any:
-        raise UserError(f"{message}. Try: ./reproduce.sh --help")
+        raise UserError(f"{message}. Try: {self.prog} --help")
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
+    names = experiments()
     parser = _Parser(
         prog="./reproduce.sh",
         description="Sweep learning rates over widths in SP and µP and regenerate the paper's figures and tables.",
-        epilog="commands: list | <experiment> | all | plan <experiment> | figures [<experiment>] | test",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="./reproduce.sh COMMAND --help says more of each.",
     )
-    parser.add_argument("command", help="a command, or the name of an experiment (./reproduce.sh list)")
-    parser.add_argument("experiment", nargs="?", help="of plan and figures")
-    parser.add_argument("--scale", help="smoke (seconds), cpu (minutes), gpu (hours), paper (the published setting)")
-    parser.add_argument("--variant", help="another figure of the experiment, named by ./reproduce.sh list")
-    parser.add_argument("--widths", type=_widths, help="such as 64,256,1024 instead of the scale's")
-    parser.add_argument("--seeds", type=_positive, help="how many, instead of the scale's")
-    parser.add_argument("--workers", type=_positive, help="processes at once; default: one a core, 4 on a GPU")
-    parser.add_argument("--data", type=Path, help="data folder; default: $MUTRANSFER_DATA, else data/")
-    parser.add_argument(
-        "--out", type=Path, default=ROOT, help="where results/ and figures/ go; default: this repository"
-    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in names:
+        _add_training(commands.add_parser(name, help="run this experiment"))
+    for name, words in COMMANDS.items():
+        command = commands.add_parser(name, help=words, description=words)
+        if name in ("plan", "tune", "runs"):
+            command.add_argument("experiment", metavar="EXPERIMENT", help=f"{', '.join(names)}")
+        if name == "figures":
+            command.add_argument("experiment", metavar="EXPERIMENT", nargs="?", help="default: all")
+        if name in ("all", "plan", "tune"):
+            _add_training(command, seeds=name != "tune")
+        if name in ("plan", "tune"):
+            _add_search(command, runs=name == "tune")
+        if name == "runs":
+            _add_runs(command)
+        if name in ("runs", "figures"):
+            _add_out(command)
+    if argv and not argv[0].startswith("-") and argv[0] not in commands.choices:
+        raise unknown("command or experiment", argv[0], commands.choices)
     return parser.parse_args(argv)
 
 
+def _add_training(parser: argparse.ArgumentParser, *, seeds: bool = True) -> None:
+    add = parser.add_argument
+    add("--scale", help="smoke (seconds), cpu (minutes), gpu (hours), paper (the published setting)")
+    add("--variant", help="another figure of the experiment, named by ./reproduce.sh list")
+    add("--widths", type=_widths, help="such as 64,256,1024 instead of the scale's")
+    if seeds:
+        add("--seeds", type=_positive, help="how many, instead of the scale's")
+    add("--precision", default="float32", help="float32 (default), bfloat16, or auto: what is fastest here")
+    add("--workers", type=_positive, help="processes at once; default: one a core, 4 a GPU")
+    add("--engine", default="local", help="local (default), or ray: on a running Ray cluster")
+    add("--address", help="of the Ray cluster, HOST[:PORT]; default: the one this machine has joined")
+    add("--data", type=Path, help="data folder; default: $MUTRANSFER_DATA, else data/")
+    _add_out(parser)
+
+
+def _add_search(parser: argparse.ArgumentParser, *, runs: bool) -> None:
+    add = parser.add_argument
+    add("--samples", type=_positive, help="of the search, instead of the scale's")
+    add("--search-seed", type=_whole, default=0, help="of the samples (default 0)")
+    if not runs:
+        return
+    add("--halving", action="store_true", help="successive halving: train most samples for a part of the steps")
+    add("--compare", action="store_true", help="the same search in SP beside it: naive transfer")
+
+
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    words = 'such as "width=1024" "log2_lr<=-4" status!=finished hps.loss=xent; all must hold'
+    add("--where", nargs="+", action="extend", default=[], metavar="CONDITION", help=words)
+    add("--export", type=Path, metavar="FILE", help="write the runs to a .csv or .parquet file")
+    add("--delete", action="store_true", help="delete the runs that --where names, or --all")
+    add("--all", dest="every", action="store_true", help="of --delete: every run")
+    add("--yes", action="store_true", help="of --delete: without asking")
+    add("--salvage", action="store_true", help="keep what can be read of a damaged store")
+
+
+def _add_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", type=Path, default=ROOT, help="where results/ and figures/ are; default: this repository"
+    )
+
+
 def _positive(text: str) -> int:
+    return _whole(text, 1, "positive whole number")
+
+
+def _whole(text: str, least: int = 0, words: str = "whole number") -> int:
     try:
-        if (value := int(text)) > 0:
+        if (value := int(text)) >= least:
             return value
     except ValueError:
         pass
-    raise argparse.ArgumentTypeError(f"'{text}' is no positive whole number")
+    raise argparse.ArgumentTypeError(f"'{text}' is no {words}")
 
 
 def _widths(text: str) -> list[int]:
@@ -75,26 +134,31 @@ def _widths(text: str) -> list[int]:
 
 
 def _run(args: argparse.Namespace) -> int:
+    from mutransfer import reproduce
+
     names = experiments()
-    if args.command not in (*COMMANDS, *names):
-        raise unknown("command or experiment", args.command, (*names, *COMMANDS))
-    if args.command == "list":
-        for name in names:
-            e = load_experiment(name)
-            print(f"{name:<16}{e.summary}\n{'':<16}variants: {', '.join(e.variants)}; scales: {', '.join(e.scales)}")
-        return 0
-    if args.command == "test":
-        raise UserError("the tests need the development packages: run them as ./reproduce.sh test")
-    if args.command == "figures":
-        return _figures(args, names)
-    if args.command == "plan":
-        if args.experiment is None:
-            raise UserError(f"plan what? Valid: {', '.join(names)}.")
-        return _plan(args, load_experiment(args.experiment))
-    if args.experiment is not None:
-        raise UserError(f"one command at a time: '{args.command}' takes no '{args.experiment}'.")
-    chosen = names if args.command == "all" else [args.command]
-    return max(_reproduce(args, load_experiment(name)) for name in chosen)
+    match args.command:
+        case "list":
+            for name in names:
+                e = load_experiment(name)
+                print(
+                    f"{name:<16}{e.summary}\n{'':<16}variants: {', '.join(e.variants)}; scales: {', '.join(e.scales)}"
+                )
+            return 0
+        case "bench" | "test":
+            raise UserError(f"this needs the development packages: run it as ./reproduce.sh {args.command}")
+        case "figures":
+            return _figures(args, names)
+        case "plan":
+            return reproduce.plan(args, load_experiment(args.experiment))
+        case "tune":
+            return reproduce.tune(args, load_experiment(args.experiment))
+        case "runs":
+            return _runs(args)
+        case "all":
+            return max(reproduce.reproduce(args, load_experiment(name)) for name in names)
+        case name:
+            return reproduce.reproduce(args, load_experiment(name))
 
 
 def experiments() -> list[str]:
@@ -109,121 +173,25 @@ def load_experiment(name: str) -> Experiment:
     return import_module(f"experiments.{name}.experiment").EXPERIMENT
 
 
-def _device() -> str | None:
-    import torch
+def _runs(args: argparse.Namespace) -> int:
+    from mutransfer.sweeps.runs import runs
 
-    return "cuda" if torch.cuda.is_available() else None
-
-
-def _setting(args: argparse.Namespace, experiment: Experiment) -> tuple[str, str, list[Any], Any]:
-    """(scale, variant, specs, data set), printed with the plan; the names are checked before the data is loaded."""
-    from mutransfer.sweeps.plan import plan_table
-
-    scale = args.scale or ("gpu" if _device() else "cpu")
-    experiment.scale(scale)
-    variant, _ = experiment.variant(args.variant)
-    dataset = experiment.load(args.data)
-    print(f"data: {dataset.source}", flush=True)
-    specs = experiment.specs(dataset, scale=scale, variant=variant, widths=args.widths, seeds=args.seeds)
-    workers = _workers(args)
-    print(f"{experiment.name}, {variant}, scale {scale}: {len(specs)} runs on {workers} workers", flush=True)
-    print(plan_table(specs, experiment.flops, workers=workers), flush=True)
-    return scale, variant, specs, dataset
-
-
-def _workers(args: argparse.Namespace) -> int:
-    if args.workers:
-        return args.workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, 4) if _device() else cores  # small runs share a GPU, but not by the dozen
-
-
-def _plan(args: argparse.Namespace, experiment: Experiment) -> int:
-    _setting(args, experiment)
-    return 0
-
-
-def _reproduce(args: argparse.Namespace, experiment: Experiment) -> int:
-    from mutransfer.analysis import needs_extension, untested_transfers
-    from mutransfer.sweeps.experiment import extension
-    from mutransfer.sweeps.store import Store
-    from mutransfer.sweeps.sweep import sweep
-
-    start = time.monotonic()
-    scale, variant, specs, dataset = _setting(args, experiment)
-    folder = _figure_folder(args.out, experiment, variant)
-    with Store(args.out / "results" / f"{experiment.name}.sqlite") as store:
-        result = sweep(
-            specs,
-            store,
-            f"{experiment.run.__module__}:{experiment.run.__name__}",
-            workers=_workers(args),
-            dataset=dataset,
-            cost=experiment.flops,
-            extend=extension(specs, needs_extension, untested_transfers),
-            device=_device(),
-        )
-    if result.failed:
-        print(
-            f"{result.failed} of {len(result.records)} runs failed; the same command tries them again.", file=sys.stderr
-        )
-        return 1
-    _write(folder, experiment, scale, variant, dataset, result)
-    _draw(folder)
-    print(f"done in {(time.monotonic() - start) / 60:.1f} minutes")
-    return 0
-
-
-def _figure_folder(out: Path, experiment: Experiment, variant: str) -> Path:
-    """figures/<experiment>/ for the default variant, a folder inside it for every other."""
-    folder = out / "figures" / experiment.name
-    return folder if variant == next(iter(experiment.variants)) else folder / variant
-
-
-def _write(folder: Path, experiment: Experiment, scale: str, variant: str, dataset: Any, result: SweepResult) -> None:
-    from mutransfer.sweeps.table import write_runs_csv
-
-    write_runs_csv(result.frame, folder / "runs.csv")
-    v, s = experiment.variants[variant], experiment.scales[scale]
-    facts = sorted({k for r in result.records for k in r.provenance})
-    seeds = result.frame["seed"].nunique()
-    widths = sorted(result.frame["width"].unique())
-    epochs = s.steps * s.batch / len(dataset.train_labels)
-    provenance = {
-        "experiment": experiment.name,
-        "variant": variant,
-        "title": v.title,
-        "scale": scale,
-        "data_source": dataset.source,
-        "data_is_real": dataset.is_real,
-        "data_fingerprint": dataset.fingerprint,
-        "y_label": v.y_label,
-        "loss_ceiling": v.loss_ceiling,
-        "log2_lrs": list(experiment.grid(scale, variant)),
-        "paper": {
-            **v.paper,
-            "ours": {"epochs": f"{epochs:.3g}", **v.paper.get("ours", {})},
-            "differs": f"widths {widths[0]} to {widths[-1]} from base width {s.base_width}; {s.steps} steps of "
-            f"{s.batch} examples ({epochs:.3g} epochs); {seeds} seeds; momentum {experiment.momentum:g}; "
-            f"data: {dataset.source}.",
-        },
-        # of the runs themselves: several values where a sweep was resumed elsewhere
-        "runs": {k: sorted({r.provenance[k] for r in result.records if k in r.provenance}) for k in facts},
-        "train_hours_of_one_worker": round(sum(r.wall_seconds for r in result.records) / 3600, 3),
-    }
-    write(folder / "provenance.json", (json.dumps(provenance, indent=1, ensure_ascii=False) + "\n").encode())
-
-
-def _draw(folder: Path) -> None:
-    from mutransfer.reporting.render import render
-
-    report, paths = render(folder)
-    print(report)
-    for path in paths:
-        print(f"wrote {path}")
+    if args.experiment not in experiments():
+        raise unknown("experiment", args.experiment, experiments())
+    return runs(
+        args.out / "results" / f"{args.experiment}.sqlite",
+        where=args.where,
+        export=args.export,
+        delete=args.delete,
+        every=args.every,
+        yes=args.yes,
+        salvage=args.salvage,
+    )
 
 
 def _figures(args: argparse.Namespace, names: list[str]) -> int:
+    from mutransfer.reproduce import draw
+
     if args.experiment is not None and args.experiment not in names:
         raise unknown("experiment", args.experiment, names)
     for name in names if args.experiment is None else [args.experiment]:
@@ -231,7 +199,7 @@ def _figures(args: argparse.Namespace, names: list[str]) -> int:
         if not folders:
             raise UserError(f"{args.out / 'figures' / name} has no runs; run ./reproduce.sh {name} first.")
         for folder in folders:
-            _draw(folder)
+            draw(folder)
     return 0
 
 

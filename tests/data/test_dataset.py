@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import pickle
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +52,34 @@ def test_opened_is_a_private_view_of_the_file(tmp_path: Path) -> None:
     one.train_images.fill_(0)
     assert torch.equal(other.train_images, before)
     assert torch.equal(ImageDataset.open(tmp_path).train_images, before)
+
+
+def test_pickled_without_a_copy(tmp_path: Path) -> None:
+    """Ray's object store holds one copy a node, which all workers there read and none can write; no warning of it."""
+    small().save(tmp_path)
+    for dataset in (small(), ImageDataset.open(tmp_path)):
+        buffers: list[pickle.PickleBuffer] = []
+        head = pickle.dumps(dataset, protocol=5, buffer_callback=buffers.append)
+        assert len(head) < 2000 and len(buffers) == len(ARRAYS)
+        shared = [bytes(buffer.raw()) for buffer in buffers]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            copy = pickle.loads(head, buffers=shared)
+            plain = pickle.loads(pickle.dumps(dataset))
+        for found in (copy, plain):
+            assert fingerprint_of(tensors(found)) == small().fingerprint
+            assert repr(found) == repr(dataset) and found.is_real == dataset.is_real
+            assert found.folder is None  # another machine has no such folder
+        assert copy.train_images.data_ptr() == np.frombuffer(shared[0], np.uint8).ctypes.data
+
+
+def test_folder_is_where_the_tensors_are_mapped_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers open what lies there: it must be absolute, and never that of other tensors."""
+    monkeypatch.chdir(tmp_path)
+    small().save(Path("here"))
+    opened = ImageDataset.open(Path("here"))
+    assert opened.folder == tmp_path / "here"
+    assert small().folder is None and replace(opened, **tensors(small(1))).folder is None
 
 
 @pytest.mark.parametrize("name", ARRAYS)

@@ -10,28 +10,11 @@ import pandas as pd
 import pytest
 
 from mutransfer.errors import UserError
+from mutransfer.sweeps.database import SCHEMA_VERSION, Damaged
 from mutransfer.sweeps.store import Store
 from mutransfer.sweeps.table import to_frame, write_runs_csv
 from mutransfer.training.spec import RunRecord
-from tests.sweeps import tiny
-
-DATA = tiny.dataset()
-
-
-def record(**changes: object) -> RunRecord:
-    result = {
-        "status": "finished",
-        "train_loss": 1 / 3,
-        "test_loss": 0.1,
-        "test_accuracy": 0.5,
-        "steps_done": 60,
-    }
-    result |= {name: changes.pop(name) for name in list(changes) if name in result}
-    return RunRecord(spec=tiny.spec(DATA, **changes), **result)
-
-
-def ids(*records: RunRecord) -> list[str]:
-    return [r.spec.run_id for r in records]
+from tests.sweeps.stores import ids, many, record
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -57,6 +40,36 @@ def test_a_record_is_on_the_disk_when_put_returns(tmp_path: Path) -> None:
             (tmp_path / "copy" / file.name).write_bytes(file.read_bytes())
         assert store._connection().execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
     assert ids(*Store.read(tmp_path / "copy" / "store.sqlite")) == ids(record())
+
+
+def test_one_commit_for_many(tmp_path: Path) -> None:
+    """A commit waits for the disk: records that come together cost one; when one is bad, none is half in."""
+    records = many(5)
+    statements: list[str] = []
+    with Store(tmp_path / "store.sqlite") as store:
+        store._connection().set_trace_callback(statements.append)
+        store.put_many(records)
+        assert sum(s.startswith("COMMIT") for s in statements) == 1
+        bad = record(seed=9, steps_done=None)
+        with pytest.raises(UserError):
+            store.put_many([record(seed=8), bad])
+        assert store.done(ids(record(seed=8), *records)) == set(ids(*records))
+
+
+def test_done_parses_nothing(tmp_path: Path) -> None:
+    """A finished plan of 10,000 runs is recognised without its curves; what is not asked for is not parsed."""
+    good, failed = record(), RunRecord.failed(record(seed=1).spec, "killed")
+    broken = record(seed=2)
+    with Store(tmp_path / "store.sqlite") as store:
+        store.put_many([good, failed, broken])
+        store._connection().execute("UPDATE runs SET record = '{' WHERE run_id = ?", ids(broken))
+        assert store.done([*ids(good, failed, broken), "absent"]) == set(ids(good, broken))
+        assert list(store.get(ids(good, failed))) == ids(good)
+        assert [r.status for r in store.records(ids(failed, good))] == [
+            r.status for r in sorted([failed, good], key=lambda r: r.spec.run_id)
+        ]
+        with pytest.raises(Damaged, match="a row is damaged"):
+            list(store.records())
 
 
 def test_failed_runs_are_not_done_and_give_way(tmp_path: Path) -> None:
@@ -116,7 +129,7 @@ def _foreign(path: Path) -> None:
 
 def _future(path: Path) -> None:
     with Store(path) as store:
-        store._connection().execute("PRAGMA user_version=2")
+        store._connection().execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
 
 
 def _truncated(path: Path) -> None:

@@ -7,8 +7,9 @@ import hashlib
 import json
 import os
 import tempfile
+import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ _META = "dataset.json"
 class ImageDataset:
     """Images as uint8 [N, H, W, C] in 0..255 and labels as int64 [N], in a training and a test part.
 
-    Pixels stay bytes: the training step normalises them, so that all workers can share one copy.
+    Pixels stay bytes: the training step normalises them, so that all workers can share one copy. They may lie
+    in memory that cannot be written: the tensors are only read.
     """
 
     name: str  # "cifar10" or "synthetic"
@@ -36,6 +38,7 @@ class ImageDataset:
     train_labels: torch.Tensor
     test_images: torch.Tensor
     test_labels: torch.Tensor
+    folder: Path | None = field(default=None, init=False)  # where the tensors are mapped from; None: only in memory
 
     def __post_init__(self) -> None:
         for part in ("train", "test"):
@@ -48,6 +51,15 @@ class ImageDataset:
     def __repr__(self) -> str:
         counts = f"train={len(self.train_labels)}, test={len(self.test_labels)}"
         return f"ImageDataset({self.name!r}, {self.source!r}, {counts}, fingerprint={self.fingerprint})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """With arrays instead of tensors: pickle protocol 5 can share their memory instead of copying it."""
+        return {**self.__dict__, **{n: getattr(self, n).numpy() for n in ARRAYS}, "folder": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # shared memory cannot be written; nobody wants to
+            self.__dict__.update(state, **{n: torch.from_numpy(state[n]) for n in ARRAYS})
 
     @classmethod
     def from_arrays(
@@ -79,7 +91,7 @@ class ImageDataset:
             for name in ARRAYS:
                 with _replacing(folder / f"{name}.npy") as path, path.open("wb") as file:
                     np.save(file, getattr(self, name).numpy())
-            meta = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ARRAYS}
+            meta = {f.name: getattr(self, f.name) for f in fields(self) if f.init and f.name not in ARRAYS}
             with _replacing(folder / _META) as path:
                 path.write_text(json.dumps(meta, indent=1) + "\n")
         except OSError as error:
@@ -94,7 +106,7 @@ class ImageDataset:
 
         Raises `UserError` if a file is missing, cut short or does not give the recorded fingerprint.
         """
-        folder = Path(folder)
+        folder = Path(folder).resolve()
         try:
             meta = json.loads((folder / _META).read_text())
             tensors: dict[str, Any] = {n: torch.from_numpy(np.load(folder / f"{n}.npy", mmap_mode="c")) for n in ARRAYS}
@@ -108,6 +120,7 @@ class ImageDataset:
                 f"the data set in {folder} is corrupt: fingerprint {found}, expected {dataset.fingerprint}; "
                 "delete the folder and run again."
             )
+        object.__setattr__(dataset, "folder", folder)
         return dataset
 
 

@@ -1,193 +1,198 @@
-"""The local engine: single-threaded processes on this machine; the death of one costs only its own run."""
+"""What every engine has in common: which run goes where, and what the death of a worker costs."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
-import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, Protocol
 
 from mutransfer.errors import UserError
-from mutransfer.sweeps import worker
-from mutransfer.sweeps.worker import Work
+from mutransfer.sweeps.worker import BROKEN, READY
 from mutransfer.training.spec import RunRecord, RunSpec
 
-OnRecord = Callable[[RunRecord], None]
+OnRecords = Callable[[list[RunRecord]], None]
 OnEvent = Callable[[str], None]
-IMAGES = "mutransfer.data.dataset:ImageDataset.open"
+Cost = Callable[[RunSpec], float]
+
+# What a backend tells of a worker, besides what the worker itself says (`mutransfer.sweeps.worker`):
+DIED, LOST = "died", "lost"  # it alone, and how; with its machine, and how
+
+_AHEAD = 8  # runs queued behind the one under way, if with it they cost ...
+_SHARE = 1 / 4  # ... no more than this part of what is left for each worker
 _STILLBORN_LIMIT = 3  # workers in a row that die before they are ready: then something is wrong with all
 
 
-@dataclass
-class _Job:
-    spec: RunSpec
-    deaths: int = 0  # workers that died over it
+class Engine(Protocol):
+    """Where the runs of a sweep are made."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def workers(self) -> int: ...  # runs at once
+
+    def run(
+        self,
+        specs: Sequence[RunSpec],
+        runner: str,
+        dataset: Any,
+        *,
+        on_records: OnRecords,
+        on_event: OnEvent | None = None,
+        cost: Cost | None = None,
+    ) -> None:
+        """Run ``specs`` and hand over the records as they come; the rules are those of `schedule`.
+
+        Args:
+            runner: "module:function", resolved in the worker. ``function(spec, dataset)`` returns a `RunRecord`;
+                on a device other than the plain CPU it is called as ``function(spec, dataset, device=device)``.
+            dataset: anything that can be pickled. One with a ``folder`` is opened from there in each local worker.
+            on_records: called in this process with all records that came in together; what it raises ends the sweep.
+            on_event: called with a line about a worker that died.
+            cost: of a run, in any unit: the longest go first, so that no worker waits for the last one.
+
+        Raises:
+            UserError: no worker can start (the reason is given).
+        """
 
 
-@dataclass
-class _Worker:
-    process: BaseProcess
-    pipe: Connection
-    job: _Job | None = None  # under way; or, before it is ready, kept for it
-    is_ready: bool = False
+class Backend(Protocol):
+    """The workers of one sweep, each known by what `start` returned."""
+
+    def slots(self) -> int:
+        """How many workers there is room for, at this moment."""
+
+    def start(self) -> Hashable: ...
+
+    def send(self, worker: Any, spec: RunSpec) -> None:
+        """Queue a run behind those that the worker has; a dead worker is no error here."""
+
+    def wait(self) -> Iterable[tuple[Hashable, str, Any]]:
+        """All that has happened, as (worker, kind, content); after a while, nothing.
+
+        kind and content: READY; a RECORD and the `RunRecord`; BROKEN and why no run can be made; DIED or LOST and
+        how, once and last. The records of a worker come in the order in which its runs were sent.
+        """
+
+    def stop(self, workers: Iterable[Any]) -> None:
+        """End them at once."""
 
 
-def run_local(
+def schedule(
+    backend: Backend,
     specs: Sequence[RunSpec],
-    runner: str,
     *,
-    workers: int,
-    dataset_folder: Path | None,
-    on_record: OnRecord,
+    on_records: OnRecords,
     on_event: OnEvent | None = None,
-    cost: Callable[[RunSpec], float] | None = None,
-    device: str | None = None,
-    opener: str = IMAGES,
+    cost: Cost | None = None,
 ) -> None:
-    """Run ``specs`` in ``workers`` single-threaded processes and hand over each record as it comes.
+    """Run ``specs`` on the workers of ``backend``.
 
-    The result of a run depends on its spec alone: not on the order, nor on the number of workers. A worker
-    that dies (out of memory, killed) loses only its own run, which is tried once more on a fresh worker and
-    is then recorded as ``failed``; so is a run that raises, at once. When the driver dies, so do the workers.
-
-    Args:
-        runner: "module:function", resolved in the worker; ``function(spec, dataset)`` returns a `RunRecord`.
-        device: if given, passed on as ``function(spec, dataset, device=device)``; all workers share one GPU.
-        dataset_folder: what ``opener`` ("module:Class.open") opens in each worker; None for no data.
-        on_record: called in this process, one at a time; what it raises ends the sweep.
-        on_event: called with a line about a worker that died.
-        cost: the longest runs go first, so that no core waits for the last one.
-
-    Raises:
-        UserError: ``workers`` is not positive, or no worker can start (the reason is given).
+    The result of a run depends on its spec alone: not on the order, nor on the workers. A worker that dies (out of
+    memory, killed) loses one attempt of one run. That run is put aside and, when all others are done, tried once
+    more with nothing beside it; if its worker dies again it is recorded as ``failed``. So is a run that raises, at
+    once. A machine that dies costs no attempt: its runs go back in the queue.
     """
-    if workers < 1:
-        raise UserError(f"workers is {workers}, expected at least 1.")
-    order = sorted(specs, key=cost, reverse=True) if cost else specs  # stable: equal costs keep their order
-    pool = _Pool(Work(runner, opener, dataset_folder, device), deque(_Job(spec) for spec in order))
-    try:
-        pool.run(min(workers, len(specs)), on_record, on_event or (lambda line: None))
-    finally:
-        pool.stop()
+    on_event = on_event or (lambda line: None)
+    cost = cost or (lambda spec: 1.0)
+    order = sorted(specs, key=cost, reverse=True)  # stable: equal costs keep their order
+    died: dict[RunSpec, str] = {}
+
+    def give_up(spec: RunSpec, how: str) -> None:
+        reason = f"two workers died in this run: the first by {died[spec]}, the second, alone, by {how}"
+        on_records([RunRecord.failed(spec, reason)])
+
+    _Crew(backend, order, cost, None, on_records, on_event, died.__setitem__).work()
+    if died:
+        on_event(f"{len(died)} runs whose worker died are tried once more, one by one")
+        _Crew(backend, list(died), cost, 1, on_records, on_event, give_up).work()
 
 
-class _Pool:
-    def __init__(self, work: Work, jobs: deque[_Job]) -> None:
-        self.work = work
-        self.jobs = jobs  # that no worker has yet
-        self.workers: list[_Worker] = []
+class _Crew:
+    """Workers, at most ``limit``, that work off ``specs``; a run whose worker dies is given to ``on_death``."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        specs: Sequence[RunSpec],
+        cost: Cost,
+        limit: int | None,
+        on_records: OnRecords,
+        on_event: OnEvent,
+        on_death: Callable[[RunSpec, str], None],
+    ) -> None:
+        self.backend, self.cost, self.limit = backend, cost, limit
+        self.on_records, self.on_event, self.on_death = on_records, on_event, on_death
+        self.waiting = deque(specs)
+        self.left = sum(map(cost, specs))  # of all that wait
+        self.queues: dict[Hashable, deque[RunSpec]] = {}  # of all workers; the first spec is under way
+        self.ready: set[Hashable] = set()
         self.stillborn = 0
-        self.context = multiprocessing.get_context("spawn")  # fork and torch's threads do not go together
 
-    def run(self, count: int, on_record: OnRecord, on_event: OnEvent) -> None:
-        for _ in range(count):
-            self._start(None)
-        while self.workers:
-            awake = set(wait([x for w in self.workers for x in (w.pipe, w.process.sentinel)]))
-            for w in [w for w in self.workers if {w.pipe, w.process.sentinel} & awake]:
-                is_alive = w.process.is_alive()  # before the pipe is emptied: the dead send no more
-                for kind, content in _messages(w.pipe):
-                    self._receive(w, kind, content, on_record)
-                if not is_alive:
-                    self._bury(w, on_record, on_event)
+    def work(self) -> None:
+        try:
+            while self.waiting or any(self.queues.values()):
+                self._hire()
+                records = [record for event in self.backend.wait() if (record := self._take(*event))]
+                self._hand_out()  # first: the workers go on while the records are stored
+                if records:
+                    self.on_records(records)
+        finally:
+            self.backend.stop(self.queues)
 
-    def _receive(self, w: _Worker, kind: str, content: Any, on_record: OnRecord) -> None:
-        if kind == worker.BROKEN:
+    def _hire(self) -> None:
+        """As many workers as there are slots, but none that would have nothing to do."""
+        slots = self.backend.slots() if self.limit is None else self.limit
+        busy = sum(map(bool, self.queues.values()))
+        while len(self.queues) < min(slots, busy + len(self.waiting)):
+            self.queues[self.backend.start()] = deque()
+
+    def _take(self, worker: Hashable, kind: str, content: Any) -> RunRecord | None:
+        if kind == READY:
+            self.ready.add(worker)
+            self.stillborn = 0
+        elif kind == BROKEN:
             raise UserError(f"no run can start: {content}")
-        if kind == worker.READY:
-            w.is_ready, self.stillborn = True, 0
+        elif kind in (DIED, LOST):
+            self._bury(worker, kind, content)
         else:
-            job, w.job = w.job, None
-            assert job is not None
-            on_record(content if kind == worker.RECORD else RunRecord.failed(job.spec, content))
-        if w.job is None and self.jobs:
-            w.job = self.jobs.popleft()
-        with contextlib.suppress(OSError):  # it is dead: `_bury` gives the job to another
-            w.pipe.send(w.job.spec if w.job else None)
+            record: RunRecord = content
+            self.queues[worker].remove(record.spec)
+            return record
+        return None
 
-    def _bury(self, w: _Worker, on_record: OnRecord, on_event: OnEvent) -> None:
-        w.process.join()
-        w.pipe.close()
-        self.workers.remove(w)
-        how, job = _how(w.process.exitcode), w.job
-        if not w.is_ready:
+    def _bury(self, worker: Hashable, kind: str, how: str) -> None:
+        queue = self.queues.pop(worker)
+        if kind == LOST:
+            self.on_event(f"a machine was lost ({how}): {len(queue)} runs go back in the queue")
+        elif worker not in self.ready:
             self.stillborn += 1
             if self.stillborn == _STILLBORN_LIMIT:
                 raise UserError(f"no run can start: the workers die as they start ({how}); is memory short?")
-            self._start(job)
-        elif job is not None:
-            job.deaths += 1
-            on_event(f"a worker died ({how}) in run {job.spec.run_id}")
-            if job.deaths == 1:
-                self._start(job)
-                return
-            on_record(RunRecord.failed(job.spec, f"two workers died in this run, the second by {how}"))
-            if self.jobs:
-                self._start(None)
+        elif queue:
+            spec = queue.popleft()
+            self.on_event(f"a worker died ({how}) in run {spec.run_id}")
+            self.on_death(spec, how)
+        self.ready.discard(worker)
+        self.waiting.extendleft(reversed(queue))
+        self.left += sum(map(self.cost, queue))
 
-    def _start(self, job: _Job | None) -> None:
-        ours, theirs = self.context.Pipe()
-        process = self.context.Process(target=worker.main, args=(theirs, self.work), daemon=True)
-        with _environment(worker.ENVIRONMENT), _no_interrupt():
-            process.start()
-        theirs.close()  # else its death would not end the pipe
-        self.workers.append(_Worker(process, ours, job))
-
-    def stop(self) -> None:
-        for w in self.workers:
-            w.process.kill()
-        for w in self.workers:
-            w.process.join()
-            w.pipe.close()
-
-
-def _messages(pipe: Connection) -> Iterator[tuple[str, Any]]:
-    """What lies in ``pipe`` now; nothing more once the other end is gone."""
-    while True:
-        try:
-            if not pipe.poll():
-                return
-            message = pipe.recv()
-        except (EOFError, OSError):
-            return
-        yield message
-
-
-def _how(code: int | None) -> str:
-    """An exit code in words."""
-    if code is not None and code < 0:
-        with contextlib.suppress(ValueError):
-            return signal.Signals(-code).name
-    return f"exit code {code}"
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Variables that a process started in the block inherits."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """A process started in the block never sees Ctrl-C, which goes to the whole group: the driver decides."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    def _hand_out(self) -> None:
+        # With runs queued behind the one under way, no worker waits while the driver stores records. But what waits
+        # behind a long run could have been started elsewhere: so all that a worker has must be little.
+        share = self.left * _SHARE / max(1, len(self.queues))
+        for ahead in range(_AHEAD + 1):
+            for worker in self.ready:
+                queue = self.queues[worker]
+                if not self.waiting:
+                    break
+                if len(queue) == ahead and (not ahead or sum(map(self.cost, [*queue, self.waiting[0]])) <= share):
+                    spec = self.waiting.popleft()
+                    self.left -= self.cost(spec)
+                    queue.append(spec)
+                    self.backend.send(worker, spec)
+        if not self.waiting:
+            idle = [worker for worker, queue in self.queues.items() if not queue]
+            self.backend.stop(idle)
+            for worker in idle:
+                del self.queues[worker]
+                self.ready.discard(worker)

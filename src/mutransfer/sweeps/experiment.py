@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from mutransfer.errors import UserError, unknown
+from mutransfer.sweeps.search import Space
 from mutransfer.training.spec import RunRecord, RunSpec
 
 SCALES = ("smoke", "cpu", "gpu", "paper")
@@ -27,6 +28,7 @@ class Scale:
     seeds: int
     steps: int
     batch: int
+    samples: int = 64  # of a search on the smallest width; 64 in Tables 4 and 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,7 @@ class Variant:
     paper: Mapping[str, Any]  # table_or_figure, statement, differs, ours: what stands beside our numbers
     loss_ceiling: float | None = None  # the loss of a model that has learnt nothing: no need to draw above it
     grids: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # log2 LRs by scale, where not the scale's
+    search: Space = field(default_factory=dict)  # of the hyperparameters to tune, by name (`assign`); none: no search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +51,7 @@ class Experiment:
     load: from the data folder (None: the default) to the data set.
     run: one run; a module-level function, called in a worker as ``run(spec, dataset)``.
     flops: floating-point operations of a run, for the plan and to start the longest runs first.
+    memory: bytes that a run adds to a worker's, at its peak.
     """
 
     name: str
@@ -59,6 +63,7 @@ class Experiment:
     load: Callable[[Path | None], Any]
     run: Callable[[RunSpec, Any], RunRecord]
     flops: Callable[[RunSpec], float]
+    memory: Callable[[RunSpec], float]
     parametrizations: tuple[str, ...] = ("sp", "mup")
 
     def scale(self, name: str) -> Scale:

@@ -1,15 +1,10 @@
-"""The plan of a sweep, printed before it runs: how many runs, how much arithmetic, how long here."""
+"""The plan of a sweep, printed before it runs: how many runs, how much arithmetic and memory, how long here."""
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Callable, Sequence
 
-import torch
-from torch import nn
-
-from mutransfer.training.loop import normalize
+from mutransfer.sweeps.calibration import Calibration
 from mutransfer.training.spec import RunSpec
 
 
@@ -17,65 +12,57 @@ def plan_table(
     specs: Sequence[RunSpec],
     flops: Callable[[RunSpec], float],
     *,
-    workers: int,
-    flops_per_second: float | None = None,
+    calibration: Calibration | None = None,
+    memory: Callable[[RunSpec], float] | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
-    """A table, one row a parametrization and width, with the total and the minutes it is expected to take.
+    """A table, one row a parametrization and width, with the totals; then how it was measured, and ``notes``.
 
     Args:
         flops: floating-point operations of one run.
-        flops_per_second: of one worker; measured on this machine by `calibrate` if None.
+        calibration: of this machine, for the minutes; without it, or for a precision that it lacks, they are "?".
+        memory: bytes that one run adds to a worker's; "?" without it.
+        notes: lines to print below, such as a tuning cost.
     """
-    if flops_per_second is None:
-        flops_per_second = calibrate()
-    speed = flops_per_second * max(1, min(workers, os.cpu_count() or 1, len(specs)))
+    if calibration and not {s.precision for s in specs} <= set(calibration.points):
+        calibration = None
     groups: dict[tuple[str, int], list[RunSpec]] = {}
     for spec in specs:
         groups.setdefault((spec.parametrization, spec.width), []).append(spec)
     rows: list[tuple[str, ...]] = [
-        ("parametrization", "width", "log2 LR", "seeds", "runs", "steps", "FLOPs", "minutes")
+        ("parametrization", "width", "log2 LR", "seeds", "runs", "steps", "FLOPs", "MiB a run", "minutes")
     ]
     for (name, width), runs in sorted(groups.items(), key=lambda g: (g[0][0] != "sp", *g[0])):
-        total = sum(map(flops, runs))
-        rates = sorted({spec.log2_lr for spec in runs})
-        steps = sorted({spec.steps for spec in runs})
-        cells = [name, str(width), _range(rates), str(len({spec.seed for spec in runs})), str(len(runs))]
-        rows.append((*cells, _range(steps), f"{total:.3g}", f"{total / speed / 60:.1f}"))
-    total = sum(map(flops, specs))
-    rows.append(("total", "", "", "", str(len(specs)), "", f"{total:.3g}", f"{total / speed / 60:.1f}"))
+        seeds, steps = len({s.seed for s in runs}), _range([s.steps for s in runs])
+        cells = (name, str(width), _range([s.log2_lr for s in runs]), str(seeds), str(len(runs)), steps)
+        rows.append(
+            (*cells, f"{sum(map(flops, runs)):.3g}", _mib(runs, memory, calibration), _share(runs, calibration))
+        )
+    total = ("total", "", "", "", str(len(specs)), "", f"{sum(map(flops, specs)):.3g}")
+    minutes = f"{calibration.sweep_seconds(specs) / 60:,.1f}" if calibration else "?"
+    rows.append((*total, _mib(specs, memory, calibration), minutes))
     sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.rjust, row, sizes)) for row in rows]
-    note = f"minutes: {workers} workers, {flops_per_second / 1e9:.3g} GFLOP/s each, without start and evaluation"
-    return "\n".join([*lines, note])
+    if calibration and specs:
+        lines.append(f"minutes: {calibration.describe(specs)}")
+        if memory:
+            lines.append("MiB a run: the peak of its worker, with the pages of the data set that all workers share")
+    return "\n".join([*lines, *notes])
 
 
-def calibrate(seconds: float = 1.0, width: int = 256, batch: int = 64, inputs: int = 3072) -> float:
-    """FLOP/s of one thread of this machine, training an MLP [inputs, width, width] by SGD.
+def _share(runs: Sequence[RunSpec], calibration: Calibration | None) -> str:
+    """Minutes of all workers together."""
+    return f"{sum(map(calibration.seconds, runs)) / calibration.workers / 60:,.1f}" if calibration else "?"
 
-    Measured for about ``seconds``; the median step, so that a hiccup does not count.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        model = nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width))
-        optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, fused=True)
-        x_BxD = torch.randint(256, (batch, inputs), dtype=torch.uint8)
-        times: list[float] = []
-        end = time.perf_counter() + seconds
-        while len(times) < 5 or time.perf_counter() < end:
-            start = time.perf_counter()
-            model(normalize(x_BxD)).square().mean().backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            times.append(time.perf_counter() - start)
-    finally:
-        torch.set_num_threads(threads)
-    # Two operations a multiply-add; forward, backward to the weights, and to the second layer's input.
-    flops = 2 * batch * (2 * inputs * width + 3 * width * width)
-    return flops / sorted(times)[len(times) // 2]
+
+def _mib(runs: Sequence[RunSpec], memory: Callable[[RunSpec], float] | None, calibration: Calibration | None) -> str:
+    """Of the largest of ``runs``, its worker's floor included where it was measured."""
+    if memory is None or not runs:
+        return "?"
+    return f"{max(map(memory, runs)) / 2**20 + (calibration.floor_mib if calibration else 0.0):,.0f}"
 
 
 def _range(values: Sequence[float]) -> str:
     """``-8..-2``, or the value if there is one."""
-    low, high = f"{values[0]:g}", f"{values[-1]:g}"
+    low, high = f"{min(values):g}", f"{max(values):g}"
     return low if low == high else f"{low}..{high}"

@@ -1,109 +1,177 @@
-"""How far a sweep is: a live bar on a terminal, a plain line now and then elsewhere."""
+"""How far a sweep is: a live bar on a terminal, one line that changes in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import math
 import time
 from collections import Counter
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
-from mutransfer.training.spec import RunRecord
+from mutransfer.training.spec import STATUSES, RunRecord
 
-LINE_SECONDS = 30.0
-LINE_SHARE = 0.1
+LINE_SECONDS = 30.0  # in a log: at least so long between two lines, ...
+LINE_SHARE = 0.1  # ... or this share of the cost
+CELL_SECONDS = 0.5  # between two updates in a notebook
+BAR = 30  # columns of the bar, where the terminal has them; below a third of it there is none
 
 
 class SweepProgress:
     """Counts the records of a sweep and says how long the rest will take, in units of the runs' cost.
 
-    On a terminal it is a bar; elsewhere it prints a line every `LINE_SHARE` of the cost or `LINE_SECONDS`.
+    A record costs microseconds: the bar is redrawn by its own clock, not by the records.
+
+    Args:
+        is_shown: False counts only.
+        workers: runs at once, for the ETA.
+        is_timed: the cost is in seconds of one worker, so that there is an ETA before the first run has ended.
     """
 
-    def __init__(self, is_shown: bool, console: Console | None = None) -> None:
-        self.counts: Counter[str] = Counter()  # by status, in this sweep
+    def __init__(
+        self, is_shown: bool, console: Console | None = None, *, workers: int = 1, is_timed: bool = False
+    ) -> None:
+        self.counts: Counter[str] = Counter(dict.fromkeys(STATUSES, 0))  # of this sweep; complete: threads read it
+        self.done = 0
         self.runs = 0  # to be done in all
         self.cost = self.cost_done = 0.0
-        self._console = console or Console(highlight=False, soft_wrap=True)
-        self._is_shown = is_shown
+        self._workers, self._is_timed, self._is_shown = workers, is_timed, is_shown
+        self._console = console or Console(highlight=False)
         self._start = self._last_time = time.monotonic()
+        self._working = math.nan  # since when runs are made: the start of workers says nothing of the rest
+        self._end: float | None = None  # expected
         self._last_share = 0.0
-        self._bar: Progress | None = None
-        if is_shown and self._console.is_terminal:
-            columns: list[str | ProgressColumn] = [BarColumn(bar_width=30), TextColumn("{task.fields[line]}")]
-            self._bar = Progress(*columns, TimeElapsedColumn(), _Eta(self), console=self._console)
-            self._task = self._bar.add_task("", total=None, line="starting workers")
+        self._live: Live | None = None
+        self._cell: Any = None  # of a notebook
+        if is_shown and _can_redraw(self._console):
+            self._live = Live(get_renderable=self._bar, console=self._console)
+        elif is_shown and self._console.is_jupyter:
+            with contextlib.suppress(ImportError):
+                display = importlib.import_module("IPython.display").display
+                self._cell = display({"text/plain": "starting workers"}, raw=True, display_id=True)
 
     def __enter__(self) -> SweepProgress:
-        if self._bar:
-            self._bar.start()
+        if self._live:
+            self._live.start(refresh=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._bar:
-            self._bar.stop()
+        if self._live:
+            self._live.stop()
+        elif self._cell:
+            self._fill_cell()
 
     def add(self, runs: int, cost: float) -> None:
         """So many runs more are to be done."""
         self.runs += runs
         self.cost += cost
-        self._show()
+        if self._is_timed and not self.done:
+            self._end = self._start + self.cost / max(1, min(self._workers, self.runs))
+        elif self.done:
+            self._expect()
+        if runs:
+            self._show(is_due=True)
 
     def record(self, record: RunRecord, cost: float) -> None:
         """A run has ended."""
+        if not self.done:
+            self._working = max(self._start, time.monotonic() - record.wall_seconds)  # nan if it failed: the start
         self.counts[record.status] += 1
+        self.done += 1
         self.cost_done += cost
-        self._show()
+        self._expect(cost)
+        self._show(is_due=self.done == self.runs)
 
     def say(self, line: str) -> None:
         """A line of text, above the bar if there is one."""
-        if self._is_shown:
-            self._console.print(line, markup=False)
+        if not self._is_shown:
+            return
+        line = "".join(c if c.isprintable() else " " for c in line)
+        if self._live:
+            self._console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
+            return
+        with contextlib.suppress(OSError, ValueError):  # a full disk under the log must not end the sweep
+            print(line, file=self._console.file, flush=True)
 
     @property
     def line(self) -> str:
         """Runs done, diverged, failed and left."""
-        done = sum(self.counts.values())
-        words = [f"{done}/{self.runs} runs", f"{self.counts['diverged']} diverged"]
-        if failed := self.counts["failed"]:
-            words.append(f"{failed} failed")
-        return ", ".join([*words, f"{self.runs - done} left"])
+        return ", ".join(self._words())
 
     @property
     def eta_seconds(self) -> float | None:
-        """Seconds that the rest takes at the speed so far; None before the first run has ended."""
-        if not self.cost_done:
+        """Seconds that the rest takes at the speed so far; None while nothing is known of it."""
+        if self._end is None:
             return None
-        return (time.monotonic() - self._start) * (self.cost - self.cost_done) / self.cost_done
+        left = self._end - time.monotonic()
+        return None if left < 0 and not self.done else max(0.0, left)
 
-    def _show(self) -> None:
-        if self._bar:
-            self._bar.update(self._task, total=self.cost, completed=self.cost_done, line=self.line)
+    def _expect(self, last_cost: float = 0.0) -> None:
+        """Set the expected end; each run under way beside the one that follows the last is half done, on average."""
+        beside = min(self._workers, self.runs - self.done) - 1
+        done = self.cost_done + max(0.0, min(beside * last_cost, self.cost - self.cost_done)) / 2
+        if done:
+            now = time.monotonic()
+            self._end = now + (now - self._working) * (self.cost - done) / done
+
+    def _words(self) -> list[str]:
+        failed = [f"{self.counts['failed']} failed"] if self.counts["failed"] else []
+        left = self.runs - self.done
+        return [f"{self.done}/{self.runs} runs", f"{self.counts['diverged']} diverged", *failed, f"{left} left"]
+
+    def _all_words(self) -> list[str]:
+        words = [*self._words(), f"{_clock(time.monotonic() - self._start)} so far"]
+        if self.done == self.runs:
+            return words
+        eta = self.eta_seconds
+        return [*words, "ETA unknown" if eta is None else f"ETA {_clock(eta)}"]
+
+    def _show(self, is_due: bool) -> None:
+        if self._live or not self._is_shown:
+            return
+        now = time.monotonic()
+        if self._cell:
+            if is_due or now >= self._last_time + CELL_SECONDS:
+                self._last_time = now
+                self._fill_cell()
             return
         share = self.cost_done / self.cost if self.cost else 0.0
-        now = time.monotonic()
-        is_due = share >= self._last_share + LINE_SHARE or now >= self._last_time + LINE_SECONDS
-        if sum(self.counts.values()) and (is_due or sum(self.counts.values()) == self.runs):
+        if is_due or share >= self._last_share + LINE_SHARE or now >= self._last_time + LINE_SECONDS:
             self._last_time, self._last_share = now, share
-            self.say(f"{self.line}, {_clock(now - self._start)} so far, {_eta(self)}")
+            self.say(", ".join(self._all_words()))
+
+    def _fill_cell(self) -> None:
+        full = round(BAR * self.cost_done / self.cost) if self.cost else 0
+        text = f"{'█' * full}{'░' * (BAR - full)} {', '.join(self._all_words())}"
+        self._cell.update({"text/plain": text}, raw=True)
+
+    def _bar(self) -> Table | Text:
+        """One line of the terminal's width: what matters least goes first where it is narrow."""
+        words, width = self._all_words() if self.runs else ["starting workers"], self._console.width
+        while len(", ".join(words)) >= width and len(words) > 2:
+            del words[-2]  # the clock, the runs left, ...: never the runs done and the ETA
+        text = Text(", ".join(words), no_wrap=True, overflow="crop")
+        bar = min(BAR, width - len(text) - 2)
+        if bar < BAR // 3:
+            return text
+        row = Table.grid(padding=(0, 1))
+        row.add_row(ProgressBar(self.cost or None, self.cost_done, width=bar), text)
+        return row
 
 
-class _Eta(ProgressColumn):
-    def __init__(self, progress: SweepProgress) -> None:
-        super().__init__()
-        self._progress = progress
-
-    def render(self, task: Task) -> Text:
-        return Text(_eta(self._progress), style="progress.remaining")
-
-
-def _eta(progress: SweepProgress) -> str:
-    seconds = progress.eta_seconds
-    return "ETA unknown" if seconds is None else f"ETA {_clock(seconds)}"
+def _can_redraw(console: Console) -> bool:
+    """Whether it is a terminal that can go back in a line; FORCE_COLOR makes rich take any file for one."""
+    is_tty = getattr(console.file, "isatty", lambda: False)()
+    return is_tty and console.is_terminal and not console.is_dumb_terminal
 
 
 def _clock(seconds: float) -> str:

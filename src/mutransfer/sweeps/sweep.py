@@ -13,15 +13,16 @@ from typing import Any, Protocol
 import pandas as pd
 
 from mutransfer.errors import UserError
-from mutransfer.sweeps.engine import run_local
+from mutransfer.sweeps.engine import Cost, Engine
 from mutransfer.sweeps.progress import SweepProgress
 from mutransfer.sweeps.store import Store
 from mutransfer.sweeps.table import to_frame
 from mutransfer.training.spec import RunRecord, RunSpec
 
 EXTENSION_ROUNDS = 3  # so that a loss that falls forever cannot keep a sweep going
+_DONE = ("status != 'failed'", ())
+_CHUNK = 500  # records read at once
 
-Cost = Callable[[RunSpec], float]
 Extend = Callable[[pd.DataFrame], Sequence[RunSpec]]
 
 
@@ -30,6 +31,8 @@ class Saved(Protocol):
 
     @property
     def fingerprint(self) -> str: ...
+    @property
+    def folder(self) -> Path | None: ...  # where it is memory-mapped from, if it is
     def save(self, folder: Path) -> None: ...
     @classmethod
     def open(cls, folder: Path) -> Any: ...
@@ -43,10 +46,21 @@ class Interrupted(UserError):
 
 @dataclass(frozen=True)
 class SweepResult:
-    """The record of every run of the sweep, those from earlier sweeps included."""
+    """What a sweep came to. The records stay in the store, where each use of them reads them anew."""
 
-    records: tuple[RunRecord, ...]  # in the order of the specs
+    store: Path
+    run_ids: tuple[str, ...]  # of all runs, those of earlier sweeps included, in the order of the specs
     skipped: int  # runs that the store had
+    failed: int  # runs without a result; the same command tries them again
+
+    @property
+    def records(self) -> Iterator[RunRecord]:
+        """The record of every run, one by one, in the order of the specs."""
+        with Store(self.store, read_only=True) as store:
+            for start in range(0, len(self.run_ids), _CHUNK):
+                run_ids = self.run_ids[start : start + _CHUNK]
+                records = {record.spec.run_id: record for record in store.records(run_ids)}
+                yield from (records[run_id] for run_id in run_ids)
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -58,59 +72,52 @@ class SweepResult:
         """Runs by status."""
         return Counter(record.status for record in self.records)
 
-    @property
-    def failed(self) -> int:
-        """Runs without a result; the same command tries them again."""
-        return self.counts["failed"]
-
 
 def sweep(
     specs: Iterable[RunSpec],
     store: Store,
     runner: str,
     *,
-    workers: int,
+    engine: Engine,
     dataset: Saved,
     cost: Cost | None = None,
     progress: bool = True,
     extend: Extend | None = None,
-    device: str | None = None,
+    is_timed: bool = False,
 ) -> SweepResult:
-    """Run those of ``specs`` that ``store`` lacks on this machine; a record is durable before it is counted.
+    """Run those of ``specs`` that ``store`` lacks; a record is durable before it is counted.
 
     Killed at any moment, the same call goes on where it was, and its result equals an uninterrupted one.
 
     Args:
         store: open (``with Store(path) as store``).
-        runner: "module:function", called in a worker as ``function(spec, dataset)`` (see `run_local`).
-        dataset: saved once beside the store while runs are made, and memory-mapped by all workers.
+        runner: "module:function", called in a worker as ``function(spec, dataset)`` (see `Engine.run`).
+        dataset: if it is only in memory, it is put on the disk while runs are made (`on_disk`).
         cost: of a run, in any unit (FLOPs, say): the longest go first, and the ETA is weighted by it.
         extend: after the grid, called with the runs table (failed runs left out); the new runs that it
             returns are made too, up to `EXTENSION_ROUNDS` times.
-        device: passed on to the runner if given.
+        is_timed: ``cost`` is in seconds: then there is an ETA before the first run has ended.
 
     Raises:
         Interrupted: Ctrl-C; says how many runs are kept.
         UserError: a spec is declared on other data, the store cannot be written, or no worker can start.
     """
     wanted: dict[str, RunSpec] = {}
-    records: dict[str, RunRecord] = {}
     skipped = 0
     cost = cost or (lambda spec: 1.0)
-    with SweepProgress(progress) as shown:
+    with SweepProgress(progress, workers=engine.workers, is_timed=is_timed) as shown, contextlib.ExitStack() as stack:
 
-        def keep(record: RunRecord) -> None:
-            store.put(record)
-            records[record.spec.run_id] = record
-            if record.status == "failed":
-                shown.say(f"run {record.spec.run_id} failed: {record.reason}")
-            shown.record(record, cost(record.spec))
+        def keep(records: list[RunRecord]) -> None:
+            store.put_many(records)
+            for record in records:
+                if record.status == "failed":
+                    shown.say(f"run {record.spec.run_id} failed: {record.reason}")
+                shown.record(record, cost(record.spec))
 
         batch = _new(specs, wanted, dataset)
         for rounds_left in reversed(range(EXTENSION_ROUNDS + 1)):
             wanted |= batch
-            known = store.get(batch)
-            records |= known
+            known = store.done(batch)
             skipped += len(known)
             todo = [spec for run_id, spec in batch.items() if run_id not in known]
             if known:
@@ -118,30 +125,44 @@ def sweep(
             shown.add(len(todo), sum(map(cost, todo)))
             try:
                 if todo:
-                    with _saved(dataset, store.path) as folder:
-                        run_local(
-                            todo,
-                            runner,
-                            workers=workers,
-                            dataset_folder=folder,
-                            on_record=keep,
-                            on_event=shown.say,
-                            cost=cost,
-                            device=device,
-                            opener=f"{type(dataset).__module__}:{type(dataset).__qualname__}.open",
-                        )
+                    dataset = stack.enter_context(on_disk(dataset, beside(store.path)))
+                    engine.run(todo, runner, dataset, on_records=keep, on_event=shown.say, cost=cost)
             except KeyboardInterrupt:
                 raise Interrupted(
-                    f"interrupted: {len(store.get(wanted))} of {len(wanted)} runs are kept; "
+                    f"interrupted: {len(store.done(wanted))} of {len(wanted)} runs are kept; "
                     "the same command goes on from here."
                 ) from None
             if extend is None or not rounds_left:
                 break
-            batch = _new(extend(to_frame(r for r in records.values() if r.is_done)), wanted, dataset)
+            batch = _new(extend(to_frame(store.records(wanted, where=_DONE))), wanted, dataset)
             if not batch:
                 break
             shown.say(f"the grid is extended by {len(batch)} runs")
-    return SweepResult(tuple(records[run_id] for run_id in wanted), skipped)
+        return SweepResult(store.path, tuple(wanted), skipped, shown.counts["failed"])
+
+
+@contextlib.contextmanager
+def on_disk(dataset: Any, folder: Path) -> Iterator[Any]:
+    """``dataset`` memory-mapped from ``folder``, which is removed in the end; itself if it is on the disk already.
+
+    ``with on_disk(dataset, folder) as dataset`` drops the copy in memory if nobody else has it: then this process and
+    all local workers share one copy, in the page cache. What a killed process left in ``folder`` is removed first.
+    """
+    if dataset.folder is not None:
+        yield dataset
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        dataset.save(folder)
+        dataset = type(dataset).open(folder)
+        yield dataset
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def beside(store: Path) -> Path:
+    """A folder whose only user is the sweep that has the store's lock: what is left in it is a dead one's."""
+    return store.with_name(store.name + ".data")
 
 
 def _new(specs: Iterable[RunSpec], wanted: dict[str, RunSpec], dataset: Saved) -> dict[str, RunSpec]:
@@ -154,16 +175,3 @@ def _new(specs: Iterable[RunSpec], wanted: dict[str, RunSpec], dataset: Saved) -
                 f"{dataset.fingerprint}; plan the runs again on the data you have."
             )
     return new
-
-
-@contextlib.contextmanager
-def _saved(dataset: Saved, store: Path) -> Iterator[Path]:
-    """``dataset`` in a temporary folder that the workers map into memory."""
-    # Beside the store, whose lock we hold: what a killed sweep left there is found, and removed, by the next.
-    folder = store.with_name(store.name + ".data")
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        dataset.save(folder)
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -1,8 +1,9 @@
-"""The process that trains: specs come through a pipe one by one, records go back; nothing is kept between."""
+"""Inside a worker, whatever engine started it: specs come in one by one, records go out, nothing is kept between."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import multiprocessing
 import os
@@ -18,30 +19,46 @@ from typing import Any
 from mutransfer.errors import UserError
 from mutransfer.training.spec import RunRecord, RunSpec
 
-# What a worker sends: it is ready; a run's record; a run raised (one line); it cannot work at all (one line).
-READY, RECORD, RAISED, BROKEN = "ready", "record", "raised", "broken"
-
-# To be in the environment before torch is imported: the maths libraries read them once.
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+# What a worker says: it is ready; a run's record; it cannot work at all (one line).
+READY, RECORD, BROKEN = "ready", "record", "broken"
 
 
-@dataclass(frozen=True)
-class Work:
-    """What a worker needs besides the specs; small and picklable."""
+def environment() -> dict[str, str]:
+    """To be in a worker's environment before torch is imported: the maths libraries read it once."""
+    from mutransfer.training.provenance import COMMIT, git_commit
 
-    runner: str  # "module:function", called as function(spec, dataset[, device=device]) -> RunRecord
-    opener: str  # "module:Class.open", called with dataset_folder
-    dataset_folder: Path | None  # None: the data set is None
-    device: str | None  # passed on to the runner if given
+    threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {**dict.fromkeys(threads, "1"), COMMIT: git_commit()}
+
+
+class Runner:
+    """Makes the runs of one worker, on one thread. Raises `UserError` if there is no such ``runner``."""
+
+    def __init__(self, runner: str, dataset: Any, device: str) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        _keep_freed_memory()
+        self._name, self._function, self._dataset = runner, resolve(runner), dataset
+        self._options = {} if device == "cpu" else {"device": device}
+
+    def __call__(self, spec: RunSpec) -> RunRecord:
+        """The record of the run: a failed one, with the reason, if it raises."""
+        try:
+            _seed(spec)
+            record = self._function(spec, self._dataset, **self._options)
+            if not isinstance(record, RunRecord) or record.spec != spec:
+                raise TypeError(f"the runner {self._name} did not return the RunRecord of its spec")
+        except Exception as error:
+            return RunRecord.failed(spec, one_line(error))
+        return record
 
 
 def resolve(reference: str) -> Callable[..., Any]:
-    """What ``"module:name"`` or ``"module:Class.name"`` names; `UserError` if there is no such thing."""
-    module, _, names = reference.partition(":")
+    """What ``"module:function"`` names; `UserError` if there is no such thing."""
+    module, _, name = reference.partition(":")
     try:
-        found: Any = importlib.import_module(module)
-        for name in names.split("."):
-            found = getattr(found, name)
+        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"cannot find '{reference}' ({one_line(error)}), expected 'module:function'.") from error
     return found
@@ -58,35 +75,39 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}{place}"
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a local worker needs besides the specs; it travels through a pipe."""
+
+    runner: str
+    load: Callable[[], Any]  # the data set
+    device: str
+
+
 def main(pipe: Connection, work: Work) -> None:
-    """Body of a worker process: until the driver sends None or is gone."""
+    """Body of a local worker: until the driver is gone or kills it."""
     _die_with_driver()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
-        _serve(pipe, work)
-
-
-def _serve(pipe: Connection, work: Work) -> None:
-    try:
-        import torch
-
-        torch.set_num_threads(1)
-        run = resolve(work.runner)
-        dataset = None if work.dataset_folder is None else resolve(work.opener)(work.dataset_folder)
-    except Exception as error:
-        pipe.send((BROKEN, one_line(error)))
-        return
-    pipe.send((READY, None))
-    options = {} if work.device is None else {"device": work.device}
-    while (spec := pipe.recv()) is not None:
         try:
-            _seed(spec)
-            record = run(spec, dataset, **options)
-            if not isinstance(record, RunRecord) or record.spec != spec:
-                raise TypeError(f"the runner {work.runner} did not return the RunRecord of its spec")
+            run = Runner(work.runner, work.load(), work.device)
         except Exception as error:
-            pipe.send((RAISED, one_line(error)))
-        else:
-            pipe.send((RECORD, record))
+            pipe.send((BROKEN, one_line(error)))
+            return
+        pipe.send((READY, None))
+        while True:
+            pipe.send((RECORD, run(pipe.recv())))
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc reuse what it frees: given back to the kernel and asked for anew, it costs a step up to half its time.
+
+    Each page is zeroed again then, and steps allocate tensors of the weights' size.
+    """
+    trim_threshold, mmap_max = -1, -4  # from malloc.h
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(mmap_max, 0)
 
 
 def _seed(spec: RunSpec) -> None:

@@ -21,7 +21,7 @@ def provenance(data_source: str, is_real: bool, device: torch.device) -> dict[st
         "commit": git_commit(),
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),
-        "device": _device_name(str(device)),
+        "device": device_name(str(device)),
     }
 
 
@@ -54,7 +54,10 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 @functools.cache
-def _device_name(device: str) -> str:
+def device_name(device: str) -> str:
+    """The name of the GPU, or of the processor."""
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        return device  # of another machine
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
     try:

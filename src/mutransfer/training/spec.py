@@ -7,7 +7,7 @@ import json
 import math
 import operator
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -87,7 +87,12 @@ class RunSpec:
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
-        return _dumps(asdict(self))
+        return _dumps(self._values())
+
+    def _values(self) -> dict[str, Any]:
+        """All fields; of those that came after `hps`, only what differs from the default: old runs keep their id."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {f.name: values[f.name] for f in fields(self) if f.name == "hps" or values[f.name] != f.default}
 
     @classmethod
     def from_json(cls, text: str) -> RunSpec:
@@ -96,7 +101,8 @@ class RunSpec:
 
     @classmethod
     def _from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
-        return cls(**{**values, "hps": tuple((name, value) for name, value in values["hps"])})
+        values = _checked(values, cls)
+        return cls(**{**values, "hps": tuple((name, value) for name, value in values.get("hps", ()))})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +143,7 @@ class RunRecord:
     def to_json(self) -> str:
         """JSON of the whole record; ``inf`` and ``nan``, which JSON lacks, are strings."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return _dumps({**values, "spec": asdict(self.spec)})
+        return _dumps({**values, "spec": self.spec._values()})
 
     @classmethod
     def from_json(cls, text: str) -> RunRecord:
@@ -147,7 +153,7 @@ class RunRecord:
             if cls.__annotations__[name] == "float":
                 values[name] = float(value)
         values["spec"] = RunSpec._from_dict(values["spec"])
-        values["loss_curve"] = tuple(float(x) for x in values["loss_curve"])
+        values["loss_curve"] = tuple(float(x) for x in values.get("loss_curve", ()))
         return cls(**values)
 
 
@@ -171,7 +177,11 @@ def _finite(name: str, value: Any) -> float:
 
 
 def _dumps(value: object) -> str:
-    return json.dumps(_strict(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    options: dict[str, Any] = {"sort_keys": True, "separators": (",", ":"), "allow_nan": False}
+    try:
+        return json.dumps(value, **options)
+    except ValueError:  # inf or nan, which are rare: to look for them first takes thrice as long
+        return json.dumps(_strict(value), **options)
 
 
 def _strict(value: Any) -> Any:
@@ -186,13 +196,17 @@ def _strict(value: Any) -> Any:
 
 
 def _loads(text: str, cls: type) -> dict[str, Any]:
-    """The fields of a dataclass from JSON: exactly those the class has."""
-    names = {f.name for f in fields(cls)}
     try:
-        values = json.loads(text)
+        return _checked(json.loads(text), cls)
     except ValueError as error:
         raise UserError(f"not the JSON of a {cls.__name__}: {error}.") from None
-    if not isinstance(values, dict) or set(values) != names:
-        wrong = ", ".join(sorted(names ^ set(values))) if isinstance(values, dict) else type(values).__name__
-        raise UserError(f"not the JSON of a {cls.__name__}: missing or unknown: {wrong}.")
-    return values
+
+
+def _checked(values: Any, cls: type) -> dict[str, Any]:
+    """``values`` if they are fields of a dataclass, all that have no default: what came later an old text lacks."""
+    if not isinstance(values, dict):
+        raise UserError(f"not the JSON of a {cls.__name__}: {type(values).__name__}.")
+    needed = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
+    if wrong := (needed - set(values)) | (set(values) - {f.name for f in fields(cls)}):
+        raise UserError(f"not the JSON of a {cls.__name__}: missing or unknown: {', '.join(sorted(wrong))}.")
+    return dict(values)
