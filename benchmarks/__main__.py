@@ -1,4 +1,7 @@
-"""``./reproduce.sh bench [a b c d e f]``: all ratios, or those named; a table, and results/bench.json."""
+"""``./reproduce.sh bench [a b c d e f]``: all ratios, or those named; a table, and results/bench.json.
+
+``./reproduce.sh bench kill`` kills sweeps at random moments instead (`benchmarks.kill`).
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks import kernels, local_ray, sweeps, usual
+from benchmarks import kernels, kill, local_ray, sweeps, usual
 from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer.errors import UserError
 from mutransfer.files import write
@@ -26,27 +27,28 @@ from mutransfer.sweeps.sweep import on_disk
 from mutransfer.training.provenance import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNS = {64: 60, 256: 30, 1024: 8}  # by width: about half a minute of ours each
+RUNS = {64: 40, 256: 16, 1024: 6}  # by width: about twenty seconds of ours each
+PRECISIONS = ("float32", "bfloat16")
 Row = dict[str, Any]
 
 
 def against_the_usual_way(dataset: Any, seconds: float) -> Iterator[Row]:
-    """(a) Runs a minute of cifar_mlp's sweep: two workers against `mup`, a DataLoader and one run after another."""
+    """(a) Runs a minute of cifar_mlp's sweep: two workers; the `mup` package, a DataLoader, one run after another."""
     scale = EXPERIMENT.scale("cpu")
+    steps = min(scale.steps, round(seconds / 0.02))
+    setting = {"base_width": scale.base_width, "steps": steps, "batch": scale.batch, "lr": 2.0**sweeps.LOG2_LR}
     for width, runs in RUNS.items():
-        for precision in ("float32", "bfloat16"):
-            setting = {"base_width": scale.base_width, "batch": scale.batch, "lr": 2.0**sweeps.LOG2_LR}
-            steps = max(30, min(scale.steps, int(seconds / 0.02)))
-            before = usual.step_seconds(dataset, width, steps=steps, **setting)
-            ours = sweeps.timed(
-                sweeps.specs(dataset, width, runs, precision=precision), LocalEngine(workers=2), dataset
-            )
-            after = usual.step_seconds(dataset, width, steps=steps, **setting)
-            theirs = 60 / (scale.steps * (before + after) / 2)
+        before = usual.step_seconds(dataset, width, **setting)
+        for precision in PRECISIONS:
+            plan = sweeps.specs(dataset, width, runs, precision=precision)
+            ours = sweeps.timed(plan, LocalEngine(workers=2), dataset)
+            after = usual.step_seconds(dataset, width, **setting)
+            step, before = (before + after) / 2, after
+            theirs = 60 / (scale.steps * step)
             yield {
                 "what": f"width {width}, {precision}",
-                "ours": f"{ours.runs_per_minute:.1f} runs/min",
-                "reference": f"{theirs:.2f} runs/min ({(before + after) / 2 * 1e3:.1f} ms a step)",
+                "ours": f"{ours.runs_per_minute:.1f} runs/min ({ours.step_ms:.2f} ms a step)",
+                "reference": f"{theirs:.2f} runs/min ({step * 1e3:.1f} ms a step), float32",
                 "ratio": ours.runs_per_minute / theirs,
                 "start_seconds": ours.start_seconds,
             }
@@ -54,7 +56,7 @@ def against_the_usual_way(dataset: Any, seconds: float) -> Iterator[Row]:
 
 def against_bare_kernels(dataset: Any, seconds: float) -> Iterator[Row]:
     """(b) One step of one worker against its matrix products and one update a tensor, back to back."""
-    for precision in ("float32", "bfloat16"):
+    for precision in PRECISIONS:
         for row in kernels.measure([64, 128, 256, 512, 1024, 2048], seconds / 2, precision):
             yield {
                 "what": f"width {row['width']}, {precision}",
@@ -66,16 +68,18 @@ def against_bare_kernels(dataset: Any, seconds: float) -> Iterator[Row]:
 
 def two_workers_against_one(dataset: Any, seconds: float) -> Iterator[Row]:
     """(c) Throughput of two workers over that of one."""
-    for precision in ("float32", "bfloat16"):
-        for width, runs in RUNS.items():
-            plan = sweeps.specs(dataset, width, max(4, runs // 2), precision=precision)
-            one, two = (sweeps.timed(plan, LocalEngine(workers=n), dataset) for n in (1, 2))
-            yield {
-                "what": f"width {width}, {precision}",
-                "ours": f"{two.runs_per_minute:.1f} runs/min ({two.step_ms:.2f} ms a step)",
-                "reference": f"{one.runs_per_minute:.1f} runs/min ({one.step_ms:.2f} ms a step)",
-                "ratio": two.runs_per_minute / one.runs_per_minute,
-            }
+    for width, runs in RUNS.items():
+        few, many = sweeps.specs(dataset, width, max(2, runs // 4)), sweeps.specs(dataset, width, runs)
+        before, two, after = (
+            sweeps.timed(plan, LocalEngine(workers=n), dataset) for plan, n in ((few, 1), (many, 2), (few, 1))
+        )
+        one = (before.runs_per_minute + after.runs_per_minute) / 2
+        yield {
+            "what": f"width {width}, float32",
+            "ours": f"{two.runs_per_minute:.1f} runs/min ({two.step_ms:.2f} ms a step)",
+            "reference": f"{one:.1f} runs/min ({(before.step_ms + after.step_ms) / 2:.2f} ms a step)",
+            "ratio": two.runs_per_minute / one,
+        }
 
 
 def overhead(dataset: Any, seconds: float) -> Iterator[Row]:
@@ -88,10 +92,12 @@ def overhead(dataset: Any, seconds: float) -> Iterator[Row]:
 
 def ray_against_local(dataset: Any, seconds: float) -> Iterator[Row]:
     """(e) The same plan, runs of a second and more, two slots each."""
-    plan = sweeps.specs(dataset, 256, 20)
+    plan = sweeps.specs(dataset, 256, 24)
     with local_ray.cluster(cpus=2) as address:
         first = sweeps.timed(plan, LocalEngine(workers=2), dataset)
-        ray = sweeps.timed(plan, RayEngine(address), dataset)
+        engine = RayEngine(address)
+        ray = sweeps.timed(plan, engine, dataset)
+        engine.close()
         second = sweeps.timed(plan, LocalEngine(workers=2), dataset)
     local = (first.runs_per_minute + second.runs_per_minute) / 2
     yield {
@@ -128,9 +134,12 @@ PARTS: dict[str, Callable[[Any, float], Iterator[Row]]] = {
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 2 and one line for a user's error."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["kill"]:
+        return kill.main(argv[1:])
     parser = argparse.ArgumentParser(prog="./reproduce.sh bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help="a b c d e f; default: all, about 10 minutes")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of measuring the reference, a row (default 10)")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of measuring the reference, a row (default 6)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: $MUTRANSFER_DATA, else data/)")
     parser.add_argument("--out", type=Path, default=ROOT / "results", metavar="DIR", help="where bench.json goes")
     args = parser.parse_args(argv)
@@ -144,7 +153,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     found: dict[str, list[Row]] = {}
     loaded = EXPERIMENT.load(args.data)
     source = loaded.source
@@ -152,18 +160,19 @@ def _bench(args: argparse.Namespace) -> int:
         del loaded
         facts = provenance(source, dataset.is_real, torch.device("cpu"))
         facts |= {"cores": str(os.cpu_count()), "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        console.print(", ".join(f"{name} {value}" for name, value in facts.items()))
+        print(", ".join(f"{name} {value}" for name, value in facts.items()))
         for name in args.parts or PARTS:
-            table = Table("", "ours", "reference", "ratio", title=PARTS[name].__doc__, title_justify="left")
+            print(f"\n{PARTS[name].__doc__}\n{'':<32}{'ours':<36}{'reference':<44}ratio", flush=True)
             rows = found[name] = []
             for row in PARTS[name](dataset, args.seconds):
                 rows.append(row)
                 ratio = f"{row['ratio']:.2f}" if "ratio" in row else ""
-                table.add_row(row["what"], row["ours"], row.get("reference", ""), ratio)
-            console.print(table)
-    content = {"machine": facts, "parts": {n: {"what": PARTS[n].__doc__, "rows": rows} for n, rows in found.items()}}
-    path = write(args.out / "bench.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
-    console.print(f"wrote {path}")
+                print(f"{row['what']:<32}{row['ours']:<36}{row.get('reference', ''):<44}{ratio}", flush=True)
+    path = args.out / "bench.json"
+    content = json.loads(path.read_text()) if path.exists() else {}  # parts that were measured before stay
+    content |= {n: {"what": PARTS[n].__doc__, "measured": facts, "rows": rows} for n, rows in found.items()}
+    write(path, (json.dumps(dict(sorted(content.items())), indent=1, ensure_ascii=False) + "\n").encode())
+    print(f"wrote {path}")
     return 0
 
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mutransfer.models.mlp import MLP
+from mutransfer.sweeps.worker import environment, keep_freed_memory
 from mutransfer.training.loop import normalize
 from mutransfer.training.step import Step
 
@@ -95,15 +96,14 @@ def measure(widths: list[int], seconds: float, precision: str = "float32") -> li
     """`ratio` of each width, in a process like a sweep's worker."""
     import os
 
-    from mutransfer.sweeps.worker import ENVIRONMENT
-
     command = [sys.executable, "-m", "benchmarks.kernels", ",".join(map(str, widths)), str(seconds), precision]
-    done = subprocess.run(command, env={**os.environ, **ENVIRONMENT}, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, env={**os.environ, **environment()}, check=True, capture_output=True, text=True)
     return json.loads(done.stdout)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     chosen = [int(width) for width in sys.argv[1].split(",")]
     print(json.dumps([ratio(width, float(sys.argv[2]), getattr(torch, sys.argv[3])) for width in chosen]))

@@ -35,6 +35,8 @@ def main(argv: list[str] | None = None) -> int:
         lost, doubled, different = map(len, (found.lost, found.doubled, found.different))
         print(f"{i + 1:5}  {time.monotonic() - start:7.1f}  {found.drivers:7}", end="")
         print(f"  {lost:4}  {doubled:7}  {different:9}  {', '.join(found.kills)}", flush=True)
+        if found.different:
+            print(f"{'':7}different in: {', '.join(sorted(set().union(*found.different.values())))}")
         bad += not found.is_good
     print(f"{args.rounds - bad} of {args.rounds} rounds: nothing lost, nothing doubled, results identical")
     return int(bool(bad))

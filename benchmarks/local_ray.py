@@ -1,29 +1,29 @@
-"""A Ray cluster of one node on this machine, for as long as a block lasts."""
+"""A Ray cluster of one node on this machine, for as long as a block lasts; other clusters are left alone."""
 
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
+import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from mutransfer.errors import UserError
-
-PORT = 26379
 
 
 @contextlib.contextmanager
 def cluster(cpus: int) -> Iterator[str]:
-    """Yields its address; raises `UserError` where Ray is not installed or does not start."""
-    ray = Path(sys.executable).with_name("ray")
-    if not ray.exists():
-        raise UserError("ray is not installed: pip install 'mutransfer[cluster]'.")
-    command = [ray, "start", "--head", f"--port={PORT}", f"--num-cpus={cpus}", "--include-dashboard=false"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise UserError(f"ray does not start: {' '.join(done.stderr.split())[-300:]}")
+    """Yields its address; raises `UserError` where Ray is not installed."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        yield f"127.0.0.1:{PORT}"
+        import ray
+        from ray.cluster_utils import Cluster
+    except ImportError:
+        raise UserError("Ray is not installed: pip install -e '.[cluster]'.") from None
+    node = Cluster(
+        initialize_head=True,
+        head_node_args={"num_cpus": cpus, "include_dashboard": False, "object_store_memory": 2**29},
+    )
+    try:
+        yield node.address
     finally:
-        subprocess.run([ray, "stop", "--force"], capture_output=True)
+        ray.shutdown()
+        node.shutdown()

@@ -12,15 +12,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.millisecond import SECONDS
 from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer.sweeps.engine import Engine
 from mutransfer.sweeps.store import Store
 from mutransfer.sweeps.sweep import sweep
 from mutransfer.training.spec import RunRecord, RunSpec
 
-CIFAR_MLP = f"{EXPERIMENT.run.__module__}:{EXPERIMENT.run.__name__}"
+RUNNER = "benchmarks.sweeps:run"
+MARK_SECONDS = 3.0  # longer than the workers' starts lie apart
 LOG2_LR = -6  # near the best of every width in µP: nothing diverges
 MILLISECOND = "benchmarks.millisecond:run"
+
+
+def run(spec: RunSpec, dataset: Any) -> RunRecord:
+    """cifar_mlp's; a run of one step also waits, until all workers have started."""
+    if spec.steps == 1:
+        time.sleep(MARK_SECONDS)
+    return EXPERIMENT.run(spec, dataset)
 
 
 def specs(
@@ -44,8 +53,8 @@ class Timed:
     step_ms: float  # of one run, by its own clock
 
 
-def timed(runs: Sequence[RunSpec], engine: Engine, dataset: Any, runner: str = CIFAR_MLP) -> Timed:
-    """Run them into a fresh store; the first, very short run of every worker marks the start of the clock."""
+def timed(runs: Sequence[RunSpec], engine: Engine, dataset: Any) -> Timed:
+    """Run them into a fresh store; the first run of every worker, of one step, marks the start of the clock."""
     marks = [replace(runs[0], steps=1, seed=10_000 + i) for i in range(engine.workers)]
     arrivals: list[float] = []
     records: list[RunRecord] = []
@@ -56,7 +65,15 @@ def timed(runs: Sequence[RunSpec], engine: Engine, dataset: Any, runner: str = C
 
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, _watched(Store(Path(folder) / "bench.sqlite"), arrived) as store:
-        result = sweep([*marks, *runs], store, runner, engine=engine, dataset=dataset, progress=False)
+        result = sweep(
+            [*marks, *runs],
+            store,
+            RUNNER,
+            engine=engine,
+            dataset=dataset,
+            cost=lambda spec: 1e9 if spec.steps == 1 else 1.0,  # first, and no worker gets two
+            progress=False,
+        )
         counts = dict(result.counts)
     if counts != {"finished": len(marks) + len(runs)}:
         raise RuntimeError(f"the benchmark's runs did not all finish: {counts}")
@@ -82,8 +99,6 @@ def _watched(store: Store, arrived: Any) -> Iterator[Store]:
 
 def overhead(engine: Engine, dataset: Any, runs: int) -> dict[str, float]:
     """(d): ``runs`` runs of a millisecond: what planning, store and progress add to each, and recognising them all."""
-    from benchmarks.millisecond import SECONDS
-
     one = specs(dataset, 64, 1)[0]
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "bench.sqlite") as store:
         arrivals: list[float] = []

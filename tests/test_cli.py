@@ -163,8 +163,9 @@ def test_precision_is_part_of_the_run(finished, tiny, capsys, tmp_path):
     out = shutil.copytree(finished, tmp_path / "out")
     assert run("cifar_mlp", "--scale", "smoke", "--precision", "bfloat16", "--out", out, "--workers", 2) == 0
     assert "in the store already" not in capsys.readouterr().out
-    runs = pd.read_csv(out / "figures/cifar_mlp/runs.csv")
+    runs = pd.read_csv(out / "figures/cifar_mlp/bfloat16/runs.csv")
     assert set(runs["precision"]) == {"bfloat16"}
+    assert set(pd.read_csv(out / "figures/cifar_mlp/runs.csv")["precision"]) == {"float32"}
     with Store(out / "results/cifar_mlp.sqlite", read_only=True) as store:
         losses = {r.spec.precision: r.train_loss for r in store.records() if r.spec.width == 32 and r.is_done}
     assert losses["float32"] != losses["bfloat16"]

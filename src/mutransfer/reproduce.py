@@ -68,9 +68,11 @@ class Setting:
 
     @property
     def folder(self) -> Path:
-        """figures/<experiment>/ for the default variant, a folder inside it for every other."""
-        folder = self.out / "figures" / self.experiment.name
-        return folder if self.variant == next(iter(self.experiment.variants)) else folder / self.variant
+        """figures/<experiment>/ for the default variant in float32; folders inside it for others."""
+        folder, precision = self.out / "figures" / self.experiment.name, self.specs[0].precision
+        if self.variant != next(iter(self.experiment.variants)):
+            folder /= self.variant
+        return folder if precision == "float32" else folder / precision
 
     def calibrate(self, precision: str) -> None:
         """Learn this machine's speed, from results/calibration.json or now; give all specs one precision.

@@ -16,6 +16,7 @@ from pathlib import Path
 from mutransfer.errors import UserError
 from mutransfer.sweeps.store import Store
 from mutransfer.sweeps.worker import Runner
+from mutransfer.training.provenance import COMMIT, git_commit
 from mutransfer.training.spec import RunRecord, RunSpec
 from tests.sweeps import tiny
 
@@ -34,7 +35,9 @@ class Round:
     drivers: int = 0  # started
     lost: set[str] = field(default_factory=set)  # run_ids that were durable before a kill, or planned, and are gone
     doubled: set[str] = field(default_factory=set)  # run_ids that were made and recorded again after they were durable
-    different: set[str] = field(default_factory=set)  # run_ids whose result is not that of an undisturbed sweep
+    different: dict[str, set[str]] = field(
+        default_factory=dict
+    )  # run_id -> fields that an undisturbed sweep has otherwise
 
     @property
     def is_good(self) -> bool:
@@ -88,14 +91,17 @@ def play(path: Path, runs: int, rng: random.Random, expected: dict[str, dict[str
     records = {r.spec.run_id: tiny.outcome(r) for r in _stored(path)}
     found.lost |= {run_id for run_id in expected if records.get(run_id, {}).get("status", "failed") == "failed"}
     found.doubled |= {run_id for run_id, times in Counter(_journal(path)).items() if times > 1}
-    found.different |= {
-        run_id for run_id in {*expected, *records} - found.lost if records[run_id] != expected.get(run_id)
-    }
+    for run_id in {*expected, *records} - found.lost:
+        ours, theirs = records[run_id], expected.get(run_id, {})
+        if fields := {name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name)}:
+            found.different[run_id] = fields
     return found
 
 
 def _start(path: Path, runs: int) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)])}
+    path_list = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+    # the commit is that of `undisturbed`, even if somebody commits meanwhile
+    environment = {**os.environ, "PYTHONPATH": path_list, COMMIT: git_commit()}
     command = [sys.executable, "-m", "tests.sweeps.killing", str(path), str(runs)]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
 

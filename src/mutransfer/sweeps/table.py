@@ -28,11 +28,11 @@ def to_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
         name = s.parametrization
         return (s.experiment, s.variant, name != "sp", name, s.width, s.log2_lr, s.seed, s.run_id)
 
-    rows = [
-        [getattr(r.spec, name) for name in _SPEC_COLUMNS] + [getattr(r, name) for name in _RECORD_COLUMNS]
-        for r in sorted(records, key=place)
-    ]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    def row(record: RunRecord) -> list[object]:
+        return [getattr(record.spec, n) for n in _SPEC_COLUMNS] + [getattr(record, n) for n in _RECORD_COLUMNS]
+
+    # the records themselves, with their curves, go one by one
+    return pd.DataFrame([values for _, values in sorted((place(r), row(r)) for r in records)], columns=COLUMNS)
 
 
 def write_runs_csv(frame: pd.DataFrame, path: Path | str) -> None:

@@ -38,7 +38,7 @@ class Runner:
         import torch
 
         torch.set_num_threads(1)
-        _keep_freed_memory()
+        keep_freed_memory()
         self._name, self._function, self._dataset = runner, resolve(runner), dataset
         self._options = {} if device == "cpu" else {"device": device}
 
@@ -98,7 +98,7 @@ def main(pipe: Connection, work: Work) -> None:
             pipe.send((RECORD, run(pipe.recv())))
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Have glibc reuse what it frees: given back to the kernel and asked for anew, it costs a step up to half its time.
 
     Each page is zeroed again then, and steps allocate tensors of the weights' size.
