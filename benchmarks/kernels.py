@@ -6,6 +6,7 @@ Run as ``python -m benchmarks.kernels WIDTHS SECONDS PRECISION`` in the environm
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -94,8 +95,6 @@ def ratio(width: int, seconds: float, dtype: torch.dtype) -> dict[str, float]:
 
 def measure(widths: list[int], seconds: float, precision: str = "float32") -> list[dict[str, Any]]:
     """`ratio` of each width, in a process like a sweep's worker."""
-    import os
-
     command = [sys.executable, "-m", "benchmarks.kernels", ",".join(map(str, widths)), str(seconds), precision]
     done = subprocess.run(command, env={**os.environ, **environment()}, check=True, capture_output=True, text=True)
     return json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""Sweeps killed at random moments, then resumed: ``python -m benchmarks.kill --rounds 20 --runs 200 --seed 0``.
+"""Sweeps killed at random moments, then resumed: ``./reproduce.sh bench kill --rounds 20 --runs 200 --seed 0``.
 
 In every round the driver or a worker of a fresh sweep gets one to three ``kill -9``. Exit code 1 if in any round a run
 was lost, made again after it was durable, or came out different from that of an undisturbed sweep.
@@ -12,8 +12,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # when it is run as a file
 
 from tests.sweeps.killing import plan, play, undisturbed
 

@@ -7,7 +7,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,8 @@ def specs(
 
 @dataclass(frozen=True)
 class Timed:
-    runs_per_minute: float  # from the first record on: worker start is not in it
-    start_seconds: float  # till the first worker trained
+    runs_per_minute: float  # from when all workers had started
+    start_seconds: float  # till then
     step_ms: float  # of one run, by its own clock
 
 
@@ -80,11 +80,11 @@ def timed(runs: Sequence[RunSpec], engine: Engine, dataset: Any) -> Timed:
     start = arrivals[len(marks) - 1]
     ours = [r for r in records if r.steps_done > 1]
     step_ms = 1e3 * sum(r.wall_seconds for r in ours) / sum(r.steps_done for r in ours)
-    return Timed(60 * len(ours) / (arrivals[-1] - start), start - begin, step_ms)
+    return Timed(60 * len(ours) / (arrivals[-1] - start), start - begin - MARK_SECONDS, step_ms)
 
 
 @contextlib.contextmanager
-def _watched(store: Store, arrived: Any) -> Iterator[Store]:
+def _watched(store: Store, arrived: Callable[[list[RunRecord]], None]) -> Iterator[Store]:
     """``store``, open, telling ``arrived`` of every batch of records once it is durable."""
     put_many = store.put_many
     with store:
@@ -100,23 +100,20 @@ def _watched(store: Store, arrived: Any) -> Iterator[Store]:
 def overhead(engine: Engine, dataset: Any, runs: int) -> dict[str, float]:
     """(d): ``runs`` runs of a millisecond: what planning, store and progress add to each, and recognising them all."""
     one = specs(dataset, 64, 1)[0]
-    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "bench.sqlite") as store:
-        arrivals: list[float] = []
+    arrivals: list[float] = []
+    memory: list[float] = []
+
+    def arrived(records: list[RunRecord]) -> None:
+        if not arrivals:
+            memory.append(_rss_mib())
+        arrivals.extend([time.perf_counter()] * len(records))
+
+    with tempfile.TemporaryDirectory() as folder, _watched(Store(Path(folder) / "bench.sqlite"), arrived) as store:
         begin = time.perf_counter()
         plan = [replace(one, seed=i) for i in range(runs)]
         for spec in plan:
             _ = spec.run_id
         planning = time.perf_counter() - begin
-        put_many = store.put_many
-
-        def put(records: Sequence[RunRecord]) -> None:
-            put_many(records)
-            if not arrivals:
-                memory.append(_rss_mib())
-            arrivals.extend([time.perf_counter()] * len(records))
-
-        memory: list[float] = []
-        store.put_many = put  # type: ignore[method-assign]
         sweep(plan, store, MILLISECOND, engine=engine, dataset=dataset)
         memory.append(_rss_mib())
         wall = arrivals[-1] - arrivals[0]

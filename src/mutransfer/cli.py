@@ -25,7 +25,6 @@ COMMANDS = {
     "bench": "how fast this machine's sweeps are, beside the usual way and the bare kernels",
     "test": "the tests",
 }
-OUTSIDE = ("bench", "test")  # reproduce.sh runs these itself
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,13 +57,18 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     for name, words in COMMANDS.items():
         command = commands.add_parser(name, help=words, description=words)
         if name in ("plan", "tune", "runs"):
-            command.add_argument("experiment", metavar="EXPERIMENT", help=f"{', '.join(names)}")
+            command.add_argument("experiment", metavar="EXPERIMENT", help=", ".join(names))
         if name == "figures":
             command.add_argument("experiment", metavar="EXPERIMENT", nargs="?", help="default: all")
         if name in ("all", "plan", "tune"):
             _add_training(command, seeds=name != "tune")
         if name in ("plan", "tune"):
-            _add_search(command, runs=name == "tune")
+            _add_search(command)
+        if name == "tune":
+            words = "successive halving: train most samples for a part of the steps"
+            command.add_argument("--halving", action="store_true", help=words)
+            words = "the same search in SP beside it: naive transfer"
+            command.add_argument("--compare", action="store_true", help=words)
         if name == "runs":
             _add_runs(command)
         if name in ("runs", "figures"):
@@ -89,14 +93,10 @@ def _add_training(parser: argparse.ArgumentParser, *, seeds: bool = True) -> Non
     _add_out(parser)
 
 
-def _add_search(parser: argparse.ArgumentParser, *, runs: bool) -> None:
+def _add_search(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--samples", type=_positive, help="of the search, instead of the scale's")
     add("--search-seed", type=_whole, default=0, help="of the samples (default 0)")
-    if not runs:
-        return
-    add("--halving", action="store_true", help="successive halving: train most samples for a part of the steps")
-    add("--compare", action="store_true", help="the same search in SP beside it: naive transfer")
 
 
 def _add_runs(parser: argparse.ArgumentParser) -> None:
@@ -145,10 +145,10 @@ def _run(args: argparse.Namespace) -> int:
                     f"{name:<16}{e.summary}\n{'':<16}variants: {', '.join(e.variants)}; scales: {', '.join(e.scales)}"
                 )
             return 0
-        case "bench" | "test":
+        case "bench" | "test":  # reproduce.sh runs these itself
             raise UserError(f"this needs the development packages: run it as ./reproduce.sh {args.command}")
         case "figures":
-            return _figures(args, names)
+            return _figures(args)
         case "plan":
             return reproduce.plan(args, load_experiment(args.experiment))
         case "tune":
@@ -168,18 +168,21 @@ def experiments() -> list[str]:
 
 def load_experiment(name: str) -> Experiment:
     """The `Experiment` that experiments/<name>/experiment.py declares; `UserError` with the nearest name if none."""
-    if name not in experiments():
-        raise unknown("experiment", name, experiments())
-    return import_module(f"experiments.{name}.experiment").EXPERIMENT
+    return import_module(f"experiments.{_known(name)}.experiment").EXPERIMENT
+
+
+def _known(name: str) -> str:
+    """``name``; `UserError` with the nearest one if no experiment has it."""
+    if name not in (names := experiments()):
+        raise unknown("experiment", name, names)
+    return name
 
 
 def _runs(args: argparse.Namespace) -> int:
     from mutransfer.sweeps.runs import runs
 
-    if args.experiment not in experiments():
-        raise unknown("experiment", args.experiment, experiments())
     return runs(
-        args.out / "results" / f"{args.experiment}.sqlite",
+        args.out / "results" / f"{_known(args.experiment)}.sqlite",
         where=args.where,
         export=args.export,
         delete=args.delete,
@@ -189,12 +192,10 @@ def _runs(args: argparse.Namespace) -> int:
     )
 
 
-def _figures(args: argparse.Namespace, names: list[str]) -> int:
+def _figures(args: argparse.Namespace) -> int:
     from mutransfer.reproduce import draw
 
-    if args.experiment is not None and args.experiment not in names:
-        raise unknown("experiment", args.experiment, names)
-    for name in names if args.experiment is None else [args.experiment]:
+    for name in experiments() if args.experiment is None else [_known(args.experiment)]:
         folders = sorted(p.parent for p in (args.out / "figures" / name).rglob("provenance.json"))
         if not folders:
             raise UserError(f"{args.out / 'figures' / name} has no runs; run ./reproduce.sh {name} first.")

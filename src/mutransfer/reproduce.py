@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mutransfer.errors import UserError, unknown
 from mutransfer.files import write
+from mutransfer.training.spec import PRECISIONS
 
 if TYPE_CHECKING:
     from mutransfer.sweeps.calibration import Calibration
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from mutransfer.training.spec import RunRecord, RunSpec
 
 ENGINES = ("local", "ray")
-PRECISIONS = ("float32", "bfloat16", "auto")
 RUNS_A_GPU = 4  # small runs share a GPU, but not by the dozen
 
 
@@ -47,12 +47,12 @@ class Setting:
     @classmethod
     def of(cls, args: argparse.Namespace, experiment: Experiment) -> Setting:
         """Check names before the data is loaded, load it, make the specs, and print what was found."""
-        engine, device = _engine(args)
-        scale = args.scale or ("gpu" if device == "cuda" else "cpu")
+        engine = _engine(args)
+        scale = args.scale or ("cpu" if engine.devices[0] == "cpu" else "gpu")
         experiment.scale(scale)
         variant, _ = experiment.variant(args.variant)
-        if args.precision not in PRECISIONS:
-            raise unknown("precision", args.precision, PRECISIONS)
+        if args.precision not in (precisions := (*PRECISIONS, "auto")):
+            raise unknown("precision", args.precision, precisions)
         dataset = experiment.load(args.data)
         print(f"data: {dataset.source}", flush=True)
         specs = experiment.specs(dataset, scale=scale, variant=variant, widths=args.widths, seeds=args.seeds)
@@ -90,7 +90,7 @@ class Setting:
             flops=self.experiment.flops,
             memory=self.experiment.memory,
             path=self.out / "results" / "calibration.json",
-            precisions=("float32", "bfloat16") if precision == "auto" else (precision,),
+            precisions=PRECISIONS if precision == "auto" else (precision,),
             say=lambda line: print(line, flush=True),
         )
         precision = fastest(self.calibration, self.specs) if precision == "auto" else precision
@@ -168,11 +168,8 @@ def reproduce(args: argparse.Namespace, experiment: Experiment) -> int:
         setting.show()
         extend = extension(setting.specs, needs_extension, untested_transfers)
         result = setting.train(setting.specs, store, extend=extend)
-    if result.failed:
-        print(
-            f"{result.failed} of {len(result.run_ids)} runs failed; the same command tries them again.", file=sys.stderr
-        )
-        return 1
+    if result.failed:  # no figure is drawn from a gap
+        return _exit_code(result.failed, len(result.run_ids))
     frame = result.frame
     s = experiment.scales[setting.scale]
     seeds, widths = frame["seed"].nunique(), sorted(frame["width"].unique())
@@ -226,10 +223,14 @@ def tune(args: argparse.Namespace, experiment: Experiment) -> int:
     _write_provenance(setting, records, facts, folder)
     draw(folder)
     print(f"done in {(time.monotonic() - start) / 60:.1f} minutes")
-    if failed := sum(record.status == "failed" for record in records):
-        print(f"{failed} of {len(records)} runs failed; the same command tries them again.", file=sys.stderr)
-        return 1
-    return 0
+    return _exit_code(sum(record.status == "failed" for record in records), len(records))
+
+
+def _exit_code(failed: int, runs: int) -> int:
+    """1, and a last line that says why, if runs have no result."""
+    if failed:
+        print(f"{failed} of {runs} runs failed; the same command tries them again.", file=sys.stderr)
+    return int(failed > 0)
 
 
 def draw(folder: Path) -> None:
@@ -272,8 +273,8 @@ def _write_provenance(
     write((folder or setting.folder) / "provenance.json", text.encode())
 
 
-def _engine(args: argparse.Namespace) -> tuple[Engine, str]:
-    """The engine that ``args`` name, and the kind of device it works on."""
+def _engine(args: argparse.Namespace) -> Engine:
+    """The engine that ``args`` name."""
     from mutransfer.sweeps.local import LocalEngine
     from mutransfer.sweeps.ray import RayEngine
 
@@ -282,8 +283,7 @@ def _engine(args: argparse.Namespace) -> tuple[Engine, str]:
     if args.engine == "ray":
         if args.workers:
             raise UserError("--workers is for the engine local: on a Ray cluster every core or GPU is a worker.")
-        ray = RayEngine(args.address or "auto")
-        return ray, ray.devices[0]
+        return RayEngine(args.address or "auto")
     if args.address:
         raise UserError(f"--address {args.address} needs --engine ray.")
     import torch
@@ -291,6 +291,6 @@ def _engine(args: argparse.Namespace) -> tuple[Engine, str]:
     gpus = torch.cuda.device_count()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not gpus:
-        return LocalEngine(args.workers or cores), "cpu"
+        return LocalEngine(args.workers or cores)
     workers = args.workers or min(cores, RUNS_A_GPU * gpus)
-    return LocalEngine(workers, tuple(f"cuda:{i}" for i in range(gpus))), "cuda"
+    return LocalEngine(workers, tuple(f"cuda:{i}" for i in range(gpus)))

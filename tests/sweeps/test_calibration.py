@@ -70,6 +70,7 @@ class FakeEngine:
 
     name = "local"
     workers = 2
+    devices = ("cpu",)
     runs = 0
 
     def run(self, specs, runner, dataset, *, on_records, on_event=None, cost=None) -> None:  # type: ignore[no-untyped-def]

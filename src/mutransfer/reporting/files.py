@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,13 @@ def read_runs(path: Path) -> pd.DataFrame:
     except (ValueError, pd.errors.ParserError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} is not a runs table ({reason}); run the experiment again.") from error
+
+
+def stand_in(provenance: Mapping[str, Any]) -> str:
+    """What every figure and table of stand-in data says; empty for real data."""
+    if provenance["data_is_real"]:
+        return ""
+    return f"SYNTHETIC STAND-IN DATA, not {provenance.get('stands_in_for', 'CIFAR-10')}"
 
 
 def read_provenance(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:

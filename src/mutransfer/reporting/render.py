@@ -12,7 +12,7 @@ from mutransfer.analysis.frame import describe, missing_cells, tidy
 from mutransfer.analysis.transfer import TransferReport, transfer_report
 from mutransfer.errors import UserError
 from mutransfer.reporting import published
-from mutransfer.reporting.files import read_provenance, read_runs
+from mutransfer.reporting.files import read_provenance, read_runs, stand_in
 from mutransfer.reporting.lr_figure import lr_figure
 from mutransfer.reporting.table import seed_text, write_table
 
@@ -45,8 +45,7 @@ def render(folder: Path) -> tuple[TransferReport, list[Path]]:
     if gap:
         raise UserError(f"{folder / 'runs.csv'} lacks {len(gap)} runs: {describe(gap)}; run the sweep again.")
     report = transfer_report(runs)
-    real = bool(provenance["data_is_real"])
-    banner = "" if real else f"SYNTHETIC STAND-IN DATA, not {provenance.get('stands_in_for', 'CIFAR-10')}"
+    banner = stand_in(provenance)
 
     paths = lr_figure(
         runs,
@@ -57,7 +56,7 @@ def render(folder: Path) -> tuple[TransferReport, list[Path]]:
         banner=banner,
         ceiling=provenance.get("loss_ceiling"),
     )
-    notes = [f"**{banner}**"] * (not real)
+    notes = [f"**{banner}**"] if banner else []
     notes.append(
         f"Data: {provenance['data_source']}. Scale: {provenance['scale']}. {seed_text(report.optima)} at every point."
     )

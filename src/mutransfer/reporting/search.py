@@ -11,7 +11,7 @@ from mutransfer.analysis.estimate import number
 from mutransfer.analysis.search import EDGE_SAMPLES, SearchReport, tuning_cost_fraction
 from mutransfer.errors import UserError
 from mutransfer.files import write
-from mutransfer.reporting.files import read_provenance, read_runs
+from mutransfer.reporting.files import read_provenance, read_runs, stand_in
 from mutransfer.reporting.table import NAME, grid
 
 KEYS = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "search")
@@ -34,11 +34,10 @@ def render_search(folder: Path) -> tuple[str, list[Path]]:
         lacks = f"lacks {len(missing)} of the {search['samples']} samples, first {missing[0]}"
         raise UserError(f"{folder / 'runs.csv'} {lacks}; run the search again.")
     lines = summary(report, sorted(search["space"]))
-    real = bool(provenance["data_is_real"])
-    banner = f"**SYNTHETIC STAND-IN DATA, not {provenance.get('stands_in_for', 'CIFAR-10')}**"
+    banner = stand_in(provenance)
     parts = [
         f"# {provenance['title']}: tuned at width {report.winner.width}, copied to width {report.target.width}",
-        *[banner] * (not real),
+        *([f"**{banner}**"] if banner else []),
         f"Data: {provenance['data_source']}. Scale: {provenance['scale']}. Algorithm 1 of the paper: "
         f"{search['samples']} random samples (search seed {search['seed']}), one run each, in µP; the metric is "
         f"the {provenance['y_label']}, mean over the last 10% of the steps.",

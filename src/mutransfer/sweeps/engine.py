@@ -29,6 +29,8 @@ class Engine(Protocol):
     def name(self) -> str: ...
     @property
     def workers(self) -> int: ...  # runs at once
+    @property
+    def devices(self) -> Sequence[str]: ...  # that runs are given, such as ("cuda:0", "cuda:1")
 
     def run(
         self,

@@ -63,7 +63,7 @@ def calibrate(
     Returns:
         None if no run could be measured: the runs raise, or one step takes too long.
     """
-    devices = sorted(set(getattr(engine, "devices", ("cpu",))))
+    devices = sorted(set(engine.devices))
     slow = SLOW[devices[-1].split(":")[0]]
     probes = _probes(specs, flops, slow * seconds / (4 * MIN_STEPS))
     if not probes:

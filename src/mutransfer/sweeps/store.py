@@ -19,6 +19,7 @@ from mutransfer.training.spec import RunRecord
 
 Where = tuple[str, Sequence[str | float]]  # a condition on the columns, in SQL, and a value for each `?` in it
 ALL: Where = ("1", ())
+DONE: Where = ("status != 'failed'", ())  # a failed run will be retried
 
 
 class Store:
@@ -86,12 +87,12 @@ class Store:
 
     def done(self, run_ids: Collection[str]) -> set[str]:
         """Those of ``run_ids`` that are done (a failed run is not: it will be retried); parses no record."""
-        return {str(run_id) for (run_id,) in self.rows(["run_id"], ("status != 'failed'", ()))}.intersection(run_ids)
+        return {str(run_id) for (run_id,) in self.rows(["run_id"], DONE)}.intersection(run_ids)
 
     def get(self, run_ids: Collection[str]) -> dict[str, RunRecord]:
         """The records of those of ``run_ids`` that are `done`."""
         condition, values = _among(run_ids)
-        rows = self.rows(["run_id", "record"], (f"status != 'failed' AND {condition}", values))
+        rows = self.rows(["run_id", "record"], (f"{DONE[0]} AND {condition}", values))
         return {str(run_id): self._record(text) for run_id, text in rows}
 
     def records(self, run_ids: Collection[str] | None = None, *, where: Where = ALL) -> Iterator[RunRecord]:

@@ -15,12 +15,11 @@ import pandas as pd
 from mutransfer.errors import UserError
 from mutransfer.sweeps.engine import Cost, Engine
 from mutransfer.sweeps.progress import SweepProgress
-from mutransfer.sweeps.store import Store
+from mutransfer.sweeps.store import DONE, Store
 from mutransfer.sweeps.table import to_frame
 from mutransfer.training.spec import RunRecord, RunSpec
 
 EXTENSION_ROUNDS = 3  # so that a loss that falls forever cannot keep a sweep going
-_DONE = ("status != 'failed'", ())
 _CHUNK = 500  # records read at once
 
 Extend = Callable[[pd.DataFrame], Sequence[RunSpec]]
@@ -134,7 +133,7 @@ def sweep(
                 ) from None
             if extend is None or not rounds_left:
                 break
-            batch = _new(extend(to_frame(store.records(wanted, where=_DONE))), wanted, dataset)
+            batch = _new(extend(to_frame(store.records(wanted, where=DONE))), wanted, dataset)
             if not batch:
                 break
             shown.say(f"the grid is extended by {len(batch)} runs")
