@@ -20,8 +20,8 @@ from torch import Tensor
 
 from mutransfer.models.mlp import MLP
 from mutransfer.sweeps.worker import environment, keep_freed_memory
-from mutransfer.training.loop import normalize
 from mutransfer.training.step import Step
+from mutransfer.training.task import normalize
 
 BATCH, INPUTS, CLASSES, IMAGES = 64, 3072, 10, 50_000
 BLOCK = 10  # calls of one kind in a row: caches are warm as they are in a sweep

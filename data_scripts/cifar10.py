@@ -29,6 +29,10 @@ from typing import Any
 
 import numpy as np
 
+if not __package__:  # run alone: then the path has this folder, not its parent
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from data_scripts.places import CONNECT_SECONDS, MENDING, data_folder
 from mutransfer.data import ImageDataset, synthetic_cifar
 from mutransfer.errors import UserError
 
@@ -36,8 +40,6 @@ COUNTS = {"train": 50_000, "test": 10_000}
 CLASSES = 10
 PARQUET = "cifar10_jpeg.parquet"
 PARQUET_SHA256 = "fd207847b2be16fb49e85ba2cffa8c332dac926057ce09199f34a36b4248e2e0"
-CONNECT_SECONDS = 8.0
-MENDING = "delete it or put a whole copy in its place, then run again."
 
 Part = tuple[np.ndarray, np.ndarray]  # uint8 [N, 32, 32, 3], integer labels [N]
 
@@ -48,7 +50,7 @@ def load(data_dir: Path | None = None, *, download: bool = True) -> ImageDataset
     Raises `UserError` if a folder that was named does not exist, or a file that should hold the real images
     is cut short, corrupt or unreadable: the stand-in never hides a broken file.
     """
-    folder = _data_folder(data_dir)
+    folder = data_folder(data_dir, __file__, "cifar10")
     parquet = folder / "cifar10" / PARQUET
     if os.path.lexists(parquet):  # a dangling link is a broken file, not an absent one
         return _from_parquet(parquet)
@@ -67,20 +69,6 @@ def load(data_dir: Path | None = None, *, download: bool = True) -> ImageDataset
         file=sys.stderr,
     )
     return synthetic_cifar()
-
-
-def _data_folder(named: Path | None) -> Path:
-    """``named``, else $MUTRANSFER_DATA, else ``data/`` at the repository root (which need not exist)."""
-    chosen = named or os.environ.get("MUTRANSFER_DATA")
-    if not chosen:
-        return Path(__file__).resolve().parents[1] / "data"
-    folder = Path(chosen).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"data folder {folder} does not exist or is no folder; create it or name another.")
-    for place in (folder, folder / "cifar10"):
-        if place.is_dir() and not os.access(place, os.R_OK | os.X_OK):
-            raise UserError(f"data folder {place} cannot be read; allow it (chmod u+rx) or name another.")
-    return folder
 
 
 def _check(part: str, x: np.ndarray, y: np.ndarray) -> Part:

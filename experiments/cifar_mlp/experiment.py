@@ -17,8 +17,9 @@ from mutransfer.models.mlp import MLP, flops_per_step, memory_bytes
 from mutransfer.parametrization import scaling_plan
 from mutransfer.sweeps.experiment import Experiment, Scale, Variant
 from mutransfer.sweeps.search import LogUniform
-from mutransfer.training.loop import Dataset, Loss, train
+from mutransfer.training.loop import train
 from mutransfer.training.spec import RunRecord, RunSpec
+from mutransfer.training.task import Classification, Dataset, Loss
 
 EPOCH = 50_000 // 64  # steps; the last, partial batch is dropped
 CLASSES = 10
@@ -61,7 +62,7 @@ def run(spec: RunSpec, dataset: Dataset, device: str = "cpu") -> RunRecord:
     model.to(device)
     groups = plan.param_groups(model, lr=2.0**spec.log2_lr)
     optimizer = torch.optim.SGD(groups, momentum=spec.momentum, fused=True)
-    return train(spec, model, optimizer, dataset, LOSSES[str(spec.hp("loss"))], device=device)
+    return train(spec, model, optimizer, Classification(dataset, LOSSES[str(spec.hp("loss"))]), device=device)
 
 
 def flops(spec: RunSpec) -> float:
@@ -108,10 +109,11 @@ EXPERIMENT = Experiment(
     summary="Figures 3 and 9: MLP on CIFAR-10, SGD, learning rate over widths",
     optimizer="sgd",
     momentum=0.0,  # the paper says SGD; its released script has 0.9, its notebook none
-    load=cifar10.load,
+    load=lambda data, dataset, scale: cifar10.load(data),
     run=run,
     flops=flops,
     memory=memory,
+    examples=lambda dataset, spec: len(dataset.train_labels),
     scales={
         "smoke": Scale(
             widths=(32, 64, 128), base_width=32, log2_lrs=(-8, -6, -4, -2), seeds=2, steps=100, batch=64, samples=16

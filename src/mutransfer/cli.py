@@ -53,7 +53,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in names:
-        _add_training(commands.add_parser(name, help="run this experiment"))
+        command = commands.add_parser(name, help="run this experiment")
+        _add_training(command)
+        _add_figure(command, " or all")
     for name, words in COMMANDS.items():
         command = commands.add_parser(name, help=words, description=words)
         if name in ("plan", "tune", "runs"):
@@ -62,6 +64,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             command.add_argument("experiment", metavar="EXPERIMENT", nargs="?", help="default: all")
         if name in ("all", "plan", "tune"):
             _add_training(command, seeds=name != "tune")
+        if name == "plan":
+            _add_figure(command)
         if name in ("plan", "tune"):
             _add_search(command)
         if name == "tune":
@@ -80,7 +84,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
 def _add_training(parser: argparse.ArgumentParser, *, seeds: bool = True) -> None:
     add = parser.add_argument
+    parser.set_defaults(figure=None)
     add("--scale", help="smoke (seconds), cpu (minutes), gpu (hours), paper (the published setting)")
+    add("--dataset", help="where an experiment has several, such as books, wikitext2")
     add("--variant", help="another figure of the experiment, named by ./reproduce.sh list")
     add("--widths", type=_widths, help="such as 64,256,1024 instead of the scale's")
     if seeds:
@@ -91,6 +97,11 @@ def _add_training(parser: argparse.ArgumentParser, *, seeds: bool = True) -> Non
     add("--address", help="of the Ray cluster, HOST[:PORT]; default: the one this machine has joined")
     add("--data", type=Path, help="data folder; default: $MUTRANSFER_DATA, else data/")
     _add_out(parser)
+
+
+def _add_figure(parser: argparse.ArgumentParser, more: str = "") -> None:
+    words = f"another figure of the paper by its number{more}, named by ./reproduce.sh list"
+    parser.add_argument("--figure", metavar="N", help=words)
 
 
 def _add_search(parser: argparse.ArgumentParser) -> None:
@@ -141,9 +152,9 @@ def _run(args: argparse.Namespace) -> int:
         case "list":
             for name in names:
                 e = load_experiment(name)
-                print(
-                    f"{name:<16}{e.summary}\n{'':<16}variants: {', '.join(e.variants)}; scales: {', '.join(e.scales)}"
-                )
+                figures = f"; figures: {', '.join(e.figures)}" if e.figures else ""
+                choices = f"variants: {', '.join(e.variants)}{figures}; scales: {', '.join(e.scales)}"
+                print(f"{name:<16}{e.summary}\n{'':<16}{choices}")
             return 0
         case "bench" | "test":  # reproduce.sh runs these itself
             raise UserError(f"this needs the development packages: run it as ./reproduce.sh {args.command}")

@@ -12,7 +12,7 @@ import pytest
 from mutransfer.errors import UserError
 from mutransfer.sweeps.database import SCHEMA_VERSION, Damaged
 from mutransfer.sweeps.store import Store
-from mutransfer.sweeps.table import to_frame, write_runs_csv
+from mutransfer.sweeps.table import to_frame, write_csv
 from mutransfer.training.spec import RunRecord
 from tests.sweeps.stores import ids, many, record
 
@@ -203,7 +203,7 @@ def test_runs_csv_reads_back_exactly(tmp_path: Path) -> None:
         record(width=8, seed=0, log2_lr=-10),
     ]
     path = tmp_path / "new" / "runs.csv"
-    write_runs_csv(to_frame(records), path)
+    write_csv(to_frame(records), path)
     again = pd.read_csv(path)
     pd.testing.assert_frame_equal(again, to_frame(reversed(records)), check_exact=True)
     order = [tuple(row) for row in again[["parametrization", "width", "log2_lr", "seed"]].itertuples(index=False)]
@@ -222,7 +222,7 @@ def test_runs_csv_reads_back_exactly(tmp_path: Path) -> None:
 def test_runs_csv_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error in mid-write leaves the committed file as it was and no litter beside it."""
     path = tmp_path / "runs.csv"
-    write_runs_csv(to_frame([record()]), path)
+    write_csv(to_frame([record()]), path)
     before = path.read_bytes()
 
     def full_disk(file: Path, content: bytes) -> int:
@@ -232,11 +232,11 @@ def test_runs_csv_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
 
     with monkeypatch.context() as patch, pytest.raises(UserError, match="No space left"):
         patch.setattr(Path, "write_bytes", full_disk)
-        write_runs_csv(to_frame([record(train_loss=0.5)]), path)
+        write_csv(to_frame([record(train_loss=0.5)]), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(UserError, match="cannot write"):
-        write_runs_csv(to_frame([]), path / "runs.csv")
+        write_csv(to_frame([]), path / "runs.csv")
 
 
 def test_to_frame_of_nothing_has_the_columns() -> None:

@@ -20,7 +20,7 @@ from mutransfer.errors import UserError
 from mutransfer.sweeps.local import LocalEngine
 from mutransfer.sweeps.store import Store
 from mutransfer.sweeps.sweep import Interrupted, SweepResult, on_disk, sweep
-from mutransfer.sweeps.table import to_frame, write_runs_csv
+from mutransfer.sweeps.table import to_frame, write_csv
 from mutransfer.training.spec import RunRecord
 from tests.sweeps import killing, tiny
 
@@ -156,8 +156,8 @@ def test_kill_the_driver_interrupt_it_and_resume(
     whole = [r for r in faulty[0].records if not r.spec.hps]
     ours = {r.spec.run_id: tiny.outcome(r) for r in result.records}
     assert ours == {r.spec.run_id: tiny.outcome(r) for r in whole}
-    write_runs_csv(result.frame, tmp_path / "resumed.csv")
-    write_runs_csv(to_frame(whole), tmp_path / "whole.csv")
+    write_csv(result.frame, tmp_path / "resumed.csv")
+    write_csv(to_frame(whole), tmp_path / "whole.csv")
     assert without_times(tmp_path / "resumed.csv") == without_times(tmp_path / "whole.csv")
     assert not list(tmp_path.glob("*.data"))
 

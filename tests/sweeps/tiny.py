@@ -19,6 +19,7 @@ import mutransfer
 from mutransfer.data.dataset import ARRAYS, ImageDataset, fingerprint_of
 from mutransfer.training.loop import train
 from mutransfer.training.spec import RunRecord, RunSpec
+from mutransfer.training.task import Classification
 
 RUNNER = "tests.sweeps.tiny:run"
 REPORT = "tests.sweeps.tiny:report"
@@ -84,7 +85,7 @@ def run(spec: RunSpec, dataset: ImageDataset) -> RunRecord:
             _die(spec)
         return cross_entropy(outputs, labels)
 
-    return train(spec, net, optimizer, dataset, loss)
+    return train(spec, net, optimizer, Classification(dataset, loss))
 
 
 def report(spec: RunSpec, dataset: ImageDataset, device: str = "cpu") -> RunRecord:

@@ -16,8 +16,10 @@ from torch.nn.functional import cross_entropy
 from mutransfer.data.dataset import ImageDataset
 from mutransfer.errors import UserError
 from mutransfer.training import loop
-from mutransfer.training.loop import evaluate, normalize, train
+from mutransfer.training import task as tasks
+from mutransfer.training.loop import evaluate, train
 from mutransfer.training.spec import RunRecord, RunSpec
+from mutransfer.training.task import Classification, normalize
 
 N = 20
 
@@ -57,7 +59,7 @@ def net(spec: RunSpec, dropout: float = 0.0) -> nn.Module:
 def run(spec: RunSpec, model: nn.Module | None = None, **options: Callable) -> RunRecord:
     model = model or net(spec)
     optimizer = torch.optim.SGD(model.parameters(), lr=2**spec.log2_lr, momentum=spec.momentum, fused=True)
-    return train(spec, model, optimizer, DATA, options.pop("loss_fn", cross_entropy), **options)
+    return train(spec, model, optimizer, Classification(DATA, **{"loss_fn": cross_entropy, **options}))
 
 
 def scripted(losses: Sequence[float], steps: int | None = None) -> RunRecord:
@@ -150,13 +152,13 @@ def test_normalize_is_the_papers() -> None:
 def test_evaluate_weighs_the_last_batch_by_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """50 images in batches of 7: the mean is over images, not batches; dropout is off and comes back on."""
     model = net(SPEC, dropout=0.5)
-    whole = evaluate(model, DATA, cross_entropy)
-    monkeypatch.setattr(loop, "EVAL_BATCH", 7)
-    assert evaluate(model, DATA, cross_entropy) == pytest.approx(whole, rel=1e-6)
+    whole = evaluate(model, Classification(DATA, cross_entropy))
+    monkeypatch.setattr(tasks, "EVAL_BATCH", 7)
+    assert evaluate(model, Classification(DATA, cross_entropy)) == pytest.approx(whole, rel=1e-6)
     outputs = model.eval()(normalize(DATA.test_images.flatten(1)))
     assert whole[1] == (outputs.argmax(1) == DATA.test_labels).sum().item() / 50
     model.train()
-    evaluate(model, DATA, cross_entropy)
+    evaluate(model, Classification(DATA, cross_entropy))
     assert model.training
 
 

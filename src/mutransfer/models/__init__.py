@@ -1,5 +1,6 @@
 """Plain torch modules. Every line that µP cares about carries the mark ``# µP``."""
 
 from mutransfer.models.mlp import MLP
+from mutransfer.models.transformer import Decoder, Encoder, EncoderDecoder
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "Decoder", "Encoder", "EncoderDecoder"]

@@ -8,11 +8,14 @@ from typing import Any
 
 import pandas as pd
 
+from mutransfer.analysis import rule_of_thumb
 from mutransfer.analysis.frame import describe, missing_cells, tidy
 from mutransfer.analysis.transfer import TransferReport, transfer_report
 from mutransfer.errors import UserError
 from mutransfer.reporting import published
+from mutransfer.reporting.coordinates import render_coordinates
 from mutransfer.reporting.files import read_provenance, read_runs, stand_in
+from mutransfer.reporting.learning import render_learning
 from mutransfer.reporting.lr_figure import lr_figure
 from mutransfer.reporting.table import seed_text, write_table
 
@@ -20,11 +23,11 @@ KEYS = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label"
 PAPER_KEYS = ("table_or_figure", "statement", "differs")
 
 
-def render(folder: Path) -> tuple[TransferReport, list[Path]]:
-    """(Re)write ``lr_vs_loss.png``, ``lr_vs_loss.svg`` and ``table.md`` in ``folder``; returns report and paths.
+def render(folder: Path) -> tuple[str, list[Path]]:
+    """(Re)write ``lr_vs_loss.png``, ``lr_vs_loss.svg`` and ``table.md`` in ``folder``; returns a summary and paths.
 
-    Reads only ``folder/runs.csv`` and ``folder/provenance.json``; the same two files give the same bytes. The
-    provenance has `KEYS`, of which ``paper`` is an object with `PAPER_KEYS`; optional are ``log2_lrs`` (the
+    Where the provenance has ``learning`` or ``coordinates``, the figures of ``curves.csv`` and ``coordinates.csv`` too.
+    Reads only these CSV files and ``provenance.json``; the same files give the same bytes. The provenance has `KEYS`, of which ``paper`` is an object with `PAPER_KEYS`; optional are ``log2_lrs`` (the
     planned grid, which every width must then have), ``loss_ceiling`` (no loss above it is drawn),
     ``stands_in_for`` (what stand-in data replaces, default CIFAR-10), ``experiment``-wide remarks in
     ``notes`` (a list), and ``paper.ours`` (metric of the published values -> ours).
@@ -56,6 +59,15 @@ def render(folder: Path) -> tuple[TransferReport, list[Path]]:
         banner=banner,
         ceiling=provenance.get("loss_ceiling"),
     )
+    summary, sections = [str(report)], []
+    for key, draw in (("learning", render_learning), ("coordinates", render_coordinates)):
+        if key in provenance:
+            lines, drawn, section = draw(folder, provenance)
+            summary += lines
+            paths += drawn
+            sections.append(section)
+    if "length" in runs.columns:
+        sections += ["## The rule of thumb of section 6.1", rule_of_thumb.markdown(runs)]
     notes = [f"**{banner}**"] if banner else []
     notes.append(
         f"Data: {provenance['data_source']}. Scale: {provenance['scale']}. {seed_text(report.optima)} at every point."
@@ -69,8 +81,9 @@ def render(folder: Path) -> tuple[TransferReport, list[Path]]:
         statement=paper["statement"],
         differs=paper["differs"],
         ours={**_ours(runs, frame), **paper.get("ours", {})},
+        sections=sections,
     )
-    return report, [*paths, table]
+    return "\n".join(summary), [*paths, table]
 
 
 def _caption(provenance: Mapping[str, Any], report: TransferReport) -> str:

@@ -27,13 +27,14 @@ def write_table(
     statement: str = "",
     differs: str = "",
     ours: Mapping[str, str] | None = None,
+    sections: Sequence[str] = (),
 ) -> Path:
     """Write ``out/table.md``: optima, drift and verdict, the paper beside ours, and the rule; returns its
     path.
 
     ``published`` are the paper's values of this table or figure, ``ours`` our value for any of their metrics,
     ``statement`` what the paper concludes, ``differs`` what is not the same in ours, ``notes`` lines under
-    the heading (data source, scale, warnings).
+    the heading (data source, scale, warnings), ``sections`` what else the folder shows.
     """
     parts = [
         f"# {heading}",
@@ -51,7 +52,7 @@ def write_table(
         parts += ["## The paper beside ours", _paper(report, published, statement, ours or {})]
         if differs:
             parts.append(f"What differs in ours: {differs}")
-    parts += ["## How to read it", _reading(report)]
+    parts += [*sections, "## How to read it", _reading(report)]
     return write(out / NAME, ("\n\n".join(parts) + "\n").encode())
 
 

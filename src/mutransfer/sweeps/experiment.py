@@ -11,8 +11,9 @@ from typing import Any
 import pandas as pd
 
 from mutransfer.errors import UserError, unknown
+from mutransfer.sweeps.figure import Figure, put
 from mutransfer.sweeps.search import Space
-from mutransfer.training.spec import RunRecord, RunSpec
+from mutransfer.training.spec import RunRecord, RunSpec, Value
 
 SCALES = ("smoke", "cpu", "gpu", "paper")
 EXTENSION_OCTAVES = 2
@@ -29,6 +30,7 @@ class Scale:
     steps: int
     batch: int
     samples: int = 64  # of a search on the smallest width; 64 in Tables 4 and 5
+    hps: Mapping[str, Value] = field(default_factory=dict)  # the experiment's own that the scale decides
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,10 +50,16 @@ class Variant:
 class Experiment:
     """A learning-rate sweep over widths in SP and µP.
 
-    load: from the data folder (None: the default) to the data set.
+    load: from the data folder (None: the default), the name of one of ``datasets`` (None: the first there is) and the
+        scale to the data set.
     run: one run; a module-level function, called in a worker as ``run(spec, dataset)``.
     flops: floating-point operations of a run, for the plan and to start the longest runs first.
     memory: bytes that a run adds to a worker's, at its peak.
+    figures: drawn on demand, by number; ``columns``: hyperparameters that stand in the runs table.
+    examples: in the training part of the data set, for a run of that spec.
+    has_curves: whether losses through training are drawn too (Figure 7).
+    coordinates: the coordinate check of SP and µP (Figure 5), from the data set and the scale: its table
+        (`CoordFrame.data` with parametrization and optimizer) and what provenance.json says of it.
     """
 
     name: str
@@ -60,11 +68,17 @@ class Experiment:
     variants: Mapping[str, Variant]  # the first is the default
     optimizer: str
     momentum: float
-    load: Callable[[Path | None], Any]
+    load: Callable[[Path | None, str | None, str], Any]
     run: Callable[[RunSpec, Any], RunRecord]
     flops: Callable[[RunSpec], float]
     memory: Callable[[RunSpec], float]
+    examples: Callable[[Any, RunSpec], int]
     parametrizations: tuple[str, ...] = ("sp", "mup")
+    datasets: tuple[str, ...] = ()
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+    has_curves: bool = False
+    coordinates: Callable[[Any, str], tuple[pd.DataFrame, dict[str, Any]]] | None = None
 
     def scale(self, name: str) -> Scale:
         if name not in self.scales:
@@ -77,6 +91,12 @@ class Experiment:
         if name not in self.variants:
             raise unknown("variant", name, self.variants)
         return name, self.variants[name]
+
+    def figure(self, number: str) -> Figure:
+        """The figure of that number. Raises `UserError` if the experiment has no such figure."""
+        if number not in self.figures:
+            raise unknown("figure", number, [*self.figures, "all"])
+        return self.figures[number]
 
     def grid(self, scale: str, variant: str) -> tuple[int, ...]:
         """The planned log2 learning rates."""
@@ -116,10 +136,25 @@ class Experiment:
                 precision="float32",
                 data=dataset.name,
                 data_fingerprint=dataset.fingerprint,
-                hps=tuple(self.variants[variant].hps.items()),
+                hps=tuple({**s.hps, **self.variants[variant].hps}.items()),
             )
             for parametrization, width, log2_lr, seed in cells
         ]
+
+
+def figure_cells(
+    experiment: Experiment, number: str, dataset: Any, *, scale: str, seeds: int | None = None
+) -> list[tuple[str, Value, Value, RunSpec]]:
+    """(panel, x, line, run) of every point of a figure; panels share runs.
+
+    Raises `UserError` for a number that the experiment does not have.
+    """
+    figure, s = experiment.figure(number), experiment.scale(scale)
+    template = experiment.specs(dataset, scale=scale, variant=figure.variant)[0]
+    for name, value in figure.template(scale).items():
+        template = put(template, name, value)
+    count = seeds or figure.seeds.get(scale, s.seeds)
+    return [(p.key, *cell) for p in figure.panels(scale) for cell in p.cells(template, count)]
 
 
 def extension(

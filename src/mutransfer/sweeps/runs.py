@@ -18,7 +18,7 @@ from mutransfer.files import write
 from mutransfer.sweeps import database
 from mutransfer.sweeps.database import Damaged, Row
 from mutransfer.sweeps.store import ALL, Store, Where
-from mutransfer.sweeps.table import to_frame, write_runs_csv
+from mutransfer.sweeps.table import to_frame, write_csv
 from mutransfer.training.spec import STATUSES
 
 _SHOWN: tuple[str, ...]
@@ -96,7 +96,7 @@ def _answer(store: Store, where: Sequence[str], export: Path | None) -> None:
         return
     frame = to_frame(store.records(where=chosen))
     if export.suffix == ".csv":
-        write_runs_csv(frame, export)
+        write_csv(frame, export)
     else:
         content = io.BytesIO()
         frame.to_parquet(content, index=False)

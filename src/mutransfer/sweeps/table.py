@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from mutransfer.analysis.learning import logged
 from mutransfer.files import write
+from mutransfer.training.loop import CURVE_POINTS
 from mutransfer.training.spec import RunRecord
 
 _SPEC_COLUMNS = ["run_id", "experiment", "variant", "parametrization", "width", "base_width", "log2_lr"]
@@ -16,8 +19,10 @@ _RECORD_COLUMNS = ["status", "train_loss", "test_loss", "test_accuracy", "steps_
 COLUMNS = [*_SPEC_COLUMNS, *_RECORD_COLUMNS]
 
 
-def to_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
-    """One row a run, `COLUMNS` in this order; sorted by parametrization (SP first), width, log2 LR and seed.
+def to_frame(records: Iterable[RunRecord], hps: Sequence[str] = ()) -> pd.DataFrame:
+    """One row a run, `COLUMNS` and the experiment's own hyperparameters ``hps`` in this order.
+
+    Sorted by parametrization (SP first), width, log2 LR and seed.
 
     ``train_loss`` is ``inf`` for a diverged run and ``nan`` for a failed one; ``test_loss`` and
     ``test_accuracy`` are ``nan`` for both. Only ``wall_seconds`` may differ when a run is repeated.
@@ -29,13 +34,46 @@ def to_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
         return (s.experiment, s.variant, name != "sp", name, s.width, s.log2_lr, s.seed, s.run_id)
 
     def row(record: RunRecord) -> list[object]:
-        return [getattr(record.spec, n) for n in _SPEC_COLUMNS] + [getattr(record, n) for n in _RECORD_COLUMNS]
+        values = [getattr(record.spec, n) for n in _SPEC_COLUMNS] + [getattr(record, n) for n in _RECORD_COLUMNS]
+        return values + [record.spec.hp(n) for n in hps]
 
     # the records themselves, with their curves, go one by one
-    return pd.DataFrame([values for _, values in sorted((place(r), row(r)) for r in records)], columns=COLUMNS)
+    return pd.DataFrame([values for _, values in sorted((place(r), row(r)) for r in records)], columns=[*COLUMNS, *hps])
 
 
-def write_runs_csv(frame: pd.DataFrame, path: Path | str) -> None:
+def to_curves(records: Iterable[RunRecord], frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Losses through training at three fixed learning rates (Figure 7), and what provenance.json says of them.
+
+    µP at the rate that is best at its smallest width; SP at that rate; SP at the rate that is best at its largest.
+    ``loss`` is the mean of the steps up to ``step`` since the row before. ``frame``: the runs table, for the means
+    over seeds. A rate that some width did not run is left out there.
+    """
+    mean = frame.groupby(["parametrization", "width", "log2_lr"])["train_loss"].mean()
+
+    def best(parametrization: str, width: int) -> float:
+        return float(mean.loc[parametrization, width].idxmin())
+
+    low, high = frame["width"].min(), frame["width"].max()
+    tuned, widest = best("mup", low), best("sp", high)
+    panels = {
+        "mup": ("mup", tuned, f"µP, LR $2^{{{tuned:g}}}$ (best at width {low})"),
+        "sp_same_lr": ("sp", tuned, f"SP, LR $2^{{{tuned:g}}}$"),
+        "sp_widest_lr": ("sp", widest, f"SP, LR $2^{{{widest:g}}}$ (best at width {high})"),
+    }
+    rows = []
+    for record in records:
+        s, points = record.spec, min(CURVE_POINTS, record.spec.steps)
+        for key, (parametrization, log2_lr, _) in panels.items():
+            if (s.parametrization, s.log2_lr) == (parametrization, log2_lr):
+                tokens = s.batch * int(dict(s.hps).get("length", 1))
+                for step, loss in logged(record.loss_curve, s.steps, points, diverged=record.status == "diverged"):
+                    rows.append((key, parametrization, s.width, log2_lr, s.seed, step, step * tokens, loss))
+    names = ["panel", "parametrization", "width", "log2_lr", "seed", "step", "tokens", "loss"]
+    found = pd.DataFrame(rows, columns=names).sort_values(names[:-1], ignore_index=True)
+    return found, {"panels": {key: heading for key, (*_, heading) in panels.items()}}
+
+
+def write_csv(frame: pd.DataFrame, path: Path | str) -> None:
     """Write ``frame`` so that it reads back exactly: floats in full, ``inf`` and ``nan`` spelled out.
 
     The file is replaced whole or not at all. Raises `UserError` if it cannot be written.

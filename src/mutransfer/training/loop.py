@@ -10,63 +10,32 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mutransfer.errors import UserError
+from mutransfer.training import schedule as schedules
 from mutransfer.training.provenance import provenance
 from mutransfer.training.spec import RunRecord, RunSpec
 from mutransfer.training.step import Step
+from mutransfer.training.task import Task
 
 CHECK_EVERY = 25  # steps between two looks at the losses; a look waits for the device
 EXPLODED = 2.0  # times the loss of the first step ...
 PATIENCE = 4  # ... at this many looks in a row: the first steps of the *best* LR can spike beyond 2x and heal
 CURVE_POINTS = 50
-EVAL_BATCH = 1000
-
-Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs [B, C], labels [B]) -> mean loss of the batch, a scalar
-Prepare = Callable[[Tensor], Tensor]  # uint8 [B, H*W*C] -> what the model takes
-
-
-class Dataset(Protocol):
-    """What the loop needs of a data set; `mutransfer.data.dataset.ImageDataset` is one."""
-
-    @property
-    def source(self) -> str: ...
-    @property
-    def is_real(self) -> bool: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def train_images(self) -> Tensor: ...  # uint8 [N, H, W, C]
-    @property
-    def train_labels(self) -> Tensor: ...  # int64 [N]
-    @property
-    def test_images(self) -> Tensor: ...
-    @property
-    def test_labels(self) -> Tensor: ...
-
-
-def normalize(images: Tensor) -> Tensor:
-    """uint8 [B, D] to float32 [B, D]: (x/255 - 0.5)/0.5, in one pass over memory."""
-    return torch.add(_MINUS_ONE, images, alpha=2 / 255)
-
-
-_MINUS_ONE = torch.tensor(-1.0)
 
 
 def train(
     spec: RunSpec,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    dataset: Dataset,
-    loss_fn: Loss,
+    task: Task,
     *,
     device: str | torch.device = "cpu",
-    prepare: Prepare = normalize,
+    schedule: str = "constant",
 ) -> RunRecord:
     """Train ``model`` for ``spec.steps`` steps of ``spec.batch`` examples and evaluate it on the test part.
 
@@ -84,35 +53,35 @@ def train(
     ``finished``, with the loss it has.
 
     Args:
-        model: takes what ``prepare`` returns; already initialised, and on ``device``.
-        optimizer: of the model's parameters; never given a schedule here.
-        loss_fn: the mean over the batch.
-        prepare: from uint8 [B, H*W*C] to the model's input; runs on ``device``.
+        model: what ``task`` trains; already initialised, and on ``device``.
+        optimizer: of the model's parameters.
+        schedule: multiplies the learning rates of the optimizer's groups, whatever they are (`schedule.SCHEDULES`).
 
     Raises:
-        UserError: the data set is not the one the spec names, or is smaller than one batch.
+        UserError: the data set is not the one the spec names, or is smaller than one batch; an unknown schedule.
     """
-    if dataset.fingerprint != spec.data_fingerprint:
+    data = task.data
+    if data.fingerprint != spec.data_fingerprint:
         raise UserError(
             f"run {spec.run_id} is declared on data {spec.data_fingerprint}, but the data set given is "
-            f"{dataset.fingerprint}; plan the runs again on the data you have."
+            f"{data.fingerprint}; plan the runs again on the data you have."
         )
+    if task.count < spec.batch:
+        raise UserError(f"batch is {spec.batch}, but there are {task.count} examples; use a smaller batch.")
     device = torch.device(device)
-    images, labels = _on(device, dataset.train_images, dataset.train_labels)
-    if len(images) < spec.batch:
-        raise UserError(f"batch is {spec.batch}, but there are {len(images)} examples; use a smaller batch.")
+    task.to(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     torch.manual_seed(spec.seed)
     model.train()
     with _flush_denormals():
         start = time.perf_counter()
-        losses, reason = _steps(spec, model, optimizer, images, labels, loss_fn, prepare)
+        losses, reason = _steps(spec, model, optimizer, task, device, schedules.schedule(schedule))
         seconds = time.perf_counter() - start
         test_loss = test_accuracy = math.nan
         if not reason:
             with _precision(spec, device):
-                test_loss, test_accuracy = evaluate(model, dataset, loss_fn, device=device, prepare=prepare)
+                test_loss, test_accuracy = evaluate(model, task)
             if not math.isfinite(test_loss):
                 reason = f"the test loss after the last step is {test_loss}"
                 test_loss = test_accuracy = math.nan
@@ -128,7 +97,7 @@ def train(
         examples_per_second=len(losses) * spec.batch / seconds,
         peak_memory_mib=_peak_memory_mib(device),
         reason=reason,
-        provenance=provenance(dataset.source, dataset.is_real, device),
+        provenance=provenance(data.source, data.is_real, device),
     )
 
 
@@ -136,23 +105,26 @@ def _steps(
     spec: RunSpec,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    images: Tensor,
-    labels: Tensor,
-    loss_fn: Loss,
-    prepare: Prepare,
+    task: Task,
+    device: torch.device,
+    factor: Callable[[float], float],
 ) -> tuple[np.ndarray, str]:
     """All steps: the losses of those done (float64) and why the run diverged ("" if it did not)."""
 
-    def compute(rows: Tensor, y_B: Tensor) -> Tensor:
-        with _precision(spec, images.device):
-            return loss_fn(model(prepare(images.index_select(0, rows))), y_B)
+    def compute(*batch: Tensor) -> Tensor:
+        with _precision(spec, device):
+            return task.loss(model, *batch)
 
     take_step = Step(compute, optimizer)
+    rates = [group["lr"] for group in optimizer.param_groups]
     losses: list[float] = []
     recent: list[Tensor] = []  # on the device: reading one would wait for it
     bad = 0  # looks in a row at an exploded loss
-    for step, (rows, y_B) in enumerate(_batches(spec, labels), start=1):
-        recent.append(take_step(rows, y_B))
+    for step, batch in enumerate(_batches(spec, task), start=1):
+        now = factor((step - 1) / spec.steps)
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * now
+        recent.append(take_step(*batch))
         if len(recent) < CHECK_EVERY and step < spec.steps:
             continue
 
@@ -177,44 +149,26 @@ def _final(losses: Sequence[float] | np.ndarray, steps: int) -> float:
     return float(np.mean(losses[-max(1, steps // 10) :]))
 
 
-def _batches(spec: RunSpec, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """(row numbers [B], labels [B]) of each of the ``spec.steps`` steps, on the device of ``labels``."""
+def _batches(spec: RunSpec, task: Task) -> Iterator[tuple[Tensor, ...]]:
+    """What each of the ``spec.steps`` steps computes from."""
     # Drawn on the CPU whatever the device, so that a GPU sees the same order.
     generator = torch.Generator().manual_seed(spec.seed)
-    per_epoch = len(labels) // spec.batch
+    per_epoch = task.count // spec.batch
     left = spec.steps
     while left > 0:
-        order = torch.randperm(len(labels), generator=generator)[: per_epoch * spec.batch].to(labels.device)
-        rows = order.view(per_epoch, spec.batch)[:left]
-        yield from zip(rows.unbind(), labels[rows].unbind(), strict=True)
+        order = torch.randperm(task.count, generator=generator)[: per_epoch * spec.batch]
+        yield from task.batches(order.view(per_epoch, spec.batch)[:left])
         left -= per_epoch
 
 
 @torch.no_grad()
-def evaluate(
-    model: nn.Module,
-    dataset: Dataset,
-    loss_fn: Loss,
-    *,
-    device: str | torch.device = "cpu",
-    prepare: Prepare = normalize,
-) -> tuple[float, float]:
+def evaluate(model: nn.Module, task: Task) -> tuple[float, float]:
     """(mean loss, accuracy in [0, 1]) on the test part; leaves the model in the mode it was in."""
-    images, labels = _on(torch.device(device), dataset.test_images, dataset.test_labels)
     was_training = model.training
     model.eval()
-    loss = correct = 0.0
-    for x, y in zip(images.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True):
-        outputs = model(prepare(x))
-        loss += float(loss_fn(outputs, y)) * len(y)
-        correct += int((outputs.argmax(dim=-1) == y).sum())
+    found = task.evaluate(model)
     model.train(was_training)
-    return loss / len(labels), correct / len(labels)
-
-
-def _on(device: torch.device, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Images as uint8 [N, D] and labels [N] on ``device``; on the CPU these are views, not copies."""
-    return images.flatten(1).to(device), labels.to(device)
+    return found
 
 
 def _curve(losses: np.ndarray, steps: int) -> tuple[float, ...]:

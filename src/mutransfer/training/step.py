@@ -22,19 +22,19 @@ _SAME = (aten.alias.default, aten.detach.default)  # another name for the same t
 
 
 class Step:
-    """``step(rows, labels)`` -> loss (a scalar, on the device): forward, backward and update of ``optimizer``.
+    """``step(*batch)`` -> loss (a scalar, on the device): forward, backward and update of ``optimizer``.
 
-    Equal to ``compute(rows, labels).backward(); optimizer.step()`` bit for bit, but for plain SGD's weights whose
+    Equal to ``compute(*batch).backward(); optimizer.step()`` bit for bit, but for plain SGD's weights whose
     gradient is one matrix product: there product and update may be rounded together. Learning rates are read from
     the optimizer at every step, so schedules work. Random operators (dropout) draw afresh.
 
     A ``compute`` whose first two calls differ, in an operator, a shape or a number, or that reads a tensor's value,
     is never replayed. One that changes of itself later on (a Python counter, say) must not be given.
 
-    compute: (rows [B], labels [B]) -> loss.
+    compute: from the tensors of a batch to the loss.
     """
 
-    def __init__(self, compute: Callable[[Tensor, Tensor], Tensor], optimizer: torch.optim.Optimizer):
+    def __init__(self, compute: Callable[..., Tensor], optimizer: torch.optim.Optimizer):
         self._compute = compute
         self._optimizer = optimizer
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -43,15 +43,15 @@ class Step:
         self._replay: Callable[..., Any] | None = None
         self._is_replayable = True
 
-    def __call__(self, rows: Tensor, labels: Tensor) -> Tensor:
+    def __call__(self, *batch: Tensor) -> Tensor:
         if self._replay is None:
-            loss, gradients = self._under_autograd(rows, labels)
+            loss, gradients = self._under_autograd(batch)
         elif self._has_update:
             with torch.no_grad():
-                return self._replay(rows, labels, *self._step_sizes())[0]
+                return self._replay(*batch, *self._step_sizes())[0]
         else:
             with torch.no_grad():
-                loss, *gradients = self._replay(rows, labels)
+                loss, *gradients = self._replay(*batch)
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
         self._optimizer.step()
@@ -68,15 +68,15 @@ class Step:
         for group in self._optimizer.param_groups:
             yield from itertools.repeat(-float(group["lr"]), len(group["params"]))
 
-    def _under_autograd(self, rows: Tensor, labels: Tensor) -> tuple[Tensor, Sequence[Tensor]]:
+    def _under_autograd(self, batch: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
         if not self._is_replayable:
-            loss = self._compute(rows, labels)
+            loss = self._compute(*batch)
             return loss.detach(), torch.autograd.grad(loss, self._parameters)
         with _Recorder() as recorder:
-            loss = self._compute(rows, labels)
+            loss = self._compute(*batch)
             gradients = torch.autograd.grad(loss, self._parameters)
         try:
-            program = self._program(recorder.calls, rows, labels, loss, gradients)
+            program = self._program(recorder.calls, batch, loss, gradients)
         except _NotReplayable:
             self._is_replayable = False
         else:
@@ -89,9 +89,9 @@ class Step:
         return loss.detach(), gradients
 
     def _program(
-        self, calls: Sequence[_Call], rows: Tensor, labels: Tensor, loss: Tensor, gradients: Sequence[Tensor]
+        self, calls: Sequence[_Call], batch: Sequence[Tensor], loss: Tensor, gradients: Sequence[Tensor]
     ) -> _Program:
-        program = _Program(calls, {"rows": rows, "labels": labels})
+        program = _Program(calls, {f"input_{i}": x for i, x in enumerate(batch)})
         program.prune(map(program.variable, [loss, *gradients]))
         outputs = [program.variable(loss)]
         if self._has_update:

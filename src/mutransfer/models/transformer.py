@@ -1,0 +1,371 @@
+"""One family of Transformers: decoder (language model), encoder, encoder-decoder.
+
+Letters: B batch, T tokens (queries), S tokens attended to, N width (d_model), H heads, D d_head, F d_ffn, V vocabulary.
+µP asks three things of the module itself (App. B.1): a freely chosen attention scale (1/d instead of 1/sqrt(d)),
+multipliers that are tuned (``*_mult``), and a readout and queries that may start at zero (App. D.2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mutransfer.errors import UserError, unknown
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
+NORMS = ("pre", "post")
+POSITIONS = ("sinusoidal", "learned", "relative", "none")
+Cache = dict[str, Tensor]  # of one block: the keys and values of the tokens seen so far
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The shape of a Transformer and its tuned multipliers.
+
+    Raises:
+        UserError: an unknown choice, a size below 1, or a width that the heads do not divide.
+    """
+
+    vocab: int
+    width: int  # d_model
+    depth: int = 2  # blocks
+    heads: int = 4
+    d_head: int = 0  # 0: width / heads
+    ffn_ratio: float = 4.0  # d_ffn / d_model
+    length: int = 128  # the longest sequence
+    norm: str = "pre"  # LayerNorm before or after the residual sum
+    positions: str = "sinusoidal"  # "relative": a learned bias of the logits for each head and distance
+    activation: str = "relu"
+    bias: bool = True  # of the linear maps, the readout aside
+    tied: bool = False  # the readout is the embedding
+    zero_readout: bool = True  # App. D.2
+    zero_query: bool = True  # App. D.2
+    dropout: float = 0.0
+    attention_scale: float = 0.0  # of the logits; 0: 1 / sqrt(d_head)
+    embed_mult: float = 1.0  # of the word embedding
+    position_mult: float = 1.0  # of the positional embedding, or of the relative bias
+    output_mult: float = 1.0  # alpha_output
+    embed_std: float = 1.0  # of the init of the word embedding
+    init_mult: float = 1.0  # on the init std of every hidden matrix
+    fused: bool = True  # attention without its logits in memory; False: hooks see them
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("norm", self.norm, NORMS),
+            ("positions", self.positions, POSITIONS),
+            ("activation", self.activation, ACTIVATIONS),
+        ):
+            if value not in known:
+                raise unknown(name, value, known)
+        for name in ("vocab", "width", "depth", "heads", "length"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}, expected at least 1.")
+        if not self.d_head:
+            if self.width % self.heads:
+                raise UserError(
+                    f"width {self.width} is no multiple of {self.heads} heads; give d_head or another width."
+                )
+            object.__setattr__(self, "d_head", self.width // self.heads)
+
+    @property
+    def d_ffn(self) -> int:
+        return round(self.ffn_ratio * self.width)
+
+    @property
+    def logit_scale(self) -> float:
+        return self.attention_scale or self.d_head**-0.5
+
+
+class Attention(nn.Module):
+    """Multi-head attention of a sequence to itself, or to a memory."""
+
+    def __init__(self, c: Config) -> None:
+        super().__init__()
+        self.heads, self.d_head, self.fused, self.dropout = c.heads, c.d_head, c.fused, c.dropout
+        self.scale = c.logit_scale  # µP: sqrt(base d_head) / d_head, times alpha_attn
+        inner = c.heads * c.d_head
+        self.qkv = nn.Linear(c.width, 3 * inner, bias=c.bias)  # µP: HIDDEN; queries, keys, values in this order
+        self.out = nn.Linear(inner, c.width, bias=c.bias)  # µP: HIDDEN
+        self.logits = nn.Identity()  # for hooks, where attention is not fused
+        _draw(self.qkv, c.init_mult)
+        _draw(self.out, c.init_mult)
+        if c.zero_query:
+            nn.init.zeros_(self.qkv.weight[:inner])  # µP: App. D.2
+
+    def forward(
+        self,
+        x_BxTxN: Tensor,
+        memory_BxSxN: Tensor | None = None,
+        mask: Tensor | None = None,
+        cache: Cache | None = None,
+        is_causal: bool = False,
+    ) -> Tensor:
+        """``mask``: added to the logits [B, H, T, S] (-inf: not attended to); anything that broadcasts to them."""
+        if memory_BxSxN is None:
+            q, k, v = self._heads(self.qkv(x_BxTxN), 3)
+            if cache is not None:
+                k, v = cache["k"], cache["v"] = torch.cat([cache["k"], k], 2), torch.cat([cache["v"], v], 2)
+        else:
+            inner = self.heads * self.d_head
+            weight, bias = self.qkv.weight, self.qkv.bias
+            (q,) = self._heads(F.linear(x_BxTxN, weight[:inner], None if bias is None else bias[:inner]), 1)
+            if cache and "memory_k" in cache:
+                k, v = cache["memory_k"], cache["memory_v"]
+            else:
+                kv = F.linear(memory_BxSxN, weight[inner:], None if bias is None else bias[inner:])
+                k, v = self._heads(kv, 2)
+                if cache is not None:
+                    cache["memory_k"], cache["memory_v"] = k, v
+        return self.out(self._attend(q, k, v, mask, is_causal).transpose(1, 2).flatten(2))
+
+    def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """[B, T, parts * H * D] -> ``parts`` of [B, H, T, D]."""
+        return x.unflatten(-1, (parts, self.heads, self.d_head)).permute(2, 0, 3, 1, 4).unbind()
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        # torch's fused kernel is three times slower than its matrix products in bfloat16 on a CPU, and has no
+        # gradient of a mask there
+        slow = q.device.type == "cpu" and (q.dtype is torch.bfloat16 or (mask is not None and mask.requires_grad))
+        if self.fused and not slow:
+            return F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal, scale=self.scale)
+        logits = self.logits((q * self.scale) @ k.transpose(-1, -2))
+        if is_causal:
+            logits = logits + _future(q.shape[-2], q.device, q.dtype)
+        if mask is not None:
+            logits = logits + mask.to(logits.dtype)
+        return F.dropout(logits.softmax(-1), dropout, self.training) @ v
+
+
+def _future(length: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """[T, T]: -inf where the key is later than the query."""
+    return torch.full((length, length), -math.inf, device=device, dtype=dtype).triu(1)
+
+
+class Block(nn.Module):
+    """Self-attention, attention to a memory where there is one, and a two-layer network, each a residual branch."""
+
+    def __init__(self, c: Config, *, cross: bool) -> None:
+        super().__init__()
+        self.is_pre, self.drop = c.norm == "pre", nn.Dropout(c.dropout)
+        self.phi = ACTIVATIONS[c.activation]
+        self.attention_norm = nn.LayerNorm(c.width)  # µP: INPUT (gain and bias)
+        self.attention = Attention(c)
+        if cross:
+            self.cross_norm = nn.LayerNorm(c.width)
+            self.cross = Attention(c)
+        self.ffn_norm = nn.LayerNorm(c.width)
+        self.up = nn.Linear(c.width, c.d_ffn, bias=c.bias)  # µP: HIDDEN
+        self.down = nn.Linear(c.d_ffn, c.width, bias=c.bias)  # µP: HIDDEN
+        _draw(self.up, c.init_mult)
+        _draw(self.down, c.init_mult)
+
+    def forward(
+        self,
+        x_BxTxN: Tensor,
+        mask: Tensor | None,
+        is_causal: bool,
+        memory_BxSxN: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        x = self._branch(
+            x_BxTxN, self.attention_norm, lambda y: self.attention(y, None, mask, cache, is_causal=is_causal)
+        )
+        if memory_BxSxN is not None:
+            x = self._branch(x, self.cross_norm, lambda y: self.cross(y, memory_BxSxN, memory_mask, cache))
+        return self._branch(x, self.ffn_norm, lambda y: self.down(self.drop(self.phi(self.up(y)))))
+
+    def _branch(self, x: Tensor, norm: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
+        if self.is_pre:
+            return x + self.drop(branch(norm(x)))
+        return norm(x + self.drop(branch(x)))
+
+
+class Stack(nn.Module):
+    """Embedding, positions and blocks: tokens [B, T] -> what the readout reads [B, T, N]."""
+
+    def __init__(self, c: Config, *, causal: bool, cross: bool = False) -> None:
+        super().__init__()
+        self.c, self.causal, self.drop = c, causal, nn.Dropout(c.dropout)
+        self.embed = nn.Embedding(c.vocab, c.width)  # µP: INPUT
+        nn.init.normal_(self.embed.weight, std=c.embed_std)  # µP: the same at every width
+        if c.positions == "sinusoidal":
+            self.register_buffer("table", sinusoids(c.length, c.width), persistent=False)
+        elif c.positions == "learned":
+            self.position = nn.Embedding(c.length, c.width)  # µP: INPUT
+            nn.init.normal_(self.position.weight, std=c.embed_std)
+        elif c.positions == "relative":
+            self.distance = nn.Embedding(2 * c.length - 1, c.heads)  # µP: SCALAR (INPUT where heads grow)
+            nn.init.zeros_(self.distance.weight)
+        self.blocks = nn.ModuleList(Block(c, cross=cross) for _ in range(c.depth))
+        self.norm = nn.LayerNorm(c.width) if c.norm == "pre" else nn.Identity()
+
+    def forward(
+        self,
+        tokens_BxT: Tensor,
+        *,
+        padding_BxT: Tensor | None = None,
+        memory_BxSxN: Tensor | None = None,
+        memory_padding_BxS: Tensor | None = None,
+        cache: list[Cache] | None = None,
+    ) -> Tensor:
+        """``padding``: True where there is no token. ``cache`` (`new_cache`): of the tokens before, extended in place.
+
+        Raises `UserError` for a sequence longer than the model's.
+        """
+        past = cache[0]["k"].shape[2] if cache else 0
+        end = past + tokens_BxT.shape[1]
+        if end > self.c.length:
+            raise UserError(f"a sequence has {end} tokens, but the model was built for length {self.c.length}.")
+        x = self.embed(tokens_BxT) * self.c.embed_mult  # µP: a mult, tuned at the base width
+        if self.c.positions == "sinusoidal":
+            x = x + self.table[past:end] * self.c.position_mult
+        elif self.c.positions == "learned":
+            x = x + self.position.weight[past:end] * self.c.position_mult
+        x = self.drop(x)
+        mask, is_causal = self._mask(past, end, padding_BxT, x)
+        memory_mask = None if memory_padding_BxS is None else _hidden(memory_padding_BxS, x.dtype)
+        for i, block in enumerate(self.blocks):
+            x = block(x, mask, is_causal, memory_BxSxN, memory_mask, cache[i] if cache is not None else None)
+        return self.norm(x)
+
+    def new_cache(self, batch: int) -> list[Cache]:
+        """An empty cache, for `forward` one piece of the sequences after another (inference)."""
+        weight = self.embed.weight
+        empty = torch.zeros(batch, self.c.heads, 0, self.c.d_head, device=weight.device, dtype=weight.dtype)
+        return [{"k": empty, "v": empty} for _ in self.blocks]
+
+    def _mask(self, past: int, end: int, padding_BxT: Tensor | None, x: Tensor) -> tuple[Tensor | None, bool]:
+        """What is added to the logits of self-attention, and whether the kernel is to be causal by itself."""
+        if self.c.positions != "relative" and padding_BxT is None and not (past and self.causal):
+            return None, self.causal
+        mask = torch.zeros((), device=x.device, dtype=x.dtype)
+        if self.causal:
+            mask = mask + _future(end, x.device, x.dtype)[past:]
+        if self.c.positions == "relative":
+            place = torch.arange(end, device=x.device)
+            distance = place - place[past:, None] + self.c.length - 1
+            mask = mask + self.distance(distance).permute(2, 0, 1) * self.c.position_mult  # µP: a mult
+        if padding_BxT is not None:
+            mask = mask + _hidden(padding_BxT, x.dtype)
+        return mask, False
+
+
+def _hidden(padding_BxS: Tensor, dtype: torch.dtype) -> Tensor:
+    """[B, 1, 1, S] to add to logits: -inf at padding."""
+    return torch.zeros_like(padding_BxS, dtype=dtype).masked_fill(padding_BxS, -math.inf)[:, None, None]
+
+
+class Readout(nn.Module):
+    """[B, T, N] -> logits [B, T, V]; tied, it reads with the embedding's weight."""
+
+    def __init__(self, c: Config, embedding: nn.Embedding) -> None:
+        super().__init__()
+        self.output_mult = c.output_mult
+        self.linear = nn.Linear(c.width, c.vocab, bias=False)  # µP: OUTPUT
+        if c.tied:
+            self.linear.weight = embedding.weight
+        elif c.zero_readout:
+            nn.init.zeros_(self.linear.weight)  # µP: zero satisfies every parametrization's init (App. D.2)
+        else:
+            _draw(self.linear, 1.0)
+
+    def forward(self, x_BxTxN: Tensor) -> Tensor:
+        return self.linear(x_BxTxN) * self.output_mult  # µP: alpha_output, tuned at the base width
+
+
+class Decoder(nn.Module):
+    """A language model: tokens [B, T] -> logits of each next token [B, T, V]."""
+
+    def __init__(self, c: Config) -> None:
+        super().__init__()
+        self.stack = Stack(c, causal=True)
+        self.readout = Readout(c, self.stack.embed)
+
+    def forward(self, tokens_BxT: Tensor, cache: list[Cache] | None = None) -> Tensor:
+        return self.readout(self.stack(tokens_BxT, cache=cache))
+
+
+class Encoder(nn.Module):
+    """Tokens [B, T] -> logits of the token at each place [B, T, V], seen from both sides."""
+
+    def __init__(self, c: Config) -> None:
+        super().__init__()
+        self.stack = Stack(c, causal=False)
+        self.readout = Readout(c, self.stack.embed)
+
+    def forward(self, tokens_BxT: Tensor, padding_BxT: Tensor | None = None) -> Tensor:
+        return self.readout(self.stack(tokens_BxT, padding_BxT=padding_BxT))
+
+
+class EncoderDecoder(nn.Module):
+    """Source [B, S] and target [B, T] -> logits of each next target token [B, T, V]."""
+
+    def __init__(self, c: Config) -> None:
+        super().__init__()
+        self.encoder = Stack(c, causal=False)
+        self.decoder = Stack(c, causal=True, cross=True)
+        self.readout = Readout(c, self.decoder.embed)
+
+    def forward(self, source_BxS: Tensor, target_BxT: Tensor, padding_BxS: Tensor | None = None) -> Tensor:
+        memory = self.encoder(source_BxS, padding_BxT=padding_BxS)
+        return self.decode(memory, target_BxT, padding_BxS)
+
+    def decode(
+        self,
+        memory_BxSxN: Tensor,
+        target_BxT: Tensor,
+        padding_BxS: Tensor | None = None,
+        cache: list[Cache] | None = None,
+    ) -> Tensor:
+        """Logits of the target given the encoded source; with a cache, of those tokens that come next."""
+        hidden = self.decoder(target_BxT, memory_BxSxN=memory_BxSxN, memory_padding_BxS=padding_BxS, cache=cache)
+        return self.readout(hidden)
+
+
+def _draw(linear: nn.Linear, mult: float) -> None:
+    """Weights ~ N(0, mult^2 / fan_in), biases 0."""
+    nn.init.normal_(linear.weight, std=mult * linear.in_features**-0.5)
+    if linear.bias is not None:
+        nn.init.zeros_(linear.bias)
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """[T, N]: sines, then cosines, of wavelengths from 2 pi to 10000 * 2 pi (Vaswani et al. 2017, section 3.5)."""
+    half = (width + 1) // 2
+    rates = torch.exp(torch.arange(half) * (-math.log(10000.0) / max(half - 1, 1)))
+    angles = torch.arange(length)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width]
+
+
+def flops_per_step(c: Config, *, batch: int, length: int = 0) -> float:
+    """Of one training step of a `Decoder`: 2 a multiply-add, backward twice the forward.
+
+    Attention counts in full, as is usual, although half of it is masked.
+    """
+    length = length or c.length
+    inner, tokens = c.heads * c.d_head, batch * length
+    block = 4 * c.width * inner + 2 * c.width * c.d_ffn + 2 * length * inner
+    return 6.0 * tokens * (c.depth * block + c.width * c.vocab)
+
+
+def parameters(c: Config) -> int:
+    """Of a `Decoder`, embeddings included."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in Decoder(c).parameters())
+
+
+def memory_bytes(c: Config, *, batch: int, length: int = 0, bfloat16: bool = False) -> float:
+    """Of a training run of a `Decoder` with Adam at its peak: weights, gradients, two moments, activations."""
+    length = length or c.length
+    inner, tokens, number = c.heads * c.d_head, batch * length, 6 if bfloat16 else 4
+    logits = batch * c.heads * length**2 if bfloat16 or c.positions == "relative" else 0
+    block = tokens * (8 * c.width + 5 * inner + 2 * c.d_ffn) + 3 * logits
+    activations = c.depth * block + tokens * (4 * c.width + 3 * c.vocab)
+    return float(parameters(c) * (16 + (2 if bfloat16 else 0)) + number * activations)

@@ -1,0 +1,27 @@
+"""Learning-rate schedules: a factor on the learning rates that the optimizer was given (Figure 4, fourth column)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from mutransfer.errors import unknown
+
+DECAY_FROM = 0.1  # of training: where the inverse square root begins
+
+# From the share of training that is done, in [0, 1), to the factor; the letters are Figure 4's.
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "linear": lambda t: 1 - t,  # (a)
+    "step_0.1": lambda t: 0.1 ** ((t >= 0.5) + (t >= 0.8)),  # (b): StepLR at 5k and 8k of 10k steps
+    "step_0.3": lambda t: 0.3 ** ((t >= 0.4) + (t >= 0.7)),  # (c): at 4k and 7k
+    "cosine": lambda t: 0.5 * (1 + math.cos(math.pi * t)),  # (d)
+    "constant": lambda t: 1.0,  # (e)
+    "inverse_sqrt": lambda t: min(1.0, (DECAY_FROM / t) ** 0.5) if t else 1.0,  # (f)
+}
+
+
+def schedule(name: str) -> Callable[[float], float]:
+    """The schedule of that name. Raises `UserError` with the nearest name if there is none."""
+    if name not in SCHEDULES:
+        raise unknown("schedule", name, SCHEDULES)
+    return SCHEDULES[name]
