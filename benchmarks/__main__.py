@@ -1,4 +1,4 @@
-"""``./reproduce.sh bench [a b c d e f]``: all ratios, or those named; a table, and results/bench.json.
+"""``./reproduce.sh bench [a b c d e f g]``: all ratios, or those named; a table, and results/bench.json.
 
 ``./reproduce.sh bench kill`` kills sweeps at random moments instead (`benchmarks.kill`).
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import kernels, kill, local_ray, sweeps, usual
+from benchmarks import kernels, kill, local_ray, sweeps, transformer, usual
 from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer.errors import UserError
 from mutransfer.files import write
@@ -122,6 +122,11 @@ def memory(dataset: Any, seconds: float) -> Iterator[Row]:
         }
 
 
+def transformers(dataset: Any, seconds: float) -> Iterator[Row]:
+    """(g) One step of transformer_lm's model: of the rate of large products, and over the usual loop with `mup`."""
+    yield from transformer.rows([64, 128, 256, 512], seconds)
+
+
 PARTS: dict[str, Callable[[Any, float], Iterator[Row]]] = {
     "a": against_the_usual_way,
     "b": against_bare_kernels,
@@ -129,6 +134,7 @@ PARTS: dict[str, Callable[[Any, float], Iterator[Row]]] = {
     "d": overhead,
     "e": ray_against_local,
     "f": memory,
+    "g": transformers,
 }
 
 
@@ -138,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv[:1] == ["kill"]:
         return kill.main(argv[1:])
     parser = argparse.ArgumentParser(prog="./reproduce.sh bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="a b c d e f; default: all, about 10 minutes")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="a b c d e f g; default: all, about 12 minutes")
     parser.add_argument("--seconds", type=float, default=6.0, help="of measuring the reference, a row (default 6)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: $MUTRANSFER_DATA, else data/)")
     parser.add_argument("--out", type=Path, default=ROOT / "results", metavar="DIR", help="where bench.json goes")
@@ -154,7 +160,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _bench(args: argparse.Namespace) -> int:
     found: dict[str, list[Row]] = {}
-    loaded = EXPERIMENT.load(args.data)
+    loaded = EXPERIMENT.load(args.data, None, "cpu")
     source = loaded.source
     with tempfile.TemporaryDirectory() as folder, on_disk(loaded, Path(folder) / "data") as dataset:
         del loaded

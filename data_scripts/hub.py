@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import queue
+import threading
 from collections.abc import Generator, Iterator
 from typing import Any
 
 from data_scripts.places import CONNECT_SECONDS
 
+STALL_SECONDS = 90.0  # without a row: a small data set is downloaded whole before its first one
 RETRIES = 2  # of a file that breaks off while it is streamed, this many seconds apart
+_ROWS = 1000  # on their way from one thread to the other
+_END = object()
 
 
 class HubError(Exception):
@@ -18,19 +23,47 @@ class HubError(Exception):
 def texts(name: str, config: str | None = None, *, split: str, streaming: bool = False) -> Generator[str, None, None]:
     """The column "text" of the data set ``name``, row by row; ``streaming``: only what is asked for is downloaded.
 
-    Raises `HubError` if the hub cannot be reached, lacks the data set, or breaks off.
+    Raises `HubError` if the hub cannot be reached, lacks the data set, breaks off, or gives nothing for
+    `STALL_SECONDS`.
     """
-    try:
-        _knock(name)
-        import datasets  # type: ignore[import-untyped]  # takes seconds: not before somebody answered
+    rows: queue.Queue[Any] = queue.Queue(_ROWS)
+    is_over = threading.Event()
 
-        with _few_retries(datasets.config):
-            for row in datasets.load_dataset(name, config, split=split, streaming=streaming):
-                yield row["text"]
-    # The libraries' own errors and those of the HTTP library, which changed between versions, have no common base.
+    def send(row: object) -> None:
+        while not is_over.is_set():
+            with contextlib.suppress(queue.Full):
+                return rows.put(row, timeout=0.1)
+        raise EOFError
+
+    def fetch() -> None:
+        # The libraries' own errors and those of the HTTP library, which changed between versions, have no common base.
+        try:
+            _knock(name)
+            import datasets  # type: ignore[import-untyped]  # takes seconds: not before somebody answered
+
+            with _few_retries(datasets.config):
+                for row in datasets.load_dataset(name, config, split=split, streaming=streaming):
+                    send(row["text"])
+            send(_END)
+        except Exception as error:
+            with contextlib.suppress(EOFError):
+                send(error)
+
+    # In a thread that can be left behind: the libraries try again for minutes where file after file never comes.
+    thread = threading.Thread(target=fetch, daemon=True)
+    thread.start()
+    try:
+        while (row := rows.get(timeout=STALL_SECONDS)) is not _END:
+            if isinstance(row, Exception):
+                raise row
+            yield row
     except Exception as error:
-        message = " ".join(str(error).split())[:300]
-        raise HubError(f"the download of {name} from the Hugging Face hub failed ({message or repr(error)})") from error
+        reason = f"nothing came for {STALL_SECONDS:g} seconds" if isinstance(error, queue.Empty) else str(error)
+        message = " ".join(reason.split())[:300] or repr(error)
+        raise HubError(f"the download of {name} from the Hugging Face hub failed ({message})") from error
+    finally:
+        is_over.set()
+        thread.join(timeout=1)
 
 
 def _knock(name: str) -> None:
@@ -43,10 +76,8 @@ def _knock(name: str) -> None:
 @contextlib.contextmanager
 def _few_retries(config: Any) -> Iterator[None]:
     """`datasets` waits a hundred seconds for a stream that broke off; these names stand in its configuration."""
-    wanted = {
-        f"STREAMING_{step}_{what}": RETRIES for step in ("READ", "OPEN") for what in ("MAX_RETRIES", "RETRY_INTERVAL")
-    }
-    before = {key: getattr(config, key) for key in wanted if hasattr(config, key)}
+    names = [f"STREAMING_{step}_{what}" for step in ("READ", "OPEN") for what in ("MAX_RETRIES", "RETRY_INTERVAL")]
+    before = {name: getattr(config, name) for name in names if hasattr(config, name)}
     try:
         for name in before:
             setattr(config, name, RETRIES)

@@ -20,7 +20,7 @@ from mutransfer.sweeps.store import Store
 TINY = Scale(widths=(16, 32), base_width=16, log2_lrs=(-6, -4, -2), seeds=2, steps=30, batch=16)
 
 
-def tiny_data(data_dir: Path | None = None) -> ImageDataset:
+def tiny_data(*_: object) -> ImageDataset:
     """512 noisy images with a class-dependent tint: something to learn, nothing to wait for."""
     rng = np.random.default_rng(0)
 
@@ -65,7 +65,7 @@ def test_smoke_run_writes_figure_table_and_provenance(finished):
         "provenance.json",
     }
     table = (folder / "table.md").read_text()
-    assert "SYNTHETIC STAND-IN DATA, not CIFAR-10" in table
+    assert "STAND-IN DATA, not CIFAR-10" in table
     assert re.search(r"µP.*(stable|drifts|undecided)", table)
     provenance = json.loads((folder / "provenance.json").read_text())
     assert provenance["data_is_real"] is False and provenance["runs"]["is_real"] == ["false"]
@@ -202,6 +202,11 @@ MISTAKES = [
     (["runs", "cifar_mlp"], "there is no store at"),
     (["cifar_mlp", "--lr", "3"], "--help"),
     (["plan"], "required: EXPERIMENT"),
+    (["cifar_mlp", "--figure", "4"], "unknown figure '4'"),
+    (["cifar_mlp", "--dataset", "books"], "unknown data set of cifar_mlp 'books'"),
+    (["transformer_lm", "--figure", "12"], "Did you mean '13'?"),
+    (["transformer_lm", "--figure", "4", "--widths", "32,64"], "a figure has its own"),
+    (["transformer_lm", "--dataset", "boks"], "Did you mean 'books'?"),
     (["figures", "cifar_mlq"], "Did you mean 'cifar_mlp'?"),
 ]
 

@@ -109,6 +109,7 @@ EXPERIMENT = Experiment(
     summary="Figures 3 and 9: MLP on CIFAR-10, SGD, learning rate over widths",
     optimizer="sgd",
     momentum=0.0,  # the paper says SGD; its released script has 0.9, its notebook none
+    stands_in_for="CIFAR-10",
     load=lambda data, dataset, scale: cifar10.load(data),
     run=run,
     flops=flops,

@@ -6,8 +6,9 @@ import argparse
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mutransfer.setting import Setting
 
@@ -19,10 +20,14 @@ if TYPE_CHECKING:
 def plan(args: argparse.Namespace, experiment: Experiment) -> int:
     """Print what ``args`` would cost here; the exit code."""
     setting = Setting.of(args, experiment, args.figure)
+    space = {} if args.figure else experiment.variants[setting.variant].search
+    notes = [_search(args, setting).line(experiment.flops)] if space else []
+    if experiment.studies:
+        study = setting.study()
+        setting.specs, notes = study.expected(), study.lines(experiment.memory, experiment.parameters)
     with tempfile.TemporaryDirectory(prefix="mutransfer-") as folder, setting.on_disk(folder) as setting.dataset:
         setting.calibrate(args.precision)
-    space = {} if args.figure else experiment.variants[setting.variant].search
-    setting.show([_search(args, setting).line(experiment.flops)] if space else [])
+    setting.show(notes)
     return 0
 
 
@@ -37,7 +42,7 @@ def _search(args: argparse.Namespace, setting: Setting) -> Search:
 def reproduce(args: argparse.Namespace, experiment: Experiment) -> int:
     """Train and draw: the learning-rate sweep, or the figures that ``--figure`` names; the exit code."""
     if args.figure is None:
-        return _sweep(args, experiment)
+        return (_study if experiment.studies else _sweep)(args, experiment)
     numbers = [*experiment.figures] if args.figure == "all" else [args.figure]
     codes = [0 if args.figure != "all" else _sweep(args, experiment)]
     return max([*codes, *(_figure(args, experiment, number) for number in numbers)])
@@ -59,7 +64,7 @@ def _sweep(args: argparse.Namespace, experiment: Experiment) -> int:
         result = setting.train(setting.specs, store, extend=extend)
         if result.failed:  # no figure is drawn from a gap
             return _exit_code(result.failed, len(result.run_ids))
-        facts = {}
+        facts: dict[str, Any] = {}
         if experiment.coordinates:
             print("coordinate check ...", flush=True)
             frame, facts["coordinates"] = experiment.coordinates(setting.dataset, setting.scale)
@@ -111,6 +116,39 @@ def _figure(args: argparse.Namespace, experiment: Experiment, number: str) -> in
     return _drawn(setting, start)
 
 
+def _study(args: argparse.Namespace, experiment: Experiment) -> int:
+    """Algorithm 1 against its alternatives: runs.csv with role and sample, curves.csv over widths."""
+    from mutransfer.sweeps.store import Store
+    from mutransfer.sweeps.study import study
+    from mutransfer.sweeps.table import write_csv
+
+    start = time.monotonic()
+    setting = Setting.of(args, experiment)
+    templates, setting.specs = setting.specs, setting.study().expected()
+    with Store(setting.store) as store, setting.on_disk() as setting.dataset:
+        setting.calibrate(args.precision)
+        precision = setting.specs[0].precision
+        setting.specs = [replace(spec, precision=precision) for spec in templates]
+        plan = setting.study()
+        setting.specs = plan.expected()
+        setting.show(plan.lines(experiment.memory, experiment.parameters))
+        frame, curves, records = study(plan, lambda specs: setting.train(specs, store).records)
+    if failed := sum(record.status == "failed" for record in records):
+        return _exit_code(failed, len(records))
+    write_csv(frame, setting.folder / "runs.csv")
+    write_csv(curves, setting.folder / "curves.csv")
+    v = experiment.variants[setting.variant]
+    widths = f"proxy of width {plan.facts['proxy_width']}, target of width {plan.facts['target_width']}"
+    facts = {
+        "kind": "study",
+        "study": plan.facts,
+        "learning": {"panels": {"width": "µP, the best sample's hyperparameters"}},
+        "paper": setting.paper(v.paper, f"{widths}, trained for {plan.study.target_steps} steps", 1),
+    }
+    setting.write_provenance(records, facts)
+    return _drawn(setting, start)
+
+
 def _drawn(setting: Setting, start: float) -> int:
     draw(setting.folder)
     print(f"done in {(time.monotonic() - start) / 60:.1f} minutes")
@@ -156,6 +194,7 @@ def _exit_code(failed: int, runs: int) -> int:
 
 def draw(folder: Path) -> None:
     """Redraw what ``folder`` holds from its CSV files and provenance.json, and say what it shows."""
+    from mutransfer.reporting.equal_compute import render_study
     from mutransfer.reporting.files import read_provenance
     from mutransfer.reporting.landscape import render_landscape
     from mutransfer.reporting.render import render
@@ -169,6 +208,7 @@ def draw(folder: Path) -> None:
         "search": render_search,
         "landscape": render_landscape,
         "stability": render_stability,
+        "study": render_study,
     }
     report, paths = drawers[kind](folder)
     print(report)

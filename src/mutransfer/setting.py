@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mutransfer.sweeps.engine import Engine
     from mutransfer.sweeps.experiment import Experiment
     from mutransfer.sweeps.store import Store
+    from mutransfer.sweeps.study import Plan
     from mutransfer.sweeps.sweep import SweepResult
     from mutransfer.training.spec import RunRecord, RunSpec
 
@@ -151,6 +152,13 @@ class Setting:
             **options,
         )
 
+    def study(self) -> Plan:
+        """The experiment's study at this scale, planned on the templates in ``specs``."""
+        from mutransfer.sweeps.study import Plan
+
+        space = self.experiment.variants[self.variant].search
+        return Plan.of(self.experiment.studies[self.scale], self.specs, space, 0, self.experiment.flops)
+
     def paper(self, declared: Mapping[str, Any], what: str, seeds: int) -> dict[str, Any]:
         """What stands beside our numbers; ``what`` opens the list of differences."""
         s, spec = self.experiment.scales[self.scale], self.specs[0]
@@ -181,6 +189,7 @@ class Setting:
             "data_source": dataset.source,
             "data_is_real": dataset.is_real,
             "data_fingerprint": dataset.fingerprint,
+            "stands_in_for": self.experiment.stands_in_for,
             "y_label": v.y_label,
             **facts,
             # of the runs themselves: several values where a sweep was resumed elsewhere

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -268,6 +269,23 @@ def test_silent_network_times_out(folder: Path, monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(Missing):
             wikitext2.load(folder)
     assert time.monotonic() - start < 5
+
+
+def test_a_download_that_stalls_is_given_up(folder: Path, asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that answers, but whose files never come (another host, blocked), would be tried for minutes."""
+    done = threading.Event()
+
+    def stalls(*args: object, **kwargs: object) -> Iterator[dict[str, str]]:
+        yield {"text": "one"}
+        done.wait(20)
+
+    monkeypatch.setattr("datasets.load_dataset", stalls)
+    monkeypatch.setattr(hub, "STALL_SECONDS", 0.3)
+    start = time.monotonic()
+    with pytest.raises(Missing, match=r"nothing came for 0\.3 seconds"):
+        openwebtext.load(folder)
+    assert time.monotonic() - start < 5
+    done.set()
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

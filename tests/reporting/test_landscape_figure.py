@@ -88,7 +88,7 @@ def test_verdicts_and_stand_in_data_stand_in_the_picture(landscape, monkeypatch)
     )
     render_landscape(landscape(data_is_real=False, stands_in_for="WikiText-2"))
     assert (said.count("transfers"), said.count("does not transfer")) == (3, 1)
-    assert "SYNTHETIC STAND-IN DATA, not WikiText-2" in said
+    assert "STAND-IN DATA, not WikiText-2" in said
     assert {"width 32", "width 128", "depth 2"} <= set(said)
     assert sum(text.startswith("regret") for text in said) == 4
     assert any("band: standard error" in text and "Crosses on grey: diverged" in text for text in map(flat, said))

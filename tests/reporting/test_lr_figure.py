@@ -65,7 +65,7 @@ def test_one_seed_shows_no_interval(runs, tmp_path):
 def test_the_banner_stands_on_the_figure(runs, tmp_path):
     """Figures travel without their captions: the warning has to be in the picture."""
     assert "SYNTHETIC" not in words(runs, tmp_path)
-    assert "SYNTHETIC STAND-IN" in words(runs, tmp_path, banner="SYNTHETIC STAND-IN DATA")
+    assert "STAND-IN" in words(runs, tmp_path, banner="STAND-IN DATA")
 
 
 def test_the_loss_axis_shows_the_basins():

@@ -98,7 +98,7 @@ def test_a_stand_in_is_said_everywhere(runs, folder):
     where = folder(runs, data_is_real=False, data_source="synthetic stand-in, not CIFAR-10")
     render(where)
     for name in ("lr_vs_loss.svg", "table.md"):
-        assert "SYNTHETIC STAND-IN DATA, not CIFAR-10" in (where / name).read_text(encoding="utf-8")
+        assert "STAND-IN DATA, not CIFAR-10" in (where / name).read_text(encoding="utf-8")
 
 
 def test_our_settings_come_from_the_runs(runs, folder):

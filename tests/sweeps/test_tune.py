@@ -12,7 +12,7 @@ from mutransfer.analysis.search import MOST_CUTS, SearchReport
 from mutransfer.errors import UserError
 from mutransfer.reporting.search import render_search
 from mutransfer.sweeps.search import Grid, LogUniform, Search, assign
-from mutransfer.sweeps.table import write_runs_csv
+from mutransfer.sweeps.table import write_csv
 from mutransfer.sweeps.tune import loss_at, tune
 from mutransfer.training.loop import CURVE_POINTS
 from mutransfer.training.spec import RunRecord
@@ -255,7 +255,7 @@ def test_the_table_is_redrawn_from_what_is_committed(specs, tmp_path):
     """runs.csv and provenance.json are all that table.md needs: winner, hyperparameters, costs, the stand-in named."""
     search = plan(specs)
     frame, _ = tune(search, Trainer(lambda s: "diverged" if s.log2_lr > -4 else "finished"), flops, compare=True)
-    write_runs_csv(frame, tmp_path / "runs.csv")
+    write_csv(frame, tmp_path / "runs.csv")
     assert list(frame["output_mult"][:16]) == [s["output_mult"] for s in search.samples]
     provenance = dict(experiment="tiny", title="Tiny", scale="smoke", data_source="noise", data_is_real=False)
     provenance |= dict(y_label="training loss", search={**search.facts, "is_halved": False})
@@ -268,9 +268,9 @@ def test_the_table_is_redrawn_from_what_is_committed(specs, tmp_path):
     assert f"; {diverged} diverged, after {25 * diverged} of their {640 * diverged} steps" in text and diverged > 1
     cost = 100 * (640 * 16 - 615 * diverged) / 640 / 16  # a step of width 8 costs 1/16 of one of width 32
     assert f"tuning cost: {cost:.3g}% of the target's training" in text and "naive transfer" in text
-    assert "SYNTHETIC STAND-IN DATA" in table and "gives 6.5%" in table and text.splitlines()[0] in table
+    assert "STAND-IN DATA" in table and "gives 6.5%" in table and text.splitlines()[0] in table
     assert "successive halving (16 x 40, 4 x 160, 1 x 640 steps) would have cost" in text
     assert render_search(tmp_path)[1] == [path] and path.read_text() == table
-    write_runs_csv(frame[frame["sample"] != 3], tmp_path / "runs.csv")
+    write_csv(frame[frame["sample"] != 3], tmp_path / "runs.csv")
     with pytest.raises(UserError, match="lacks 1 of the 16 samples, first 3"):
         render_search(tmp_path)

@@ -1,6 +1,7 @@
 """Records to claims: the optimum of every width, its drift, regret, and the verdict. Needs no torch."""
 
 from mutransfer.analysis.drift import DriftResult
+from mutransfer.analysis.equal_compute import EqualCompute
 from mutransfer.analysis.estimate import Estimate
 from mutransfer.analysis.landscape import PanelReport, landscape_report
 from mutransfer.analysis.learning import LearningReport, learning_report
@@ -10,6 +11,7 @@ from mutransfer.analysis.transfer import TransferReport, transfer_report
 
 __all__ = [
     "DriftResult",
+    "EqualCompute",
     "Estimate",
     "LearningReport",
     "PanelReport",

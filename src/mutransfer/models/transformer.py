@@ -9,76 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mutransfer.errors import UserError, unknown
+from mutransfer.errors import UserError
+from mutransfer.models.transformer_config import ACTIVATIONS, Config
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
-NORMS = ("pre", "post")
-POSITIONS = ("sinusoidal", "learned", "relative", "none")
 Cache = dict[str, Tensor]  # of one block: the keys and values of the tokens seen so far
-
-
-@dataclass(frozen=True, kw_only=True)
-class Config:
-    """The shape of a Transformer and its tuned multipliers.
-
-    Raises:
-        UserError: an unknown choice, a size below 1, or a width that the heads do not divide.
-    """
-
-    vocab: int
-    width: int  # d_model
-    depth: int = 2  # blocks
-    heads: int = 4
-    d_head: int = 0  # 0: width / heads
-    ffn_ratio: float = 4.0  # d_ffn / d_model
-    length: int = 128  # the longest sequence
-    norm: str = "pre"  # LayerNorm before or after the residual sum
-    positions: str = "sinusoidal"  # "relative": a learned bias of the logits for each head and distance
-    activation: str = "relu"
-    bias: bool = True  # of the linear maps, the readout aside
-    tied: bool = False  # the readout is the embedding
-    zero_readout: bool = True  # App. D.2
-    zero_query: bool = True  # App. D.2
-    dropout: float = 0.0
-    attention_scale: float = 0.0  # of the logits; 0: 1 / sqrt(d_head)
-    embed_mult: float = 1.0  # of the word embedding
-    position_mult: float = 1.0  # of the positional embedding, or of the relative bias
-    output_mult: float = 1.0  # alpha_output
-    embed_std: float = 1.0  # of the init of the word embedding
-    init_mult: float = 1.0  # on the init std of every hidden matrix
-    fused: bool = True  # attention without its logits in memory; False: hooks see them
-
-    def __post_init__(self) -> None:
-        for name, value, known in (
-            ("norm", self.norm, NORMS),
-            ("positions", self.positions, POSITIONS),
-            ("activation", self.activation, ACTIVATIONS),
-        ):
-            if value not in known:
-                raise unknown(name, value, known)
-        for name in ("vocab", "width", "depth", "heads", "length"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}, expected at least 1.")
-        if not self.d_head:
-            if self.width % self.heads:
-                raise UserError(
-                    f"width {self.width} is no multiple of {self.heads} heads; give d_head or another width."
-                )
-            object.__setattr__(self, "d_head", self.width // self.heads)
-
-    @property
-    def d_ffn(self) -> int:
-        return round(self.ffn_ratio * self.width)
-
-    @property
-    def logit_scale(self) -> float:
-        return self.attention_scale or self.d_head**-0.5
 
 
 class Attention(nn.Module):
@@ -86,9 +25,9 @@ class Attention(nn.Module):
 
     def __init__(self, c: Config) -> None:
         super().__init__()
-        self.heads, self.d_head, self.fused, self.dropout = c.heads, c.d_head, c.fused, c.dropout
+        self.heads, self.d_head, self.fused, self.dropout = c.heads, c.head_size, c.fused, c.dropout
         self.scale = c.logit_scale  # µP: sqrt(base d_head) / d_head, times alpha_attn
-        inner = c.heads * c.d_head
+        inner = c.heads * c.head_size
         self.qkv = nn.Linear(c.width, 3 * inner, bias=c.bias)  # µP: HIDDEN; queries, keys, values in this order
         self.out = nn.Linear(inner, c.width, bias=c.bias)  # µP: HIDDEN
         self.logits = nn.Identity()  # for hooks, where attention is not fused
@@ -190,6 +129,8 @@ class Block(nn.Module):
 class Stack(nn.Module):
     """Embedding, positions and blocks: tokens [B, T] -> what the readout reads [B, T, N]."""
 
+    table: Tensor  # [T, N], of sinusoidal positions
+
     def __init__(self, c: Config, *, causal: bool, cross: bool = False) -> None:
         super().__init__()
         self.c, self.causal, self.drop = c, causal, nn.Dropout(c.dropout)
@@ -238,7 +179,7 @@ class Stack(nn.Module):
     def new_cache(self, batch: int) -> list[Cache]:
         """An empty cache, for `forward` one piece of the sequences after another (inference)."""
         weight = self.embed.weight
-        empty = torch.zeros(batch, self.c.heads, 0, self.c.d_head, device=weight.device, dtype=weight.dtype)
+        empty = torch.zeros(batch, self.c.heads, 0, self.c.head_size, device=weight.device, dtype=weight.dtype)
         return [{"k": empty, "v": empty} for _ in self.blocks]
 
     def _mask(self, past: int, end: int, padding_BxT: Tensor | None, x: Tensor) -> tuple[Tensor | None, bool]:
@@ -342,30 +283,3 @@ def sinusoids(length: int, width: int) -> Tensor:
     rates = torch.exp(torch.arange(half) * (-math.log(10000.0) / max(half - 1, 1)))
     angles = torch.arange(length)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width]
-
-
-def flops_per_step(c: Config, *, batch: int, length: int = 0) -> float:
-    """Of one training step of a `Decoder`: 2 a multiply-add, backward twice the forward.
-
-    Attention counts in full, as is usual, although half of it is masked.
-    """
-    length = length or c.length
-    inner, tokens = c.heads * c.d_head, batch * length
-    block = 4 * c.width * inner + 2 * c.width * c.d_ffn + 2 * length * inner
-    return 6.0 * tokens * (c.depth * block + c.width * c.vocab)
-
-
-def parameters(c: Config) -> int:
-    """Of a `Decoder`, embeddings included."""
-    with torch.device("meta"):
-        return sum(p.numel() for p in Decoder(c).parameters())
-
-
-def memory_bytes(c: Config, *, batch: int, length: int = 0, bfloat16: bool = False) -> float:
-    """Of a training run of a `Decoder` with Adam at its peak: weights, gradients, two moments, activations."""
-    length = length or c.length
-    inner, tokens, number = c.heads * c.d_head, batch * length, 6 if bfloat16 else 4
-    logits = batch * c.heads * length**2 if bfloat16 or c.positions == "relative" else 0
-    block = tokens * (8 * c.width + 5 * inner + 2 * c.d_ffn) + 3 * logits
-    activations = c.depth * block + tokens * (4 * c.width + 3 * c.vocab)
-    return float(parameters(c) * (16 + (2 if bfloat16 else 0)) + number * activations)

@@ -1,6 +1,7 @@
 """Claims to figures and tables. Reads committed numbers, trains nothing, needs no torch."""
 
 from mutransfer.reporting.coordinates import coordinate_figure, render_coordinates
+from mutransfer.reporting.equal_compute import render_study
 from mutransfer.reporting.landscape import render_landscape
 from mutransfer.reporting.learning import learning_figure, render_learning
 from mutransfer.reporting.lr_figure import lr_figure
@@ -17,5 +18,6 @@ __all__ = [
     "render_landscape",
     "render_learning",
     "render_stability",
+    "render_study",
     "write_table",
 ]

@@ -14,8 +14,17 @@ from mutransfer.analysis.coordinates import TOLERANCE, CoordFrame, against_theor
 from mutransfer.analysis.estimate import label, listing, number, span
 from mutransfer.errors import UserError, unknown
 from mutransfer.reporting.files import read, stand_in
-from mutransfer.reporting.learning import write_banner
-from mutransfer.reporting.style import MARKERS, WARNING, WIDTH, new_figure, palette, paper_style, save, wrapped
+from mutransfer.reporting.style import (
+    MARKERS,
+    WARNING,
+    WIDTH,
+    new_figure,
+    palette,
+    paper_style,
+    save,
+    wrapped,
+    write_banner,
+)
 from mutransfer.reporting.table import grid
 
 CSV = "coordinates.csv"

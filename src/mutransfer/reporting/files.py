@@ -40,7 +40,7 @@ def stand_in(provenance: Mapping[str, Any]) -> str:
     """What every figure and table of stand-in data says; empty for real data."""
     if provenance["data_is_real"]:
         return ""
-    return f"SYNTHETIC STAND-IN DATA, not {provenance.get('stands_in_for', 'CIFAR-10')}"
+    return f"STAND-IN DATA, not {provenance.get('stands_in_for', 'CIFAR-10')}"
 
 
 def read_provenance(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:

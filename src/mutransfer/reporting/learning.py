@@ -19,7 +19,18 @@ from mutransfer.analysis.estimate import number, power
 from mutransfer.analysis.learning import RULE, START, LearningReport, learning_report
 from mutransfer.errors import UserError, unknown
 from mutransfer.reporting.files import read, stand_in
-from mutransfer.reporting.style import MARKERS, MUTED, WARNING, WIDTH, new_figure, palette, paper_style, save, wrapped
+from mutransfer.reporting.style import (
+    MARKERS,
+    MUTED,
+    WARNING,
+    WIDTH,
+    new_figure,
+    palette,
+    paper_style,
+    save,
+    wrapped,
+    write_banner,
+)
 from mutransfer.reporting.table import grid
 
 STEM, CSV = "learning_curves", "curves.csv"
@@ -93,15 +104,6 @@ def learning_figure(
         figure.text(LEFT / WIDTH, 0.08 / height, text, fontsize=POINTS, va="bottom", linespacing=1.25)
         write_banner(figure, banner)
         return save(figure, Path(out), STEM)
-
-
-def write_banner(figure: Figure, banner: str) -> None:
-    """A warning across the top of ``figure`` (0.3 inches); nothing for an empty one."""
-    if banner:
-        box = {"facecolor": WARNING, "edgecolor": "none", "boxstyle": "square,pad=0.3"}
-        font: dict[str, Any] = {"color": "white", "fontweight": "bold", "fontsize": 9, "bbox": box}
-        top = 1 - 0.15 / figure.get_size_inches()[1]
-        figure.text(0.5, top, banner, ha="center", va="center", **font)
 
 
 def loss_limits(reports: Sequence[LearningReport]) -> tuple[float, float]:

@@ -29,6 +29,7 @@ from mutransfer.reporting.style import (
     paper_style,
     save,
     wrapped,
+    write_banner,
 )
 
 STEM = "lr_vs_loss"
@@ -109,10 +110,7 @@ def lr_figure(
             )
         low = 0.08 / page.height
         figure.text(LEFT / WIDTH, low, text, fontsize=CAPTION_POINTS, va="bottom", linespacing=1.25)
-        if banner:
-            box = {"facecolor": WARNING, "edgecolor": "none", "boxstyle": "square,pad=0.3"}
-            font: Look = {"color": "white", "fontweight": "bold", "fontsize": 9, "bbox": box}
-            figure.text(0.5, 1 - 0.15 / page.height, banner, ha="center", va="center", **font)
+        write_banner(figure, banner)
         return save(figure, out, STEM)
 
 

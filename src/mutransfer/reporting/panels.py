@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mutransfer.analysis.panels import Panel
 from mutransfer.reporting.lr_figure import Look
-from mutransfer.reporting.style import MARKERS, WARNING, WIDTH, palette
+from mutransfer.reporting.style import MARKERS, WIDTH, palette, write_banner
 
 SMALL, CAPTION_POINTS = 6.5, 7.5
 LETTER = 0.58
@@ -191,7 +191,4 @@ def write_title(figure: Figure, page: Page, row: int, column: int, lines: Sequen
 def write_frame(figure: Figure, page: Page, caption: str, banner: str) -> None:
     """The caption at the bottom and the stand-in banner across the top."""
     figure.text(0.1 / WIDTH, 0.06 / page.height, caption, fontsize=CAPTION_POINTS, va="bottom", linespacing=1.25)
-    if banner:
-        box = {"facecolor": WARNING, "edgecolor": "none", "boxstyle": "square,pad=0.3"}
-        font: Look = {"color": "white", "fontweight": "bold", "fontsize": 9, "bbox": box}
-        figure.text(0.5, 1 - 0.15 / page.height, banner, ha="center", va="center", **font)
+    write_banner(figure, banner)

@@ -27,10 +27,11 @@ def render(folder: Path) -> tuple[str, list[Path]]:
     """(Re)write ``lr_vs_loss.png``, ``lr_vs_loss.svg`` and ``table.md`` in ``folder``; returns a summary and paths.
 
     Where the provenance has ``learning`` or ``coordinates``, the figures of ``curves.csv`` and ``coordinates.csv`` too.
-    Reads only these CSV files and ``provenance.json``; the same files give the same bytes. The provenance has `KEYS`, of which ``paper`` is an object with `PAPER_KEYS`; optional are ``log2_lrs`` (the
-    planned grid, which every width must then have), ``loss_ceiling`` (no loss above it is drawn),
-    ``stands_in_for`` (what stand-in data replaces, default CIFAR-10), ``experiment``-wide remarks in
-    ``notes`` (a list), and ``paper.ours`` (metric of the published values -> ours).
+    Reads only these CSV files and ``provenance.json``; the same files give the same bytes. The provenance has `KEYS`,
+    of which ``paper`` is an object with `PAPER_KEYS`; optional are ``log2_lrs`` (the planned grid, which every width
+    must then have), ``loss_ceiling`` (no loss above it is drawn), ``stands_in_for`` (what stand-in data replaces,
+    default CIFAR-10), ``experiment``-wide remarks in ``notes`` (a list), and ``paper.ours`` (metric of the published
+    values -> ours).
 
     Raises `UserError` if a file is missing or malformed, or if a run of the complete table is missing: it
     names which.

@@ -13,6 +13,7 @@ import pandas as pd
 from mutransfer.errors import UserError, unknown
 from mutransfer.sweeps.figure import Figure, put
 from mutransfer.sweeps.search import Space
+from mutransfer.sweeps.study import Study
 from mutransfer.training.spec import RunRecord, RunSpec, Value
 
 SCALES = ("smoke", "cpu", "gpu", "paper")
@@ -57,6 +58,8 @@ class Experiment:
     memory: bytes that a run adds to a worker's, at its peak.
     figures: drawn on demand, by number; ``columns``: hyperparameters that stand in the runs table.
     examples: in the training part of the data set, for a run of that spec.
+    parameters: of a run's model, where App. F.4's cost formula is wanted.
+    studies: by scale; an experiment that has them is one of Algorithm 1, not a sweep of learning rates.
     has_curves: whether losses through training are drawn too (Figure 7).
     coordinates: the coordinate check of SP and µP (Figure 5), from the data set and the scale: its table
         (`CoordFrame.data` with parametrization and optimizer) and what provenance.json says of it.
@@ -73,11 +76,14 @@ class Experiment:
     flops: Callable[[RunSpec], float]
     memory: Callable[[RunSpec], float]
     examples: Callable[[Any, RunSpec], int]
+    stands_in_for: str  # the paper's data set, which stand-in data is not
     parametrizations: tuple[str, ...] = ("sp", "mup")
     datasets: tuple[str, ...] = ()
     figures: Mapping[str, Figure] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     has_curves: bool = False
+    parameters: Callable[[RunSpec], float] | None = None
+    studies: Mapping[str, Study] = field(default_factory=dict)
     coordinates: Callable[[Any, str], tuple[pd.DataFrame, dict[str, Any]]] | None = None
 
     def scale(self, name: str) -> Scale:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from typing import Any
 
 import pandas as pd
 
+from mutransfer.errors import unknown
 from mutransfer.sweeps.table import to_frame
 from mutransfer.training.spec import RunRecord, RunSpec, Value
 
@@ -100,12 +101,16 @@ class Figure:
 def put(spec: RunSpec, name: str, value: Value) -> RunSpec:
     """``spec`` with a field or one of its hps changed; `UserError` if it has none of that name."""
     if name in _FIELDS:
-        return replace(spec, **{name: value})
-    spec.hp(name)
+        changes: dict[str, Any] = {name: value}
+        return replace(spec, **changes)
+    if name not in dict(spec.hps):
+        raise unknown("hyperparameter", name, [*dict(spec.hps), *sorted(_FIELDS)])
     return replace(spec, hps=tuple({**dict(spec.hps), name: value}.items()))
 
 
-def to_panels(cells: Sequence[tuple[str, Value, Value, str]], records: Sequence[RunRecord], hps: Sequence[str]) -> Any:
+def to_panels(
+    cells: Sequence[tuple[str, Value, Value, str]], records: Iterable[RunRecord], hps: Sequence[str]
+) -> pd.DataFrame:
     """The runs table of a figure: ``cells`` are (panel, x, line, run_id); a run may stand in several."""
     points = pd.DataFrame(cells, columns=["panel", "x", "line", "run_id"])
     return points.merge(to_frame(records, hps), on="run_id", validate="many_to_one")

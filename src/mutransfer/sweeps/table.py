@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 from mutransfer.analysis.learning import logged
 from mutransfer.files import write
 from mutransfer.training.loop import CURVE_POINTS
-from mutransfer.training.spec import RunRecord
+from mutransfer.training.spec import RunRecord, RunSpec
 
 _SPEC_COLUMNS = ["run_id", "experiment", "variant", "parametrization", "width", "base_width", "log2_lr"]
 _SPEC_COLUMNS += ["seed", "steps", "batch", "momentum", "precision", "data", "data_fingerprint"]
@@ -60,17 +60,38 @@ def to_curves(records: Iterable[RunRecord], frame: pd.DataFrame) -> tuple[pd.Dat
         "sp_same_lr": ("sp", tuned, f"SP, LR $2^{{{tuned:g}}}$"),
         "sp_widest_lr": ("sp", widest, f"SP, LR $2^{{{widest:g}}}$ (best at width {high})"),
     }
-    rows = []
-    for record in records:
-        s, points = record.spec, min(CURVE_POINTS, record.spec.steps)
-        for key, (parametrization, log2_lr, _) in panels.items():
-            if (s.parametrization, s.log2_lr) == (parametrization, log2_lr):
-                tokens = s.batch * int(dict(s.hps).get("length", 1))
-                for step, loss in logged(record.loss_curve, s.steps, points, diverged=record.status == "diverged"):
-                    rows.append((key, parametrization, s.width, log2_lr, s.seed, step, step * tokens, loss))
-    names = ["panel", "parametrization", "width", "log2_lr", "seed", "step", "tokens", "loss"]
+    names, rows = curve_rows(
+        (key, record)
+        for record in records
+        for key, (parametrization, log2_lr, _) in panels.items()
+        if (record.spec.parametrization, record.spec.log2_lr) == (parametrization, log2_lr)
+    )
     found = pd.DataFrame(rows, columns=names).sort_values(names[:-1], ignore_index=True)
     return found, {"panels": {key: heading for key, (*_, heading) in panels.items()}}
+
+
+def curve_rows(runs: Iterable[tuple[str, RunRecord]]) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Columns and rows of curves.csv: the loss curve of every (panel, run), a row a point."""
+    rows = []
+    for panel, record in runs:
+        s, points = record.spec, min(CURVE_POINTS, record.spec.steps)
+        tokens = s.batch * int(dict(s.hps).get("length", 1))
+        for step, loss in logged(record.loss_curve, s.steps, points, diverged=record.status == "diverged"):
+            rows.append((panel, s.parametrization, s.width, s.log2_lr, s.seed, step, step * tokens, loss))
+    return ["panel", "parametrization", "width", "log2_lr", "seed", "step", "tokens", "loss"], rows
+
+
+def to_roles(
+    rows: Iterable[tuple[str, int, RunRecord]], hps: Sequence[str], flops: Callable[[RunSpec], float]
+) -> pd.DataFrame:
+    """One row a (role, sample, run) of a search: role, sample, the runs table, ``hps``, FLOPs as planned."""
+    parts = []
+    for role, sample, record in rows:
+        row = to_frame([record], hps)
+        row.insert(0, "role", role)
+        row.insert(1, "sample", sample)
+        parts.append(row.assign(flops=flops(record.spec)))
+    return pd.concat(parts, ignore_index=True)
 
 
 def write_csv(frame: pd.DataFrame, path: Path | str) -> None:

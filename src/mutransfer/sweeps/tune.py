@@ -14,7 +14,7 @@ import pandas as pd
 from mutransfer.analysis.search import Losses, halve, rung_plan
 from mutransfer.errors import UserError
 from mutransfer.sweeps.search import Search
-from mutransfer.sweeps.table import to_frame
+from mutransfer.sweeps.table import to_roles
 from mutransfer.training.loop import CURVE_POINTS
 from mutransfer.training.spec import RunRecord, RunSpec
 
@@ -97,18 +97,10 @@ def _table(rows: Iterable[Row], search: Search, flops: Callable[[RunSpec], float
         cuts = [steps for _, steps in rung_plan(len(search.samples), search.proxy.steps)[:-1]] if curves else []
     except UserError:
         cuts = []
-    parts = []
-    for role, sample, record in rows:
-        row = to_frame([record])
-        row.insert(0, "role", role)
-        row.insert(1, "sample", sample)
-        for name in hps:
-            row[name] = record.spec.hp(name)
-        row["flops"] = flops(record.spec)
-        for steps in cuts:
-            row[f"loss_at_{steps}"] = loss_at(record, steps) if role == "proxy" else math.nan
-        parts.append(row)
-    frame = pd.concat(parts, ignore_index=True)
+    rows = list(rows)
+    frame = to_roles(rows, hps, flops)
+    for steps in cuts:
+        frame[f"loss_at_{steps}"] = [loss_at(r, steps) if role == "proxy" else math.nan for role, _, r in rows]
     order = frame.assign(role=frame["role"].map(ROLES.index), sp=frame["parametrization"] == "sp")
     return frame.loc[order.sort_values(["sp", "role", "steps", "sample"]).index].reset_index(drop=True)
 

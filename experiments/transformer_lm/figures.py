@@ -1,0 +1,196 @@
+"""Figures 4, 13, 17, 18, 19 and 21: which hyperparameters are swept, over which lines, at each scale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from mutransfer.analysis.estimate import label
+from mutransfer.data import TokenDataset
+from mutransfer.sweeps.figure import Axis, Figure, Panel
+from mutransfer.training.schedule import SCHEDULES
+from mutransfer.training.spec import Value
+
+HEADS = 4
+BASE_WIDTHS = {"smoke": 32, "cpu": 32, "gpu": 128, "paper": 128}
+PAPER_WIDTHS = (128, 256, 512, 1024, 2048, 4096)
+WIDTHS = {"smoke": (32, 64), "cpu": (32, 64, 128), "gpu": (128, 256, 512, 1024), "paper": PAPER_WIDTHS}
+DEPTHS = {"smoke": (1, 2), "cpu": (2, 4, 8), "gpu": (2, 4, 8, 16), "paper": (2, 4, 8, 16, 32)}
+BATCHES = {"smoke": (4, 8), "cpu": (4, 8, 16), "gpu": (20, 32, 64, 128), "paper": (20, 32, 64, 128, 256, 512)}
+LENGTHS = {"smoke": (32, 64), "cpu": (32, 64, 128, 256), "gpu": (32, 64, 128, 256), "paper": (32, 64, 128, 256, 512)}
+PAPER_STEPS = (2032, 4072, 5912, 7952, 9992)
+STEPS = {"smoke": (20, 40), "cpu": (50, 100, 200, 400), "gpu": PAPER_STEPS, "paper": PAPER_STEPS}
+# Of runs that do not say otherwise. The learning rates are those that the grids of Figures 1 and 4 are centred on.
+TEMPLATE: dict[str, dict[str, Value]] = {
+    "smoke": {"width": 32, "batch": 4, "steps": 40, "length": 64},
+    "cpu": {"width": 32, "batch": 8, "steps": 200},
+    "gpu": {"width": 256},
+    "paper": {"width": 256},
+}
+CENTRE = {"pre": -6, "post": -8}
+
+
+def rates(scale: str, norm: str) -> Axis:
+    """Octaves around the centre; two more below at the published widths and lengths of training."""
+    low, high = CENTRE[norm] - 3, CENTRE[norm] + 3
+    values = {"smoke": (low + 1, low + 3, high - 1), "cpu": range(low, high)}.get(scale, range(low - 4, high + 1))
+    return Axis(name="log2_lr", label="learning rate", values=tuple(values))
+
+
+def octaves(name: str, label: str, scale: str, *values: int) -> Axis:
+    return Axis(name=name, label=label, values=values[::2] if scale == "smoke" else values)
+
+
+def output_mults(scale: str) -> Axis:
+    return octaves("output_mult", "alpha_output", scale, -4, -2, 0, 2, 4, 6)
+
+
+def init_stds(scale: str) -> Axis:
+    return octaves("init_mult", "init std", scale, -4, -3, -2, -1, 0, 1)
+
+
+def attn_mults(scale: str) -> Axis:
+    return octaves("attn_mult", "alpha_attn", scale, -4, -2, 0, 2, 4)
+
+
+def schedules(scale: str) -> Axis:
+    return Axis(name="schedule", label="LR schedule", values=tuple(SCHEDULES)[: 2 if scale == "smoke" else None])
+
+
+def by(name: str, label: str, values: dict[str, tuple[int, ...]]) -> Callable[[str], Axis]:
+    return lambda scale: Axis(name=name, label=label, values=values[scale])
+
+
+BY_WIDTH = by("width", "width", WIDTHS)
+BY_DEPTH = by("depth", "depth", DEPTHS)
+BY_BATCH = by("batch", "batch size", BATCHES)
+BY_LENGTH = by("length", "sequence length", LENGTHS)
+BY_STEPS = by("steps", "steps", STEPS)
+
+
+def landscape(
+    title: str,
+    norm: str,
+    columns: Sequence[Callable[[str], Axis]],
+    rows: Sequence[Callable[[str], Axis]],
+    *,
+    statement: str,
+    number: int,
+    parametrizations: Sequence[str] = ("mup",),
+    is_d_head_fixed: bool = False,
+) -> Figure:
+    """A figure of panels: a column a hyperparameter; a row a kind of line, or a parametrization."""
+
+    def panels(scale: str) -> list[Panel]:
+        found = []
+        for i, (parametrization, row) in enumerate(product(parametrizations, rows)):
+            lines, several = row(scale), len(parametrizations) > 1
+            heading = f"{label(parametrization)}, over {lines.label}" if several else f"over {lines.label}"
+            for j, column in enumerate(columns):
+                x = column(scale)
+                key = f"{parametrization}/{lines.name}/{x.name}"
+                panel = Panel(
+                    key=key, row=i, column=j, x=x, line=lines, parametrization=parametrization, row_heading=heading
+                )
+                found.append(panel)
+        return found
+
+    def template(scale: str) -> dict[str, Value]:
+        d_head = BASE_WIDTHS[scale] // HEADS if is_d_head_fixed else 0
+        return {"log2_lr": CENTRE[norm], **TEMPLATE[scale], "d_head": d_head}
+
+    return Figure(
+        kind="landscape",
+        title=title,
+        variant=f"{norm}_ln",
+        panels=panels,
+        template=template,
+        paper={"table_or_figure": f"Figure {number}", "statement": statement},
+    )
+
+
+def reverse(scale: str) -> list[Panel]:
+    """Figure 21: real widths in SP, and one narrow model in µP whose base width is the simulated one."""
+    widths = {"smoke": (32, 64), "cpu": (32, 64, 128, 256, 512), "gpu": (128, 256, 512, 1024, 2048)}
+    narrow = {"smoke": 32, "cpu": 64}.get(scale, 256)
+    n = widths.get(scale, (256, 512, 1024, 2048, 4096, 8192))
+    octaves = range(-11, -4, 2) if scale == "smoke" else range(-13 if scale == "cpu" else -18, -4)
+    x = Axis(name="log2_lr", label="learning rate", values=tuple(octaves))
+    real = Panel(
+        key="real", row=0, column=0, x=x, line=Axis(name="width", label="width", values=n), parametrization="sp"
+    )
+    simulated = Axis(name="base_width", label="simulated width", values=n)
+    return [real, Panel(key="simulated", row=0, column=1, x=x, line=simulated, changes={"width": narrow})]
+
+
+def entropy(dataset: TokenDataset) -> dict[str, Any]:
+    """Of single tokens of the training text, in nats: what a model reaches that ignores the context."""
+    counts = np.bincount(dataset.train_tokens.numpy(), minlength=dataset.vocab)
+    shares = counts[counts > 0] / counts.sum()
+    return {"threshold": float(-(shares * np.log(shares)).sum())}
+
+
+RATES = {norm: lambda scale, norm=norm: rates(scale, norm) for norm in CENTRE}
+FOUR = {norm: (RATES[norm], output_mults, init_stds, schedules) for norm in CENTRE}
+ATTENTION = (RATES["post"], output_mults, attn_mults, init_stds)
+STABLE = "In µP the best value of each hyperparameter stays as the model is scaled"
+FIGURES = {
+    "4": landscape(
+        "Pre-LN Transformer, four hyperparameters over width and depth",
+        "pre",
+        FOUR["pre"],
+        (BY_WIDTH, BY_DEPTH),
+        number=4,
+        statement=f"{STABLE} in width and in depth, but for the init std across depth.",
+    ),
+    "13": landscape(
+        "Post-LN Transformer with d_head fixed, heads growing with width",
+        "post",
+        ATTENTION,
+        (BY_WIDTH,),
+        number=13,
+        statement=f"{STABLE} in width with d_head fixed and the number of heads growing.",
+        is_d_head_fixed=True,
+    ),
+    "17": landscape(
+        "Post-LN Transformer, four hyperparameters over width, batch size, sequence length and steps",
+        "post",
+        FOUR["post"],
+        (BY_WIDTH, BY_BATCH, BY_LENGTH, BY_STEPS),
+        number=17,
+        statement=f"{STABLE} in width, and roughly in batch size, sequence length and steps.",
+    ),
+    "18": landscape(
+        "Post-LN Transformer, four hyperparameters over width, SP and µP",
+        "post",
+        ATTENTION,
+        (BY_WIDTH,),
+        parametrizations=("sp", "mup"),
+        number=18,
+        statement="In SP the best values move with width and wide models diverge; in µP they stay.",
+    ),
+    "19": landscape(
+        "Pre-LN Transformer, four hyperparameters over batch size, sequence length and steps",
+        "pre",
+        FOUR["pre"],
+        (BY_BATCH, BY_LENGTH, BY_STEPS),
+        number=19,
+        statement="In µP they are roughly stable from batch size 32, sequence length 128 and 5000 steps on.",
+    ),
+    "21": Figure(
+        kind="stability",
+        title="Reverse µTransfer: a narrow µP model simulates wide SP models",
+        variant="post_ln",
+        panels=reverse,
+        template=lambda scale: {"log2_lr": CENTRE["post"], **TEMPLATE[scale], "ffn_ratio": 1.0},
+        paper={
+            "table_or_figure": "Figure 21",
+            "statement": "A µP model of width 256 and base width n breaks at the learning rates at which a real SP "
+            "model of width n does.",
+        },
+        facts=entropy,
+    ),
+}

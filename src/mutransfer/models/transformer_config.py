@@ -1,0 +1,76 @@
+"""The shape of a Transformer: every choice by name, with what it may be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from mutransfer.errors import UserError, unknown
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
+NORMS = ("pre", "post")
+POSITIONS = ("sinusoidal", "learned", "relative", "none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The shape of a Transformer and its tuned multipliers.
+
+    Raises:
+        UserError: an unknown choice, a size below 1, or a width that the heads do not divide.
+    """
+
+    vocab: int
+    width: int  # d_model
+    depth: int = 2  # blocks
+    heads: int = 4
+    d_head: int = 0  # 0: width / heads
+    ffn_ratio: float = 4.0  # d_ffn / d_model
+    length: int = 128  # the longest sequence
+    norm: str = "pre"  # LayerNorm before or after the residual sum
+    positions: str = "sinusoidal"  # "relative": a learned bias of the logits for each head and distance
+    activation: str = "relu"
+    bias: bool = True  # of the linear maps, the readout aside
+    tied: bool = False  # the readout is the embedding
+    zero_readout: bool = True  # App. D.2
+    zero_query: bool = True  # App. D.2
+    dropout: float = 0.0
+    attention_scale: float = 0.0  # of the logits; 0: 1 / sqrt(d_head)
+    embed_mult: float = 1.0  # of the word embedding
+    position_mult: float = 1.0  # of the positional embedding, or of the relative bias
+    output_mult: float = 1.0  # alpha_output
+    embed_std: float = 1.0  # of the init of the word embedding
+    init_mult: float = 1.0  # on the init std of every hidden matrix
+    fused: bool = True  # attention without its logits in memory; False: hooks see them
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("norm", self.norm, NORMS),
+            ("positions", self.positions, POSITIONS),
+            ("activation", self.activation, ACTIVATIONS),
+        ):
+            if value not in known:
+                raise unknown(name, value, known)
+        for name in ("vocab", "width", "depth", "heads", "length", "d_ffn"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}, expected at least 1.")
+        if self.d_head < 0:
+            raise UserError(f"d_head is {self.d_head}, expected at least 1, or 0 for width / heads.")
+        if not self.d_head and self.width % self.heads:
+            raise UserError(f"width {self.width} is no multiple of {self.heads} heads; give d_head or another width.")
+
+    @property
+    def head_size(self) -> int:
+        """``d_head``, or what 0 stands for; no field, or ``replace(c, width=...)`` would keep the old width's."""
+        return self.d_head or self.width // self.heads
+
+    @property
+    def d_ffn(self) -> int:
+        return round(self.ffn_ratio * self.width)
+
+    @property
+    def logit_scale(self) -> float:
+        return self.attention_scale or self.head_size**-0.5

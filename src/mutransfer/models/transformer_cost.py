@@ -1,0 +1,36 @@
+"""What training a `Decoder` costs: floating-point operations, parameters, memory."""
+
+from __future__ import annotations
+
+from mutransfer.models.transformer_config import Config
+
+
+def flops_per_step(c: Config, *, batch: int, length: int = 0) -> float:
+    """Of one training step of a `Decoder`: 2 a multiply-add, backward twice the forward.
+
+    Attention counts in full, as is usual, although half of it is masked.
+    """
+    length = length or c.length
+    inner, tokens = c.heads * c.head_size, batch * length
+    block = 4 * c.width * inner + 2 * c.width * c.d_ffn + 2 * length * inner
+    return 6.0 * tokens * (c.depth * block + c.width * c.vocab)
+
+
+def parameters(c: Config) -> int:
+    """Of a `Decoder`, embeddings included."""
+    inner, biases = c.heads * c.head_size, int(c.bias)
+    positions = {"learned": c.length * c.width, "relative": (2 * c.length - 1) * c.heads}.get(c.positions, 0)
+    attention = 4 * c.width * inner + biases * (3 * inner + c.width)
+    ffn = 2 * c.width * c.d_ffn + biases * (c.d_ffn + c.width)
+    norms = 4 * c.width * c.depth + 2 * c.width * (c.norm == "pre")
+    return c.vocab * c.width * (1 if c.tied else 2) + positions + c.depth * (attention + ffn) + norms
+
+
+def memory_bytes(c: Config, *, batch: int, length: int = 0, bfloat16: bool = False) -> float:
+    """Of a training run of a `Decoder` with Adam at its peak: weights, gradients, two moments, activations."""
+    length = length or c.length
+    inner, tokens, number = c.heads * c.head_size, batch * length, 6 if bfloat16 else 4
+    logits = batch * c.heads * length**2 if bfloat16 or c.positions == "relative" else 0
+    block = tokens * (8 * c.width + 5 * inner + 2 * c.d_ffn) + 3 * logits
+    activations = c.depth * block + tokens * (4 * c.width + 3 * c.vocab)
+    return float(parameters(c) * (16 + (2 if bfloat16 else 0)) + number * activations)

@@ -1,0 +1,222 @@
+"""The Transformer family: equal to its formulas, causal, the same in training and inference.
+
+Equalities are judged in float64 to 1e-10 (float32, where it is used, to 1e-5); what must be the same computation, to
+the last bit. Weights that start at zero are drawn here, or half of the model would go untested.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mutransfer.models.transformer import Decoder, Encoder, EncoderDecoder
+from mutransfer.models.transformer_config import NORMS, POSITIONS, Config
+from tests.models import reference
+from tests.models.tiny import CONFIGS, EXACT, TINY, built, padding, tokens
+
+
+def compared(model: nn.Module, ours: Tensor, slow: Callable[[dict[str, Tensor]], Tensor]) -> None:
+    """Values, and gradients of all parameters through a random linear loss."""
+    weights = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    theirs = slow(weights)
+    torch.testing.assert_close(ours, theirs, **EXACT)
+    direction = torch.randn_like(ours)
+    got = torch.autograd.grad((ours * direction).sum(), list(model.parameters()))
+    want = torch.autograd.grad((theirs * direction).sum(), list(weights.values()))
+    for name, a, b in zip(weights, got, want, strict=True):
+        assert b.abs().max() > 0, f"{name} does nothing"
+        torch.testing.assert_close(a, b, **EXACT, msg=lambda text, name=name: f"gradient of {name}: {text}")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_decoder_is_its_formulas(name: str, double: None) -> None:
+    """Values and gradients equal the slow reference: norms, positions, multipliers, biases."""
+    model = built(Decoder, CONFIGS[name])
+    compared(model, model(tokens()), lambda w: reference.decoder(w, CONFIGS[name], tokens()))
+
+
+def test_in_float32_too() -> None:
+    """What is trained is float32: the same to 1e-5 as the formulas in float64."""
+    model = built(Decoder, TINY)
+    weights = {name: p.detach().double() for name, p in model.named_parameters()}
+    want = reference.decoder(weights, TINY, tokens())
+    torch.testing.assert_close(model(tokens()).double(), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(("norm", "positions"), [("pre", "sinusoidal"), ("post", "sinusoidal"), ("pre", "relative")])
+def test_encoder_is_its_formulas(norm: str, positions: str, fused: bool, double: None) -> None:
+    """Every token sees both sides, and no padding."""
+    c = replace(TINY, norm=norm, positions=positions, fused=fused)
+    model, hidden = built(Encoder, c), padding([5, 3], 5)
+    compared(model, model(tokens(), hidden), lambda w: reference.encoder(w, c, tokens(), hidden))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize(("norm", "positions"), [("pre", "sinusoidal"), ("post", "sinusoidal"), ("post", "relative")])
+def test_encoder_decoder_is_its_formulas(norm: str, positions: str, fused: bool, double: None) -> None:
+    """The decoder sees its own past, and the encoder's output without its padding."""
+    c = replace(TINY, norm=norm, positions=positions, fused=fused)
+    model, source, target, hidden = built(EncoderDecoder, c), tokens(2, 6), tokens(2, 4, seed=1), padding([4, 6], 6)
+    ours = model(source, target, hidden)
+    compared(model, ours, lambda w: reference.encoder_decoder(w, c, source, target, hidden))
+
+
+def test_dropping_the_norm_would_be_seen(double: None) -> None:
+    """The negative: pre-LN and post-LN of the same weights are different functions, as are the positions."""
+    model = built(Decoder, TINY)
+    weights = dict(model.named_parameters())
+    for other in (replace(TINY, norm="post"), replace(TINY, positions="none"), replace(TINY, activation="gelu")):
+        assert (model(tokens()) - reference.decoder(weights, other, tokens())).abs().max() > 1e-3
+
+
+# ---- causality -----------------------------------------------------------------------------------------------------
+
+
+def influence(stack: nn.Module, run: Callable[[], Tensor], length: int) -> Tensor:
+    """[T, S]: the largest gradient of logits[t] by the embedding of token s, summed with random signs."""
+    kept: list[Tensor] = []
+    handle = stack.embed.register_forward_hook(lambda module, args, out: kept.append(out.requires_grad_()))
+    logits = run()
+    handle.remove()
+    signs = torch.randn(logits.shape[-1])
+    rows = []
+    for t in range(length):
+        (grad,) = torch.autograd.grad((logits[:, t] @ signs).sum(), kept[0], retain_graph=True)
+        rows.append(grad.abs().amax(dim=(0, 2)))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("norm", NORMS)
+def test_no_token_sees_a_later_one(norm: str, positions: str, fused: bool) -> None:
+    """d logits[t] / d embedding[s] is exactly 0 for s > t: any leak makes the loss too good. And not 0 for s <= t."""
+    model = built(Decoder, replace(TINY, norm=norm, positions=positions, fused=fused))
+    found = influence(model.stack, lambda: model(tokens()), 5)
+    later = torch.ones(5, 5, dtype=torch.bool).triu(1)
+    assert (found[later] == 0).all() and (found[~later] > 0).all()
+
+
+def test_causality_of_the_family() -> None:
+    """An encoder sees everything (the negative); an encoder-decoder's target only its own past, all of the source."""
+    encoder = built(Encoder, TINY)
+    assert (influence(encoder.stack, lambda: encoder(tokens()), 5) > 0).all()
+    both = built(EncoderDecoder, TINY)
+    later = torch.ones(5, 5, dtype=torch.bool).triu(1)
+    found = influence(both.decoder, lambda: both(tokens(), tokens(seed=1)), 5)
+    assert (found[later] == 0).all() and (found[~later] > 0).all()
+    assert (influence(both.encoder, lambda: both(tokens(), tokens(seed=1)), 5) > 0).all()
+
+
+def test_sequences_of_a_batch_do_not_touch() -> None:
+    """A sequence's logits do not depend on what stands beside it."""
+    model, rows = built(Decoder, TINY), tokens(3)
+    torch.testing.assert_close(model(rows)[1:2], model(rows[1:2]), rtol=1e-5, atol=1e-5)
+
+
+# ---- training and inference ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_training_and_evaluation_give_the_same_logits(name: str, double: None) -> None:
+    """A multiplier in one branch only made logits differ by m in public code. Bit for bit; without gradients, to
+    1e-10: there relative positions may use the fused kernel.
+    """
+    model = built(Decoder, CONFIGS[name])
+    want = model.train()(tokens())
+    assert torch.equal(model.eval()(tokens()), want)
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens()), want, **EXACT)
+
+
+@pytest.mark.parametrize("pieces", [[1] * 6, [3, 1, 2], [1, 5]])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_piece_by_piece_is_all_at_once(name: str, pieces: list[int], double: None) -> None:
+    """With a cache: token by token, and in longer pieces, whose tokens must not see one another's future."""
+    model, rows = built(Decoder, CONFIGS[name]), tokens(2, 6)
+    cache = model.stack.new_cache(2)
+    parts = [model(piece, cache) for piece in rows.split(pieces, 1)]
+    torch.testing.assert_close(torch.cat(parts, 1), model(rows), **EXACT)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("positions", ["sinusoidal", "relative"])
+def test_translation_token_by_token(norm: str, positions: str, double: None) -> None:
+    """With a padded source; the memory's keys are computed once and kept."""
+    model = built(EncoderDecoder, replace(TINY, norm=norm, positions=positions))
+    source, target, hidden = tokens(2, 6), tokens(2, 4, seed=1), padding([6, 3], 6)
+    want = model(source, target, hidden)
+    memory, cache = model.encoder(source, padding_BxT=hidden), model.decoder.new_cache(2)
+    parts = [model.decode(memory, target[:, :1], hidden, cache)]
+    nowhere = torch.full_like(memory, torch.nan)  # from now on only the cache is read
+    parts += [model.decode(nowhere, target[:, t : t + 1], hidden, cache) for t in range(1, 4)]
+    torch.testing.assert_close(torch.cat(parts, 1), want, **EXACT)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_fused_is_unfused(name: str, double: None) -> None:
+    """The kernel that never holds the logits computes the same; hooks see them only without it."""
+    model = built(Decoder, replace(CONFIGS[name], fused=True)).requires_grad_(False)
+    slow = Decoder(replace(CONFIGS[name], fused=False)).requires_grad_(False)
+    slow.load_state_dict(model.state_dict())
+    seen: list[Tensor] = []
+    for module in (model, slow):
+        module.stack.blocks[0].attention.logits.register_forward_hook(lambda m, args, out: seen.append(out))
+    torch.testing.assert_close(model(tokens()), slow(tokens()), **EXACT)
+    assert [x.shape for x in seen] == [(2, CONFIGS[name].heads, 5, 5)]
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("positions", ["sinusoidal", "relative"])
+def test_bfloat16_is_close_to_float32(norm: str, positions: str) -> None:
+    """Of the products' inputs and outputs each is rounded, by at most half of bfloat16's epsilon.
+
+    The bound, stated beforehand: 6 products a block and the readout, 3 roundings each, independent of one another, so
+    that they add up as squares: relative RMS error of the logits below sqrt(3 * 13) * eps / 2 = 2.4%. And not zero.
+    """
+    model = built(Decoder, Config(vocab=64, width=64, norm=norm, positions=positions, zero_readout=False))
+    rows = tokens(4, 64, 64)
+    want = model(rows)
+    with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+        got = model(rows)
+    error = ((got.float() - want).square().mean() / want.square().mean()).sqrt()
+    assert got.dtype is torch.bfloat16
+    assert 0 < error < math.sqrt(3 * 13) * torch.finfo(torch.bfloat16).eps / 2
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("norm", NORMS)
+def test_padding_is_not_seen(norm: str, fused: bool, double: None) -> None:
+    """Outputs at real tokens depend neither on the padded tokens' values nor on how many there are."""
+    model = built(Encoder, replace(TINY, norm=norm, fused=fused))
+    rows, hidden = tokens(2, 6), padding([6, 4], 6)
+    want = model(rows, hidden)[1, :4]
+    other = rows.masked_fill(hidden, 3)
+    assert not torch.equal(other, rows)
+    assert torch.equal(model(other, hidden)[1, :4], want)
+    torch.testing.assert_close(model(rows[1:, :4])[0], want, **EXACT)
+    assert (model(other)[1, :4] - model(rows)[1, :4]).abs().max() > 1e-3  # the negative: without the mask
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("norm", NORMS)
+def test_dropout_is_for_training_only(norm: str, fused: bool) -> None:
+    """In evaluation it is off; in training no two passes are alike, wherever the one dropout is."""
+    c = replace(TINY, norm=norm, fused=fused, dropout=0.3)
+    model = built(Decoder, c)
+    plain = Decoder(replace(c, dropout=0.0))
+    plain.load_state_dict(model.state_dict())
+    assert torch.equal(model.eval()(tokens()), plain(tokens()))
+    assert not torch.equal(model.train()(tokens()), model(tokens()))
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    assert not torch.equal(model(tokens()), model(tokens()))  # of the attention weights
+    model.eval()
+    assert torch.equal(model(tokens()), plain(tokens()))

@@ -1,0 +1,182 @@
+"""µP of the Transformer family: 1/d attention, three tables that are one, depth, zero inits, the coordinate check."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mutransfer import attention_scale, coord_check, scaling_plan
+from mutransfer.analysis.coordinates import CoordVerdict
+from mutransfer.models import transformer_cost as cost
+from mutransfer.models.transformer import Decoder, Encoder, EncoderDecoder
+from mutransfer.models.transformer_config import NORMS, Config
+from tests.models.tiny import BASE, TINY, losses, scaled, tokens
+
+TABLES = ("mup", "mup_table8", "mup_table9")  # Tables 3, 8, 9
+
+
+def test_one_over_d_attention_is_one_over_sqrt_d_at_the_base_only() -> None:
+    """alpha_attn * sqrt(base d_head) / d_head: bit for bit SP's logits at the base head size, and nowhere else."""
+
+    def logits(width: int, scale: float) -> Tensor:
+        torch.manual_seed(0)
+        model = Decoder(replace(TINY, width=width, attention_scale=scale))
+        return model(tokens())
+
+    base = TINY.width // TINY.heads
+    for width in (4, 8, 16, 32):
+        d = width // TINY.heads
+        one_over_d, sp = logits(width, attention_scale(d, base)), logits(width, 0.0)
+        assert torch.equal(logits(width, attention_scale(d, base, parametrization="sp")), sp)
+        assert torch.equal(one_over_d, sp) == (d == base)
+        model = Decoder(replace(TINY, width=width, attention_scale=attention_scale(d, base, alpha_attn=3.0)))
+        assert model.stack.blocks[0].attention.scale == pytest.approx(3 * math.sqrt(base) / d)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_three_tables_are_one_parametrization(norm: str, tied: bool, double: None) -> None:
+    """Tables 3, 8 and 9 give the same losses under Adam (Lemma J.1), tied too, at four times the base width.
+
+    The negative: SP starts from another loss (tied: its readout is not shrunk) or leaves it.
+    """
+    base = replace(BASE, norm=norm, tied=tied, embed_std=BASE.width**-0.5 if tied else 1.0)
+    wide = replace(base, width=64, attention_scale=attention_scale(32, 8))
+    found = {table: losses(*scaled(wide, base, table)) for table in (*TABLES, "sp")}
+    for table in TABLES:
+        assert found[table] == pytest.approx(found["mup"], rel=1e-9)
+        assert found[table][-1] < 0.95 * found[table][0]
+    assert abs(found["sp"][-1] - found["mup"][-1]) > 1e-2
+
+
+def test_a_tied_readout_has_one_weight() -> None:
+    """Counted once, moved once, and read behind a multiplier of 1/m in µP (Table 8's form)."""
+    base, wide = replace(BASE, tied=True), replace(BASE, tied=True, width=64)
+    model, groups = scaled(wide, base, "mup")
+    assert sum(p is model.stack.embed.weight for group in groups for p in group["params"]) == 1
+    assert cost.parameters(wide) == cost.parameters(replace(wide, tied=False)) - 32 * 64
+    torch.testing.assert_close(model.readout.linear.weight, model.stack.embed.weight / 4)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("table", TABLES)
+def test_at_the_base_width_it_is_sp_bit_for_bit(table: str, norm: str, tied: bool) -> None:
+    """The readout and queries at zero or not: the same weights after steps of Adam."""
+    for zero in (True, False):
+        c = replace(BASE, norm=norm, tied=tied, zero_readout=zero, zero_query=zero)
+        trained = []
+        for name, scale in ((table, attention_scale(8, 8)), ("sp", 0.0)):
+            model, groups = scaled(replace(c, attention_scale=scale), c, name)
+            losses(model, groups, 3)
+            trained.append(model)
+        pairs = zip(trained[0].parameters(), trained[1].parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("table", ["sp", *TABLES])
+@pytest.mark.parametrize("kind", [Decoder, Encoder, EncoderDecoder])
+def test_base_and_target_may_differ_in_depth(kind: type[nn.Module], table: str) -> None:
+    """Deeper blocks scale as the base's do, and a model of them trains."""
+    base, wide = replace(BASE, norm="post"), replace(BASE, norm="post", width=64, depth=5)
+    plan = scaling_plan(lambda: kind(base), lambda: kind(wide), parametrization=table)
+    same_depth = scaling_plan(lambda: kind(replace(base, depth=5)), lambda: kind(wide), parametrization=table)
+    assert dict(plan) == dict(same_depth)
+    for name in plan:
+        head, dot, tail = name.partition(".blocks.")
+        if dot:
+            assert plan[name] == plan[f"{head}.blocks.0.{tail.partition('.')[2]}"]
+    model, small = kind(wide), kind(base)
+    plan.initialize(model, small)
+    for block in (3, 4):  # drawn by fan_in, and nothing is missing from that
+        name = "decoder" if kind is EncoderDecoder else "stack"
+        up = getattr(model, name).blocks[block].up
+        assert up.weight.std().item() == pytest.approx(64**-0.5, rel=0.05)
+    rates = {id(p): group["lr"] for group in plan.param_groups(model, lr=1.0) for p in group["params"]}
+    assert {rates[id(block.up.weight)] for block in getattr(model, name).blocks} == {1.0 if table == "sp" else 0.25}
+
+
+def test_a_deep_target_learns_from_a_shallow_base() -> None:
+    """`initialize` and the groups work together."""
+    found = losses(*scaled(replace(BASE, width=64, depth=5), BASE, "mup"))
+    assert found[-1] < found[0]
+
+
+def test_roles() -> None:
+    """Which column of Table 3 each tensor is in; a table of relative positions only where the heads grow."""
+    base = replace(TINY, positions="relative")
+    grown = {"width": 32}, {"width": 32, "heads": 8, "d_head": 4}
+    for growth, distance in zip(grown, ("scalar", "input"), strict=True):
+        wide = replace(base, **growth)
+        plan = scaling_plan(lambda: Decoder(base), lambda wide=wide: Decoder(wide))
+        found = {name.replace("stack.", "").replace("blocks.0.", ""): plan[name].role.value for name in plan}
+        hidden = {"attention.qkv.weight", "attention.out.weight", "up.weight", "down.weight"}
+        assert {name for name, role in found.items() if role == "hidden" and "blocks" not in name} == hidden
+        assert found["readout.linear.weight"] == "output" and found["embed.weight"] == "input"
+        assert found["distance.weight"] == distance
+        assert {found[name] for name in ("norm.weight", "attention.qkv.bias", "up.bias", "down.bias")} == {"input"}
+
+
+def test_starts_at_zero() -> None:
+    """App. D.2: readout and queries, and nothing else that is a matrix; a tied readout is an embedding, never zero."""
+    c = replace(TINY, zero_readout=True, zero_query=True)
+    model = Decoder(c)
+    queries, others = model.stack.blocks[1].attention.qkv.weight.split([c.width, 2 * c.width])
+    assert not queries.any() and others.all()
+    assert not model(tokens()).any()
+    matrices = {name for name, p in model.named_parameters() if p.ndim > 1 and not p.any()}
+    assert matrices == {"readout.linear.weight"}
+    assert Decoder(replace(c, tied=True)).readout.linear.weight.all()
+
+
+def test_init_stds() -> None:
+    """Hidden matrices 1/sqrt(fan_in) times init_mult, the embedding embed_std at every width (App. B.1)."""
+    for width in (64, 256):
+        c = replace(TINY, vocab=512, width=width, positions="learned", length=64, init_mult=0.5, embed_std=0.3)
+        model = Decoder(c)
+        block = model.stack.blocks[0]
+        std = {name: p.std().item() for name, p in model.named_parameters() if p.ndim > 1}
+        assert std["stack.embed.weight"] == pytest.approx(0.3, rel=0.05)
+        assert std["stack.position.weight"] == pytest.approx(0.3, rel=0.05)
+        assert std["readout.linear.weight"] == pytest.approx(width**-0.5, rel=0.05)
+        for linear in (block.attention.qkv, block.attention.out, block.up, block.down):
+            assert linear.weight.std().item() == pytest.approx(0.5 * linear.in_features**-0.5, rel=0.05)
+
+
+WIDTHS = (64, 128, 256, 512)
+
+
+def checked(parametrization: str, norm: str, attention: str | None = None) -> CoordVerdict:
+    """Of few tokens beside the narrowest d_head: queries cannot align with more keys than they have coordinates."""
+
+    def build(width: int) -> nn.Module:
+        d, base = width // 2, WIDTHS[0] // 2
+        scale = attention_scale(d, base, parametrization=attention or parametrization)
+        c = Config(vocab=32, width=width, heads=2, length=8, norm=norm, attention_scale=scale, fused=False)
+        return Decoder(c)
+
+    rows = tokens(1, 5, 32)
+    batch = rows[:, :-1], rows[:, 1:]
+    return coord_check(build, WIDTHS, [batch], parametrization=parametrization, lr=2**-9, steps=3, seeds=2).verdict()
+
+
+LOGITS = {f"stack.blocks.{i}.attention.logits" for i in range(2)}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_coordinate_check(norm: str) -> None:
+    """µP: everything is `ok`. SP: the logits and the attention logits grow, the embedding does not.
+
+    And µP with SP's 1/sqrt(d) attention alone is caught by the attention logits.
+    """
+    verdict = checked("mup", norm)
+    assert verdict.ok, str(verdict)
+    assert {*LOGITS, "output", "stack.embed", "stack.blocks.1.down"} <= set(verdict)
+    sp = checked("sp", norm)
+    assert {"output", *LOGITS} <= {name for name, row in sp.items() if row["verdict"] == "grows"}
+    assert sp["stack.embed"]["verdict"] == "ok"
+    assert checked("mup", norm, "sp")["stack.blocks.0.attention.logits"]["verdict"] == "grows"

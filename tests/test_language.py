@@ -1,0 +1,178 @@
+"""The language-model experiments through the command line, at a size of seconds."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.gpt3_proxy.experiment import EXPERIMENT as GPT3
+from experiments.transformer_lm import experiment as transformer_lm
+from experiments.transformer_lm import figures
+from mutransfer import cli
+from mutransfer.data import TokenDataset
+from mutransfer.sweeps.experiment import Scale
+from mutransfer.sweeps.study import Study
+
+LM = transformer_lm.EXPERIMENT
+HPS = {"depth": 2, "length": 16, "vocab": 256}
+TINY = Scale(widths=(16, 32), base_width=16, log2_lrs=(-9, -7), seeds=2, steps=20, batch=4, hps=HPS)
+STUDY = Study(
+    pools=((6, 20),), search=3, searches=5, target_steps=30, direct_samples=2, widths=(16, 32), default_log2_lr=-10.0
+)
+
+
+def tiny_text(*_: object) -> TokenDataset:
+    """Sixteen letters, each of which likes its successor: something to learn, nothing to wait for."""
+    rng = np.random.default_rng(0)
+    steps = rng.choice([1, 2, 5], size=20_000, p=[0.7, 0.2, 0.1])
+    tokens = 97 + np.cumsum(steps) % 16
+    return TokenDataset.from_arrays(
+        "tiny",
+        "made-up letters",
+        is_real=False,
+        vocab=256,
+        tokenizer="bytes",
+        train=tokens[:18_000],
+        test=tokens[18_000:],
+    )
+
+
+@pytest.fixture
+def lm(monkeypatch):
+    experiment = dataclasses.replace(LM, load=tiny_text, scales={**LM.scales, "smoke": TINY})
+    monkeypatch.setattr(transformer_lm, "CHECK_WIDTHS", {"smoke": (16, 32)})
+    monkeypatch.setattr(transformer_lm, "EXPERIMENT", experiment)
+    monkeypatch.setattr(figures, "WIDTHS", {"smoke": (16, 32)})
+    monkeypatch.setattr(figures, "TEMPLATE", {"smoke": {"width": 16, "batch": 4, "steps": 20, "length": 16}})
+    monkeypatch.setattr(cli, "load_experiment", lambda name: experiment)
+    return experiment
+
+
+def run(*args):
+    return cli.main([str(a) for a in args])
+
+
+def test_the_default_draws_figures_1_5_and_7_and_redraws_them(lm, tmp_path, capsys):
+    """One set of runs: LR curves, learning curves, coordinate check, one table; all from committed CSVs."""
+    command = ["transformer_lm", "--scale", "smoke", "--out", tmp_path, "--workers", 2]
+    assert run(*command) == 0
+    folder = tmp_path / "figures/transformer_lm"
+    stems = ("lr_vs_loss", "learning_curves", "coordinate_check")
+    drawn = {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")} | {"table.md"}
+    committed = {"runs.csv", "curves.csv", "coordinates.csv", "provenance.json"}
+    assert {p.name for p in folder.iterdir()} == drawn | committed
+    table = (folder / "table.md").read_text()
+    assert "STAND-IN DATA, not WikiText-2" in table and "rule of thumb" in table and "depth >= 4: out of reach" in table
+    before = {name: (folder / name).read_bytes() for name in drawn}
+    for name in drawn:
+        (folder / name).unlink()
+    assert run("figures", "transformer_lm", "--out", tmp_path) == 0
+    assert {name: (folder / name).read_bytes() for name in drawn} == before
+    runs = pd.read_csv(folder / "runs.csv")
+    base = runs[(runs["width"] == 16)].pivot(index=["log2_lr", "seed"], columns="parametrization", values="train_loss")
+    assert (base["sp"] == base["mup"]).all() and len(base) >= 8
+
+
+def test_a_figure_of_panels_reuses_runs_and_raises_on_a_gap(lm, tmp_path, capsys):
+    """Figure 18 holds what Figure 13 lacks; the same command again trains nothing; a missing point is named."""
+    command = ["transformer_lm", "--figure", "18", "--scale", "smoke", "--seeds", 1, "--out", tmp_path, "--workers", 2]
+    assert run(*command) == 0
+    folder = tmp_path / "figures/transformer_lm/figure_18"
+    runs = pd.read_csv(folder / "runs.csv", dtype={"run_id": str})
+    shared = runs.groupby("run_id")["panel"].nunique()
+    assert len(runs) == 2 * 2 * (3 + 3 * 3) and shared.max() >= 3
+    assert set(runs.query("panel == 'sp/width/log2_lr'")["parametrization"]) == {"sp"}
+    capsys.readouterr()
+    assert run(*command) == 0
+    count = runs["run_id"].nunique()
+    assert f"{count} of {count} runs are in the store already" in capsys.readouterr().out
+    table = (folder / "table.md").read_bytes()
+    assert run("figures", "transformer_lm", "--out", tmp_path) == 0
+    assert (folder / "table.md").read_bytes() == table
+    lines = (folder / "runs.csv").read_text().splitlines()
+    (folder / "runs.csv").write_text("\n".join([*lines[:5], *lines[6:]]) + "\n")
+    capsys.readouterr()
+    assert run("figures", "transformer_lm", "--out", tmp_path) == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_figure_21_simulates_the_real_widths(lm, tmp_path, capsys):
+    """The narrow model's runs have the base widths of the real ones; the threshold is the text's own entropy."""
+    command = ["transformer_lm", "--figure", "21", "--scale", "smoke", "--seeds", 1, "--out", tmp_path, "--workers", 2]
+    assert run(*command) == 0
+    folder = tmp_path / "figures/transformer_lm/figure_21"
+    runs = pd.read_csv(folder / "runs.csv")
+    simulated = runs[runs["panel"] == "simulated"]
+    assert set(simulated["width"]) == {32} and set(simulated["base_width"]) == {32, 64} == set(simulated["line"])
+    assert set(runs[runs["panel"] == "real"]["width"]) == {32, 64}
+    threshold = json.loads((folder / "provenance.json").read_text())["threshold"]
+    assert threshold == pytest.approx(np.log(16), abs=0.01)
+
+
+def test_every_figure_at_every_scale_is_a_whole_plan():
+    """Each panel is a full rectangle of valid runs, and no two panels have one key."""
+    from mutransfer.sweeps.experiment import figure_cells
+
+    data = tiny_text()
+    for number in LM.figures:
+        for scale in LM.scales:
+            cells = figure_cells(LM, number, data, scale=scale)
+            panels = LM.figures[number].panels(scale)
+            assert len({p.key for p in panels}) == len(panels)
+            points = [(key, x, line, spec.seed) for key, x, line, spec in cells]
+            assert len(set(points)) == len(points)
+            sizes = {p.key: len(p.x.values) * len(p.line.values) for p in panels}
+            seeds = len({spec.seed for *_, spec in cells})
+            assert pd.Series([key for key, *_ in points]).value_counts().to_dict() == {
+                key: size * seeds for key, size in sizes.items()
+            }
+
+
+@pytest.fixture
+def gpt3(monkeypatch):
+    hps = {**HPS, "heads": 4}
+    scale = Scale(widths=(16, 32), base_width=16, log2_lrs=(-7,), seeds=1, steps=20, batch=4, samples=6, hps=hps)
+    scales = {**GPT3.scales, "smoke": scale}
+    experiment = dataclasses.replace(GPT3, load=tiny_text, scales=scales, studies={**GPT3.studies, "smoke": STUDY})
+    monkeypatch.setattr(cli, "load_experiment", lambda name: experiment)
+    return experiment
+
+
+def test_algorithm_1_against_its_alternatives(gpt3, tmp_path, capsys):
+    """Every method has its runs; copies keep the winner's hyperparameters; the same command trains nothing new."""
+    command = ["gpt3_proxy", "--scale", "smoke", "--out", tmp_path, "--workers", 2]
+    assert run(*command) == 0
+    folder = tmp_path / "figures/gpt3_proxy"
+    runs = pd.read_csv(folder / "runs.csv")
+    assert set(runs["role"]) == {"proxy", "mutransfer", "naive", "direct", "default", "default_long", "width"}
+    names = ["log2_lr", "init_mult", "attn_mult", "output_mult", "embed_mult", "position_mult"]
+    proxy = runs[runs["role"] == "proxy"].set_index("sample")[names]
+    for role in ("mutransfer", "naive"):
+        copies = runs[runs["role"] == role].set_index("sample")[names]
+        assert (copies == proxy.loc[copies.index]).all(axis=None) and len(copies) >= 1
+    default = runs[runs["role"] == "default"].iloc[0]
+    assert default["parametrization"] == "sp" and (default[names[1:]] == 1).all() and default["log2_lr"] == -10
+    long = runs[runs["role"] == "default_long"].iloc[0]
+    assert long["flops"] / default["flops"] == pytest.approx(long["steps"] / default["steps"])
+    text = capsys.readouterr().out
+    assert run(*command) == 0
+    again = capsys.readouterr().out
+    assert "6 of 6 runs are in the store already, 0 to do" in again and "6 of 6" not in text
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert run("figures", "gpt3_proxy", "--out", tmp_path) == 0
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_the_published_plan_costs_what_the_paper_says(gpt3, tmp_path, capsys, monkeypatch):
+    """App. F.4: about 7% of the pretraining cost, by FLOPs that count attention and readout too; 6.7B parameters."""
+    monkeypatch.setattr(cli, "load_experiment", lambda name: GPT3_ON_TINY)
+    assert run("plan", "gpt3_proxy", "--scale", "paper", "--out", tmp_path, "--workers", 1) == 0
+    text = capsys.readouterr().out
+    assert "467 samples at width 256" in text and "H100" in text
+    share = float(text.split("FLOPs = ")[1].split("%")[0])
+    assert 5 < share < 15
+
+
+GPT3_ON_TINY = dataclasses.replace(GPT3, load=tiny_text)

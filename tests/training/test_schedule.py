@@ -1,0 +1,143 @@
+"""Schedules are the paper's six, and they multiply: each group's share of the learning rate is kept at every step."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.optim import lr_scheduler
+
+from mutransfer import scaling_plan
+from mutransfer.errors import UserError
+from mutransfer.training.loop import train
+from mutransfer.training.schedule import SCHEDULES, schedule
+from mutransfer.training.spec import RunSpec
+from mutransfer.training.task import Classification
+from tests.nets import MLP
+from tests.sweeps import tiny
+
+STEPS = 50
+SPEC: RunSpec = tiny.spec(tiny.dataset(), steps=STEPS)
+# torch's own schedulers, by Figure 4's letters; milestones are shares of 10k steps, as the paper gives them
+TORCH: dict[str, Callable[[torch.optim.Optimizer], lr_scheduler.LRScheduler]] = {
+    "linear": lambda o: lr_scheduler.LinearLR(o, 1.0, 0.0, total_iters=STEPS),
+    "step_0.1": lambda o: lr_scheduler.MultiStepLR(o, [STEPS * 5 // 10, STEPS * 8 // 10], gamma=0.1),
+    "step_0.3": lambda o: lr_scheduler.MultiStepLR(o, [STEPS * 4 // 10, STEPS * 7 // 10], gamma=0.3),
+    "cosine": lambda o: lr_scheduler.CosineAnnealingLR(o, T_max=STEPS),
+    "constant": lambda o: lr_scheduler.ConstantLR(o, 1.0),
+    "inverse_sqrt": lambda o: lr_scheduler.LambdaLR(o, lambda n: min(1.0, math.sqrt(0.1 * STEPS / max(n, 1)))),
+}
+
+
+class Watched(torch.optim.Adam):
+    """Adam that writes down every step's learning rates."""
+
+    def __init__(self, groups: list[dict]) -> None:
+        super().__init__(groups)
+        self.rates: list[list[float]] = []
+
+    def step(self, closure: None = None) -> None:
+        self.rates.append([group["lr"] for group in self.param_groups])
+        super().step(closure)
+
+
+def groups(lr: float = 2**-7) -> tuple[nn.Module, list[dict]]:
+    """A µP net at four times its base width: three different learning rates."""
+    torch.manual_seed(0)
+    base, model = MLP(16, d_in=48), MLP(64, d_in=48)
+    plan = scaling_plan(base, model, optimizer="sgd")
+    plan.initialize(model, base)
+    return model, plan.param_groups(model, lr=lr)
+
+
+def trained(name: str, kind: Callable[..., torch.optim.Optimizer], spec: RunSpec = SPEC) -> tuple:
+    model, own = groups()
+    optimizer = kind(own)
+    record = train(spec, model, optimizer, Classification(tiny.dataset(), F.cross_entropy), schedule=name)
+    return record, model, optimizer
+
+
+def test_the_papers_letters() -> None:
+    """Figure 4: (a) linear, (b) x0.1 at 5k and 8k, (c) x0.3 at 4k and 7k of 10k steps, (d) cosine, (e), (f)."""
+    assert list(SCHEDULES) == ["linear", "step_0.1", "step_0.3", "cosine", "constant", "inverse_sqrt"]
+
+    def at(name: str, *steps: int) -> list[float]:
+        return [schedule(name)(step / 10_000) for step in steps]
+
+    assert at("linear", 0, 2500, 9999) == pytest.approx([1, 0.75, 1e-4])
+    assert at("step_0.1", 0, 4999, 5000, 7999, 8000, 9999) == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert at("step_0.3", 0, 3999, 4000, 6999, 7000, 9999) == pytest.approx([1, 1, 0.3, 0.3, 0.09, 0.09])
+    assert at("cosine", 0, 2500, 5000, 9999) == pytest.approx([1, (1 + 0.5**0.5) / 2, 0.5, 0], abs=1e-7)
+    assert at("constant", 0, 5000, 9999) == [1, 1, 1]
+    assert at("inverse_sqrt", 0, 1, 999, 1000, 4000, 9000) == pytest.approx([1, 1, 1, 1, 0.5, 1 / 3])
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_starts_whole_and_never_rises(name: str) -> None:
+    """The rate that is given is that of the first step and the largest: what a sweep over it means. Never 0 or less,
+    for a step at 0 would be one that does not count.
+    """
+    values = [schedule(name)(i / 1000) for i in range(1000)]
+    assert values[0] == 1.0
+    assert all(a >= b for a, b in itertools.pairwise(values)) and values[-1] > 0
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_loop_multiplies_every_groups_rate(name: str) -> None:
+    """At each step: torch's scheduler of that kind times the group's own rate. Ratios between groups never change.
+
+    A scheduler that *sets* the rate makes one group of all (OneCycleLR with a number): SP that is called µP.
+    """
+    record, _, optimizer = trained(name, Watched)
+    assert record.status == "finished" and len(optimizer.rates) == STEPS
+    _, own = groups()
+    start = [group["lr"] for group in own]
+    assert len(set(start)) == 3
+    theirs = torch.optim.Adam(own)
+    scheduler = TORCH[name](theirs)
+    for rates in optimizer.rates:
+        assert rates == pytest.approx([group["lr"] for group in theirs.param_groups], rel=1e-9)
+        assert [rate / rates[0] for rate in rates] == pytest.approx([rate / start[0] for rate in start], rel=1e-12)
+        theirs.step()
+        scheduler.step()
+
+
+def test_constant_leaves_the_rates_as_they_were() -> None:
+    """Exactly: before there were schedules, runs had these very numbers."""
+    _, own = groups()
+    _, _, optimizer = trained("constant", Watched)
+    want = [group["lr"] for group in own]
+    assert [group["lr"] for group in optimizer.param_groups] == want
+    assert all(rates == want for rates in optimizer.rates)
+
+
+def test_plain_sgd_is_scheduled_too() -> None:
+    """Its update is part of the replayed step: a rate that were baked in there would go unnoticed."""
+    found = {}
+    for name in ("linear", "constant"):
+        for steps in (1, STEPS):
+            spec = replace(SPEC, steps=steps)
+            _, model, _ = trained(name, lambda own: torch.optim.SGD(own, fused=True), spec)
+            _, slow, _ = trained(name, lambda own: torch.optim.SGD(own, momentum=1e-30), spec)  # never replayed whole
+            for a, b in zip(model.parameters(), slow.parameters(), strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+            found[name, steps] = torch.cat([p.detach().flatten() for p in model.parameters()])
+    assert torch.equal(found["linear", 1], found["constant", 1])
+    assert (found["linear", STEPS] - found["constant", STEPS]).abs().max() > 1e-3
+
+
+def test_an_unknown_schedule_is_refused() -> None:
+    """With the nearest name, before anything is trained."""
+    with pytest.raises(UserError, match=r"unknown schedule 'cosin'\. Did you mean 'cosine'"):
+        schedule("cosin")
+    model, own = groups()
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(UserError, match="Did you mean 'linear'"):
+        train(SPEC, model, torch.optim.SGD(own), Classification(tiny.dataset(), F.cross_entropy), schedule="liner")
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))

@@ -1,0 +1,209 @@
+"""Language modelling as a task: every token is a target once, the loss is the mean over tokens, batches are the seed's.
+
+The text is 0, 1, 2, ... where it must be told which window a batch holds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mutransfer.data import TokenDataset
+from mutransfer.errors import UserError
+from mutransfer.models.transformer import Config, Decoder
+from mutransfer.training import task as tasks
+from mutransfer.training.loop import evaluate, train
+from mutransfer.training.spec import RunRecord, RunSpec
+from mutransfer.training.task import NextToken
+
+LENGTH = 4
+
+
+def text(train: int = 83, test: int = 87, vocab: int = 100) -> TokenDataset:
+    """Counting; 20 and 21 windows of 4 tokens, a few tokens left over."""
+    parts = {"train": np.arange(train) % vocab, "test": np.arange(test)[::-1] % vocab}
+    return TokenDataset.from_arrays("tiny", "counting", is_real=False, vocab=vocab, tokenizer="bytes", **parts)
+
+
+DATA = text()
+SPEC = RunSpec(
+    experiment="x",
+    variant="v",
+    parametrization="sp",
+    optimizer="adam",
+    width=16,
+    base_width=16,
+    log2_lr=-7,
+    seed=3,
+    steps=12,
+    batch=6,
+    momentum=0.0,
+    precision="float32",
+    data=DATA.name,
+    data_fingerprint=DATA.fingerprint,
+)
+
+
+class Bigram(nn.Module):
+    """The logits of the next token from the last one; keeps what it was given."""
+
+    def __init__(self, vocab: int = 100) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table = nn.Embedding(vocab, vocab)
+        self.seen: list[Tensor] = []
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        self.seen.append(tokens)
+        return self.table(tokens)
+
+
+def slow_loss(model: Bigram, windows: list[list[int]]) -> tuple[float, float]:
+    """(mean negative log likelihood in nats, accuracy): token by token."""
+    weight = model.table.weight.detach().double()
+    losses, hits = [], []
+    for window in windows:
+        for now, following in itertools.pairwise(window):
+            logits = weight[now].tolist()
+            losses.append(math.log(sum(map(math.exp, logits))) - logits[following])
+            hits.append(logits.index(max(logits)) == following)
+    return float(np.mean(losses)), float(np.mean(hits))
+
+
+def window(i: int, part: str = "train") -> list[int]:
+    """By hand: tokens 4 i to 4 i + 4, the last of which opens the next window."""
+    tokens = DATA.train_tokens if part == "train" else DATA.test_tokens
+    return tokens.tolist()[LENGTH * i : LENGTH * i + LENGTH + 1]
+
+
+def test_the_loss_is_a_slow_references() -> None:
+    """Mean cross-entropy in nats a token of the windows that a batch names."""
+    task, model = NextToken(DATA, LENGTH), Bigram()
+    rows = torch.tensor([[3, 0, 17], [5, 5, 19]])
+    found = [task.loss(model, *batch).item() for batch in task.batches(rows)]
+    want = [slow_loss(model, [window(i) for i in row])[0] for row in rows.tolist()]
+    assert found == pytest.approx(want, rel=1e-5)
+    assert found[0] != pytest.approx(found[1], rel=1e-2)
+
+
+def test_every_token_is_a_target_once() -> None:
+    """Windows overlap by one token: none is left out between them, none is learnt twice."""
+    task, model = NextToken(DATA, LENGTH), Bigram()
+    assert task.count == (83 - 1) // LENGTH == 20
+    (batch,) = task.batches(torch.arange(task.count)[None])
+    task.loss(model, *batch)
+    inputs = model.seen[0]
+    assert inputs.flatten().tolist() == list(range(80))
+    targets = task._windows[:, 1:].flatten().tolist()
+    assert targets == list(range(1, 81))
+
+
+@pytest.mark.parametrize("vocab", [100, 300])
+def test_small_and_large_vocabularies(vocab: int) -> None:
+    """uint8 and int32 in memory; the model gets int64 of either."""
+    data = text(vocab=vocab)
+    task, model = NextToken(data, LENGTH), Bigram(vocab)
+    assert data.train_tokens.dtype is (torch.uint8 if vocab == 100 else torch.int32)
+    task.loss(model, torch.tensor([1]))
+    assert model.seen[0].dtype is torch.int64 and model.seen[0].tolist() == [[4, 5, 6, 7]]
+
+
+def test_evaluation_is_spread_over_the_test_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """5 of 21 windows, from the first to the last at equal distances, in batches whose last is smaller."""
+    monkeypatch.setattr(tasks, "EVAL_WINDOWS", 5)
+    monkeypatch.setattr(tasks, "EVAL_WINDOW_BATCH", 2)
+    model = Bigram()
+    found = evaluate(model, NextToken(DATA, LENGTH))
+    chosen = [window(i, "test") for i in (0, 5, 10, 15, 20)]
+    assert torch.cat(model.seen).tolist() == [w[:-1] for w in chosen]
+    assert found == pytest.approx(slow_loss(model, chosen), rel=1e-5)
+
+
+def test_a_short_test_text_is_evaluated_whole() -> None:
+    """Each of its windows once; right and wrong answers are told apart."""
+    model = Bigram()
+    with torch.no_grad():
+        model.table.weight.zero_()
+        for token in range(50, 100):  # knows the next token of the upper half: the test text counts down
+            model.table.weight[token, token - 1] = 20.0
+    loss, accuracy = evaluate(model, NextToken(DATA, LENGTH))
+    assert sorted(torch.cat(model.seen)[:, 0].tolist()) == sorted(window(i, "test")[0] for i in range(21))
+    windows = [window(i, "test") for i in range(21)]
+    assert accuracy == pytest.approx(sum(t >= 50 for w in windows for t in w[:-1]) / 84)
+    assert loss == pytest.approx(slow_loss(model, windows)[0], rel=1e-5)
+
+
+def test_evaluation_draws_nothing() -> None:
+    """The same windows whatever the seed: test losses of two runs are of the same text."""
+    found = []
+    for seed in (0, 1):
+        model = Bigram()
+        torch.manual_seed(seed)
+        found.append(evaluate(model, NextToken(DATA, LENGTH)))
+    assert found[0] == found[1]
+
+
+class Spy(nn.Module):
+    """Writes the first token of each window down, as an operator: steps are replayed without Python."""
+
+    def __init__(self, spec: RunSpec) -> None:
+        super().__init__()
+        self.net = nn.Embedding(100, 100)
+        self.seen = torch.zeros(spec.steps, spec.batch, dtype=torch.int64)
+        self.step = torch.zeros(1, dtype=torch.int64)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            self.seen.index_copy_(0, self.step, tokens[:, :1].T)
+            self.step.add_(1)
+        return self.net(tokens)
+
+
+def run(spec: RunSpec, model: nn.Module, data: TokenDataset = DATA, **options: str) -> RunRecord:
+    optimizer = torch.optim.Adam(model.parameters(), lr=2**spec.log2_lr, fused=True)
+    return train(spec, model, optimizer, NextToken(data, LENGTH), **options)
+
+
+def batches(spec: RunSpec, **options: str) -> list[list[int]]:
+    """Which windows each step sees."""
+    spy = Spy(spec)
+    run(spec, spy, **options)
+    return (spy.seen // LENGTH).tolist()
+
+
+def test_batches_depend_on_the_seed_alone() -> None:
+    """Widths, rates, schedules and parametrizations are compared on the same windows; an epoch has none twice."""
+    ours = batches(SPEC)
+    assert batches(replace(SPEC, width=32, log2_lr=-5, parametrization="mup")) == ours
+    assert batches(SPEC, schedule="linear") == ours
+    assert batches(replace(SPEC, steps=5)) == ours[:5]
+    assert batches(replace(SPEC, seed=4)) != ours
+    epochs = [[*itertools.chain(*ours[i : i + 3])] for i in range(0, 12, 3)]  # 3 batches of 6 from 20 windows
+    assert all(len(set(epoch)) == 18 for epoch in epochs) and len(set(map(tuple, epochs))) == 4
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_decoder_learns_to_count(precision: str) -> None:
+    """The whole path: a text whose next token is certain is learnt, from chance to near zero; its record says so."""
+    data = text(train=401, test=41, vocab=20)
+    data = replace(data, test_tokens=data.train_tokens[:41])
+    torch.manual_seed(0)
+    model = Decoder(Config(vocab=20, width=32, heads=2, length=LENGTH))
+    spec = replace(SPEC, steps=120, batch=16, log2_lr=-6, precision=precision)
+    spec = replace(spec, data=data.name, data_fingerprint=data.fingerprint)
+    record = run(spec, model, data)
+    assert record.status == "finished"
+    assert record.loss_curve[0] == pytest.approx(math.log(20), rel=0.1)  # the readout starts at zero
+    assert record.train_loss < 0.1 and record.test_loss < 0.1 and record.test_accuracy == 1
+
+
+def test_too_few_windows_for_a_batch_are_refused() -> None:
+    """20 windows are no batch of 21."""
+    with pytest.raises(UserError, match="batch is 21, but there are 20 examples"):
+        run(replace(SPEC, batch=21), Bigram())
