@@ -129,7 +129,7 @@ EXPERIMENT = Experiment(
     variants={
         "relative": Variant(
             title="GPT-like Transformer, relative attention, Adam",
-            y_label="training loss (cross-entropy, nats a token)",
+            y_label="training loss (nats a token)",
             hps={
                 "norm": "pre",
                 "positions": "relative",

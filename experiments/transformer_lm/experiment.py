@@ -76,7 +76,7 @@ def variant(norm: str, grid: range) -> Variant:
     figure = {"pre": "Figure 4", "post": "Figure 1"}[norm]
     return Variant(
         title=f"{words} Transformer language model, Adam",
-        y_label="training loss (cross-entropy, nats a token)",
+        y_label="training loss (nats a token)",
         hps={
             "norm": norm,
             "heads": HEADS,

@@ -8,7 +8,7 @@ SP, and the SP default, trained once as long as the target and once for all of t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -169,15 +169,18 @@ def study(plan: Plan, train: Train) -> tuple[pd.DataFrame, pd.DataFrame, list[Ru
     Raises `UserError` if no sample of the pool has trained.
     """
 
-    def rows(role: str, samples: Iterable[int], specs: Sequence[RunSpec]) -> Iterator[Row]:
-        found = {record.spec.run_id: record for record in train(specs)}  # equal samples share a run
-        yield from ((role, i, found[spec.run_id]) for i, spec in zip(samples, specs, strict=True))
+    def rows(*groups: tuple[str, Sequence[int], Sequence[RunSpec]]) -> list[Row]:
+        # all in one sweep, so that no worker waits for the longest of each group; equal runs are made once
+        specs = dict.fromkeys(spec for _, _, specs in groups for spec in specs)
+        found = {record.spec: record for record in train([*specs])}
+        return [(role, i, found[s]) for role, samples, specs in groups for i, s in zip(samples, specs, strict=True)]
 
-    pool = list(rows("proxy", range(len(plan.proxy.samples)), plan.proxy.runs(range(len(plan.proxy.samples)))))
-    short = [
-        row for s in plan.short for row in rows("proxy_short", range(len(s.samples)), s.runs(range(len(s.samples))))
-    ]
-    losses = {i: record.train_loss for _, i, record in pool}
+    def all_of(role: str, search: Search) -> tuple[str, Sequence[int], Sequence[RunSpec]]:
+        samples = range(len(search.samples))
+        return role, samples, search.runs(samples)
+
+    pool = rows(*(all_of("proxy_short", search) for search in plan.short), all_of("proxy", plan.proxy))
+    losses = {i: record.train_loss for role, i, record in pool if role == "proxy"}
     s = plan.study
     chosen = winners(losses, searches(len(losses), s.search, s.searches, plan.proxy.seed))
     distinct = sorted({i for i in chosen if i is not None})
@@ -187,17 +190,15 @@ def study(plan: Plan, train: Train) -> tuple[pd.DataFrame, pd.DataFrame, list[Ru
             "rates of the space or give more samples."
         )
     best = min(distinct, key=lambda i: (losses[i], i))
-    # one batch of runs, so that no worker waits for the longest of each kind
-    groups = [
+    targets = rows(
         ("mutransfer", distinct, plan.copies(distinct, "mup")),
         ("naive", distinct, plan.copies(distinct, "sp")),
         ("direct", range(s.direct_samples), plan.directs()),
         ("default", [-1], [plan.default]),
         ("default_long", [-1], [plan.default_long]),
         ("width", [best] * len(s.widths), plan.over_widths(best)),
-    ]
-    list(train(list(dict.fromkeys(spec for _, _, specs in groups for spec in specs))))
-    table = [*short, *pool, *(row for group in groups for row in rows(*group))]
+    )
+    table = [*pool, *targets]
     frame = to_roles(table, [name for name in sorted(plan.proxy.space) if name not in ("lr", "momentum")], plan.flops)
     names, curves = curve_rows(("width", record) for role, _, record in table if role == "width")
     return frame, pd.DataFrame(curves, columns=names), [record for _, _, record in table]
