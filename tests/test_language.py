@@ -16,7 +16,7 @@ from mutransfer.sweeps.experiment import Scale
 from mutransfer.sweeps.study import Study
 
 LM = transformer_lm.EXPERIMENT
-HPS = {"depth": 2, "length": 16, "vocab": 256}
+HPS = {"depth": 2, "length": 16}
 TINY = Scale(widths=(16, 32), base_width=16, log2_lrs=(-9, -7), seeds=2, steps=20, batch=4, hps=HPS)
 STUDY = Study(
     pools=((6, 20),), search=3, searches=5, target_steps=30, direct_samples=2, widths=(16, 32), default_log2_lr=-10.0
@@ -132,7 +132,7 @@ def test_every_figure_at_every_scale_is_a_whole_plan():
 
 @pytest.fixture
 def gpt3(monkeypatch):
-    hps = {**HPS, "heads": 4}
+    hps = {**HPS, "heads": 4, "vocab": 256}
     scale = Scale(widths=(16, 32), base_width=16, log2_lrs=(-7,), seeds=1, steps=20, batch=4, samples=6, hps=hps)
     scales = {**GPT3.scales, "smoke": scale}
     experiment = dataclasses.replace(GPT3, load=tiny_text, scales=scales, studies={**GPT3.studies, "smoke": STUDY})

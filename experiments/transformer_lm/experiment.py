@@ -23,7 +23,6 @@ from mutransfer.sweeps.experiment import Experiment, Scale, Variant
 from mutransfer.training.spec import RunSpec, Value
 
 TOKENIZERS = {"smoke": "bytes", "cpu": "bytes", "gpu": "words", "paper": "words"}  # the paper: WikiText-2's words
-VOCAB = {"smoke": 256, "cpu": 256, "gpu": 33_278, "paper": 33_278}
 
 
 def load(data: Path | None, dataset: str | None, scale: str) -> TokenDataset:
@@ -97,8 +96,8 @@ def variant(norm: str, grid: range) -> Variant:
     )
 
 
-def hps(scale: str, length: int) -> dict[str, Value]:
-    return {"depth": 2, "length": length, "vocab": VOCAB[scale]}
+def hps(length: int) -> dict[str, Value]:
+    return {"depth": 2, "length": length}
 
 
 EXPERIMENT = Experiment(
@@ -113,6 +112,7 @@ EXPERIMENT = Experiment(
     flops=flops,
     memory=memory,
     examples=examples,
+    from_data=lambda dataset: {"vocab": dataset.vocab},
     columns=("depth", "length", "heads", "norm", "schedule", "output_mult", "attn_mult", "init_mult"),
     has_curves=True,
     coordinates=coordinates,
@@ -125,7 +125,7 @@ EXPERIMENT = Experiment(
             seeds=2,
             steps=60,
             batch=8,
-            hps=hps("smoke", 64),
+            hps=hps(64),
         ),
         "cpu": Scale(
             widths=(32, 64, 128, 256),
@@ -134,7 +134,7 @@ EXPERIMENT = Experiment(
             seeds=2,
             steps=250,
             batch=16,
-            hps=hps("cpu", 128),
+            hps=hps(128),
         ),
         "gpu": Scale(
             widths=(128, 256, 512, 1024, 2048),
@@ -143,7 +143,7 @@ EXPERIMENT = Experiment(
             seeds=3,
             steps=2040,  # 5 epochs of WikiText-2
             batch=20,
-            hps=hps("gpu", 256),
+            hps=hps(256),
         ),
         "paper": Scale(
             widths=(128, 256, 512, 1024, 2048, 4096, 8192),
@@ -152,7 +152,7 @@ EXPERIMENT = Experiment(
             seeds=5,
             steps=2040,
             batch=20,
-            hps=hps("paper", 256),
+            hps=hps(256),
         ),
     },
     variants={"post_ln": variant("post", range(-11, -4)), "pre_ln": variant("pre", range(-10, -3))},

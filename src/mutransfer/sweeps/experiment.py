@@ -57,6 +57,7 @@ class Experiment:
     flops: floating-point operations of a run, for the plan and to start the longest runs first.
     memory: bytes that a run adds to a worker's, at its peak.
     figures: drawn on demand, by number; ``columns``: hyperparameters that stand in the runs table.
+    from_data: hyperparameters that the data set decides, such as its vocabulary.
     examples: in the training part of the data set, for a run of that spec.
     parameters: of a run's model, where App. F.4's cost formula is wanted.
     studies: by scale; an experiment that has them is one of Algorithm 1, not a sweep of learning rates.
@@ -77,6 +78,7 @@ class Experiment:
     memory: Callable[[RunSpec], float]
     examples: Callable[[Any, RunSpec], int]
     stands_in_for: str  # the paper's data set, which stand-in data is not
+    from_data: Callable[[Any], Mapping[str, Value]] = lambda dataset: {}
     parametrizations: tuple[str, ...] = ("sp", "mup")
     datasets: tuple[str, ...] = ()
     figures: Mapping[str, Figure] = field(default_factory=dict)
@@ -142,7 +144,7 @@ class Experiment:
                 precision="float32",
                 data=dataset.name,
                 data_fingerprint=dataset.fingerprint,
-                hps=tuple({**s.hps, **self.variants[variant].hps}.items()),
+                hps=tuple({**s.hps, **self.variants[variant].hps, **self.from_data(dataset)}.items()),
             )
             for parametrization, width, log2_lr, seed in cells
         ]
