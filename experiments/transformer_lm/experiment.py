@@ -130,10 +130,10 @@ EXPERIMENT = Experiment(
         "cpu": Scale(
             widths=(32, 64, 128, 256),
             base_width=BASE_WIDTHS["cpu"],
-            log2_lrs=tuple(range(-11, -4)),
+            log2_lrs=tuple(range(-10, -5)),
             seeds=2,
-            steps=250,
-            batch=16,
+            steps=400,  # of small batches: the first 60 steps only learn how often each byte occurs
+            batch=8,
             hps=hps(128),
         ),
         "gpu": Scale(
@@ -155,5 +155,5 @@ EXPERIMENT = Experiment(
             hps=hps(256),
         ),
     },
-    variants={"post_ln": variant("post", range(-11, -4)), "pre_ln": variant("pre", range(-10, -3))},
+    variants={"post_ln": variant("post", range(-10, -5)), "pre_ln": variant("pre", range(-9, -3))},
 )

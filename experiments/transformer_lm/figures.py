@@ -19,14 +19,14 @@ BASE_WIDTHS = {"smoke": 32, "cpu": 32, "gpu": 128, "paper": 128}
 PAPER_WIDTHS = (128, 256, 512, 1024, 2048, 4096)
 WIDTHS = {"smoke": (32, 64), "cpu": (32, 64, 128), "gpu": (128, 256, 512, 1024), "paper": PAPER_WIDTHS}
 DEPTHS = {"smoke": (1, 2), "cpu": (2, 4, 8), "gpu": (2, 4, 8, 16), "paper": (2, 4, 8, 16, 32)}
-BATCHES = {"smoke": (4, 8), "cpu": (4, 8, 16), "gpu": (20, 32, 64, 128), "paper": (20, 32, 64, 128, 256, 512)}
+BATCHES = {"smoke": (4, 8), "cpu": (2, 4, 8), "gpu": (20, 32, 64, 128), "paper": (20, 32, 64, 128, 256, 512)}
 LENGTHS = {"smoke": (32, 64), "cpu": (32, 64, 128, 256), "gpu": (32, 64, 128, 256), "paper": (32, 64, 128, 256, 512)}
 PAPER_STEPS = (2032, 4072, 5912, 7952, 9992)
-STEPS = {"smoke": (20, 40), "cpu": (50, 100, 200, 400), "gpu": PAPER_STEPS, "paper": PAPER_STEPS}
+STEPS = {"smoke": (20, 40), "cpu": (100, 200, 400, 800), "gpu": PAPER_STEPS, "paper": PAPER_STEPS}
 # Of runs that do not say otherwise. The learning rates are those that the grids of Figures 1 and 4 are centred on.
 TEMPLATE: dict[str, dict[str, Value]] = {
     "smoke": {"width": 32, "batch": 4, "steps": 40, "length": 64},
-    "cpu": {"width": 32, "batch": 8, "steps": 200},
+    "cpu": {"width": 32, "batch": 4, "steps": 400},
     "gpu": {"width": 256},
     "paper": {"width": 256},
 }

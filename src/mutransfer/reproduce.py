@@ -7,6 +7,7 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,8 @@ def _sweep(args: argparse.Namespace, experiment: Experiment) -> int:
     with Store(setting.store) as store, setting.on_disk() as setting.dataset:
         setting.calibrate(args.precision)
         setting.show()
-        extend = extension(setting.specs, needs_extension, untested_transfers)
+        untested = partial(untested_transfers, of_widest=experiment.has_curves)
+        extend = extension(setting.specs, needs_extension, untested)
         result = setting.train(setting.specs, store, extend=extend)
         if result.failed:  # no figure is drawn from a gap
             return _exit_code(result.failed, len(result.run_ids))

@@ -128,17 +128,24 @@ def needs_extension(runs: pd.DataFrame) -> list[tuple[str, int, Side]]:
     return found
 
 
-def untested_transfers(runs: pd.DataFrame) -> list[tuple[str, int, float]]:
+def untested_transfers(runs: pd.DataFrame, *, of_widest: bool = False) -> list[tuple[str, int, float]]:
     """The (parametrization, width, log2_lr) that must still run so that the regret is measured at every
     width.
 
     After the smallest width's grid was extended, its best learning rate may be one that other widths never
-    ran.
+    ran. With ``of_widest`` the largest width's best learning rate is asked for everywhere too (Figure 7).
     """
     missing: list[tuple[str, int, float]] = []
     for name, widths in curves(tidy(runs)).items():
-        base = widths[0]
-        if np.isfinite(base.loss).all(axis=0).any():
-            best = float(base.log2_lr[np.argmin(base.loss.mean(axis=0))])
-            missing += [(name, one.width, best) for one in widths if best not in one.log2_lr]
-    return missing
+        if of_widest and len(widths) > 1:
+            missing += _untested(name, widths[-1], widths)
+        missing += _untested(name, widths[0], widths)
+    return list(dict.fromkeys(missing))
+
+
+def _untested(name: str, base: Curves, widths: list[Curves]) -> list[tuple[str, int, float]]:
+    """Where the best learning rate of ``base`` has not run."""
+    if not np.isfinite(base.loss).all(axis=0).any():
+        return []
+    best = float(base.log2_lr[np.argmin(base.loss.mean(axis=0))])
+    return [(name, one.width, best) for one in widths if best not in one.log2_lr]
