@@ -116,3 +116,13 @@ def test_untested_transfers_are_the_runs_that_regret_lacks(planted):
     runs = planted(-1.0, widths=[64, 128], seeds=1)
     assert untested_transfers(runs) == []
     assert untested_transfers(runs.query("width == 64 or log2_lr < -4")) == [("sp", 128, -4.0)]
+
+
+def test_the_widest_models_rate_is_asked_for_everywhere(planted):
+    """Figure 7's third panel: at the rate that suits the widest model every width must have run."""
+    runs = planted(-1.0, widths=[64, 128], seeds=1)
+    best = {width: part.loc[part["train_loss"].idxmin(), "log2_lr"] for width, part in runs.groupby("width")}
+    assert best[128] < best[64]
+    lacking = runs.query(f"width == 128 or log2_lr > {best[128]}")
+    assert untested_transfers(runs, of_widest=True) == untested_transfers(lacking) == []
+    assert untested_transfers(lacking, of_widest=True) == [("sp", 64, best[128])]
