@@ -32,8 +32,8 @@ def load(data: Path | None, dataset: str | None, scale: str) -> TokenDataset:
 CHECK_WIDTHS = {"smoke": (32, 64, 128)}  # of the coordinate check; by scale, else:
 MOST_WIDTHS = (64, 128, 256, 512, 1024)
 # The same batch at every step, of far fewer tokens than the narrowest d_head: theory's exponents are those of queries
-# that are aligned with the keys they are measured on.
-CHECK_BATCH, CHECK_LENGTH, CHECK_LR, CHECK_STEPS, CHECK_SEEDS = 1, 4, 2.0**-10, 4, 5
+# that are aligned with the keys they are measured on. And a rate so low that a step is small at every width in SP too.
+CHECK_BATCH, CHECK_LENGTH, CHECK_LR, CHECK_STEPS, CHECK_SEEDS = 1, 4, 2.0**-14, 4, 5
 SHOWN = {
     "readout": "logits",
     "stack.blocks.1.attention.logits": "attention logits, block 2",
