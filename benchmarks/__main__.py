@@ -168,12 +168,12 @@ def _bench(args: argparse.Namespace) -> int:
         facts |= {"cores": str(os.cpu_count()), "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
         print(", ".join(f"{name} {value}" for name, value in facts.items()))
         for name in args.parts or PARTS:
-            print(f"\n{PARTS[name].__doc__}\n{'':<32}{'ours':<36}{'reference':<44}ratio", flush=True)
+            print(f"\n{PARTS[name].__doc__}\n{'':<34}{'ours':<36}{'reference':<44}ratio", flush=True)
             rows = found[name] = []
             for row in PARTS[name](dataset, args.seconds):
                 rows.append(row)
                 ratio = f"{row['ratio']:.2f}" if "ratio" in row else ""
-                print(f"{row['what']:<32}{row['ours']:<36}{row.get('reference', ''):<44}{ratio}", flush=True)
+                print(f"{row['what']:<34}{row['ours']:<36}{row.get('reference', ''):<44}{ratio}", flush=True)
     path = args.out / "bench.json"
     content = json.loads(path.read_text()) if path.exists() else {}  # parts that were measured before stay
     content |= {n: {"what": PARTS[n].__doc__, "measured": facts, "rows": rows} for n, rows in found.items()}
