@@ -17,13 +17,13 @@ from mutransfer.analysis.learning import LearningReport, learning_report
 from mutransfer.errors import UserError, unknown
 from mutransfer.files import write
 from mutransfer.reporting import published
-from mutransfer.reporting.files import read, read_runs, stand_in
+from mutransfer.reporting.files import read, read_figure, read_runs, stand_in
 from mutransfer.reporting.learning import CSV, learning_section
 from mutransfer.reporting.loss_vs_tokens import loss_vs_tokens
 from mutransfer.reporting.method_losses import method_losses
 from mutransfer.reporting.parallel import Pool, column, parallel_coordinates
 from mutransfer.reporting.search import GPT3
-from mutransfer.reporting.sections import heading_section, read_figure
+from mutransfer.reporting.sections import heading_section
 from mutransfer.reporting.table import NAME, grid
 
 PANEL = "width"

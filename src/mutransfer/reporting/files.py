@@ -11,6 +11,9 @@ import pandas as pd
 
 from mutransfer.errors import UserError
 
+KEYS = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "paper")
+PAPER_KEYS = ("table_or_figure", "statement", "differs")
+
 
 def read(path: Path) -> str:
     """The text of ``path``. Raises `UserError` if it is missing or unreadable."""
@@ -52,4 +55,19 @@ def read_provenance(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     missing = [key for key in keys if key not in provenance] if isinstance(provenance, dict) else list(keys)
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}; run the experiment again.")
+    return provenance
+
+
+def read_figure(folder: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The provenance of a figure folder: `KEYS`, with `PAPER_KEYS` in ``paper``, and ``keys``.
+
+    Raises `UserError` if it is missing, malformed or lacks one.
+    """
+    provenance = read_provenance(folder / "provenance.json", (*KEYS, *keys))
+    paper = provenance["paper"]
+    absent = [key for key in PAPER_KEYS if not isinstance(paper, dict) or key not in paper]
+    if absent:
+        raise UserError(
+            f"{folder / 'provenance.json'} lacks paper.{', paper.'.join(absent)}; run the experiment again."
+        )
     return provenance

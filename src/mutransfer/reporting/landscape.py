@@ -19,7 +19,7 @@ from mutransfer.analysis.panels import Axis, Panel
 from mutransfer.analysis.quality import interpolate
 from mutransfer.errors import UserError
 from mutransfer.files import write
-from mutransfer.reporting.files import read_runs, stand_in
+from mutransfer.reporting.files import read_figure, read_runs, stand_in
 from mutransfer.reporting.lr_figure import MINUS, TRANSFERRED, Look, loss_limits
 from mutransfer.reporting.panels import (
     CAPTION_POINTS,
@@ -34,7 +34,7 @@ from mutransfer.reporting.panels import (
     write_frame,
     write_title,
 )
-from mutransfer.reporting.sections import heading_section, paper_section, read_figure
+from mutransfer.reporting.sections import heading_section, paper_section
 from mutransfer.reporting.style import MUTED, WARNING, WIDTH, new_figure, paper_style, save, wrapped
 from mutransfer.reporting.table import NAME, grid
 

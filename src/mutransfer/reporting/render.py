@@ -14,13 +14,10 @@ from mutransfer.analysis.transfer import TransferReport, transfer_report
 from mutransfer.errors import UserError
 from mutransfer.reporting import published
 from mutransfer.reporting.coordinates import render_coordinates
-from mutransfer.reporting.files import read_provenance, read_runs, stand_in
+from mutransfer.reporting.files import read_figure, read_runs, stand_in
 from mutransfer.reporting.learning import render_learning
 from mutransfer.reporting.lr_figure import lr_figure
 from mutransfer.reporting.table import seed_text, write_table
-
-KEYS = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "paper")
-PAPER_KEYS = ("table_or_figure", "statement", "differs")
 
 
 def render(folder: Path) -> tuple[str, list[Path]]:
@@ -36,13 +33,8 @@ def render(folder: Path) -> tuple[str, list[Path]]:
     Raises `UserError` if a file is missing or malformed, or if a run of the complete table is missing: it
     names which.
     """
-    provenance = read_provenance(folder / "provenance.json", KEYS)
+    provenance = read_figure(folder)
     paper = provenance["paper"]
-    absent = [key for key in PAPER_KEYS if not isinstance(paper, dict) or key not in paper]
-    if absent:
-        raise UserError(
-            f"{folder / 'provenance.json'} lacks paper.{', paper.'.join(absent)}; run the experiment again."
-        )
     runs = read_runs(folder / "runs.csv")
     frame = tidy(runs)
     gap = missing_cells(frame, provenance.get("log2_lrs", ()))

@@ -16,7 +16,7 @@ from mutransfer.analysis.estimate import Estimate, number
 from mutransfer.analysis.quality import interpolate
 from mutransfer.analysis.stability import REAL, RULE, SIMULATED, StabilityReport, edge_text, stability_report
 from mutransfer.files import write
-from mutransfer.reporting.files import read_runs, stand_in
+from mutransfer.reporting.files import read_figure, read_runs, stand_in
 from mutransfer.reporting.lr_figure import MINUS, Look, loss_limits
 from mutransfer.reporting.panels import (
     CAPTION_POINTS,
@@ -31,7 +31,7 @@ from mutransfer.reporting.panels import (
     write_legend,
     write_title,
 )
-from mutransfer.reporting.sections import heading_section, paper_section, read_figure
+from mutransfer.reporting.sections import heading_section, paper_section
 from mutransfer.reporting.style import MUTED, WARNING, WIDTH, new_figure, paper_style, save, wrapped
 from mutransfer.reporting.table import NAME, grid
 

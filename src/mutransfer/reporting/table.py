@@ -125,19 +125,17 @@ def _paper(report: TransferReport, published: Sequence[PublishedValue], statemen
         for r in report.results
     )
     rows = [("conclusion", statement, claims)] if statement else []
-    rows += [
-        (
-            f"{p.setup}: {p.metric}".replace("_", " ").replace("muP", "µP"),
-            f"{p.value} {p.unit}".strip() + _mark(p),
-            ours.get(p.metric, "-"),
-        )
-        for p in published
-    ]
-    return grid(("", f"the paper, {source}", "ours"), rows)
+    return grid(("", f"the paper, {source}", "ours"), [*rows, *published_rows(published, ours)])
 
 
-def _mark(value: PublishedValue) -> str:
-    return "" if value.confidence == "VERIFIED" else f" ({value.confidence.lower()})"
+def published_rows(published: Sequence[PublishedValue], ours: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """(what, the paper's value, ours) of each, and how sure the paper's is where it was not read in its text."""
+    rows = []
+    for p in published:
+        name = f"{p.setup}: {p.metric}".replace("_", " ").replace("muP", "µP").replace("muT", "µT")
+        mark = "" if p.confidence == "VERIFIED" else f" ({p.confidence.lower()})"
+        rows.append((name, f"{p.value} {p.unit}".strip() + mark, ours.get(p.metric, "-")))
+    return rows
 
 
 def _reading(report: TransferReport) -> str:

@@ -13,7 +13,6 @@ from mutransfer.errors import unknown
 from mutransfer.sweeps.table import to_frame
 from mutransfer.training.spec import RunRecord, RunSpec, Value
 
-KINDS = ("landscape", "stability")
 _FIELDS = {f.name for f in fields(RunSpec)} - {"hps"}
 
 
@@ -83,7 +82,7 @@ class Figure:
     panels: of a scale. ``facts``: more for provenance.json, from the data set.
     """
 
-    kind: str  # one of KINDS
+    kind: str  # "landscape" or "stability": how it is drawn
     title: str
     variant: str
     panels: Callable[[str], Sequence[Panel]]
