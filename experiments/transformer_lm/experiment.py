@@ -15,7 +15,7 @@ import pandas as pd
 
 from data_scripts import text
 from experiments.language import config, examples, flops, memory, run
-from experiments.transformer_lm.figures import BASE_WIDTHS, FIGURES, HEADS
+from experiments.transformer_lm.figures import BASE_WIDTHS, FIGURES, HEADS, NARROW_OUTPUT
 from mutransfer.coordinate_check import coord_check
 from mutransfer.data import TokenDataset
 from mutransfer.models.transformer import Decoder
@@ -82,7 +82,6 @@ def variant(norm: str, grid: range) -> Variant:
             "d_head": 0,  # 0: width / heads
             "ffn_ratio": 4.0,
             "schedule": "constant",
-            "output_mult": 1.0,
             "attn_mult": 1.0,
             "init_mult": 1.0,
         },
@@ -96,8 +95,8 @@ def variant(norm: str, grid: range) -> Variant:
     )
 
 
-def hps(length: int) -> dict[str, Value]:
-    return {"depth": 2, "length": length}
+def hps(length: int, output_mult: float = 1.0) -> dict[str, Value]:
+    return {"depth": 2, "length": length, "output_mult": output_mult}
 
 
 EXPERIMENT = Experiment(
@@ -125,16 +124,16 @@ EXPERIMENT = Experiment(
             seeds=2,
             steps=60,
             batch=8,
-            hps=hps(64),
+            hps=hps(64, NARROW_OUTPUT),
         ),
         "cpu": Scale(
             widths=(32, 64, 128, 256),
             base_width=BASE_WIDTHS["cpu"],
-            log2_lrs=tuple(range(-10, -5)),
+            log2_lrs=tuple(range(-9, -4)),
             seeds=2,
-            steps=400,  # of small batches: the first 60 steps only learn how often each byte occurs
-            batch=8,
-            hps=hps(128),
+            steps=250,
+            batch=16,
+            hps=hps(128, NARROW_OUTPUT),
         ),
         "gpu": Scale(
             widths=(128, 256, 512, 1024, 2048),
@@ -155,5 +154,5 @@ EXPERIMENT = Experiment(
             hps=hps(256),
         ),
     },
-    variants={"post_ln": variant("post", range(-10, -5)), "pre_ln": variant("pre", range(-9, -3))},
+    variants={"post_ln": variant("post", range(-9, -4)), "pre_ln": variant("pre", range(-9, -3))},
 )

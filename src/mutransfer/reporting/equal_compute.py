@@ -12,14 +12,13 @@ import pandas as pd
 
 from mutransfer.analysis.comparison import Metric
 from mutransfer.analysis.equal_compute import EQUAL, RULE, EqualCompute, Method
-from mutransfer.analysis.estimate import number
+from mutransfer.analysis.estimate import label, number, power
 from mutransfer.analysis.learning import LearningReport, learning_report
 from mutransfer.errors import UserError, unknown
 from mutransfer.files import write
 from mutransfer.reporting import published
 from mutransfer.reporting.files import read, read_figure, read_runs, stand_in
-from mutransfer.reporting.learning import CSV, learning_section
-from mutransfer.reporting.loss_vs_tokens import loss_vs_tokens
+from mutransfer.reporting.learning import CSV, learning_figure, learning_section
 from mutransfer.reporting.method_losses import method_losses
 from mutransfer.reporting.parallel import Pool, column, parallel_coordinates
 from mutransfer.reporting.search import GPT3
@@ -63,9 +62,12 @@ def render_study(folder: Path) -> tuple[str, list[Path]]:
             f"hyperparameter on its own axis in log units. {source}",
             banner=banner,
         ),
-        *loss_vs_tokens(
-            curves,
+        *learning_figure(
+            {PANEL: curves},
+            {PANEL: f"{label(curves.parametrization)} at LR {power(curves.log2_lr, 1)}"},
             out=folder,
+            stem="loss_vs_tokens",
+            x="tokens",
             caption="The best sample's hyperparameters in µP at several widths (after Figure 8 of the paper, which "
             "shows validation loss). Ticks above the panel: logged steps at which the wider model of a pair of "
             f"adjacent widths is behind, the narrowest pair lowest. {source}",

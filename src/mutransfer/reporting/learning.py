@@ -1,4 +1,4 @@
-"""The paper's Figure 7: training loss through training, a line a width, panels side by side (wider is better)."""
+"""Figures 7 and 8: training loss through training, a line a width, panels side by side (is wider better?)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from mutransfer.analysis.estimate import number, power
+from mutransfer.analysis.estimate import Array, number, power
 from mutransfer.analysis.learning import RULE, START, LearningReport, learning_report
 from mutransfer.errors import UserError, unknown
 from mutransfer.reporting.files import read, stand_in
@@ -41,6 +41,7 @@ POINTS = 7.5
 LEFT, RIGHT, GAP, PANEL = 0.62, 0.12, 0.2, 2.5
 LINE, STRIP_ROW, BELOW, LEGEND_ROW, CAPTION_LINE = 0.14, 0.07, 0.44, 0.17, 0.143
 LEGEND_COLUMNS = 7
+X_LABELS = {"steps": "training step", "tokens": "training tokens"}
 
 
 def learning_figure(
@@ -48,10 +49,12 @@ def learning_figure(
     headings: Mapping[str, str],
     *,
     out: Path,
+    stem: str = STEM,
+    x: str = "steps",
     caption: str = "",
     banner: str = "",
 ) -> list[Path]:
-    """Draw ``out/learning_curves.png`` and ``.svg``; returns the two paths.
+    """Draw ``out/<stem>.png`` and ``.svg``; returns the two paths. ``x``: steps, or tokens.
 
     A panel an entry of ``headings`` (panel -> its heading), left to right. Lines are means over seeds, bands their
     standard error; a curve ends in a cross where the first seed diverged. The strip above a panel has a row a pair of
@@ -79,15 +82,17 @@ def learning_figure(
             left = (LEFT + k * (panel_width + GAP)) / WIDTH
             axes = figure.add_axes((left, below / height, panel_width / WIDTH, PANEL / height), zorder=2)
             axes.patch.set_visible(False)  # crosses and triangles at its upper end reach into the strip above
-            last = float(report.steps[-1])
-            axes.set(xlim=(-0.02 * last, 1.03 * last), ylim=limits, xlabel="training step")
+            last = float(_x(report, x)[-1])
+            axes.set(xlim=(-0.02 * last, 1.03 * last), ylim=limits, xlabel=X_LABELS[x])
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+            if x == "tokens":
+                axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             axes.grid(alpha=0.25, linewidth=0.5)
             axes.tick_params(labelleft=k == 0)
             axes.set_ylabel("training loss (nats)" if k == 0 else "")
-            _draw_curves(axes, report, looks)
+            _draw_curves(axes, report, looks, _x(report, x))
             where = (left, (below + PANEL) / height, panel_width / WIDTH, strip / height)
-            _draw_strip(figure.add_axes(where, sharex=axes), report, first=k == 0)
+            _draw_strip(figure.add_axes(where, sharex=axes), report, _x(report, x), first=k == 0)
             bottom = below + PANEL + strip + 0.07
             _write_title(figure, left, bottom / height, LINE / height, report, heading)
         for handles, before, lines in zip(legends, (0, rows[0]), rows, strict=True):
@@ -103,7 +108,7 @@ def learning_figure(
             )
         figure.text(LEFT / WIDTH, 0.08 / height, text, fontsize=POINTS, va="bottom", linespacing=1.25)
         write_banner(figure, banner)
-        return save(figure, Path(out), STEM)
+        return save(figure, Path(out), stem)
 
 
 def loss_limits(reports: Sequence[LearningReport]) -> tuple[float, float]:
@@ -201,11 +206,15 @@ def _report(reports: Mapping[str, LearningReport], panel: str) -> LearningReport
     return reports[panel]
 
 
-def _draw_curves(axes: Axes, report: LearningReport, looks: Mapping[int, dict[str, Any]]) -> None:
+def _x(report: LearningReport, name: str) -> Array:
+    return {"steps": report.steps, "tokens": report.tokens}[name]
+
+
+def _draw_curves(axes: Axes, report: LearningReport, looks: Mapping[int, dict[str, Any]], along: Array) -> None:
     top = axes.get_ylim()[1]
     for k, (width, loss, mean) in enumerate(zip(report.widths, report.loss, report.mean, strict=True)):
         look, alive = looks[width], np.isfinite(mean)
-        x, y = report.steps[alive], mean[alive]
+        x, y = along[alive], mean[alive]
         gap = max(len(report.steps) // 6, 1)
         # each width's markers start elsewhere, so that curves on one another stay apart
         start = int(gap * k / len(report.widths))
@@ -214,7 +223,7 @@ def _draw_curves(axes: Axes, report: LearningReport, looks: Mapping[int, dict[st
         if report.seeds > 1:
             error = loss[:, alive].std(axis=0, ddof=1) / np.sqrt(report.seeds)
             axes.fill_between(x, y - error, y + error, color=look["color"], alpha=0.25, linewidth=0, zorder=2)
-        end_x, end_y = (x[-1], min(y[-1], top)) if len(x) else (report.steps[0], top)
+        end_x, end_y = (x[-1], min(y[-1], top)) if len(x) else (along[0], top)
         sign: dict[str, Any] = {"color": look["color"], "clip_on": False, "zorder": 5}
         if not alive.all():
             axes.plot(end_x, end_y, "x", markersize=5.5, markeredgewidth=1.6, **sign)
@@ -222,12 +231,12 @@ def _draw_curves(axes: Axes, report: LearningReport, looks: Mapping[int, dict[st
             axes.plot(end_x, top, "^", markersize=4.5, **sign)
 
 
-def _draw_strip(axes: Axes, report: LearningReport, *, first: bool) -> None:
+def _draw_strip(axes: Axes, report: LearningReport, along: Array, *, first: bool) -> None:
     """A row a pair of adjacent widths, the narrowest lowest; a tick at each violation."""
     for row, (violation, clear) in enumerate(zip(report.violation, report.clear, strict=True)):
         for chosen, colour in ((violation & ~clear, MUTED), (clear, WARNING)):
             low = row + (0.3 if colour == MUTED else 0.1)  # also told by their height, not by colour alone
-            axes.vlines(report.steps[chosen], low, 2 * row + 1 - low, color=colour, linewidth=1.0)
+            axes.vlines(along[chosen], low, 2 * row + 1 - low, color=colour, linewidth=1.0)
     axes.set_ylim(-0.25, len(report.violation) + 0.25)
     axes.set_yticks([len(report.violation) / 2], ["violations"] if first else [""])
     axes.tick_params(axis="both", length=0, labelbottom=False)

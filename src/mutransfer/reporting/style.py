@@ -19,7 +19,7 @@ from mutransfer.files import write
 WIDTH = 7.2
 """Inches: the text width of a two-column paper."""
 DPI = 200
-MARKERS = "osD^vPXph<>"
+MARKERS = "osDvPXph<>"  # not ^, which says "above the axis"
 """Beside the colour, so that a curve is known in greyscale and in print."""
 WARNING = "#b00020"
 MUTED = "#6b6b6b"
