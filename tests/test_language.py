@@ -16,7 +16,7 @@ from mutransfer.sweeps.experiment import Scale
 from mutransfer.sweeps.study import Study
 
 LM = transformer_lm.EXPERIMENT
-HPS = {"depth": 2, "length": 16}
+HPS = {"output_mult": 1.0, "depth": 2, "length": 16}
 TINY = Scale(widths=(16, 32), base_width=16, log2_lrs=(-9, -7), seeds=2, steps=20, batch=4, hps=HPS)
 STUDY = Study(
     pools=((6, 20),), search=3, searches=5, target_steps=30, direct_samples=2, widths=(16, 32), default_log2_lr=-10.0
@@ -89,6 +89,7 @@ def test_a_figure_of_panels_reuses_runs_and_raises_on_a_gap(lm, tmp_path, capsys
     count = runs["run_id"].nunique()
     assert f"{count} of {count} runs are in the store already" in capsys.readouterr().out
     table = (folder / "table.md").read_bytes()
+    assert b"; 40 steps of 4 examples" in table and b"length 64" in table  # the figure's own, not the sweep's
     assert run("figures", "transformer_lm", "--out", tmp_path) == 0
     assert (folder / "table.md").read_bytes() == table
     lines = (folder / "runs.csv").read_text().splitlines()

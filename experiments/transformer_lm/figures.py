@@ -15,8 +15,8 @@ from mutransfer.training.schedule import SCHEDULES
 from mutransfer.training.spec import Value
 
 HEADS = 4
-# alpha_output where the base width is 32: the best of width 32 (Figure 4's panel, with 1 as the other runs' value). With
-# 1, such a readout learns so slowly that much of a short training goes by at the frequencies of single bytes.
+# alpha_output where the base width is 32: the best of width 32 in Figure 4's panel. With 1, such a readout learns so
+# slowly that much of a short training goes by at the frequencies of single bytes.
 NARROW_OUTPUT = 4.0
 BASE_WIDTHS = {"smoke": 32, "cpu": 32, "gpu": 128, "paper": 128}
 PAPER_WIDTHS = (128, 256, 512, 1024, 2048, 4096)

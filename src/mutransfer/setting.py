@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import mode
 from typing import TYPE_CHECKING, Any
 
 from mutransfer.errors import UserError, unknown
@@ -160,15 +161,16 @@ class Setting:
         return Plan.of(self.experiment.studies[self.scale], self.specs, space, 0, self.experiment.flops)
 
     def paper(self, declared: Mapping[str, Any], what: str, seeds: int) -> dict[str, Any]:
-        """What stands beside our numbers; ``what`` opens the list of differences."""
-        s, spec = self.experiment.scales[self.scale], self.specs[0]
-        epochs = s.steps * s.batch / self.experiment.examples(self.dataset, spec)
-        hps = "".join(f"; {name} {value}" for name, value in s.hps.items())
+        """What stands beside our numbers; ``what`` opens the list of differences. Of what varies: the usual value."""
+        steps, batch = mode((spec.steps, spec.batch) for spec in self.specs)
+        epochs = steps * batch / self.experiment.examples(self.dataset, self.specs[0])
+        usual = {name: mode(spec.hp(name) for spec in self.specs) for name in self.experiment.scales[self.scale].hps}
+        hps = "".join(f"; {name} {value}" for name, value in usual.items())
         return {
             **declared,
             "ours": {"epochs": f"{epochs:.3g}", **declared.get("ours", {})},
-            "differs": f"{what}; {s.steps} steps of {s.batch} examples ({epochs:.3g} epochs){hps}; {seeds} seeds; "
-            f"momentum {self.experiment.momentum:g}; {spec.precision}; data: {self.dataset.source}.",
+            "differs": f"{what}; {steps} steps of {batch} examples ({epochs:.3g} epochs){hps}; {seeds} seeds; "
+            f"momentum {self.experiment.momentum:g}; {self.specs[0].precision}; data: {self.dataset.source}.",
         }
 
     def write_provenance(
