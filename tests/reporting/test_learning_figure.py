@@ -62,6 +62,15 @@ def test_section_has_the_counts_and_the_rule():
     assert "±" not in learning_section(learning_report(table(seeds=(0,))), PANELS)
 
 
+def test_rates_that_are_not_drawn_are_counted():
+    """The table has every rate of the sweep beside those of the figure, and none where all are drawn."""
+    reports, words = learning_report(table()), "At every learning rate"
+    text = learning_section(reports, {"mup": "µP at LR 2^-6"})
+    assert f"| 2^-9.0 | holds: {reports['sp_widest_lr'].whole.text} | - |" in text and "| LR | SP | µP |" in text
+    assert f"| 2^-6.0 | fails: {reports['sp_same_lr'].whole.text} | holds: {reports['mup'].whole.text} |" in text
+    assert words in text and words not in learning_section(reports, PANELS)
+
+
 def test_the_loss_axis_keeps_the_basins():
     """It starts below the least loss and shows the worst end, but neither the start nor a curve that blew up."""
     reports = list(learning_report(table()).values())
@@ -96,9 +105,6 @@ def test_gaps_are_refused(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         render_learning(tmp_path, PROVENANCE)
     table().to_csv(tmp_path / "curves.csv", index=False)
-    fewer = {"panels": {"mup": "µP", "sp_same_lr": "SP"}}
-    with pytest.raises(UserError, match="'sp_widest_lr'"):
-        render_learning(tmp_path, PROVENANCE | {"learning": fewer})
     with pytest.raises(UserError, match="'extra'"):
         render_learning(tmp_path, PROVENANCE | {"learning": {"panels": PANELS | {"extra": "more"}}})
     with pytest.raises(UserError, match=r"lacks learning\.panels"):

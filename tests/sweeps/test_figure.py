@@ -243,16 +243,20 @@ def parabola(spec: RunSpec) -> float:
     return 2 + 0.1 * (spec.log2_lr - best) ** 2 + 0.01 * spec.seed
 
 
-def test_curves_are_those_of_the_declared_rates() -> None:
-    """µP and SP at µP's best of the smallest width, and SP at its own best of the largest: both widths of each."""
+def test_curves_are_those_of_all_rates_and_three_are_drawn() -> None:
+    """µP and SP at µP's best of the smallest width, and SP at its own best of the largest; a panel for every rate that
+    both widths ran.
+    """
     found, headings = curves(records(parabola))
-    rates = found.groupby("panel")[["parametrization", "log2_lr"]].agg(["unique"]).map(list)
-    assert rates.loc["mup"].tolist() == [["mup"], [-7.0]]
-    assert rates.loc["sp_same_lr"].tolist() == [["sp"], [-7.0]]
-    assert rates.loc["sp_widest_lr"].tolist() == [["sp"], [-9.0]]
-    assert len(found) == 3 * 2 * 2 * 10
-    assert "{-7}" in headings["mup"] and "width 16" in headings["mup"] and "width 32" in headings["sp_widest_lr"]
-    assert list(learning_report(found)) == list(headings)
+    assert list(headings) == ["mup/-7", "sp/-7", "sp/-9"]
+    assert "{-7}" in headings["mup/-7"] and "width 16" in headings["mup/-7"] and "width 32" in headings["sp/-9"]
+    assert set(found["panel"]) == {f"{name}/{lr}" for name in ("sp", "mup") for lr in (-9, -7, -5)}
+    assert len(found) == 2 * 3 * 2 * 2 * 10
+    told = found["parametrization"] + "/" + found["log2_lr"].map("{:g}".format)
+    assert (found["panel"] == told).all() and set(learning_report(found)) > set(headings)
+
+    lone = [r for r in records(parabola) if (r.spec.parametrization, r.spec.width, r.spec.log2_lr) != ("mup", 16, -9)]
+    assert set(curves(lone)[0]["panel"]) == set(found["panel"]) - {"mup/-9"}
 
 
 def test_a_rate_that_loses_one_seed_is_not_the_best() -> None:
@@ -263,14 +267,14 @@ def test_a_rate_that_loses_one_seed_is_not_the_best() -> None:
             return math.inf if spec.seed else 0.1
         return parabola(spec)
 
-    found, _ = curves(records(final))
-    assert set(found[found["panel"] == "mup"]["log2_lr"]) <= {-9.0, -5.0}
+    _, headings = curves(records(final))
+    assert "mup/-7" not in headings
 
 
 def test_steps_tokens_and_losses() -> None:
     """A point stands at the end of its chunk of steps; tokens are steps times batch times length."""
     runs = [replace(r, loss_curve=tuple(float(i) for i in range(50))) for r in records(parabola, steps=200)]
-    one = curves(runs)[0].query("panel == 'mup' and width == 32 and seed == 1")
+    one = curves(runs)[0].query("panel == 'mup/-7' and width == 32 and seed == 1")
     assert one["step"].tolist() == [*range(4, 201, 4)]
     assert one["tokens"].tolist() == [16 * 4 * step for step in one["step"]]
     assert one["loss"].tolist() == [*range(50)]
@@ -285,8 +289,8 @@ def test_a_diverged_run_is_infinite_from_there_on() -> None:
         return math.inf if (spec.parametrization, spec.width, spec.log2_lr) == ("sp", 32, -7) else parabola(spec)
 
     found, _ = curves(records(final))
-    lost = found.query("panel == 'sp_same_lr' and width == 32 and seed == 0")
+    lost = found.query("panel == 'sp/-7' and width == 32 and seed == 0")
     assert lost["step"].tolist() == [*range(1, 11)]
     assert lost["loss"].tolist() == [5.0, 4.0, *[math.inf] * 8]
-    others = found.query("not (panel == 'sp_same_lr' and width == 32)")
+    others = found.query("not (panel == 'sp/-7' and width == 32)")
     assert np.isfinite(others["loss"]).all()

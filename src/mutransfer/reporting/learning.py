@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from mutransfer.analysis.estimate import Array, number, power
+from mutransfer.analysis.estimate import Array, label, number, power
 from mutransfer.analysis.learning import RULE, START, LearningReport, learning_report
 from mutransfer.errors import UserError, unknown
 from mutransfer.reporting.files import read, stand_in
@@ -54,7 +54,7 @@ def learning_figure(
     caption: str = "",
     banner: str = "",
 ) -> list[Path]:
-    """Draw ``out/<stem>.png`` and ``.svg``; returns the two paths. ``x``: steps, or tokens.
+    """Draw ``out/<stem>.png`` and ``.svg`` against ``x`` (steps or tokens); returns the two paths.
 
     A panel an entry of ``headings`` (panel -> its heading), left to right. Lines are means over seeds, bands their
     standard error; a curve ends in a cross where the first seed diverged. The strip above a panel has a row a pair of
@@ -161,17 +161,34 @@ def learning_section(reports: Mapping[str, LearningReport], headings: Mapping[st
         "\n".join(f"- {report.sentence}" for report in chosen.values()),
         f"Training loss (nats) at the last logged step{spread}:",
         grid(("", *(f"width {width}" for width in widths)), ends),
+        *_other_rates(reports, headings),
         f"Rule: {RULE} Here: {points}; the verdict is that of the whole of training.",
     ]
     return "\n\n".join(parts)
+
+
+def _other_rates(reports: Mapping[str, LearningReport], headings: Mapping[str, str]) -> list[str]:
+    """The counts at every learning rate, drawn or not: is the figure's choice of rates a lucky one?"""
+    if len(reports) == len(headings):
+        return []
+    found = {(report.log2_lr, report.parametrization): report for report in reports.values()}
+    columns = sorted({name for _, name in found}, key=lambda name: (name != "sp", name))
+
+    def cell(log2_lr: float, name: str) -> str:
+        report = found.get((log2_lr, name))
+        return f"{report.verdict}: {report.whole.text}" if report else "-"
+
+    rates = sorted({log2_lr for log2_lr, _ in found})
+    rows = [(power(log2_lr, 1), *(cell(log2_lr, name) for name in columns)) for log2_lr in rates]
+    return ["At every learning rate that all widths ran:", grid(("LR", *map(label, columns)), rows)]
 
 
 def render_learning(folder: Path, provenance: Mapping[str, Any]) -> tuple[list[str], list[Path], str]:
     """Redraw ``learning_curves.png`` and ``.svg`` from ``folder/curves.csv``; returns a line a panel for the terminal,
     the paths, and the Markdown section for the folder's table.
 
-    ``provenance["learning"]["panels"]`` is panel -> heading, in the figure's order; every panel of the table must be
-    there. Raises `UserError` as `learning_report` does.
+    ``provenance["learning"]["panels"]`` is panel -> heading of those to draw, in their order; of the table's others
+    only the counts are given. Raises `UserError` as `learning_report` does.
     """
     text = read(folder / CSV)
     try:
@@ -184,10 +201,7 @@ def render_learning(folder: Path, provenance: Mapping[str, Any]) -> tuple[list[s
         headings = dict(provenance["learning"]["panels"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / 'provenance.json'} lacks learning.panels; run the experiment again.") from error
-    for panel in reports:
-        if panel not in headings:
-            raise unknown(f"panel of {folder / CSV}", panel, headings)
-    seeds = sorted({report.seeds for report in reports.values()})
+    seeds = sorted({_report(reports, panel).seeds for panel in headings})
     count = " to ".join(str(n) for n in dict.fromkeys((seeds[0], seeds[-1])))
     shown = "one run a line" if seeds == [1] else f"mean over {count} seeds, band: standard error"
     caption = (

@@ -42,32 +42,32 @@ def to_frame(records: Iterable[RunRecord], hps: Sequence[str] = ()) -> pd.DataFr
 
 
 def to_curves(records: Iterable[RunRecord], frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Losses through training at three fixed learning rates (Figure 7), and what provenance.json says of them.
+    """Losses through training at fixed learning rates (Figure 7), and what provenance.json says of them.
 
-    µP at the rate that is best at its smallest width; SP at that rate; SP at the rate that is best at its largest.
-    ``loss`` is the mean of the steps up to ``step`` since the row before. ``frame``: the runs table, for the means
-    over seeds. A rate that some width did not run is left out there.
+    A panel for every parametrization and learning rate that all widths ran. Three are drawn: µP at the rate that is
+    best at its smallest width; SP at that rate; SP at the rate that is best at its largest. ``loss`` is the mean of
+    the steps up to ``step`` since the row before. ``frame``: the runs table, for the means over seeds.
     """
     mean = frame.groupby(["parametrization", "width", "log2_lr"])["train_loss"].mean()
+    tested = frame.groupby(["parametrization", "log2_lr"])["width"].nunique()
 
     def best(parametrization: str, width: int) -> float:
         return float(mean.loc[parametrization, width].idxmin())
 
+    def key(parametrization: str, log2_lr: float) -> str:
+        return f"{parametrization}/{log2_lr:g}"
+
     low, high = frame["width"].min(), frame["width"].max()
     tuned, widest = best("mup", low), best("sp", high)
-    panels = {
-        "mup": ("mup", tuned, f"µP, LR $2^{{{tuned:g}}}$ (best at width {low})"),
-        "sp_same_lr": ("sp", tuned, f"SP, LR $2^{{{tuned:g}}}$"),
-        "sp_widest_lr": ("sp", widest, f"SP, LR $2^{{{widest:g}}}$ (best at width {high})"),
+    drawn = {
+        key("mup", tuned): f"µP, LR $2^{{{tuned:g}}}$ (best at width {low})",
+        key("sp", tuned): f"SP, LR $2^{{{tuned:g}}}$",
+        key("sp", widest): f"SP, LR $2^{{{widest:g}}}$ (best at width {high})",
     }
-    names, rows = curve_rows(
-        (key, record)
-        for record in records
-        for key, (parametrization, log2_lr, _) in panels.items()
-        if (record.spec.parametrization, record.spec.log2_lr) == (parametrization, log2_lr)
-    )
-    found = pd.DataFrame(rows, columns=names).sort_values(names[:-1], ignore_index=True)
-    return found, {"panels": {key: heading for key, (*_, heading) in panels.items()}}
+    kept = {key(*rate) for rate in tested.index[tested == frame["width"].nunique()]} | {*drawn}
+    panels = ((key(record.spec.parametrization, record.spec.log2_lr), record) for record in records)
+    names, rows = curve_rows((panel, record) for panel, record in panels if panel in kept)
+    return pd.DataFrame(rows, columns=names).sort_values(names[:-1], ignore_index=True), {"panels": drawn}
 
 
 def curve_rows(runs: Iterable[tuple[str, RunRecord]]) -> tuple[list[str], list[tuple[Any, ...]]]:
