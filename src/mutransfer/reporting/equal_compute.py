@@ -12,7 +12,7 @@ import pandas as pd
 
 from mutransfer.analysis.comparison import Metric
 from mutransfer.analysis.equal_compute import EQUAL, RULE, EqualCompute, Method
-from mutransfer.analysis.estimate import label, number, power
+from mutransfer.analysis.estimate import label, number
 from mutransfer.analysis.learning import LearningReport, learning_report
 from mutransfer.errors import UserError, unknown
 from mutransfer.files import write
@@ -64,7 +64,7 @@ def render_study(folder: Path) -> tuple[str, list[Path]]:
         ),
         *learning_figure(
             {PANEL: curves},
-            {PANEL: f"{label(curves.parametrization)} at LR {power(curves.log2_lr, 1)}"},
+            {PANEL: f"{label(curves.parametrization)}, LR $2^{{{curves.log2_lr:.1f}}}$"},
             out=folder,
             stem="loss_vs_tokens",
             x="tokens",
