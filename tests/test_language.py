@@ -108,8 +108,12 @@ def test_figure_21_simulates_the_real_widths(lm, tmp_path, capsys):
     simulated = runs[runs["panel"] == "simulated"]
     assert set(simulated["width"]) == {32} and set(simulated["base_width"]) == {32, 64} == set(simulated["line"])
     assert set(runs[runs["panel"] == "real"]["width"]) == {32, 64}
-    threshold = json.loads((folder / "provenance.json").read_text())["threshold"]
-    assert threshold == pytest.approx(np.log(16), abs=0.01)
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert [p["heading"] for p in provenance["panels"].values()] == [
+        "SP, real models of width n",
+        "µP, width 32, simulating n",
+    ]
+    assert provenance["threshold"] == pytest.approx(np.log(16), abs=0.01)
 
 
 def test_every_figure_at_every_scale_is_a_whole_plan():

@@ -122,11 +122,13 @@ def reverse(scale: str) -> list[Panel]:
     n = widths.get(scale, (256, 512, 1024, 2048, 4096, 8192))
     octaves = range(-11, -2, 2) if scale == "smoke" else range(-12, -2) if scale == "cpu" else range(-18, -4)
     x = Axis(name="log2_lr", label="learning rate", values=tuple(octaves))
-    real = Panel(
-        key="real", row=0, column=0, x=x, line=Axis(name="width", label="width", values=n), parametrization="sp"
-    )
+    real = Axis(name="width", label="width", values=n)
     simulated = Axis(name="base_width", label="simulated width", values=n)
-    return [real, Panel(key="simulated", row=0, column=1, x=x, line=simulated, changes={"width": narrow})]
+    words = "SP, real models of width n", f"µP, width {narrow}, simulating n"
+    return [
+        Panel(key="real", row=0, column=0, x=x, line=real, parametrization="sp", heading=words[0]),
+        Panel(key="simulated", row=0, column=1, x=x, line=simulated, changes={"width": narrow}, heading=words[1]),
+    ]
 
 
 def entropy(dataset: TokenDataset) -> dict[str, Any]:

@@ -45,6 +45,7 @@ class Panel:
     x: Axis
     line: Axis
     parametrization: str = "mup"
+    heading: str = ""  # default: what x is called
     row_heading: str = ""
     changes: Mapping[str, Value] = field(default_factory=dict)  # what else differs from the figure's template
 
@@ -69,7 +70,7 @@ class Panel:
             "line_name": self.line.label,
             "parametrization": self.parametrization,
             "is_log2": self.x.is_log2,
-            "heading": self.x.label,
+            "heading": self.heading or self.x.label,
             "row_heading": self.row_heading,
         }
 
