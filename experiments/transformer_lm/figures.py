@@ -26,8 +26,7 @@ BATCHES = {"smoke": (4, 8), "cpu": (2, 4, 8), "gpu": (20, 32, 64, 128), "paper":
 LENGTHS = {"smoke": (32, 64), "cpu": (64, 128, 256), "gpu": (32, 64, 128, 256), "paper": (32, 64, 128, 256, 512)}
 PAPER_STEPS = (2032, 4072, 5912, 7952, 9992)
 STEPS = {"smoke": (20, 40), "cpu": (100, 200, 400), "gpu": PAPER_STEPS, "paper": PAPER_STEPS}
-# Of runs that do not say otherwise: every multiplier is 1, as in the paper. The learning rates are those that the grids
-# are centred on.
+# Of runs that do not say otherwise; every multiplier is 1. The learning rates are those that the grids are centred on.
 TEMPLATE: dict[str, dict[str, Value]] = {
     "smoke": {"width": 32, "batch": 4, "steps": 40, "length": 64, "output_mult": 1.0},
     "cpu": {"width": 32, "batch": 4, "steps": 400, "output_mult": 1.0},

@@ -6,7 +6,7 @@ import io
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -50,7 +50,7 @@ def learning_figure(
     *,
     out: Path,
     stem: str = STEM,
-    x: str = "steps",
+    x: Literal["steps", "tokens"] = "steps",
     caption: str = "",
     banner: str = "",
 ) -> list[Path]:
