@@ -45,7 +45,7 @@ def lm(monkeypatch):
     monkeypatch.setattr(transformer_lm, "CHECK_WIDTHS", {"smoke": (16, 32)})
     monkeypatch.setattr(transformer_lm, "EXPERIMENT", experiment)
     monkeypatch.setattr(figures, "WIDTHS", {"smoke": (16, 32)})
-    monkeypatch.setattr(figures, "TEMPLATE", {"smoke": {"width": 16, "batch": 4, "steps": 20, "length": 16}})
+    monkeypatch.setattr(figures, "TEMPLATE", {"smoke": {"width": 16, "batch": 2, "steps": 24, "length": 16}})
     monkeypatch.setattr(cli, "load_experiment", lambda name: experiment)
     return experiment
 
@@ -89,7 +89,7 @@ def test_a_figure_of_panels_reuses_runs_and_raises_on_a_gap(lm, tmp_path, capsys
     count = runs["run_id"].nunique()
     assert f"{count} of {count} runs are in the store already" in capsys.readouterr().out
     table = (folder / "table.md").read_bytes()
-    assert b"; 40 steps of 4 examples" in table and b"length 64" in table  # the figure's own, not the sweep's
+    assert b"; 24 steps of 2 examples" in table  # the figure's own, not the sweep's
     assert run("figures", "transformer_lm", "--out", tmp_path) == 0
     assert (folder / "table.md").read_bytes() == table
     lines = (folder / "runs.csv").read_text().splitlines()
