@@ -82,7 +82,8 @@ def learning_figure(
             left = (LEFT + k * (panel_width + GAP)) / WIDTH
             axes = figure.add_axes((left, below / height, panel_width / WIDTH, PANEL / height), zorder=2)
             axes.patch.set_visible(False)  # crosses and triangles at its upper end reach into the strip above
-            last = float(_x(report, x)[-1])
+            along = report.steps if x == "steps" else report.tokens
+            last = float(along[-1])
             axes.set(xlim=(-0.02 * last, 1.03 * last), ylim=limits, xlabel=X_LABELS[x])
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             if x == "tokens":
@@ -90,9 +91,9 @@ def learning_figure(
             axes.grid(alpha=0.25, linewidth=0.5)
             axes.tick_params(labelleft=k == 0)
             axes.set_ylabel("training loss (nats)" if k == 0 else "")
-            _draw_curves(axes, report, looks, _x(report, x))
+            _draw_curves(axes, report, looks, along)
             where = (left, (below + PANEL) / height, panel_width / WIDTH, strip / height)
-            _draw_strip(figure.add_axes(where, sharex=axes), report, _x(report, x), first=k == 0)
+            _draw_strip(figure.add_axes(where, sharex=axes), report, along, first=k == 0)
             bottom = below + PANEL + strip + 0.07
             _write_title(figure, left, bottom / height, LINE / height, report, heading)
         for handles, before, lines in zip(legends, (0, rows[0]), rows, strict=True):
@@ -218,10 +219,6 @@ def _report(reports: Mapping[str, LearningReport], panel: str) -> LearningReport
     if panel not in reports:
         raise unknown("panel of the learning curves", panel, reports)
     return reports[panel]
-
-
-def _x(report: LearningReport, name: str) -> Array:
-    return {"steps": report.steps, "tokens": report.tokens}[name]
 
 
 def _draw_curves(axes: Axes, report: LearningReport, looks: Mapping[int, dict[str, Any]], along: Array) -> None:

@@ -36,7 +36,6 @@ from mutransfer.reporting.style import MUTED, WARNING, WIDTH, new_figure, paper_
 from mutransfer.reporting.table import NAME, grid
 
 STEM = "stability"
-HEADINGS = {REAL: "real: SP at width n", SIMULATED: "simulated: narrow µP model of base width n"}
 THRESHOLD: Look = {"color": MUTED, "linestyle": (0, (4, 2)), "linewidth": 0.9}
 COLOURS = {"predicted": "black", "missed": WARNING, "undecided": MUTED}
 
@@ -47,7 +46,7 @@ def render_stability(folder: Path) -> tuple[str, list[Path]]:
     Reads only ``folder/runs.csv`` (columns panel, x = log2 LR, line = n, then a runs table) and
     ``folder/provenance.json``; the same two files give the same bytes. The provenance has the keys of `render`
     and ``threshold`` (a loss); optional are ``threshold_name`` (what it is), ``panels`` (key -> object with a
-    ``heading``), ``loss_ceiling``, ``stands_in_for``, ``notes`` and ``paper.ours``.
+    ``heading``, default the key), ``loss_ceiling``, ``stands_in_for``, ``notes`` and ``paper.ours``.
 
     Raises `UserError` if a file is missing or malformed, or as `stability_report` does.
     """
@@ -116,7 +115,7 @@ def _figure(report: StabilityReport, provenance: Mapping[str, Any], out: Path) -
             axes.set_ylabel(provenance["y_label"] if column == 0 else "")
             axes.axhline(report.threshold, **THRESHOLD, zorder=1)
             _draw_edges(axes, report, looks, key)
-            heading = given.get(key, {}).get("heading", HEADINGS[key])
+            heading = given.get(key, {}).get("heading", key)
             font: Look = {"fontweight": "bold", "fontsize": 8.5}
             write_title(figure, page, 0, column, [(heading, font), _title(report, key)])
         row_legend(figure, page, 0, "n =", looks)
