@@ -22,11 +22,11 @@ from mutransfer.models.transformer import Decoder
 from mutransfer.sweeps.experiment import Experiment, Scale, Variant
 from mutransfer.training.spec import RunSpec, Value
 
-TOKENIZERS = {"smoke": "bytes", "cpu": "bytes", "gpu": "words", "paper": "words"}  # the paper: WikiText-2's words
+TOKENIZERS = {"paper": "words"}  # WikiText-2's words; else bytes
 
 
 def load(data: Path | None, dataset: str | None, scale: str) -> TokenDataset:
-    return text.load(data, dataset=dataset, tokenizer=TOKENIZERS[scale])
+    return text.load(data, dataset=dataset, tokenizer=TOKENIZERS.get(scale, "bytes"))
 
 
 CHECK_WIDTHS = {"smoke": (32, 64, 128)}  # of the coordinate check; by scale, else:
@@ -85,7 +85,7 @@ def variant(norm: str, grid: range) -> Variant:
             "attn_mult": 1.0,
             "init_mult": 1.0,
         },
-        grids={"smoke": tuple(grid)[::2], "cpu": tuple(grid)},
+        grids={"smoke": tuple(grid)[::2], "cpu": tuple(grid), "gpu": (grid[0] - 1, *grid)},
         paper={
             "table_or_figure": figure,
             "ours": {"optimizer": "Adam", "norm": norm},
@@ -136,13 +136,13 @@ EXPERIMENT = Experiment(
             hps=hps(128, NARROW_OUTPUT),
         ),
         "gpu": Scale(
-            widths=(128, 256, 512, 1024, 2048),
+            widths=(32, 64, 128, 256, 512, 1024, 2048),
             base_width=BASE_WIDTHS["gpu"],
-            log2_lrs=tuple(range(-16, -6)),
+            log2_lrs=tuple(range(-10, -4)),
             seeds=3,
-            steps=2040,  # 5 epochs of WikiText-2
-            batch=20,
-            hps=hps(256),
+            steps=500,
+            batch=32,
+            hps=hps(256, NARROW_OUTPUT),
         ),
         "paper": Scale(
             widths=(128, 256, 512, 1024, 2048, 4096, 8192),

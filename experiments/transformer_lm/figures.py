@@ -18,19 +18,23 @@ HEADS = 4
 # alpha_output where the base width is 32: the best of width 32 in Figure 4's panel. With 1, such a readout learns so
 # slowly that much of a short training goes by at the frequencies of single bytes.
 NARROW_OUTPUT = 4.0
-BASE_WIDTHS = {"smoke": 32, "cpu": 32, "gpu": 128, "paper": 128}
+BASE_WIDTHS = {"smoke": 32, "cpu": 32, "gpu": 32, "paper": 128}
 PAPER_WIDTHS = (128, 256, 512, 1024, 2048, 4096)
-WIDTHS = {"smoke": (32, 64), "cpu": (32, 64, 128), "gpu": (128, 256, 512, 1024), "paper": PAPER_WIDTHS}
+WIDTHS = {"smoke": (32, 64), "cpu": (32, 64, 128), "gpu": (32, 64, 128, 256, 512, 1024), "paper": PAPER_WIDTHS}
 DEPTHS = {"smoke": (1, 2), "cpu": (2, 4, 8), "gpu": (2, 4, 8, 16), "paper": (2, 4, 8, 16, 32)}
-BATCHES = {"smoke": (4, 8), "cpu": (2, 4, 8), "gpu": (20, 32, 64, 128), "paper": (20, 32, 64, 128, 256, 512)}
+BATCHES = {"smoke": (4, 8), "cpu": (2, 4, 8), "gpu": (8, 16, 32, 64, 128), "paper": (20, 32, 64, 128, 256, 512)}
 LENGTHS = {"smoke": (32, 64), "cpu": (64, 128, 256), "gpu": (32, 64, 128, 256), "paper": (32, 64, 128, 256, 512)}
-PAPER_STEPS = (2032, 4072, 5912, 7952, 9992)
-STEPS = {"smoke": (20, 40), "cpu": (100, 200, 400), "gpu": PAPER_STEPS, "paper": PAPER_STEPS}
+STEPS = {
+    "smoke": (20, 40),
+    "cpu": (100, 200, 400),
+    "gpu": (250, 500, 1000, 2000),
+    "paper": (2032, 4072, 5912, 7952, 9992),
+}
 # Of runs that do not say otherwise; every multiplier is 1. The learning rates are those that the grids are centred on.
 TEMPLATE: dict[str, dict[str, Value]] = {
     "smoke": {"width": 32, "batch": 4, "steps": 40, "length": 64, "output_mult": 1.0},
     "cpu": {"width": 32, "batch": 4, "steps": 400, "output_mult": 1.0},
-    "gpu": {"width": 256},
+    "gpu": {"width": 128, "output_mult": 1.0},
     "paper": {"width": 256},
 }
 CENTRE = {"pre": -6, "post": -8}
@@ -122,10 +126,10 @@ def landscape(
 
 def reverse(scale: str) -> list[Panel]:
     """Figure 21: real widths in SP, and one narrow model in µP whose base width is the simulated one."""
-    widths = {"smoke": (32, 64), "cpu": (32, 64, 128, 256, 512), "gpu": (128, 256, 512, 1024, 2048)}
-    narrow = {"smoke": 32, "cpu": 64}.get(scale, 256)
+    widths = {"smoke": (32, 64), "cpu": (32, 64, 128, 256, 512), "gpu": (32, 64, 128, 256, 512, 1024)}
+    narrow = {"smoke": 32, "cpu": 64, "gpu": 128}.get(scale, 256)
     n = widths.get(scale, (256, 512, 1024, 2048, 4096, 8192))
-    octaves = range(-11, -2, 2) if scale == "smoke" else range(-12, -2) if scale == "cpu" else range(-18, -4)
+    octaves = {"smoke": range(-11, -2, 2), "cpu": range(-12, -2), "gpu": range(-13, -2)}.get(scale, range(-18, -4))
     x = Axis(name="log2_lr", label="learning rate", values=tuple(octaves))
     real = Axis(name="width", label="width", values=n)
     simulated = Axis(name="base_width", label="simulated width", values=n)

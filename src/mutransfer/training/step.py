@@ -4,10 +4,14 @@ Autograd, modules and the optimizer's bookkeeping cost a small model as much as 
 is the same every time. So the first two steps are recorded operator by operator; if they agree, all others call those
 operators straight. Plain SGD's update is part of the list; where a gradient is one matrix product, the product is
 accumulated into the weight itself (``W <- W - lr * G^T X`` is one call), and no gradient is ever stored.
+
+On a GPU the list is recorded once more, as a CUDA graph: one launch instead of one an operator. There the update is the
+optimizer's own, since a graph's numbers, such as a learning rate, are fixed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,7 +42,8 @@ class Step:
         self._compute = compute
         self._optimizer = optimizer
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self._has_update = _is_plain_sgd(optimizer)
+        self._is_on_gpu = self._parameters[0].is_cuda
+        self._has_update = _is_plain_sgd(optimizer) and not self._is_on_gpu
         self._first: _Program | None = None
         self._replay: Callable[..., Any] | None = None
         self._is_replayable = True
@@ -84,6 +89,9 @@ class Step:
                 self._first = program
             elif self._first.is_same(program):
                 self._replay = program.function()
+                if self._is_on_gpu:
+                    with torch.no_grad(), contextlib.suppress(_NotReplayable):
+                        self._replay = _on_fixed_tensors(self._replay, batch, _cuda_graph)
             else:
                 self._is_replayable = False
         return loss.detach(), gradients
@@ -111,6 +119,37 @@ def _is_plain_sgd(optimizer: torch.optim.Optimizer) -> bool:
 
 class _NotReplayable(Exception):
     pass
+
+
+Again = Callable[[], object]
+
+
+def _on_fixed_tensors(
+    replay: Callable[..., Sequence[Tensor]],
+    batch: Sequence[Tensor],
+    record: Callable[[Callable[[], Sequence[Tensor]]], tuple[Sequence[Tensor], Again]],
+) -> Callable[..., Sequence[Tensor]]:
+    """``replay`` as ``record`` has it: what does the same again, reading and writing the tensors of the first time."""
+    inputs = [x.clone() for x in batch]
+    (loss, *gradients), again = record(lambda: replay(*inputs))
+
+    def call(*batch: Tensor) -> Sequence[Tensor]:
+        for x, value in zip(inputs, batch, strict=True):
+            x.copy_(value)
+        again()
+        return [loss.clone(), *gradients]  # the caller keeps losses; the next call writes over this one
+
+    return call
+
+
+def _cuda_graph(function: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Again]:
+    """Raises `_NotReplayable` if an operator waits for the GPU, which no graph can."""
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            return function(), graph.replay
+    except RuntimeError as error:
+        raise _NotReplayable from error
 
 
 @dataclass(eq=False)
