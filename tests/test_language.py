@@ -116,6 +116,22 @@ def test_figure_21_simulates_the_real_widths(lm, tmp_path, capsys):
     assert provenance["threshold"] == pytest.approx(np.log(16), abs=0.01)
 
 
+def test_figure_7_draws_learning_curves_at_fixed_rates(lm, tmp_path, capsys):
+    """Its panels are a rate in µP, and in SP a quarter of it and all of it; the narrowest SP run is µP's."""
+    command = ["transformer_lm", "--figure", "7", "--scale", "smoke", "--seeds", 2, "--out", tmp_path, "--workers", 2]
+    assert run(*command) == 0
+    folder = tmp_path / "figures/transformer_lm/figure_7"
+    names = {"runs.csv", "curves.csv", "provenance.json", "table.md", "learning_curves.png", "learning_curves.svg"}
+    assert {p.name for p in folder.iterdir()} == names
+    curves = pd.read_csv(folder / "curves.csv")
+    assert curves.groupby("panel")["log2_lr"].first().to_dict() == {"mup/-7": -7, "sp/-7": -7, "sp/-9": -9}
+    assert (curves.groupby("panel").size() == 2 * 2 * TINY.steps).all()
+    table = (folder / "table.md").read_text()
+    assert "wider is better" in table and "| MUP: steps | 10000 | 20 |".replace("MUP", "wider is better") in table
+    assert run("figures", "transformer_lm", "--out", tmp_path) == 0
+    assert (folder / "table.md").read_text() == table
+
+
 def test_every_figure_at_every_scale_is_a_whole_plan():
     """Each panel is a full rectangle of valid runs, and no two panels have one key."""
     from mutransfer.sweeps.experiment import figure_cells

@@ -1,4 +1,4 @@
-"""Figures 4, 13, 17, 18, 19 and 21: which hyperparameters are swept, over which lines, at each scale."""
+"""Figures 4, 7, 13, 17, 18, 19 and 21: which hyperparameters are swept, over which lines, at each scale."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ TEMPLATE: dict[str, dict[str, Value]] = {
     "paper": {"width": 256},
 }
 CENTRE = {"pre": -6, "post": -8}
+# Figure 7 follows few settings for long.
+LONGER: dict[str, dict[str, Value]] = {"cpu": {"steps": 1000}, "gpu": {"steps": 2000}, "paper": {"steps": 10_000}}
 # Figure 21 asks whether a model learns at all, which is seen early.
 BREAKING: dict[str, dict[str, Value]] = {
     "smoke": {"batch": 4, "steps": 40, "length": 64},
@@ -124,6 +126,20 @@ def landscape(
     )
 
 
+def through_training(scale: str) -> list[Panel]:
+    """Figure 7: a learning rate in µP, and in SP that one and, as in the paper, a quarter of it."""
+    widths = {"smoke": (32, 64), "cpu": (32, 64, 128), "gpu": (32, 64, 128, 256, 512)}
+    line = Axis(name="width", label="width", values=widths.get(scale, PAPER_WIDTHS))
+    rate = -10 if scale == "paper" else -7
+    found = []
+    for i, (name, log2_lr) in enumerate((("mup", rate), ("sp", rate - 2), ("sp", rate))):
+        x = Axis(name="log2_lr", label="learning rate", values=(log2_lr,))
+        heading = f"{label(name)}, LR $2^{{{log2_lr}}}$"
+        key = f"{name}/{log2_lr}"
+        found.append(Panel(key=key, row=0, column=i, x=x, line=line, parametrization=name, heading=heading))
+    return found
+
+
 def reverse(scale: str) -> list[Panel]:
     """Figure 21: real widths in SP, and one narrow model in µP whose base width is the simulated one."""
     widths = {"smoke": (32, 64), "cpu": (32, 64, 128, 256, 512), "gpu": (32, 64, 128, 256, 512, 1024)}
@@ -159,6 +175,18 @@ FIGURES = {
         (BY_WIDTH, BY_DEPTH),
         number=4,
         statement=f"{STABLE} in width and in depth, but for the init std across depth.",
+    ),
+    "7": Figure(
+        kind="learning",
+        title="Post-LN Transformer language model, Adam, fixed hyperparameters",
+        variant="post_ln",
+        panels=through_training,
+        template=lambda scale: LONGER.get(scale, {}),
+        paper={
+            "table_or_figure": "Figure 7",
+            "statement": "In µP the wider model is at least as good at every step; in SP it is not, at either rate.",
+        },
+        seeds={"cpu": 3, "gpu": 5},
     ),
     "13": landscape(
         "Post-LN Transformer with d_head fixed, heads growing with width",

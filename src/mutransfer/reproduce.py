@@ -93,7 +93,7 @@ def _figure(args: argparse.Namespace, experiment: Experiment, number: str) -> in
     """One figure of panels: runs.csv with a row a point."""
     from mutransfer.sweeps.figure import to_panels
     from mutransfer.sweeps.store import Store
-    from mutransfer.sweeps.table import write_csv
+    from mutransfer.sweeps.table import curve_rows, write_csv
 
     start = time.monotonic()
     figure = experiment.figure(number)
@@ -107,13 +107,18 @@ def _figure(args: argparse.Namespace, experiment: Experiment, number: str) -> in
     cells = [(panel, x, line, setting.specs[i].run_id) for panel, x, line, i in setting.cells]
     frame = to_panels(cells, result.records, experiment.columns)
     write_csv(frame, setting.folder / "runs.csv")
-    facts = {
+    panels = figure.panels(setting.scale)
+    facts: dict[str, Any] = {
         "kind": figure.kind,
         "title": figure.title,
-        "panels": {panel.key: panel.facts for panel in figure.panels(setting.scale)},
+        "panels": {panel.key: panel.facts for panel in panels},
         "paper": setting.paper(figure.paper, figure.describe(setting.scale), frame["seed"].nunique()),
         **figure.facts(setting.dataset),
     }
+    if figure.kind == "learning":
+        records = {record.spec.run_id: record for record in result.records}
+        write_csv(curve_rows((panel, records[run]) for panel, *_, run in cells), setting.folder / "curves.csv")
+        facts["learning"] = {"panels": {panel.key: panel.heading for panel in panels}}
     setting.write_provenance(result.records, facts)
     return _drawn(setting, start)
 
@@ -199,6 +204,7 @@ def draw(folder: Path) -> None:
     from mutransfer.reporting.equal_compute import render_study
     from mutransfer.reporting.files import read_provenance
     from mutransfer.reporting.landscape import render_landscape
+    from mutransfer.reporting.learning import render_curves
     from mutransfer.reporting.render import render
     from mutransfer.reporting.search import render_search
     from mutransfer.reporting.stability import render_stability
@@ -209,6 +215,7 @@ def draw(folder: Path) -> None:
         "sweep": render,
         "search": render_search,
         "landscape": render_landscape,
+        "learning": render_curves,
         "stability": render_stability,
         "study": render_study,
     }

@@ -18,7 +18,9 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from mutransfer.analysis.estimate import Array, label, number, power
 from mutransfer.analysis.learning import RULE, START, LearningReport, learning_report
 from mutransfer.errors import UserError, unknown
-from mutransfer.reporting.files import read, stand_in
+from mutransfer.files import write
+from mutransfer.reporting.files import read, read_figure, read_runs, stand_in
+from mutransfer.reporting.sections import heading_section, paper_section
 from mutransfer.reporting.style import (
     MARKERS,
     MUTED,
@@ -31,7 +33,7 @@ from mutransfer.reporting.style import (
     wrapped,
     write_banner,
 )
-from mutransfer.reporting.table import grid
+from mutransfer.reporting.table import NAME, grid
 
 STEM, CSV = "learning_curves", "curves.csv"
 VERDICT_COLOURS = {"holds": "black", "undecided": MUTED, "fails": WARNING}
@@ -213,6 +215,17 @@ def render_learning(folder: Path, provenance: Mapping[str, Any]) -> tuple[list[s
     paths = learning_figure(reports, headings, out=folder, caption=caption, banner=stand_in(provenance))
     lines = [reports[panel].sentence for panel in headings]
     return lines, paths, learning_section(reports, headings)
+
+
+def render_curves(folder: Path) -> tuple[str, list[Path]]:
+    """(Re)write the figure of ``folder/curves.csv``, and ``table.md``; returns a summary and the paths."""
+    provenance, runs = read_figure(folder), read_runs(folder / "runs.csv")
+    lines, paths, section = render_learning(folder, provenance)
+    ours = {name: ",".join(map(str, sorted(runs[name].unique()))) for name in ("width", "steps")}
+    claim = " ".join(lines)
+    heading = heading_section(provenance, f"{runs['seed'].nunique()} seeds")
+    parts = [*heading, section, *paper_section(provenance, claim, {"widths": ours.pop("width"), **ours})]
+    return "\n".join(lines), [*paths, write(folder / NAME, ("\n\n".join(parts) + "\n").encode())]
 
 
 def _report(reports: Mapping[str, LearningReport], panel: str) -> LearningReport:

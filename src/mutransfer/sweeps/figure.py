@@ -83,7 +83,7 @@ class Figure:
     panels: of a scale. ``facts``: more for provenance.json, from the data set.
     """
 
-    kind: str  # "landscape" or "stability": how it is drawn
+    kind: str  # "landscape", "stability" or "learning": how it is drawn
     title: str
     variant: str
     panels: Callable[[str], Sequence[Panel]]

@@ -195,6 +195,8 @@ def measure(spec: RunSpec, dataset: Any, **options: Any) -> RunRecord:
                 left = end - time.perf_counter()
                 if row and _least_seconds(row, task["flops"], size) > left:
                     break
+                if "device" in options:  # a GPU loads the kernels of every size at their first use
+                    run(_cut(probe, MIN_STEPS), dataset, **options)
                 row.append(_times(run, probe, dataset, options, left / (len(probes) - len(row))))
         except Exception as error:
             reason = one_line(error)

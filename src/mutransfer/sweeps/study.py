@@ -200,5 +200,5 @@ def study(plan: Plan, train: Train) -> tuple[pd.DataFrame, pd.DataFrame, list[Ru
     )
     table = [*pool, *targets]
     frame = to_roles(table, [name for name in sorted(plan.proxy.space) if name not in ("lr", "momentum")], plan.flops)
-    names, curves = curve_rows(("width", record) for role, _, record in table if role == "width")
-    return frame, pd.DataFrame(curves, columns=names), [record for _, _, record in table]
+    curves = curve_rows(("width", record) for role, _, record in table if role == "width")
+    return frame, curves, [record for _, _, record in table]

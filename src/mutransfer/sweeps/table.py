@@ -66,19 +66,19 @@ def to_curves(records: Iterable[RunRecord], frame: pd.DataFrame) -> tuple[pd.Dat
     }
     kept = {key(*rate) for rate in tested.index[tested == frame["width"].nunique()]} | {*drawn}
     panels = ((key(record.spec.parametrization, record.spec.log2_lr), record) for record in records)
-    names, rows = curve_rows((panel, record) for panel, record in panels if panel in kept)
-    return pd.DataFrame(rows, columns=names).sort_values(names[:-1], ignore_index=True), {"panels": drawn}
+    return curve_rows((panel, record) for panel, record in panels if panel in kept), {"panels": drawn}
 
 
-def curve_rows(runs: Iterable[tuple[str, RunRecord]]) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Columns and rows of curves.csv: the loss curve of every (panel, run), a row a point."""
+def curve_rows(runs: Iterable[tuple[str, RunRecord]]) -> pd.DataFrame:
+    """curves.csv: the loss curve of every (panel, run), a row a point."""
     rows = []
     for panel, record in runs:
         s, points = record.spec, min(CURVE_POINTS, record.spec.steps)
         tokens = s.batch * int(dict(s.hps).get("length", 1))
         for step, loss in logged(record.loss_curve, s.steps, points, diverged=record.status == "diverged"):
             rows.append((panel, s.parametrization, s.width, s.log2_lr, s.seed, step, step * tokens, loss))
-    return ["panel", "parametrization", "width", "log2_lr", "seed", "step", "tokens", "loss"], rows
+    names = ["panel", "parametrization", "width", "log2_lr", "seed", "step", "tokens", "loss"]
+    return pd.DataFrame(rows, columns=names).sort_values(names[:-1], ignore_index=True)
 
 
 def to_roles(
