@@ -204,7 +204,7 @@ MISTAKES = [
     (["plan"], "required: EXPERIMENT"),
     (["cifar_mlp", "--figure", "4"], "unknown figure '4'"),
     (["cifar_mlp", "--dataset", "books"], "unknown data set of cifar_mlp 'books'"),
-    (["transformer_lm", "--figure", "12"], "unknown figure '12'. Valid: 4, 13"),
+    (["transformer_lm", "--figure", "12"], "unknown figure '12'. Valid: 4, 7, 13"),
     (["transformer_lm", "--figure", "4", "--widths", "32,64"], "a figure has its own"),
     (["transformer_lm", "--dataset", "boks"], "Did you mean 'books'?"),
     (["figures", "cifar_mlq"], "Did you mean 'cifar_mlp'?"),
