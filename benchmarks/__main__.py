@@ -1,4 +1,4 @@
-"""``./reproduce.sh bench [a b c d e f g]``: all ratios, or those named; a table, and results/bench.json.
+"""``./reproduce.sh bench [a b c d e f g h]``: all ratios, or those named; a table, and results/bench.json.
 
 ``./reproduce.sh bench kill`` kills sweeps at random moments instead (`benchmarks.kill`).
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import kernels, kill, local_ray, sweeps, transformer, usual
+from benchmarks import kernels, kill, local_ray, resnet, sweeps, transformer, usual
 from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer.errors import UserError
 from mutransfer.files import write
@@ -127,6 +127,11 @@ def transformers(dataset: Any, seconds: float) -> Iterator[Row]:
     yield from transformer.rows([64, 128, 256, 512], seconds)
 
 
+def resnets(dataset: Any, seconds: float) -> Iterator[Row]:
+    """(h) Images a second of cifar_resnet's network: over a torchvision `DataLoader`, and over one fixed batch."""
+    yield from resnet.rows([16, 64], seconds)
+
+
 PARTS: dict[str, Callable[[Any, float], Iterator[Row]]] = {
     "a": against_the_usual_way,
     "b": against_bare_kernels,
@@ -135,6 +140,7 @@ PARTS: dict[str, Callable[[Any, float], Iterator[Row]]] = {
     "e": ray_against_local,
     "f": memory,
     "g": transformers,
+    "h": resnets,
 }
 
 

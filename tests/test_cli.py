@@ -6,35 +6,22 @@ import re
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer import cli
-from mutransfer.data import ImageDataset
 from mutransfer.errors import UserError
 from mutransfer.sweeps.experiment import Scale
 from mutransfer.sweeps.store import Store
+from tests.images import tinted
 
 TINY = Scale(widths=(16, 32), base_width=16, log2_lrs=(-6, -4, -2), seeds=2, steps=30, batch=16)
 
 
-def tiny_data(*_: object) -> ImageDataset:
-    """512 noisy images with a class-dependent tint: something to learn, nothing to wait for."""
-    rng = np.random.default_rng(0)
-
-    def part(n):
-        y = np.arange(n) % 10
-        x = rng.integers(0, 128, (n, 32, 32, 3)) + (12 * y)[:, None, None, None]
-        return x.astype(np.uint8), y
-
-    return ImageDataset.from_arrays("synthetic", "tinted noise", is_real=False, train=part(512), test=part(64))
-
-
 @pytest.fixture
 def tiny(monkeypatch):
-    experiment = dataclasses.replace(EXPERIMENT, load=tiny_data, scales={**EXPERIMENT.scales, "smoke": TINY})
+    experiment = dataclasses.replace(EXPERIMENT, load=tinted, scales={**EXPERIMENT.scales, "smoke": TINY})
     monkeypatch.setattr(cli, "load_experiment", lambda name: experiment)
     return experiment
 
@@ -48,7 +35,7 @@ def finished(tmp_path_factory):
     """One tiny sweep of the experiment through the command line, for all tests that only look at it."""
     out = tmp_path_factory.mktemp("out")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        experiment = dataclasses.replace(EXPERIMENT, load=tiny_data, scales={"smoke": TINY})
+        experiment = dataclasses.replace(EXPERIMENT, load=tinted, scales={"smoke": TINY})
         monkeypatch.setattr(cli, "load_experiment", lambda name: experiment)
         assert run("cifar_mlp", "--scale", "smoke", "--out", out, "--workers", 2) == 0
     return out
@@ -214,7 +201,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("args", "says"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
 def test_a_mistake_is_one_line_and_exit_code_2(args, says, capsys, tmp_path, monkeypatch):
     """What was wrong, what is valid, nothing else: no traceback, nothing written."""
-    experiment = dataclasses.replace(EXPERIMENT, load=tiny_data)
+    experiment = dataclasses.replace(EXPERIMENT, load=tinted)
     if args[0] == "cifar_mlp":
         monkeypatch.setattr(cli, "load_experiment", lambda name: experiment)
     assert run(*args, "--out", tmp_path) == 2

@@ -46,10 +46,10 @@ def visible(spec: RunSpec, width: int) -> Decoder:
     return Decoder(config(spec, width, fused=False))
 
 
-def coordinates(dataset: TokenDataset, scale: str) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Figure 5: four steps of Adam at several widths, on one batch of the text; post-LN as in the sweep."""
+def coordinates(dataset: TokenDataset, scale: str, variant: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Figure 5: four steps of Adam at several widths, on one batch of the text."""
     widths = CHECK_WIDTHS.get(scale, MOST_WIDTHS)
-    template = EXPERIMENT.specs(dataset, scale=scale, variant="post_ln")[0]
+    template = EXPERIMENT.specs(dataset, scale=scale, variant=variant)[0]
     window = dataset.windows("train", CHECK_LENGTH)[:CHECK_BATCH].long()
     parts = []
     for parametrization in EXPERIMENT.parametrizations:

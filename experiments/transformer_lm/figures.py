@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import product
 from typing import Any
 
 import numpy as np
 
 from mutransfer.analysis.estimate import label
 from mutransfer.data import TokenDataset
-from mutransfer.sweeps.figure import Axis, Figure, Panel
-from mutransfer.training.schedule import SCHEDULES
+from mutransfer.sweeps.figure import Axis, Figure, Panel, rectangle
+from mutransfer.training.schedule import FIGURE_4
 from mutransfer.training.spec import Value
 
 HEADS = 4
@@ -71,7 +70,7 @@ def attn_mults(scale: str) -> Axis:
 
 
 def schedules(scale: str) -> Axis:
-    return Axis(name="schedule", label="LR schedule", values=tuple(SCHEDULES)[: 2 if scale == "smoke" else None])
+    return Axis(name="schedule", label="LR schedule", values=FIGURE_4[: 2 if scale == "smoke" else None])
 
 
 def by(name: str, label: str, values: dict[str, tuple[int, ...]]) -> Callable[[str], Axis]:
@@ -99,18 +98,7 @@ def landscape(
     """A figure of panels: a column a hyperparameter; a row a kind of line, or a parametrization."""
 
     def panels(scale: str) -> list[Panel]:
-        found = []
-        for i, (parametrization, row) in enumerate(product(parametrizations, rows)):
-            lines, several = row(scale), len(parametrizations) > 1
-            heading = f"{label(parametrization)}, over {lines.label}" if several else f"over {lines.label}"
-            for j, column in enumerate(columns):
-                x = column(scale)
-                key = f"{parametrization}/{lines.name}/{x.name}"
-                panel = Panel(
-                    key=key, row=i, column=j, x=x, line=lines, parametrization=parametrization, row_heading=heading
-                )
-                found.append(panel)
-        return found
+        return rectangle([make(scale) for make in columns], [make(scale) for make in rows], parametrizations)
 
     def template(scale: str) -> dict[str, Value]:
         d_head = BASE_WIDTHS[scale] // HEADS if is_d_head_fixed else 0

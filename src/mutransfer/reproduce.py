@@ -69,13 +69,15 @@ def _sweep(args: argparse.Namespace, experiment: Experiment) -> int:
         facts: dict[str, Any] = {}
         if experiment.coordinates:
             print("coordinate check ...", flush=True)
-            frame, facts["coordinates"] = experiment.coordinates(setting.dataset, setting.scale)
+            frame, facts["coordinates"] = experiment.coordinates(setting.dataset, setting.scale, setting.variant)
             write_csv(frame, setting.folder / "coordinates.csv")
     frame = to_frame(result.records, experiment.columns)
     write_csv(frame, setting.folder / "runs.csv")
     if experiment.has_curves:
         curves, facts["learning"] = to_curves(result.records, frame)
         write_csv(curves, setting.folder / "curves.csv")
+    if experiment.accuracy:
+        facts["accuracy"] = experiment.accuracy
     s, v = experiment.scales[setting.scale], experiment.variants[setting.variant]
     widths = sorted(frame["width"].unique())
     facts |= {

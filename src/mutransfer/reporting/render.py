@@ -13,6 +13,7 @@ from mutransfer.analysis.frame import describe, missing_cells, tidy
 from mutransfer.analysis.transfer import TransferReport, transfer_report
 from mutransfer.errors import UserError
 from mutransfer.reporting import published
+from mutransfer.reporting.accuracy import accuracy_section
 from mutransfer.reporting.coordinates import render_coordinates
 from mutransfer.reporting.files import read_figure, read_runs, stand_in
 from mutransfer.reporting.learning import render_learning
@@ -27,8 +28,8 @@ def render(folder: Path) -> tuple[str, list[Path]]:
     Reads only these CSV files and ``provenance.json``; the same files give the same bytes. The provenance has `KEYS`,
     of which ``paper`` is an object with `PAPER_KEYS`; optional are ``log2_lrs`` (the planned grid, which every width
     must then have), ``loss_ceiling`` (no loss above it is drawn), ``stands_in_for`` (what stand-in data replaces,
-    default CIFAR-10), ``experiment``-wide remarks in ``notes`` (a list), and ``paper.ours`` (metric of the published
-    values -> ours).
+    default CIFAR-10), ``accuracy`` (the paper's table of accuracies, such as Table 12), ``experiment``-wide remarks in
+    ``notes`` (a list), and ``paper.ours`` (metric of the published values -> ours).
 
     Raises `UserError` if a file is missing or malformed, or if a run of the complete table is missing: it
     names which.
@@ -59,6 +60,10 @@ def render(folder: Path) -> tuple[str, list[Path]]:
             summary += lines
             paths += drawn
             sections.append(section)
+    if "accuracy" in provenance:
+        line, section = accuracy_section(runs, str(provenance["accuracy"]))
+        summary.append(line)
+        sections.append(section)
     if "length" in runs.columns:
         sections += ["## The rule of thumb of section 6.1", rule_of_thumb.markdown(runs)]
     notes = [f"**{banner}**"] if banner else []

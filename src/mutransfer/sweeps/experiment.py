@@ -62,7 +62,8 @@ class Experiment:
     parameters: of a run's model, where App. F.4's cost formula is wanted.
     studies: by scale; an experiment that has them is one of Algorithm 1, not a sweep of learning rates.
     has_curves: whether losses through training are drawn too (Figure 7).
-    coordinates: the coordinate check of SP and µP (Figure 5), from the data set and the scale: its table
+    accuracy: the paper's table of test accuracies of a copied learning rate, such as Table 12; none: not reported.
+    coordinates: the coordinate check of SP and µP (Figure 5), from the data set, scale and variant: its table
         (`CoordFrame.data` with parametrization and optimizer) and what provenance.json says of it.
     """
 
@@ -84,9 +85,10 @@ class Experiment:
     figures: Mapping[str, Figure] = field(default_factory=dict)
     columns: tuple[str, ...] = ()
     has_curves: bool = False
+    accuracy: str = ""
     parameters: Callable[[RunSpec], float] | None = None
     studies: Mapping[str, Study] = field(default_factory=dict)
-    coordinates: Callable[[Any, str], tuple[pd.DataFrame, dict[str, Any]]] | None = None
+    coordinates: Callable[[Any, str, str], tuple[pd.DataFrame, dict[str, Any]]] | None = None
 
     def scale(self, name: str) -> Scale:
         if name not in self.scales:

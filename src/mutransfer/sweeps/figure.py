@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from mutransfer.analysis.estimate import label
 from mutransfer.errors import unknown
 from mutransfer.sweeps.table import to_frame
 from mutransfer.training.spec import RunRecord, RunSpec, Value
@@ -73,6 +74,20 @@ class Panel:
             "heading": self.heading or self.x.label,
             "row_heading": self.row_heading,
         }
+
+
+def rectangle(columns: Sequence[Axis], rows: Sequence[Axis], parametrizations: Sequence[str] = ("mup",)) -> list[Panel]:
+    """A panel for every column's x and every row's lines, the rows once for each parametrization."""
+    found = []
+    for i, (parametrization, lines) in enumerate(product(parametrizations, rows)):
+        heading = f"over {lines.label}"
+        if len(parametrizations) > 1:
+            heading = f"{label(parametrization)}, {heading}"
+        for j, x in enumerate(columns):
+            key = f"{parametrization}/{lines.name}/{x.name}"
+            place: dict[str, Any] = {"row": i, "column": j, "row_heading": heading}
+            found.append(Panel(key=key, x=x, line=lines, parametrization=parametrization, **place))
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

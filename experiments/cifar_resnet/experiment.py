@@ -1,0 +1,241 @@
+"""Figure 16 and Table 12: a ResNet on CIFAR-10, learning rate and alpha_output over widths, in SP and µP.
+
+The 9-layer network of cifar10-fast and its recipe: SGD with Nesterov momentum 0.9 and weight decay 5e-4, a learning
+rate that rises for the first 5/24 of training and falls to zero, reflection-padded crops, mirror images, 8x8 cutout.
+A width is the number of channels of the first convolution; 64 is the published 1x.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from typing import Any
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torchvision.models import ResNet
+from torchvision.models.resnet import BasicBlock
+
+from data_scripts import cifar10
+from mutransfer.coordinate_check import coord_check
+from mutransfer.models.resnet import DAVIDNET_WIDTH, Davidnet, flops_per_example
+from mutransfer.parametrization import scaling_plan
+from mutransfer.sweeps.experiment import Experiment, Scale, Variant
+from mutransfer.sweeps.figure import Axis, Figure, Panel, rectangle
+from mutransfer.sweeps.search import LogUniform
+from mutransfer.training.augment import Augmented, CropFlipCutout, Standardize
+from mutransfer.training.loop import train
+from mutransfer.training.spec import RunRecord, RunSpec
+from mutransfer.training.task import Dataset
+
+SIZE, CLASSES = 32, 10
+MEAN, STD = (125.31, 122.95, 113.87), (62.99, 62.09, 66.70)  # of CIFAR-10's channels, in 0..255
+EPOCH = 50_000 // 512  # steps of the recipe; the last, partial batch is dropped
+WIDTHS = {"smoke": (2, 4, 8), "cpu": (4, 8, 16), "gpu": (16, 32, 64, 128), "paper": (32, 64, 128, 256, 512)}
+BASE = {"smoke": 2, "cpu": 4, "gpu": 64, "paper": 64}
+GRID = {"smoke": (-4, -2, 0), "cpu": tuple(range(-4, 1)), "gpu": tuple(range(-3, 2)), "paper": tuple(range(-4, 2))}
+MULTS = {"smoke": (0, 2, 4), "cpu": (-2, 0, 2, 4, 6), "gpu": (-2, 0, 2, 4, 6), "paper": tuple(range(-5, 6))}
+CENTRE = -1  # log2 LR of Figure 16's alpha_output panels: Table 12's
+# Of the coordinate check: one batch of the training images as they are, plain SGD; the first two widths at `smoke`.
+# ResNet-18's changes have settled from width 32 on; those of width 16 are half as large.
+CHECK_WIDTHS = {"davidnet": (8, 16, 32, 64), "torchvision_resnet18": (32, 64, 128)}
+CHECK_BATCH, CHECK_LR, CHECK_STEPS, CHECK_SEEDS = 64, 0.1, 4, 3
+SHOWN = {
+    "davidnet": {
+        "layer1.0": "convolution, layer 1",
+        "residual3.branch.1.0": "convolution, last",
+        "residual3.branch.1.1": "BatchNorm, last",
+        "readout": "readout",
+    },
+    "torchvision_resnet18": {
+        "layer1.0.conv2": "convolution, layer 1",
+        "layer4.1.conv2": "convolution, last",
+        "layer4.1.bn2": "BatchNorm, last",
+        "fc": "readout",
+    },
+}
+
+
+STATEMENT = (
+    "In SP the best learning rate falls as the network gets wider, and 8x is worse than 4x; in µP the best learning "
+    "rate and alpha_output stay, and 8x is the best."
+)
+SHORT: dict[str, Any] = {"seeds": 2, "steps": 20, "batch": 64, "samples": 8}
+RECIPE: dict[str, Any] = {"steps": 10 * EPOCH, "batch": 512}
+
+
+class Times(int):
+    """What torchvision multiplies its numbers of channels by: planes * Times(width) is planes * width / 64."""
+
+    def __rmul__(self, planes: int) -> int:
+        return planes * int(self) // DAVIDNET_WIDTH
+
+
+def resnet18(width: int, output_mult: float) -> nn.Module:
+    """torchvision's own ResNet-18, not a line of it changed, with ``width`` channels where it has 64, and so on."""
+    assert output_mult == 1, "torchvision's ResNet has no multiplier"
+
+    class Block(BasicBlock):
+        expansion = Times(width)
+
+        def __init__(self, inplanes: int, planes: int, *more: Any, **others: Any) -> None:
+            super().__init__(inplanes, planes * self.expansion, *more, **others)
+
+    class Scaled(ResNet):
+        _inplanes = 0
+
+        @property
+        def inplanes(self) -> int:
+            return self._inplanes
+
+        @inplanes.setter
+        def inplanes(self, planes: int) -> None:
+            self._inplanes = planes if self._inplanes else width  # its first is the stem's, 64
+
+    model = Scaled(Block, [2, 2, 2, 2], num_classes=CLASSES)
+    nn.init.zeros_(model.fc.weight)  # µP: App. D.2
+    return model
+
+
+NETWORKS = {
+    "davidnet": lambda width, output_mult: Davidnet(width, classes=CLASSES, output_mult=output_mult),
+    "torchvision_resnet18": resnet18,
+}
+
+
+def build(spec: RunSpec, width: int) -> nn.Module:
+    """The spec's model at a width: the spec's own, or the base's."""
+    return NETWORKS[str(spec.hp("network"))](width, float(spec.hp("output_mult")))
+
+
+def task(dataset: Dataset, seed: int) -> Augmented:
+    """CIFAR-10 as cifar10-fast augments it; the draws depend on the seed alone."""
+    augment = CropFlipCutout(seed=seed, size=SIZE, pad=4, cutout=8, mean=MEAN)
+    return Augmented(dataset, F.cross_entropy, Standardize(SIZE, MEAN, STD), augment)
+
+
+def run(spec: RunSpec, dataset: Dataset, device: str = "cpu") -> RunRecord:
+    """One run. The init depends on width and seed alone, so SP and µP start alike where they should."""
+    torch.manual_seed(spec.seed)
+    model, base = build(spec, spec.width), build(spec, spec.base_width)
+    plan = scaling_plan(base, model, parametrization=spec.parametrization, optimizer=spec.optimizer)
+    plan.initialize(model, base)
+    model.to(device)
+    model.to(memory_format=torch.channels_last)
+    groups = plan.param_groups(model, lr=2.0**spec.log2_lr, weight_decay=float(spec.hp("weight_decay")))
+    optimizer = torch.optim.SGD(groups, momentum=spec.momentum, nesterov=spec.momentum > 0, fused=True)
+    return train(spec, model, optimizer, task(dataset, spec.seed), device=device, schedule=str(spec.hp("schedule")))
+
+
+@lru_cache
+def cost(network: str, width: int) -> tuple[float, float]:
+    """(FLOPs, bytes of activations kept for the backward pass) of one example in training."""
+    model = partial(NETWORKS[network], width, 1.0)
+    kept: list[int] = []
+    with torch.device("meta"), torch.no_grad():
+        found = model().eval()
+        for module in found.modules():
+            if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+                module.register_forward_hook(lambda module, given, out: kept.append(out.numel()))
+        found(torch.empty(1, 3, SIZE, SIZE))
+    return flops_per_example(model, SIZE), 4.0 * sum(kept)
+
+
+@lru_cache
+def parameters(network: str, width: int) -> int:
+    with torch.device("meta"):
+        return sum(p.numel() for p in NETWORKS[network](width, 1.0).parameters())
+
+
+def flops(spec: RunSpec) -> float:
+    return spec.steps * spec.batch * cost(str(spec.hp("network")), spec.width)[0]
+
+
+def memory(spec: RunSpec) -> float:
+    network = str(spec.hp("network"))
+    weights = parameters(network, spec.width) * (16 + 2 * (spec.precision == "bfloat16"))  # with gradient, two buffers
+    return weights + 1.5 * spec.batch * cost(network, spec.width)[1]
+
+
+def coordinates(dataset: Dataset, scale: str, variant: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The coordinate check: four steps of SGD at several widths, on one batch."""
+    widths = CHECK_WIDTHS[variant][: 2 if scale == "smoke" else None]
+    images = dataset.train_images[:CHECK_BATCH].flatten(1)
+    batch = Standardize(SIZE, MEAN, STD)(images), dataset.train_labels[:CHECK_BATCH]
+    parts = []
+    for parametrization in EXPERIMENT.parametrizations:
+        frame = coord_check(
+            lambda width: NETWORKS[variant](width, 1.0),
+            widths,
+            [batch],
+            parametrization=parametrization,
+            optimizer=EXPERIMENT.optimizer,
+            lr=CHECK_LR,
+            steps=CHECK_STEPS,
+            seeds=CHECK_SEEDS,
+        )
+        shown = frame.data[frame.data["activation"].isin(SHOWN[variant])]
+        parts.append(shown.assign(parametrization=parametrization, optimizer=EXPERIMENT.optimizer))
+    facts = {"activations": SHOWN[variant], "may_shrink_at_init": ["readout"], "lr": CHECK_LR, "steps": CHECK_STEPS}
+    return pd.concat(parts), facts
+
+
+def figure_16(scale: str) -> list[Panel]:
+    """Learning rate and alpha_output over widths, SP above µP."""
+    rates = Axis(name="log2_lr", label="learning rate", values=GRID[scale])
+    mults = Axis(name="output_mult", label="alpha_output", values=MULTS[scale])
+    return rectangle([rates, mults], [Axis(name="width", label="width", values=WIDTHS[scale])], ("sp", "mup"))
+
+
+def variant(network: str, title: str, output_mult: float) -> Variant:
+    return Variant(
+        title=f"{title}, SGD",
+        y_label="training loss (cross-entropy, nats)",
+        hps={"network": network, "schedule": "warmup_linear", "weight_decay": 5e-4, "output_mult": output_mult},
+        loss_ceiling=2.302585,  # of the zero readout: chance
+        paper={
+            "table_or_figure": "App G.1.1",
+            "ours": {"optimizer": "SGD"},
+            "statement": STATEMENT,
+        },
+        search={"lr": LogUniform(-5, 2), **({"output_mult": LogUniform(-5, 5)} if network == "davidnet" else {})},
+    )
+
+
+EXPERIMENT = Experiment(
+    name="cifar_resnet",
+    summary="Figure 16, Table 12: ResNet on CIFAR-10, SGD, learning rate and alpha_output over widths",
+    optimizer="sgd",
+    momentum=0.9,
+    stands_in_for="CIFAR-10",
+    load=lambda data, dataset, scale: cifar10.load(data),
+    run=run,
+    flops=flops,
+    memory=memory,
+    examples=lambda dataset, spec: len(dataset.train_labels),
+    columns=("network", "schedule", "weight_decay", "output_mult"),
+    accuracy="Table 12",
+    has_curves=True,
+    coordinates=coordinates,
+    figures={
+        "16": Figure(
+            kind="landscape",
+            title="9-layer ResNet on CIFAR-10, learning rate and alpha_output over width, SP and µP",
+            variant="davidnet",
+            panels=figure_16,
+            template=lambda scale: {"log2_lr": CENTRE},
+            paper={"table_or_figure": "App G.1.1", "statement": STATEMENT},
+        )
+    },
+    scales={
+        "smoke": Scale(widths=WIDTHS["smoke"], base_width=BASE["smoke"], log2_lrs=GRID["smoke"], **SHORT),
+        "cpu": Scale(widths=WIDTHS["cpu"], base_width=BASE["cpu"], log2_lrs=GRID["cpu"], seeds=2, steps=400, batch=64),
+        "gpu": Scale(widths=WIDTHS["gpu"], base_width=BASE["gpu"], log2_lrs=GRID["gpu"], seeds=2, **RECIPE),
+        "paper": Scale(widths=WIDTHS["paper"], base_width=BASE["paper"], log2_lrs=GRID["paper"], seeds=15, **RECIPE),
+    },
+    variants={
+        "davidnet": variant("davidnet", "9-layer ResNet of cifar10-fast", 4.0),  # Table 12's
+        "torchvision_resnet18": variant("torchvision_resnet18", "torchvision's ResNet-18", 1.0),
+    },
+)

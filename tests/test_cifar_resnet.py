@@ -1,0 +1,139 @@
+"""cifar_resnet through the command line, at a size of seconds; its network beside the textbook loop."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from experiments.cifar_resnet import experiment as resnet
+from mutransfer import cli
+from mutransfer.coordinate_check import coord_check
+from mutransfer.models.resnet import Davidnet
+from mutransfer.sweeps.experiment import Scale
+from mutransfer.training import loop
+from mutransfer.training.augment import Standardize
+from mutransfer.training.schedule import schedule
+from tests.images import tinted
+
+EXPERIMENT = resnet.EXPERIMENT
+TINY = Scale(widths=(2, 4), base_width=2, log2_lrs=(-4, -2), seeds=2, steps=6, batch=16)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    experiment = dataclasses.replace(EXPERIMENT, load=tinted, scales={**EXPERIMENT.scales, "smoke": TINY})
+    monkeypatch.setattr(resnet, "CHECK_WIDTHS", {"davidnet": (2, 4)})
+    monkeypatch.setattr(resnet, "EXPERIMENT", experiment)
+    monkeypatch.setattr(resnet, "WIDTHS", {"smoke": TINY.widths})
+    monkeypatch.setattr(resnet, "GRID", {"smoke": TINY.log2_lrs})
+    monkeypatch.setattr(cli, "load_experiment", lambda name: experiment)
+    return experiment
+
+
+def run(*args):
+    return cli.main([str(a) for a in args])
+
+
+def test_the_default_draws_figure_16_and_table_12_and_redraws_them(tiny, tmp_path, capsys):
+    """LR curves, learning curves, coordinate check and accuracies from one set of runs; SP is µP at the base width."""
+    assert run("cifar_resnet", "--scale", "smoke", "--out", tmp_path, "--workers", 2) == 0
+    folder = tmp_path / "figures/cifar_resnet"
+    table = (folder / "table.md").read_text()
+    assert "STAND-IN DATA, not CIFAR-10" in table
+    assert "What is copying worth?" in table and "95.29 %" in table and "points (2 seeds)" in table
+    runs = pd.read_csv(folder / "runs.csv")
+    base = runs[runs["width"] == 2].pivot(index=["log2_lr", "seed"], columns="parametrization", values="train_loss")
+    assert (base["sp"] == base["mup"]).all() and len(base) >= 4
+    assert runs["test_accuracy"].between(0, 1).all() and (runs["output_mult"] == 4).all()
+    assert run("figures", "cifar_resnet", "--out", tmp_path) == 0
+    assert (folder / "table.md").read_text() == table
+
+
+def test_figure_16_shares_its_learning_rates_with_the_sweep(tiny, tmp_path, capsys):
+    """Learning rate and alpha_output, SP above µP; only alpha_output is trained anew."""
+    command = ["cifar_resnet", "--scale", "smoke", "--out", tmp_path, "--workers", 2]
+    assert run(*command) == run(*command, "--figure", "16") == 0
+    folder = tmp_path / "figures/cifar_resnet/figure_16"
+    panels = json.loads((folder / "provenance.json").read_text())["panels"]
+    assert [(p["row"], p["column"], p["x_name"]) for p in panels.values()] == [
+        (0, 0, "learning rate"),
+        (0, 1, "alpha_output"),
+        (1, 0, "learning rate"),
+        (1, 1, "alpha_output"),
+    ]
+    count = len(pd.read_csv(folder / "runs.csv")["run_id"].unique())
+    shared = 2 * 2 * 2 * 2
+    assert f"{shared} of {count} runs are in the store already" in capsys.readouterr().out
+
+
+def test_a_run_is_the_textbook_loop():
+    """Plain PyTorch modules, optimizer and loop on the same augmented batches give the same losses and accuracy."""
+    data, width, steps, rate = tinted(), 4, 12, 0.25
+    spec = EXPERIMENT.specs(data, scale="smoke", variant="davidnet")[0]
+    spec = dataclasses.replace(spec, width=width, base_width=width, batch=32, steps=steps, log2_lr=-2.0)
+    ours = resnet.run(spec, data)
+    torch.manual_seed(spec.seed)
+    model, task = Davidnet(width, output_mult=4.0), resnet.task(data, spec.seed)
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    factor, losses = schedule("warmup_linear"), []
+    for step, (images, labels) in enumerate(loop._batches(spec, task)):
+        optimizer.param_groups[0]["lr"] = rate * factor(step / steps)
+        loss = F.cross_entropy(model(task._standardize(images)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    np.testing.assert_allclose(ours.loss_curve, losses, rtol=1e-3)
+    model.eval()
+    assert ours.test_accuracy == pytest.approx(loop.evaluate(model, task)[1], abs=0.02)
+    assert losses[-1] < losses[0] - 0.2
+
+
+def growths(network: str, parametrization: str, widths: tuple[int, ...]) -> dict[str, float]:
+    """Growth exponents of the changes shown in the experiment's figure, after three steps on noise."""
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (64, 3 * 32 * 32), dtype=np.uint8))
+    batch = Standardize(resnet.SIZE, resnet.MEAN, resnet.STD)(images), torch.arange(64) % 10
+    frame = coord_check(
+        lambda width: resnet.NETWORKS[network](width, 1.0),
+        widths,
+        [batch],
+        parametrization=parametrization,
+        optimizer="sgd",
+        lr=resnet.CHECK_LR,
+        steps=3,
+        seeds=1,
+    )
+    found = frame.exponents().query("kind == 'change' and step == 3").set_index("activation")["exponent"]
+    return {name: found[name] for name in resnet.SHOWN[network]}
+
+
+def test_coordinates_stay_in_mup_and_grow_in_sp():
+    """Convolutions, BatchNorm and readout over an eightfold width."""
+    widths = 4, 8, 16, 32
+    assert all(abs(x) < 0.25 for x in growths("davidnet", "mup", widths).values())
+    sp = growths("davidnet", "sp", widths)
+    assert sp["readout"] > 0.75 and sp["residual3.branch.1.0"] > 0.25
+
+
+def test_torchvisions_resnet18_passes_the_coordinate_check():
+    """And fails it in SP, in its readout."""
+    assert all(abs(x) < 0.25 for x in growths("torchvision_resnet18", "mup", (32, 64)).values())
+    assert growths("torchvision_resnet18", "sp", (32, 64))["fc"] > 0.75
+
+
+def test_torchvisions_resnet18_has_its_own_shapes_at_width_64():
+    """And half of them at 32; not a line of it is changed, so its class is a subclass of torchvision's."""
+    from torchvision.models import ResNet
+    from torchvision.models import resnet18 as torchvisions
+
+    ours, theirs = resnet.resnet18(64, 1.0), torchvisions(num_classes=10)
+    assert isinstance(ours, ResNet)
+    assert {n: p.shape for n, p in ours.named_parameters()} == {n: p.shape for n, p in theirs.named_parameters()}
+    half = resnet.resnet18(32, 1.0)
+    convs = [m for m in half.modules() if isinstance(m, nn.Conv2d)]
+    assert {m.out_channels for m in convs} == {32, 64, 128, 256} and half.fc.in_features == 256
