@@ -42,8 +42,8 @@ class Step:
         self._compute = compute
         self._optimizer = optimizer
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self._is_on_gpu = self._parameters[0].is_cuda
-        self._has_update = _is_plain_sgd(optimizer) and not self._is_on_gpu
+        self._device = self._parameters[0].device
+        self._has_update = _is_plain_sgd(optimizer) and self._device.type != "cuda"
         self._first: _Program | None = None
         self._replay: Callable[..., Any] | None = None
         self._is_replayable = True
@@ -89,8 +89,8 @@ class Step:
                 self._first = program
             elif self._first.is_same(program):
                 self._replay = program.function()
-                if self._is_on_gpu:
-                    with torch.no_grad(), contextlib.suppress(_NotReplayable):
+                if self._device.type == "cuda":
+                    with torch.no_grad(), torch.cuda.device(self._device), contextlib.suppress(_NotReplayable):
                         self._replay = _on_fixed_tensors(self._replay, batch, _cuda_graph)
             else:
                 self._is_replayable = False
