@@ -48,6 +48,7 @@ def test_the_default_draws_figure_16_and_table_12_and_redraws_them(tiny, tmp_pat
     assert "What is copying worth?" in table and "95.29 %" in table and "points (2 seeds)" in table
     runs = pd.read_csv(folder / "runs.csv")
     base = runs[runs["width"] == 2].pivot(index=["log2_lr", "seed"], columns="parametrization", values="train_loss")
+    base = base.dropna()  # the grid may be extended for one of them only
     assert (base["sp"] == base["mup"]).all() and len(base) >= 4
     assert runs["test_accuracy"].between(0, 1).all() and (runs["output_mult"] == 4).all()
     assert run("figures", "cifar_resnet", "--out", tmp_path) == 0
