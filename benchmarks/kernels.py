@@ -5,11 +5,7 @@ Run as ``python -m benchmarks.kernels WIDTHS SECONDS PRECISION`` in the environm
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.timing import answer, in_worker
 from mutransfer.models.mlp import MLP
-from mutransfer.sweeps.worker import environment, keep_freed_memory
 from mutransfer.training.step import Step
 from mutransfer.training.task import normalize
 
@@ -95,14 +91,8 @@ def ratio(width: int, seconds: float, dtype: torch.dtype) -> dict[str, float]:
 
 def measure(widths: list[int], seconds: float, precision: str = "float32") -> list[dict[str, Any]]:
     """`ratio` of each width, in a process like a sweep's worker."""
-    command = [sys.executable, "-m", "benchmarks.kernels", ",".join(map(str, widths)), str(seconds), precision]
-    done = subprocess.run(command, env={**os.environ, **environment()}, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)
+    return in_worker("benchmarks.kernels", widths, seconds, precision)
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    keep_freed_memory()
-    chosen = [int(width) for width in sys.argv[1].split(",")]
-    print(json.dumps([ratio(width, float(sys.argv[2]), getattr(torch, sys.argv[3])) for width in chosen]))
+    answer(lambda width, seconds, dtype: ratio(width, seconds, getattr(torch, dtype)))

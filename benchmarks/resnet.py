@@ -6,12 +6,6 @@ crops, mirror images, cutout, SGD with Nesterov momentum; one thread; random ima
 
 from __future__ import annotations
 
-import json
-import os
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,16 +16,15 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
+from benchmarks.timing import answer, in_worker, medians
 from experiments.cifar_resnet.experiment import MEAN, SIZE, STD, task
 from mutransfer.data import ImageDataset
-from mutransfer.models.resnet import DAVIDNET_WIDTH, Davidnet, flops_per_example
+from mutransfer.models.resnet import DAVIDNET_WIDTH, Davidnet
 from mutransfer.parametrization import scaling_plan
-from mutransfer.sweeps.worker import environment, keep_freed_memory
 from mutransfer.training.step import Step
 
 BATCH, IMAGES, BASE, RATE = 128, 5000, 16, 0.1
-LARGE = 2048  # of the matrices whose rate is the machine's
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = ("float32", "bfloat16")
 
 
 def images() -> ImageDataset:
@@ -101,11 +94,10 @@ def usual(width: int, data: ImageDataset) -> Callable[[], None]:
             transforms.RandomErasing(p=1.0, scale=(0.0625, 0.0625), ratio=(1.0, 1.0)),  # 8x8 of 32x32
         ]
     )
-    pairs = [(i, label) for i, label in enumerate(labels)]
 
     class Images(torch.utils.data.Dataset):
         def __len__(self) -> int:
-            return len(pairs)
+            return len(labels)
 
         def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
             return change(pixels[i]), labels[i]
@@ -134,26 +126,12 @@ def measure_width(width: int, seconds: float) -> dict[str, Any]:
     kinds = {f"ours {p}": ours(width, data, p) for p in PRECISIONS}
     kinds |= {f"bare {p}": bare(width, data, p) for p in PRECISIONS}
     kinds["usual"] = usual(width, data)
-    times: dict[str, list[float]] = {name: [] for name in kinds}
-    end = 0.0
-    while len(times["usual"]) < 3 or time.perf_counter() < end:
-        for name, call in kinds.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
-        if len(times["usual"]) == 3 and not end:  # the first three warm up
-            times = {name: [] for name in kinds}
-            end = time.perf_counter() + seconds
-    medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
-    flops = BATCH * flops_per_example(lambda: Davidnet(width), SIZE)
-    return {"width": width, "flops": flops, "ms": medians}
+    return {"width": width, "ms": medians(kinds, seconds)}
 
 
 def measure(widths: list[int], seconds: float) -> list[dict[str, Any]]:
     """`measure_width` of each width, in a process like a sweep's worker."""
-    command = [sys.executable, "-m", "benchmarks.resnet", ",".join(map(str, widths)), str(seconds)]
-    done = subprocess.run(command, env={**os.environ, **environment()}, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)
+    return in_worker("benchmarks.resnet", widths, seconds)
 
 
 def rows(widths: list[int], seconds: float) -> Iterator[dict[str, Any]]:
@@ -172,8 +150,4 @@ def rows(widths: list[int], seconds: float) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    keep_freed_memory()
-    chosen = [int(width) for width in sys.argv[1].split(",")]
-    print(json.dumps([measure_width(width, float(sys.argv[2])) for width in chosen]))
+    answer(measure_width)

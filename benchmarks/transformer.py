@@ -6,12 +6,6 @@ blocks, 4 heads, batch 16, length 128, vocabulary 256, Adam, pre-LN; one thread;
 
 from __future__ import annotations
 
-import json
-import os
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,12 +14,12 @@ import torch.nn.functional as F
 from mup import MuAdam, MuReadout, set_base_shapes
 from torch import Tensor, nn
 
+from benchmarks.timing import answer, in_worker, medians
 from mutransfer.data import TokenDataset
 from mutransfer.models.transformer import Decoder, sinusoids
 from mutransfer.models.transformer_config import Config
 from mutransfer.models.transformer_cost import flops_per_step
 from mutransfer.parametrization import attention_scale, scaling_plan
-from mutransfer.sweeps.worker import environment, keep_freed_memory
 from mutransfer.training.step import Step
 from mutransfer.training.task import NextToken
 
@@ -113,26 +107,13 @@ def measure_width(width: int, seconds: float) -> dict[str, Any]:
         "usual": usual(width, windows),
         **{f"{name} products": products(dtype) for name, dtype in PRECISIONS.items()},
     }
-    times: dict[str, list[float]] = {name: [] for name in kinds}
-    end = 0.0
-    while len(times["usual"]) < 5 or time.perf_counter() < end:
-        for name, call in kinds.items():
-            rows = torch.randint(task.count, (BATCH,))
-            start = time.perf_counter()
-            call(rows)
-            times[name].append(time.perf_counter() - start)
-        if len(times["usual"]) == 3 and not end:  # the first three warm up
-            times = {name: [] for name in kinds}
-            end = time.perf_counter() + seconds
-    medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
-    return {"width": width, "flops": flops_per_step(config(width), batch=BATCH), "ms": medians}
+    ms = medians(kinds, seconds, lambda: (torch.randint(task.count, (BATCH,)),))
+    return {"width": width, "flops": flops_per_step(config(width), batch=BATCH), "ms": ms}
 
 
 def measure(widths: list[int], seconds: float) -> list[dict[str, Any]]:
     """`measure_width` of each width, in a process like a sweep's worker."""
-    command = [sys.executable, "-m", "benchmarks.transformer", ",".join(map(str, widths)), str(seconds)]
-    done = subprocess.run(command, env={**os.environ, **environment()}, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)
+    return in_worker("benchmarks.transformer", widths, seconds)
 
 
 def rows(widths: list[int], seconds: float) -> Iterator[dict[str, Any]]:
@@ -163,8 +144,4 @@ def rows(widths: list[int], seconds: float) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    keep_freed_memory()
-    chosen = [int(width) for width in sys.argv[1].split(",")]
-    print(json.dumps([measure_width(width, float(sys.argv[2])) for width in chosen]))
+    answer(measure_width)

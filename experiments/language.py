@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 
+from experiments.shared import scaled
 from mutransfer.data import TokenDataset
 from mutransfer.models import transformer_cost as cost
 from mutransfer.models.transformer import Decoder
 from mutransfer.models.transformer_config import Config
-from mutransfer.parametrization import attention_scale, scaling_plan
+from mutransfer.parametrization import attention_scale
 from mutransfer.training.loop import train
 from mutransfer.training.spec import RunRecord, RunSpec, Value
 from mutransfer.training.task import NextToken
@@ -59,12 +60,8 @@ def config(spec: RunSpec, width: int, *, fused: bool = True) -> Config:
 
 
 def run(spec: RunSpec, dataset: TokenDataset, device: str = "cpu") -> RunRecord:
-    """One run. The init depends on width and seed alone, so SP and µP start alike where they should."""
-    torch.manual_seed(spec.seed)
-    model, base = Decoder(config(spec, spec.width)), Decoder(config(spec, spec.base_width))
-    plan = scaling_plan(base, model, parametrization=spec.parametrization, optimizer=spec.optimizer)
-    plan.initialize(model, base)
-    model.to(device)
+    """One run."""
+    model, plan = scaled(spec, lambda spec, width: Decoder(config(spec, width)), device)
     betas = (0.9, float({**DEFAULTS, **dict(spec.hps)}["beta2"]))
     optimizer = torch.optim.Adam(plan.param_groups(model, lr=2.0**spec.log2_lr), betas=betas, fused=True)
     task = NextToken(dataset, int(spec.hp("length")))

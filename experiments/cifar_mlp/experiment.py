@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data_scripts import cifar10
+from experiments.shared import scaled
 from mutransfer.models.mlp import MLP, flops_per_step, memory_bytes
-from mutransfer.parametrization import scaling_plan
 from mutransfer.sweeps.experiment import Experiment, Scale, Variant
 from mutransfer.sweeps.search import LogUniform
 from mutransfer.training.loop import train
@@ -54,12 +54,8 @@ def build(spec: RunSpec, width: int) -> MLP:
 
 
 def run(spec: RunSpec, dataset: Dataset, device: str = "cpu") -> RunRecord:
-    """One run. The init depends on width and seed alone, so SP and µP start alike where they should."""
-    torch.manual_seed(spec.seed)
-    model, base = build(spec, spec.width), build(spec, spec.base_width)
-    plan = scaling_plan(base, model, parametrization=spec.parametrization, optimizer=spec.optimizer)
-    plan.initialize(model, base)
-    model.to(device)
+    """One run."""
+    model, plan = scaled(spec, build, device)
     groups = plan.param_groups(model, lr=2.0**spec.log2_lr)
     optimizer = torch.optim.SGD(groups, momentum=spec.momentum, fused=True)
     return train(spec, model, optimizer, Classification(dataset, LOSSES[str(spec.hp("loss"))]), device=device)

@@ -18,9 +18,8 @@ from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock
 
 from data_scripts import cifar10
-from mutransfer.coordinate_check import coord_check
+from experiments.shared import coordinate_table, scaled
 from mutransfer.models.resnet import DAVIDNET_WIDTH, Davidnet, flops_per_example
-from mutransfer.parametrization import scaling_plan
 from mutransfer.sweeps.experiment import Experiment, Scale, Variant
 from mutransfer.sweeps.figure import Axis, Figure, Panel, rectangle
 from mutransfer.sweeps.search import LogUniform
@@ -56,8 +55,6 @@ SHOWN = {
         "fc": "readout",
     },
 }
-
-
 STATEMENT = (
     "In SP the best learning rate falls as the network gets wider, and 8x is worse than 4x; in µP the best learning "
     "rate and alpha_output stay, and 8x is the best."
@@ -117,12 +114,8 @@ def task(dataset: Dataset, seed: int) -> Augmented:
 
 
 def run(spec: RunSpec, dataset: Dataset, device: str = "cpu") -> RunRecord:
-    """One run. The init depends on width and seed alone, so SP and µP start alike where they should."""
-    torch.manual_seed(spec.seed)
-    model, base = build(spec, spec.width), build(spec, spec.base_width)
-    plan = scaling_plan(base, model, parametrization=spec.parametrization, optimizer=spec.optimizer)
-    plan.initialize(model, base)
-    model.to(device)
+    """One run."""
+    model, plan = scaled(spec, build, device)
     model.to(memory_format=torch.channels_last)
     groups = plan.param_groups(model, lr=2.0**spec.log2_lr, weight_decay=float(spec.hp("weight_decay")))
     optimizer = torch.optim.SGD(groups, momentum=spec.momentum, nesterov=spec.momentum > 0, fused=True)
@@ -130,8 +123,8 @@ def run(spec: RunSpec, dataset: Dataset, device: str = "cpu") -> RunRecord:
 
 
 @lru_cache
-def cost(network: str, width: int) -> tuple[float, float]:
-    """(FLOPs, bytes of activations kept for the backward pass) of one example in training."""
+def cost(network: str, width: int) -> tuple[float, float, int]:
+    """(FLOPs of one example in training, bytes of its activations kept for the backward pass, parameters)."""
     model = partial(NETWORKS[network], width, 1.0)
     kept: list[int] = []
     with torch.device("meta"), torch.no_grad():
@@ -140,13 +133,7 @@ def cost(network: str, width: int) -> tuple[float, float]:
             if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
                 module.register_forward_hook(lambda module, given, out: kept.append(out.numel()))
         found(torch.empty(1, 3, SIZE, SIZE))
-    return flops_per_example(model, SIZE), 4.0 * sum(kept)
-
-
-@lru_cache
-def parameters(network: str, width: int) -> int:
-    with torch.device("meta"):
-        return sum(p.numel() for p in NETWORKS[network](width, 1.0).parameters())
+    return flops_per_example(model, SIZE), 4.0 * sum(kept), sum(p.numel() for p in found.parameters())
 
 
 def flops(spec: RunSpec) -> float:
@@ -154,9 +141,9 @@ def flops(spec: RunSpec) -> float:
 
 
 def memory(spec: RunSpec) -> float:
-    network = str(spec.hp("network"))
-    weights = parameters(network, spec.width) * (16 + 2 * (spec.precision == "bfloat16"))  # with gradient, two buffers
-    return weights + 1.5 * spec.batch * cost(network, spec.width)[1]
+    _, kept, parameters = cost(str(spec.hp("network")), spec.width)
+    weights = parameters * (16 + 2 * (spec.precision == "bfloat16"))  # with gradient, two buffers
+    return weights + 1.5 * spec.batch * kept
 
 
 def coordinates(dataset: Dataset, scale: str, variant: str) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -164,22 +151,18 @@ def coordinates(dataset: Dataset, scale: str, variant: str) -> tuple[pd.DataFram
     widths = CHECK_WIDTHS[variant][: 2 if scale == "smoke" else None]
     images = dataset.train_images[:CHECK_BATCH].flatten(1)
     batch = Standardize(SIZE, MEAN, STD)(images), dataset.train_labels[:CHECK_BATCH]
-    parts = []
-    for parametrization in EXPERIMENT.parametrizations:
-        frame = coord_check(
-            lambda width: NETWORKS[variant](width, 1.0),
-            widths,
-            [batch],
-            parametrization=parametrization,
-            optimizer=EXPERIMENT.optimizer,
-            lr=CHECK_LR,
-            steps=CHECK_STEPS,
-            seeds=CHECK_SEEDS,
-        )
-        shown = frame.data[frame.data["activation"].isin(SHOWN[variant])]
-        parts.append(shown.assign(parametrization=parametrization, optimizer=EXPERIMENT.optimizer))
+    frame = coordinate_table(
+        dict.fromkeys(EXPERIMENT.parametrizations, lambda width: NETWORKS[variant](width, 1.0)),
+        widths,
+        [batch],
+        shown=SHOWN[variant],
+        optimizer=EXPERIMENT.optimizer,
+        lr=CHECK_LR,
+        steps=CHECK_STEPS,
+        seeds=CHECK_SEEDS,
+    )
     facts = {"activations": SHOWN[variant], "may_shrink_at_init": ["readout"], "lr": CHECK_LR, "steps": CHECK_STEPS}
-    return pd.concat(parts), facts
+    return frame, facts
 
 
 def figure_16(scale: str) -> list[Panel]:

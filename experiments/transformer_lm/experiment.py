@@ -15,8 +15,8 @@ import pandas as pd
 
 from data_scripts import text
 from experiments.language import config, examples, flops, memory, run
+from experiments.shared import coordinate_table
 from experiments.transformer_lm.figures import BASE_WIDTHS, FIGURES, HEADS, NARROW_OUTPUT
-from mutransfer.coordinate_check import coord_check
 from mutransfer.data import TokenDataset
 from mutransfer.models.transformer import Decoder
 from mutransfer.sweeps.experiment import Experiment, Scale, Variant
@@ -51,23 +51,22 @@ def coordinates(dataset: TokenDataset, scale: str, variant: str) -> tuple[pd.Dat
     widths = CHECK_WIDTHS.get(scale, MOST_WIDTHS)
     template = EXPERIMENT.specs(dataset, scale=scale, variant=variant)[0]
     window = dataset.windows("train", CHECK_LENGTH)[:CHECK_BATCH].long()
-    parts = []
-    for parametrization in EXPERIMENT.parametrizations:
-        spec = replace(template, parametrization=parametrization, base_width=widths[0])
-        frame = coord_check(
-            partial(visible, spec),
-            widths,
-            [(window[:, :-1], window[:, 1:])],
-            parametrization=parametrization,
-            optimizer=EXPERIMENT.optimizer,
-            lr=CHECK_LR,
-            steps=CHECK_STEPS,
-            seeds=CHECK_SEEDS,
-        )
-        shown = frame.data[frame.data["activation"].isin(SHOWN)]
-        parts.append(shown.assign(parametrization=parametrization, optimizer=EXPERIMENT.optimizer))
+    builds = {
+        name: partial(visible, replace(template, parametrization=name, base_width=widths[0]))
+        for name in EXPERIMENT.parametrizations
+    }
+    frame = coordinate_table(
+        builds,
+        widths,
+        [(window[:, :-1], window[:, 1:])],
+        shown=SHOWN,
+        optimizer=EXPERIMENT.optimizer,
+        lr=CHECK_LR,
+        steps=CHECK_STEPS,
+        seeds=CHECK_SEEDS,
+    )
     facts = {"activations": SHOWN, "may_shrink_at_init": [*SHOWN][:2], "lr": CHECK_LR}
-    return pd.concat(parts), {**facts, "steps": CHECK_STEPS}
+    return frame, {**facts, "steps": CHECK_STEPS}
 
 
 def variant(norm: str, grid: range) -> Variant:

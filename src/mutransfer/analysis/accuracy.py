@@ -11,15 +11,13 @@ The rule, declared before any result.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from mutransfer.analysis.estimate import LEVEL, Array, Estimate
+from mutransfer.analysis.estimate import Array, Estimate, t_half
 from mutransfer.analysis.frame import tidy
 from mutransfer.errors import UserError
 
@@ -108,5 +106,5 @@ def _mean(values: Array) -> Estimate:
     mean, n = float(values.mean()), len(values)
     if n == 1:
         return Estimate(mean, reason="one seed gives no interval")
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * values.std(ddof=1) / math.sqrt(n))
+    half = float(t_half(values))
     return Estimate(mean, mean - half, mean + half)

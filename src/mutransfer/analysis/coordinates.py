@@ -20,9 +20,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-from mutransfer.analysis.estimate import listing
+from mutransfer.analysis.estimate import listing, t_half
 from mutransfer.errors import UserError, unknown
 
 TOLERANCE = 0.25
@@ -247,9 +246,7 @@ def _growth(cell: pd.DataFrame) -> tuple[float, float, float]:
         return np.nan, np.nan, np.nan
     x = np.log2(grid.columns.to_numpy(dtype=float))
     slopes = np.log2(grid.to_numpy()) @ (x - x.mean()) / ((x - x.mean()) ** 2).sum()
-    half = np.nan
-    if len(slopes) > 1:
-        half = stats.t.ppf(0.975, len(slopes) - 1) * slopes.std(ddof=1) / np.sqrt(len(slopes))
+    half = t_half(slopes)
     return float(slopes.mean()), float(slopes.mean() - half), float(slopes.mean() + half)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 Array = NDArray[np.float64]
 
@@ -39,6 +40,14 @@ def span(low: float, high: float, digits: int = 2) -> str:
 def power(log2_value: float, digits: int = 2) -> str:
     """A learning rate by its exponent: -4.0 -> ``2^-4.00``."""
     return "-" if math.isnan(log2_value) else f"2^{number(log2_value, digits)}"
+
+
+def t_half(values: Array, axis: int = 0) -> Array:
+    """Half the 95% t interval of the mean along ``axis``; NaN for one value."""
+    n = values.shape[axis]
+    if n < 2:
+        return np.full(values.mean(axis=axis).shape, np.nan)
+    return np.asarray(stats.t.ppf((1 + LEVEL) / 2, n - 1) * values.std(axis=axis, ddof=1) / math.sqrt(n))
 
 
 def listing(words: list[str]) -> str:

@@ -27,9 +27,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
-from mutransfer.analysis.estimate import LEVEL, Array, label, number, power, span
+from mutransfer.analysis.estimate import LEVEL, Array, label, number, power, span, t_half
 from mutransfer.errors import UserError
 
 COLUMNS = ("panel", "parametrization", "width", "log2_lr", "seed", "step", "tokens", "loss")
@@ -121,9 +120,7 @@ class LearningReport:
         """[2, W-1, T] 95% t interval of the difference paired by seed; NaN for one seed and where a run diverged."""
         pairs = _difference(self.loss)
         pairs = np.where(np.isfinite(self.loss[1:] + self.loss[:-1]).all(axis=1, keepdims=True), pairs, np.nan)
-        if self.seeds == 1:
-            return np.full((2, *self.excess.shape), np.nan)
-        half = stats.t.ppf((1 + LEVEL) / 2, self.seeds - 1) * pairs.std(axis=1, ddof=1) / math.sqrt(self.seeds)
+        half = t_half(pairs, axis=1)
         return pairs.mean(axis=1) + np.stack([-half, half])
 
     @cached_property

@@ -221,10 +221,10 @@ def render_curves(folder: Path) -> tuple[str, list[Path]]:
     """(Re)write the figure of ``folder/curves.csv``, and ``table.md``; returns a summary and the paths."""
     provenance, runs = read_figure(folder), read_runs(folder / "runs.csv")
     lines, paths, section = render_learning(folder, provenance)
-    ours = {name: ",".join(map(str, sorted(runs[name].unique()))) for name in ("width", "steps")}
-    claim = " ".join(lines)
+    metrics = {"widths": "width", "steps": "steps"}
+    ours = {metric: ",".join(map(str, sorted(runs[name].unique()))) for metric, name in metrics.items()}
     heading = heading_section(provenance, f"{runs['seed'].nunique()} seeds")
-    parts = [*heading, section, *paper_section(provenance, claim, {"widths": ours.pop("width"), **ours})]
+    parts = [*heading, section, *paper_section(provenance, " ".join(lines), ours)]
     return "\n".join(lines), [*paths, write(folder / NAME, ("\n\n".join(parts) + "\n").encode())]
 
 

@@ -1,0 +1,47 @@
+"""What experiments share: a run's model as its spec asks for it, and the coordinate check in SP and µP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from mutransfer.coordinate_check import coord_check
+from mutransfer.parametrization import scaling_plan
+from mutransfer.parametrization.plan import Plan
+from mutransfer.training.spec import RunSpec
+
+
+def scaled(spec: RunSpec, build: Callable[[RunSpec, int], nn.Module], device: str) -> tuple[nn.Module, Plan]:
+    """The model ``build(spec, width)`` on ``device``, initialised by its plan, and that plan.
+
+    The init depends on width and seed alone, so SP and µP start alike where they should.
+    """
+    torch.manual_seed(spec.seed)
+    model, base = build(spec, spec.width), build(spec, spec.base_width)
+    plan = scaling_plan(base, model, parametrization=spec.parametrization, optimizer=spec.optimizer)
+    plan.initialize(model, base)
+    return model.to(device), plan
+
+
+def coordinate_table(
+    builds: Mapping[str, Callable[[int], nn.Module]],
+    widths: Sequence[int],
+    batches: Iterable[tuple[Any, Any]],
+    *,
+    shown: Mapping[str, str],
+    optimizer: str,
+    **options: Any,
+) -> pd.DataFrame:
+    """`coord_check` of every parametrization, by its name the model at a width; rows of the activations ``shown``."""
+    batches, parts = [*batches], []
+    for parametrization, build in builds.items():
+        frame = coord_check(
+            build, widths, batches, parametrization=parametrization, optimizer=optimizer, **options
+        ).data
+        rows = frame[frame["activation"].isin(shown)]
+        parts.append(rows.assign(parametrization=parametrization, optimizer=optimizer))
+    return pd.concat(parts)
