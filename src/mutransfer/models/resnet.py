@@ -35,11 +35,13 @@ class Residual(nn.Module):
 
 
 def conv_norm(channels_in: int, channels: int, *, pool: bool = False) -> nn.Sequential:
-    """3x3 convolution, BatchNorm, ReLU, and 2x2 max-pooling if asked for."""
+    """3x3 convolution, BatchNorm, ReLU, and 2x2 max-pooling if asked for.
+
+    The pooling stands before the ReLU: the same numbers and gradients, and the ReLU has a quarter of the work.
+    """
     conv = nn.Conv2d(channels_in, channels, 3, padding=1, bias=False)  # µP: HIDDEN, INPUT from the image
     norm = nn.BatchNorm2d(channels)  # µP: INPUT (gain and bias)
-    layers: list[nn.Module] = [conv, norm, nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, *([nn.MaxPool2d(2)] if pool else []))
+    return nn.Sequential(conv, norm, *([nn.MaxPool2d(2)] if pool else []), nn.ReLU(inplace=True))
 
 
 class Davidnet(nn.Module):
