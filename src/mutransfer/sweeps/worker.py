@@ -106,7 +106,7 @@ def keep_freed_memory() -> None:
     trim_threshold, mmap_max = -1, -4  # from malloc.h
     with contextlib.suppress(AttributeError, OSError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
-        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(trim_threshold, -1)  # never
         mallopt(mmap_max, 0)
 
 
