@@ -1,4 +1,4 @@
-"""What experiments share: a run's model as its spec asks for it, and the coordinate check in SP and µP."""
+"""What experiments share: a run's model as its spec asks for it, SGD, and the coordinate check in SP and µP."""
 
 from __future__ import annotations
 
@@ -12,19 +12,33 @@ from torch import nn
 from mutransfer.coordinate_check import coord_check
 from mutransfer.parametrization import scaling_plan
 from mutransfer.parametrization.plan import Plan
-from mutransfer.training.spec import RunSpec
+from mutransfer.training.loop import train
+from mutransfer.training.spec import RunRecord, RunSpec
+from mutransfer.training.task import Task
 
 
 def scaled(spec: RunSpec, build: Callable[[RunSpec, int], nn.Module], device: str) -> tuple[nn.Module, Plan]:
     """The model ``build(spec, width)`` on ``device``, initialised by its plan, and that plan.
 
-    The init depends on width and seed alone, so SP and µP start alike where they should.
+    The init depends on width and seed alone, so SP and µP start alike where they should. A model whose tensors are too
+    small to measure how their init goes with width says so itself (``own_init``).
     """
     torch.manual_seed(spec.seed)
     model, base = build(spec, spec.width), build(spec, spec.base_width)
     plan = scaling_plan(base, model, parametrization=spec.parametrization, optimizer=spec.optimizer)
-    plan.initialize(model, base)
+    plan.initialize(model, base, own_init=getattr(model, "own_init", None))
     return model.to(device), plan
+
+
+def train_sgd(
+    spec: RunSpec, build: Callable[[RunSpec, int], nn.Module], task: Task, device: str, parts: int = 1
+) -> RunRecord:
+    """A run of a convolutional network with SGD, Nesterov momentum, and the spec's weight decay and schedule."""
+    model, plan = scaled(spec, build, device)
+    model.to(memory_format=torch.channels_last)
+    groups = plan.param_groups(model, lr=2.0**spec.log2_lr, weight_decay=float(spec.hp("weight_decay")))
+    optimizer = torch.optim.SGD(groups, momentum=spec.momentum, nesterov=spec.momentum > 0, fused=True)
+    return train(spec, model, optimizer, task, device=device, schedule=str(spec.hp("schedule")), parts=parts)
 
 
 def coordinate_table(

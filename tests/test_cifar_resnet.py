@@ -138,3 +138,26 @@ def test_torchvisions_resnet18_has_its_own_shapes_at_width_64():
     half = resnet.resnet18(32, 1.0)
     convs = [m for m in half.modules() if isinstance(m, nn.Conv2d)]
     assert {m.out_channels for m in convs} == {32, 64, 128, 256} and half.fc.in_features == 256
+
+
+def test_the_figure_over_lengths_says_what_its_runs_reached(tiny, tmp_path, monkeypatch, capsys):
+    """Five lengths at one learning rate: the table's accuracies are those of runs.csv, and it is redrawn as it was."""
+    monkeypatch.setitem(resnet.LENGTHS, "smoke", (2, 4, 6, 8, 12))
+    assert run("cifar_resnet", "--figure", "length", "--scale", "smoke", "--out", tmp_path, "--workers", 2) == 0
+    folder = tmp_path / "figures/cifar_resnet/figure_length"
+    runs, table = pd.read_csv(folder / "runs.csv"), (folder / "table.md").read_text()
+    assert sorted(runs["steps"]) == sorted(2 * (2, 4, 6, 8, 12)) and (runs["line"] == runs["steps"]).all()
+    assert np.allclose(2.0 ** runs["x"], resnet.ORIGINAL_LR) and (runs["status"] == "finished").all()
+    rows = [
+        line.strip("| ").split(" | ") for line in table.split("## Every length")[1].split("\n## ")[0].split("\n")[4:]
+    ]
+    found = {int(row[0]): [float(cell.split(" ")[0]) for cell in row[1:]] for row in rows if len(row) == 4}
+    mean = runs.groupby("steps")[["test_accuracy", "train_loss"]].mean()
+    assert [*found] == [*mean.index]
+    for steps, (accuracy, loss) in zip(mean.index, mean.to_numpy(), strict=True):
+        assert found[steps] == pytest.approx([steps * TINY.batch / 512, 100 * accuracy, loss], abs=0.006)
+    assert "STAND-IN DATA, not CIFAR-10" in table and resnet.RECIPE_STATEMENT in table
+    assert "24 epochs, the recipe's own: not run" in capsys.readouterr().out
+    assert {"length.png", "length.svg"} <= {path.name for path in folder.iterdir()}
+    assert run("figures", "cifar_resnet", "--out", tmp_path) == 0
+    assert (folder / "table.md").read_text() == table

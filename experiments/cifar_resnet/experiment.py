@@ -12,20 +12,19 @@ from functools import lru_cache, partial
 from typing import Any
 
 import pandas as pd
-import torch
 import torch.nn.functional as F
 from torch import nn
 from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock
 
 from data_scripts import cifar10
-from experiments.shared import coordinate_table, scaled
-from mutransfer.models.resnet import DAVIDNET_WIDTH, Davidnet, flops_per_example
+from experiments.cifar_resnet.imagenet import IMAGENET
+from experiments.shared import coordinate_table, train_sgd
+from mutransfer.models.resnet import DAVIDNET_WIDTH, Cost, Davidnet, training_cost
 from mutransfer.sweeps.experiment import Experiment, Scale, Variant
 from mutransfer.sweeps.figure import Axis, Figure, Panel, rectangle
 from mutransfer.sweeps.search import LogUniform
 from mutransfer.training.augment import Augmented, CropFlipCutout, Standardize
-from mutransfer.training.loop import train
 from mutransfer.training.spec import RunRecord, RunSpec
 from mutransfer.training.task import Dataset
 
@@ -129,35 +128,20 @@ def task(dataset: Dataset, seed: int) -> Augmented:
 
 def run(spec: RunSpec, dataset: Dataset, device: str = "cpu") -> RunRecord:
     """One run."""
-    model, plan = scaled(spec, build, device)
-    model.to(memory_format=torch.channels_last)
-    groups = plan.param_groups(model, lr=2.0**spec.log2_lr, weight_decay=float(spec.hp("weight_decay")))
-    optimizer = torch.optim.SGD(groups, momentum=spec.momentum, nesterov=spec.momentum > 0, fused=True)
-    return train(spec, model, optimizer, task(dataset, spec.seed), device=device, schedule=str(spec.hp("schedule")))
+    return train_sgd(spec, build, task(dataset, spec.seed), device)
 
 
 @lru_cache
-def cost(network: str, width: int) -> tuple[float, float, int]:
-    """(FLOPs of one example in training, bytes of its activations kept for the backward pass, parameters)."""
-    model = partial(NETWORKS[network], width, 1.0)
-    kept: list[int] = []
-    with torch.device("meta"), torch.no_grad():
-        found = model().eval()
-        for module in found.modules():
-            if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
-                module.register_forward_hook(lambda module, given, out: kept.append(out.numel()))
-        found(torch.empty(1, 3, SIZE, SIZE))
-    return flops_per_example(model, SIZE), 4.0 * sum(kept), sum(p.numel() for p in found.parameters())
+def cost(network: str, width: int) -> Cost:
+    return training_cost(partial(NETWORKS[network], width, 1.0), SIZE)
 
 
 def flops(spec: RunSpec) -> float:
-    return spec.steps * spec.batch * cost(str(spec.hp("network")), spec.width)[0]
+    return spec.steps * spec.batch * cost(str(spec.hp("network")), spec.width).flops
 
 
 def memory(spec: RunSpec) -> float:
-    _, kept, parameters = cost(str(spec.hp("network")), spec.width)
-    weights = parameters * (16 + 2 * (spec.precision == "bfloat16"))  # with gradient, two buffers
-    return weights + 1.5 * spec.batch * kept
+    return cost(str(spec.hp("network")), spec.width).memory(spec.batch)
 
 
 def coordinates(dataset: Dataset, scale: str, variant: str) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -223,6 +207,8 @@ EXPERIMENT = Experiment(
     accuracy="Table 12",
     has_curves=True,
     coordinates=coordinates,
+    datasets=("cifar10",),
+    elsewhere={"imagenet": IMAGENET},
     figures={
         "16": Figure(
             kind="landscape",

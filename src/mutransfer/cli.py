@@ -155,6 +155,9 @@ def _run(args: argparse.Namespace) -> int:
                 figures = f"; figures: {', '.join(e.figures)}" if e.figures else ""
                 choices = f"variants: {', '.join(e.variants)}{figures}; scales: {', '.join(e.scales)}"
                 print(f"{name:<16}{e.summary}\n{'':<16}{choices}")
+                for dataset, other in e.elsewhere.items():
+                    scales = ", ".join(other.scales)
+                    print(f"{'':<16}--dataset {dataset}: {other.summary}; scales: {scales}")
             return 0
         case "bench" | "test":  # reproduce.sh runs these itself
             raise UserError(f"this needs the development packages: run it as ./reproduce.sh {args.command}")

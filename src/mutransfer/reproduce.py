@@ -19,15 +19,19 @@ if TYPE_CHECKING:
 
 
 def plan(args: argparse.Namespace, experiment: Experiment) -> int:
-    """Print what ``args`` would cost here; the exit code."""
+    """Print what ``args`` would cost here, measured if the data are here; the exit code."""
+    experiment = experiment.on(args.dataset)
     setting = Setting.of(args, experiment, args.figure)
     space = {} if args.figure else experiment.variants[setting.variant].search
     notes = [_search(args, setting).line(experiment.flops)] if space else []
     if experiment.studies:
         study = setting.study()
         setting.specs, notes = study.expected(), study.lines(experiment.memory, experiment.parameters)
-    with tempfile.TemporaryDirectory(prefix="mutransfer-") as folder, setting.on_disk(folder) as setting.dataset:
-        setting.calibrate(args.precision)
+    if missing := getattr(setting.dataset, "missing", ""):
+        notes = [*notes, missing]
+    else:
+        with tempfile.TemporaryDirectory(prefix="mutransfer-") as folder, setting.on_disk(folder) as setting.dataset:
+            setting.calibrate(args.precision)
     setting.show(notes)
     return 0
 
@@ -42,6 +46,7 @@ def _search(args: argparse.Namespace, setting: Setting) -> Search:
 
 def reproduce(args: argparse.Namespace, experiment: Experiment) -> int:
     """Train and draw: the learning-rate sweep, or the figures that ``--figure`` names; the exit code."""
+    experiment = experiment.on(args.dataset)
     if args.figure is None:
         return (_study if experiment.studies else _sweep)(args, experiment)
     numbers = [*experiment.figures] if args.figure == "all" else [args.figure]
@@ -170,7 +175,7 @@ def tune(args: argparse.Namespace, experiment: Experiment) -> int:
     from mutransfer.sweeps.store import Store
     from mutransfer.sweeps.table import write_csv
 
-    start = time.monotonic()
+    start, experiment = time.monotonic(), experiment.on(args.dataset)
     args.seeds = 1
     setting = Setting.of(args, experiment)
     with Store(setting.store) as store, setting.on_disk() as setting.dataset:
@@ -207,6 +212,7 @@ def draw(folder: Path) -> None:
     from mutransfer.reporting.files import read_provenance
     from mutransfer.reporting.landscape import render_landscape
     from mutransfer.reporting.learning import render_curves
+    from mutransfer.reporting.length import render_length
     from mutransfer.reporting.render import render
     from mutransfer.reporting.search import render_search
     from mutransfer.reporting.stability import render_stability
@@ -218,6 +224,7 @@ def draw(folder: Path) -> None:
         "search": render_search,
         "landscape": render_landscape,
         "learning": render_curves,
+        "length": render_length,
         "stability": render_stability,
         "study": render_study,
     }

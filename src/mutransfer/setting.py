@@ -55,8 +55,6 @@ class Setting:
         variant, _ = experiment.variant(experiment.figure(figure).variant if figure else args.variant)
         if figure and (args.widths or args.variant):
             raise UserError("--widths and --variant are for the learning-rate sweep: a figure has its own.")
-        if args.dataset and args.dataset not in experiment.datasets:
-            raise unknown(f"data set of {experiment.name}", args.dataset, experiment.datasets or ["the one it has"])
         if args.precision not in (precisions := (*PRECISIONS, "auto")):
             raise unknown("precision", args.precision, precisions)
         dataset = experiment.load(args.data, args.dataset, scale)
@@ -84,7 +82,8 @@ class Setting:
     @property
     def folder(self) -> Path:
         """figures/<experiment>/ for the default variant in float32; folders inside it for others."""
-        folder, precision = self.out / "figures" / self.experiment.name, self.specs[0].precision
+        folder = self.out / "figures" / self.experiment.name / self.experiment.folder
+        precision = self.specs[0].precision
         if self.figure:
             folder /= f"figure_{self.figure}"
         elif self.variant != next(iter(self.experiment.variants)):
@@ -95,10 +94,14 @@ class Setting:
         """Learn this machine's speed, from results/calibration.json or now; give all specs one precision.
 
         precision: "auto" for the one that makes the whole plan fastest.
+
+        Raises `UserError` if the data are not here: there is nothing to measure with, or to train on.
         """
         from mutransfer.sweeps.calibration import fastest
         from mutransfer.sweeps.measure import calibrate
 
+        if missing := getattr(self.dataset, "missing", ""):
+            raise UserError(missing)
         self.calibration = calibrate(
             self.specs,
             self.dataset,

@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from mutransfer import scaling_plan
-from mutransfer.models.resnet import DAVIDNET_WIDTH, Davidnet, WideResNet50, flops_per_example
+from mutransfer.models.resnet import DAVIDNET_WIDTH, Davidnet, WideResNet50, training_cost
 from mutransfer.parametrization.tables import Role
 
 
@@ -51,4 +51,4 @@ def test_flops_are_those_of_the_convolutions():
     n = 64
     macs = 9 * (3 * n * 32**2 + 2 * n * n * 32**2 + 2 * (2 * n) ** 2 * 16**2)
     macs += 9 * (2 * n * 4 * n * 16**2 + 4 * n * 8 * n * 8**2 + 2 * (8 * n) ** 2 * 4**2) + 8 * n * 10
-    assert flops_per_example(Davidnet, 32) == 3 * 2 * macs
+    assert training_cost(Davidnet, 32).flops == 3 * 2 * macs

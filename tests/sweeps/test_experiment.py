@@ -86,11 +86,11 @@ def test_an_optimum_on_the_edge_grows_the_grid_by_two_octaves(data):
         return -10 if (s.parametrization, s.width) == ("sp", 256) else -5
 
     extend = extension(specs, needs_extension, untested_transfers)
-    new = extend(finished(specs, optimum))
+    new = extend(finished(specs, optimum), False)
     assert {(s.parametrization, s.width, s.log2_lr, s.seed) for s in new} == {
         ("sp", 256, lr, seed) for lr in (-10, -11) for seed in (0, 1)
     }
-    assert extend(finished([*specs, *new], optimum)) == []
+    assert extend(finished([*specs, *new], optimum), False) == []
 
 
 def test_a_transferred_rate_is_run_where_it_is_sent(data):
@@ -101,10 +101,21 @@ def test_a_transferred_rate_is_run_where_it_is_sent(data):
         return -1.6 if s.width == 64 else -5
 
     extend = extension(specs, needs_extension, untested_transfers)
-    grown = [*specs, *extend(finished(specs, optimum))]
-    new = extend(finished(grown, optimum))
+    grown = [*specs, *extend(finished(specs, optimum), False)]
+    new = extend(finished(grown, optimum), False)
     assert {(s.width, s.log2_lr) for s in new} == {(256, -2)}
-    assert extend(finished([*grown, *new], optimum)) == []
+    assert extend(finished([*grown, *new], optimum), False) == []
+
+
+def test_a_loss_that_falls_for_ever_ends_with_rates_that_all_widths_ran(data):
+    """The last round copies the rate of the smallest width, instead of finding one more that no other width has."""
+    specs = EXPERIMENT.specs(data, scale="cpu", variant="relu_xent", widths=[64, 256], seeds=1)
+    extend = extension(specs, needs_extension, untested_transfers)
+    grown = [*specs]
+    for is_last in (False, False, True):
+        grown += extend(finished(grown, lambda s: -99 if s.width == 64 else -5), is_last)
+    lowest = {width: min(s.log2_lr for s in grown if s.width == width) for width in (64, 256)}
+    assert lowest[64] == lowest[256] == min(s.log2_lr for s in specs) - 4
 
 
 def test_one_width_is_refused(data):

@@ -93,10 +93,11 @@ def test_the_data_folder_is_gone(faulty: tuple[SweepResult, Store]) -> None:
 
 def test_what_the_store_has_is_not_run_again(faulty: tuple[SweepResult, Store]) -> None:
     """Resuming a complete sweep starts no worker (this runner does not exist), extensions included."""
-    frames = []
+    frames, last = [], []
 
-    def extend(frame):  # type: ignore[no-untyped-def]
+    def extend(frame, is_last):  # type: ignore[no-untyped-def]
         frames.append(frame)
+        last.append(is_last)
         return GRID[6:] if len(frames) < 9 else []
 
     result = sweep(
@@ -111,6 +112,7 @@ def test_what_the_store_has_is_not_run_again(faulty: tuple[SweepResult, Store]) 
     assert [r.spec for r in result.records] == GRID
     assert result.skipped == len(GRID)
     assert [len(frame) for frame in frames] == [6, 8]  # asked until it returned nothing new
+    assert last == [False, False]
 
 
 def test_kill_the_driver_interrupt_it_and_resume(

@@ -89,10 +89,16 @@ def test_a_schedule_starts_whole_and_never_rises(name: str) -> None:
 
 
 def test_the_recipe_of_cifar10_fast_rises_for_5_of_24_epochs() -> None:
-    """Straight from 0 to the rate that is given, and straight to 0 again; the only one that is not in Figure 4."""
-    assert set(SCHEDULES) - set(FIGURE_4) == {"warmup_linear"}
+    """Straight from 0 to the rate that is given, and straight to 0 again."""
     factors = [schedule("warmup_linear")(epoch / 24) for epoch in (0, 2.5, 5, 14.5, 24)]
     assert factors == pytest.approx([0, 0.5, 1, 0.5, 0])
+
+
+def test_the_recipe_of_nvidias_resnet50_rises_for_8_of_50_epochs() -> None:
+    """Straight from 0, then half a cosine."""
+    factors = [schedule("warmup_cosine")(epoch / 50) for epoch in (0, 4, 8, 29, 50)]
+    assert factors == pytest.approx([0, 0.5, 1, 0.5, 0])
+    assert set(SCHEDULES) - set(FIGURE_4) == {"warmup_linear", "warmup_cosine"}
 
 
 @pytest.mark.parametrize("name", FIGURE_4)

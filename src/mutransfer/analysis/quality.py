@@ -15,7 +15,10 @@ All functions work on ``B`` rows at once: row 0 is the point estimate, the other
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from mutransfer.analysis.estimate import Array
 
@@ -86,22 +89,51 @@ def kappa(log2_width: Array, cost: Array) -> Array:
     return np.where((~np.isnan(cost)).sum(axis=1) >= KAPPA_WIDTHS, slope, np.nan)
 
 
+@dataclass(frozen=True)
+class PowerLaw:
+    """``limit`` + ``amplitude`` x^-``exponent``, each [B]."""
+
+    limit: Array
+    amplitude: Array
+    exponent: Array
+
+    @property
+    def falls(self) -> NDArray[np.bool_]:
+        """[B] whether it falls with x: A > 0."""
+        return self.amplitude > 0
+
+    @property
+    def on_bound(self) -> NDArray[np.bool_]:
+        """[B] whether the exponent is the first or the last of `EXPONENTS`: the data do not say where the fall ends."""
+        return np.isin(self.exponent, EXPONENTS[[0, -1]])
+
+    def at(self, x: Array) -> Array:
+        """[B, X] its values at ``x`` [X]."""
+        return self.limit[:, None] + self.amplitude[:, None] * x ** -self.exponent[:, None]
+
+
+def power_law(x: Array, y: Array) -> PowerLaw:
+    """The least-squares fit of a `PowerLaw` to each row of ``y`` [B, K] at ``x`` [K], its exponent from `EXPONENTS`.
+
+    For a given exponent the fit is linear, so the best one is found by scanning: no start value, no local minimum.
+    """
+    basis = (x[:, None] / x[0]) ** -EXPONENTS  # [K, b]
+    mean_basis, mean_y = basis.mean(axis=0), y.mean(axis=1, keepdims=True)
+    dz, dy = basis - mean_basis, y - mean_y
+    cross, square = dy @ dz, (dz**2).sum(axis=0)  # [B, b], [b]
+    best = np.argmax(cross**2 / square, axis=1)  # largest explained sum of squares
+    amplitude, exponent = cross[np.arange(len(y)), best] / square[best], EXPONENTS[best]
+    return PowerLaw(mean_y[:, 0] - amplitude * mean_basis[best], amplitude * x[0] ** exponent, exponent)
+
+
 def limit_loss(width: Array, loss: Array) -> Array:
     """L(inf) [B] of the fit L(inf) + A n^-b to ``loss`` [B, K] at ``width`` [K], with A > 0 and b inside
     `EXPONENTS`.
 
-    For a given b the fit is linear, so the best b is found by scanning: no start value, no local minimum. NaN
-    with fewer than four widths, where the loss does not fall with width (A <= 0), or where the best b is on
+    NaN with fewer than four widths, where the loss does not fall with width (A <= 0), or where the best b is on
     its bound: the data then do not say where the fall ends.
     """
     if len(width) < LIMIT_WIDTHS:
         return np.full(len(loss), np.nan)
-    basis = (width[:, None] / width[0]) ** -EXPONENTS  # [K, b]
-    mean_basis, mean_loss = basis.mean(axis=0), loss.mean(axis=1, keepdims=True)
-    dz, dy = basis - mean_basis, loss - mean_loss
-    cross, square = dy @ dz, (dz**2).sum(axis=0)  # [B, b], [b]
-    best = np.argmax(cross**2 / square, axis=1)  # largest explained sum of squares
-    rows = np.arange(len(loss))
-    amplitude = cross[rows, best] / square[best]
-    known = (amplitude > 0) & (best > 0) & (best < len(EXPONENTS) - 1)
-    return np.where(known, mean_loss[:, 0] - amplitude * mean_basis[best], np.nan)
+    law = power_law(width, loss)
+    return np.where(law.falls & ~law.on_bound, law.limit, np.nan)

@@ -8,6 +8,7 @@ BatchNorm's gains and biases are input weights, and the readouts start at zero (
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -100,6 +101,11 @@ class WideResNet50(nn.Module):
         nn.init.zeros_(self.fc.weight)  # µP: App. D.2
         nn.init.zeros_(self.fc.bias)
 
+    @property
+    def own_init(self) -> dict[str, float]:
+        """How the std of the draws above goes with width, for `Plan.initialize`: by fan_out, of the first too."""
+        return {f"{n}.weight": -0.5 for n, module in self.named_modules() if isinstance(module, nn.Conv2d)}
+
     def forward(self, x_Bx3xHxH: Tensor) -> Tensor:
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x_Bx3xHxH))), 3, stride=2, padding=1)
         for name in ("layer1", "layer2", "layer3", "layer4"):
@@ -107,11 +113,30 @@ class WideResNet50(nn.Module):
         return self.fc(x.mean((2, 3))) * self.output_mult
 
 
-def flops_per_example(build: Callable[[], nn.Module], size: int) -> float:
-    """Floating-point operations of forward and backward for one [3, size, size] image: 2 a multiply-add, three passes.
+@dataclass(frozen=True)
+class Cost:
+    """What training takes: FLOPs of one image (2 a multiply-add, three passes), numbers kept of it, parameters."""
 
-    Of convolutions and readout, beside which the rest is small; counted on the ``meta`` device, so at no cost.
+    flops: float
+    kept: int
+    """Outputs of convolutions and BatchNorms, for the backward pass."""
+    parameters: int
+
+    def memory(self, batch: int) -> float:
+        """Bytes for a batch, at most: weights, gradients and two buffers; activations and half of them anew."""
+        return 4.0 * (4.5 * self.parameters + 1.5 * batch * self.kept)
+
+
+def training_cost(build: Callable[[], nn.Module], size: int) -> Cost:
+    """Of [3, size, size] images. FLOPs are those of convolutions and readout, beside which the rest is small.
+
+    Counted on the ``meta`` device, so at no cost.
     """
+    kept: list[int] = []
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        build().eval()(torch.empty(1, 3, size, size))
-    return 3.0 * counter.get_total_flops()
+        model = build().eval()
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+                module.register_forward_hook(lambda module, given, out: kept.append(out.numel()))
+        model(torch.empty(1, 3, size, size))
+    return Cost(3.0 * counter.get_total_flops(), sum(kept), sum(p.numel() for p in model.parameters()))

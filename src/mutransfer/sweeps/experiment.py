@@ -26,7 +26,7 @@ class Scale:
 
     widths: tuple[int, ...]
     base_width: int  # where µP equals SP
-    log2_lrs: tuple[int, ...]  # the planned grid, in octaves
+    log2_lrs: tuple[float, ...]  # the planned grid, in octaves
     seeds: int
     steps: int
     batch: int
@@ -43,7 +43,7 @@ class Variant:
     hps: Mapping[str, float | int | str]
     paper: Mapping[str, Any]  # table_or_figure, statement, differs, ours: what stands beside our numbers
     loss_ceiling: float | None = None  # the loss of a model that has learnt nothing: no need to draw above it
-    grids: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # log2 LRs by scale, where not the scale's
+    grids: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # log2 LRs by scale, where not the scale's
     search: Space = field(default_factory=dict)  # of the hyperparameters to tune, by name (`assign`); none: no search
 
 
@@ -65,6 +65,9 @@ class Experiment:
     accuracy: the paper's table of test accuracies of a copied learning rate, such as Table 12; none: not reported.
     coordinates: the coordinate check of SP and µP (Figure 5), from the data set, scale and variant: its table
         (`CoordFrame.data` with parametrization and optimizer) and what provenance.json says of it.
+    elsewhere: what it is on data sets that need another model and other scales, by the name of the data set; their
+        figures stand in the folder of that name.
+    folder: inside of figures/<name>; of one of ``elsewhere``.
     """
 
     name: str
@@ -89,6 +92,15 @@ class Experiment:
     parameters: Callable[[RunSpec], float] | None = None
     studies: Mapping[str, Study] = field(default_factory=dict)
     coordinates: Callable[[Any, str, str], tuple[pd.DataFrame, dict[str, Any]]] | None = None
+    elsewhere: Mapping[str, Experiment] = field(default_factory=dict)
+    folder: str = ""
+
+    def on(self, dataset: str | None) -> Experiment:
+        """The experiment on the data set of that name. Raises `UserError` if it has none of that name."""
+        names = [*self.datasets, *self.elsewhere]
+        if dataset and dataset not in names:
+            raise unknown(f"data set of {self.name}", dataset, names or ["the one it has"])
+        return self.elsewhere.get(dataset or "", self)
 
     def scale(self, name: str) -> Scale:
         if name not in self.scales:
@@ -108,7 +120,7 @@ class Experiment:
             raise unknown("figure", number, [*self.figures, "all"])
         return self.figures[number]
 
-    def grid(self, scale: str, variant: str) -> tuple[int, ...]:
+    def grid(self, scale: str, variant: str) -> tuple[float, ...]:
         """The planned log2 learning rates."""
         return self.variants[variant].grids.get(scale, self.scales[scale].log2_lrs)
 
@@ -171,10 +183,11 @@ def extension(
     specs: Sequence[RunSpec],
     at_edge: Callable[[pd.DataFrame], Sequence[tuple[str, int, str]]],
     untested: Callable[[pd.DataFrame], Sequence[tuple[str, int, float]]],
-) -> Callable[[pd.DataFrame], list[RunSpec]]:
+) -> Callable[[pd.DataFrame, bool], list[RunSpec]]:
     """For `sweep`: the runs that a finished grid turns out to lack.
 
-    at_edge: (parametrization, width, "low" or "high") of optima on the edge: two octaves more on that side.
+    at_edge: (parametrization, width, "low" or "high") of optima on the edge: two octaves more on that side; not the
+        last time, when a rate that is new could not be copied to the other widths any more.
     untested: (parametrization, width, log2 LR) of transferred learning rates that the width never ran: up to there.
     Both read the runs table, as `analysis.needs_extension` and `analysis.untested_transfers` do.
     """
@@ -182,9 +195,9 @@ def extension(
     for spec in specs:
         cells.setdefault((spec.parametrization, spec.width), []).append(spec)
 
-    def extend(frame: pd.DataFrame) -> list[RunSpec]:
+    def extend(frame: pd.DataFrame, is_last: bool) -> list[RunSpec]:
         grown: list[tuple[str, int, float]] = []
-        for parametrization, width, side in at_edge(frame):
+        for parametrization, width, side in [] if is_last else at_edge(frame):
             own = frame[(frame["parametrization"] == parametrization) & (frame["width"] == width)]["log2_lr"]
             edge, step = (own.min(), -1) if side == "low" else (own.max(), 1)
             grown += [(parametrization, width, edge + step * k) for k in range(1, EXTENSION_OCTAVES + 1)]

@@ -22,7 +22,7 @@ from mutransfer.training.spec import RunRecord, RunSpec
 EXTENSION_ROUNDS = 3  # so that a loss that falls forever cannot keep a sweep going
 _CHUNK = 500  # records read at once
 
-Extend = Callable[[pd.DataFrame], Sequence[RunSpec]]
+Extend = Callable[[pd.DataFrame, bool], Sequence[RunSpec]]
 
 
 class Saved(Protocol):
@@ -93,8 +93,8 @@ def sweep(
         runner: "module:function", called in a worker as ``function(spec, dataset)`` (see `Engine.run`).
         dataset: if it is only in memory, it is put on the disk while runs are made (`on_disk`).
         cost: of a run, in any unit (FLOPs, say): the longest go first, and the ETA is weighted by it.
-        extend: after the grid, called with the runs table (failed runs left out); the new runs that it
-            returns are made too, up to `EXTENSION_ROUNDS` times.
+        extend: after the grid, called with the runs table (failed runs left out) and whether this is the last time;
+            the new runs that it returns are made too, up to `EXTENSION_ROUNDS` times.
         is_timed: ``cost`` is in seconds: then there is an ETA before the first run has ended.
 
     Raises:
@@ -133,7 +133,8 @@ def sweep(
                 ) from None
             if extend is None or not rounds_left:
                 break
-            batch = _new(extend(to_frame(store.records(wanted, where=DONE))), wanted, dataset)
+            found = to_frame(store.records(wanted, where=DONE))
+            batch = _new(extend(found, rounds_left == 1), wanted, dataset)
             if not batch:
                 break
             shown.say(f"the grid is extended by {len(batch)} runs")

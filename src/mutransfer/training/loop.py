@@ -36,6 +36,7 @@ def train(
     *,
     device: str | torch.device = "cpu",
     schedule: str = "constant",
+    parts: int = 1,
 ) -> RunRecord:
     """Train ``model`` for ``spec.steps`` steps of ``spec.batch`` examples and evaluate it on the test part.
 
@@ -56,9 +57,11 @@ def train(
         model: what ``task`` trains; already initialised, and on ``device``.
         optimizer: of the model's parameters.
         schedule: multiplies the learning rates of the optimizer's groups, whatever they are (`schedule.SCHEDULES`).
+        parts: that a batch is computed in (`Step`).
 
     Raises:
-        UserError: the data set is not the one the spec names, or is smaller than one batch; an unknown schedule.
+        UserError: the data set is not the one the spec names, or is smaller than one batch; an unknown schedule; a
+            batch that cannot be cut into ``parts``.
     """
     data = task.data
     if data.fingerprint != spec.data_fingerprint:
@@ -68,6 +71,8 @@ def train(
         )
     if task.count < spec.batch:
         raise UserError(f"batch is {spec.batch}, but there are {task.count} examples; use a smaller batch.")
+    if spec.batch % parts:
+        raise UserError(f"batch is {spec.batch}, which cannot be cut into {parts} equal parts.")
     device = torch.device(device)
     task.to(device)
     if device.type == "cuda":
@@ -76,7 +81,7 @@ def train(
     model.train()
     with _flush_denormals():
         start = time.perf_counter()
-        losses, reason = _steps(spec, model, optimizer, task, device, schedules.schedule(schedule))
+        losses, reason = _steps(spec, model, optimizer, task, device, schedules.schedule(schedule), parts)
         seconds = time.perf_counter() - start
         test_loss = test_accuracy = math.nan
         if not reason:
@@ -108,6 +113,7 @@ def _steps(
     task: Task,
     device: torch.device,
     factor: Callable[[float], float],
+    parts: int,
 ) -> tuple[np.ndarray, str]:
     """All steps: the losses of those done (float64) and why the run diverged ("" if it did not)."""
 
@@ -115,7 +121,7 @@ def _steps(
         with _precision(spec, device):
             return task.loss(model, *batch)
 
-    take_step = Step(compute, optimizer)
+    take_step = Step(compute, optimizer, parts)
     rates = [group["lr"] for group in optimizer.param_groups]
     losses: list[float] = []
     recent: list[Tensor] = []  # on the device: reading one would wait for it

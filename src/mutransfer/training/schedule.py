@@ -9,19 +9,26 @@ from mutransfer.errors import unknown
 
 DECAY_FROM = 0.1  # of training: where the inverse square root begins
 WARMUP = 5 / 24  # of training, in the recipe of cifar10-fast: 5 of 24 epochs
+RISE = 8 / 50  # in the recipe of NVIDIA's ResNet-50: 8 of 50 epochs
+
 
 # From the share of training that is done, in [0, 1), to the factor; the letters are Figure 4's.
 SCHEDULES: dict[str, Callable[[float], float]] = {
     "linear": lambda t: 1 - t,  # (a)
     "step_0.1": lambda t: 0.1 ** ((t >= 0.5) + (t >= 0.8)),  # (b): StepLR at 5k and 8k of 10k steps
     "step_0.3": lambda t: 0.3 ** ((t >= 0.4) + (t >= 0.7)),  # (c): at 4k and 7k
-    "cosine": lambda t: 0.5 * (1 + math.cos(math.pi * t)),  # (d)
+    "cosine": lambda t: _cosine(t),  # (d)
     "constant": lambda t: 1.0,  # (e)
     "inverse_sqrt": lambda t: min(1.0, (DECAY_FROM / t) ** 0.5) if t else 1.0,  # (f)
     "warmup_linear": lambda t: min(t / WARMUP, (1 - t) / (1 - WARMUP)),
+    "warmup_cosine": lambda t: t / RISE if t < RISE else _cosine((t - RISE) / (1 - RISE)),
 }
 FIGURE_4 = tuple(SCHEDULES)[:6]
 """The schedules (a) to (f) of Figure 4."""
+
+
+def _cosine(t: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * t))
 
 
 def schedule(name: str) -> Callable[[float], float]:

@@ -35,28 +35,25 @@ class Step:
     A ``compute`` whose first two calls differ, in an operator, a shape or a number, or that reads a tensor's value,
     is never replayed. One that changes of itself later on (a Python counter, say) must not be given.
 
-    compute: from the tensors of a batch to the loss.
+    compute: from the tensors of a batch to the loss. parts: of equal size, computed one after another where the whole
+    batch has no room: loss and gradients are their means.
     """
 
-    def __init__(self, compute: Callable[..., Tensor], optimizer: torch.optim.Optimizer):
-        self._compute = compute
+    def __init__(self, compute: Callable[..., Tensor], optimizer: torch.optim.Optimizer, parts: int = 1):
+        self._compute, self._parts = compute, parts
         self._optimizer = optimizer
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._device = self._parameters[0].device
-        self._has_update = _is_plain_sgd(optimizer) and self._device.type != "cuda"
+        self._has_update = _is_plain_sgd(optimizer) and self._device.type != "cuda" and parts == 1
         self._first: _Program | None = None
         self._replay: Callable[..., Any] | None = None
         self._is_replayable = True
 
     def __call__(self, *batch: Tensor) -> Tensor:
-        if self._replay is None:
-            loss, gradients = self._under_autograd(batch)
-        elif self._has_update:
+        if self._replay is not None and self._has_update:
             with torch.no_grad():
                 return self._replay(*batch, *self._step_sizes())[0]
-        else:
-            with torch.no_grad():
-                loss, *gradients = self._replay(*batch)
+        loss, gradients = self._computed(batch) if self._parts == 1 else self._mean_of_parts(batch)
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
         self._optimizer.step()
@@ -68,6 +65,21 @@ class Step:
     def is_replayed(self) -> bool:
         """Whether the next step is a replay."""
         return self._replay is not None
+
+    def _computed(self, batch: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+        if self._replay is None:
+            return self._under_autograd(batch)
+        with torch.no_grad():
+            loss, *gradients = self._replay(*batch)
+        return loss, gradients
+
+    def _mean_of_parts(self, batch: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+        sums: list[Tensor] = []
+        for part in zip(*(x.chunk(self._parts) for x in batch), strict=True):
+            loss, gradients = self._computed(part)
+            new = [loss / self._parts, *(x / self._parts for x in gradients)]
+            sums = [a + b for a, b in zip(sums, new, strict=True)] if sums else new
+        return sums[0], sums[1:]
 
     def _step_sizes(self) -> Iterator[float]:
         for group in self._optimizer.param_groups:

@@ -1,0 +1,62 @@
+"""ImageNet-1k (Russakovsky et al. 2015): find it on the disk as a standard folder of images and list it.
+
+1,281,167 training and 50,000 validation images of 1000 classes, in ``<data>/imagenet/train/CLASS/*.JPEG`` and
+``<data>/imagenet/val/CLASS/*.JPEG``, as torchvision's ``ImageFolder`` reads. It cannot be downloaded without an account
+(https://www.image-net.org/download.php). Other images in such folders can be trained on; they are named as others.
+
+``<data>`` is ``--data``, else ``$MUTRANSFER_DATA``, else ``data/`` at the root of the repository. Alone:
+
+    python data_scripts/imagenet.py [--data DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+if not __package__:  # run alone: then the path has this folder, not its parent
+    sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from data_scripts.places import Missing, data_folder
+from mutransfer.data.imagenet import ImageNetFolder
+from mutransfer.errors import UserError
+
+FOLDER = "imagenet"
+
+
+def load(data_dir: Path | None = None) -> ImageNetFolder:
+    """The folder ``imagenet`` of the data folder; its counts alone, to plan with, if there is none.
+
+    Raises `UserError` if it is there but not as it should be.
+    """
+    folder = data_folder(data_dir, __file__, FOLDER) / FOLDER
+    if folder.exists():
+        return ImageNetFolder.open(folder.resolve())
+    return ImageNetFolder.absent(
+        folder,
+        f"ImageNet is not in {folder}, and cannot be downloaded without an account. Put train/CLASS/*.JPEG and "
+        f"val/CLASS/*.JPEG there (https://www.image-net.org/download.php), or name the folder that has {FOLDER} "
+        "(--data or MUTRANSFER_DATA).",
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Find and summarise; exit code 2 and one line on stderr for an error of the user's."""
+    parser = argparse.ArgumentParser(description="Find ImageNet.")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: $MUTRANSFER_DATA, else data/)")
+    try:
+        dataset = load(parser.parse_args(argv).data)
+        if dataset.missing:
+            raise Missing(dataset.missing)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"source       {dataset.source}")
+    print(f"images       {len(dataset.paths['train'])} train, {len(dataset.paths['test'])} test")
+    print(f"fingerprint  {dataset.fingerprint}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""Classification of images that are read from their files while the model trains."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mutransfer.data.imagenet import DRAWS, ImageNetFolder, central, cropped
+from mutransfer.training.augment import Standardize
+from mutransfer.training.task import Loss
+
+AHEAD = 2  # batches that are read while one is trained on
+
+
+class FolderClassification:
+    """An `ImageNetFolder`, cropped and mirrored at random in training; the draws depend on ``seed`` alone.
+
+    loss_fn: of training; the test loss is the plain cross-entropy. standardize: its ``size`` is that of the images.
+    eval_batch: images at once in evaluation. threads: that read files (Pillow decodes without Python's lock; worker
+    processes of a sweep may have no processes of their own); default: one a core.
+    """
+
+    def __init__(
+        self,
+        data: ImageNetFolder,
+        loss_fn: Loss,
+        standardize: Standardize,
+        *,
+        seed: int,
+        eval_batch: int,
+        threads: int | None = None,
+    ) -> None:
+        self.data, self._loss_fn, self._standardize, self._eval_batch = data, loss_fn, standardize, eval_batch
+        self.count = len(data.labels["train"])
+        self._generator = torch.Generator().manual_seed(seed)
+        self._threads = threads or os.cpu_count() or 1
+        self._device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> None:
+        self._device = device
+        self._standardize.to(device)
+
+    def batches(self, rows_SxB: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        paths, size = self.data.paths["train"], self._standardize.size
+
+        def jobs() -> Iterator[list[tuple[Any, ...]]]:
+            for rows in rows_SxB.tolist():
+                draws = torch.rand(len(rows), DRAWS, generator=self._generator).tolist()
+                yield [(paths[row], draw, size) for row, draw in zip(rows, draws, strict=True)]
+
+        labels = self.data.labels["train"][rows_SxB]
+        for pixels, y_B in zip(self._read(cropped, jobs()), labels, strict=True):
+            yield pixels, y_B.to(self._device)
+
+    def loss(self, model: nn.Module, *batch: Tensor) -> Tensor:
+        images_BxD, y_B = batch
+        return self._loss_fn(model(self._standardize(images_BxD)), y_B)
+
+    def evaluate(self, model: nn.Module) -> tuple[float, float]:
+        paths, labels, n = self.data.paths["test"], self.data.labels["test"], self._eval_batch
+        jobs = ([(p, self._standardize.size) for p in paths[i : i + n]] for i in range(0, len(paths), n))
+        loss = correct = 0.0
+        for pixels, y in zip(self._read(central, jobs), labels.split(n), strict=True):
+            y_B = y.to(self._device)
+            outputs = model(self._standardize(pixels))
+            loss += float(F.cross_entropy(outputs, y_B)) * len(y)
+            correct += int((outputs.argmax(dim=-1) == y_B).sum())
+        return loss / len(labels), correct / len(labels)
+
+    def _read(self, read: Callable[..., np.ndarray], batches: Iterable[Sequence[tuple[Any, ...]]]) -> Iterator[Tensor]:
+        """uint8 [B, H*W*C] of every batch, in order; ``read(*job)`` gives one image."""
+        waiting: deque[list[Future[np.ndarray]]] = deque()
+        with ThreadPoolExecutor(self._threads) as pool:
+            try:
+                for batch in batches:
+                    waiting.append([pool.submit(read, *job) for job in batch])
+                    if len(waiting) > AHEAD:
+                        yield self._stacked(waiting.popleft())
+                while waiting:
+                    yield self._stacked(waiting.popleft())
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _stacked(self, images: Sequence[Future[np.ndarray]]) -> Tensor:
+        return torch.from_numpy(np.stack([image.result() for image in images])).flatten(1).to(self._device)

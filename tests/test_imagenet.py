@@ -1,0 +1,225 @@
+"""Table 13's path: a folder of ten classes of image files through the command line; crops, parts of a batch, errors."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+from torchvision import transforms
+
+from data_scripts import imagenet as script
+from experiments.cifar_resnet import imagenet as module
+from experiments.cifar_resnet.experiment import EXPERIMENT
+from experiments.cifar_resnet.imagenet import IMAGENET
+from mutransfer import cli
+from mutransfer.data.imagenet import AREA, DRAWS, SHAPE, ImageNetFolder, _box, central, cropped
+from mutransfer.errors import UserError
+from mutransfer.training.augment import Standardize
+from mutransfer.training.folder import FolderClassification
+from mutransfer.training.step import Step
+
+MEAN, STD = (120.0, 115.0, 105.0), (60.0, 60.0, 60.0)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Ten classes, eight training and two test images each, of several sizes, formats and modes; tinted by class."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 8), ("val", 2)):
+        for c in range(10):
+            folder = root / "imagenet" / part / f"n{c:08d}"
+            folder.mkdir(parents=True)
+            for i in range(count):
+                height, width = rng.integers(70, 120, 2)
+                pixels = rng.integers(0, 40, (height, width, 3)) + 24 * c * np.array([1, c % 2, c % 3 == 0])
+                image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+                if i == 1:  # as some files of ImageNet are
+                    image = image.convert("CMYK" if c % 2 else "L")
+                image.save(folder / f"{i}.JPEG", format="JPEG")
+    return root
+
+
+@pytest.fixture(scope="module")
+def listed(data):
+    return ImageNetFolder.open(data / "imagenet")
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """The experiment at a size of seconds; batches of 8 in two parts."""
+    smoke = dataclasses.replace(
+        IMAGENET.scales["smoke"], log2_lrs=(-7, -5), seeds=1, steps=6, batch=8, hps={"size": 32}
+    )
+    experiment = dataclasses.replace(IMAGENET, scales={**IMAGENET.scales, "smoke": smoke})
+    monkeypatch.setattr(module, "PART", 4)
+    monkeypatch.setattr(
+        cli, "load_experiment", lambda name: dataclasses.replace(EXPERIMENT, elsewhere={"imagenet": experiment})
+    )
+
+
+def run(*args):
+    return cli.main([str(a) for a in args])
+
+
+def test_a_miniature_folder_is_swept_and_drawn_as_table_13(tiny, data, tmp_path, capsys):
+    """SP beside µP from the proxy's width on, where they are equal; the images are named as not ImageNet."""
+    command = ["cifar_resnet", "--dataset", "imagenet", "--scale", "smoke", "--data", data, "--workers", 2]
+    assert run(*command, "--out", tmp_path) == 0
+    folder = tmp_path / "figures/cifar_resnet/imagenet"
+    table = (folder / "table.md").read_text()
+    assert "STAND-IN DATA, not ImageNet" in table and "80 training images of 10 classes" in table
+    assert "77.16" in table and "What is copying worth?" in table
+    runs = pd.read_csv(folder / "runs.csv")
+    base = runs[runs["width"] == 8].pivot(index=["log2_lr", "seed"], columns="parametrization", values="train_loss")
+    base = base.dropna()  # the grid may be extended for one of them only
+    assert (base["sp"] == base["mup"]).all() and len(base) >= 2
+    wide = runs[runs["width"] == 16].pivot(index=["log2_lr", "seed"], columns="parametrization", values="train_loss")
+    assert (wide["sp"] != wide["mup"]).any()
+    assert set(runs["status"]) <= {"finished", "diverged"} and not (tmp_path / "figures/cifar_resnet/runs.csv").exists()
+
+
+def test_tuning_draws_from_table_13s_grid(tiny, data, tmp_path):
+    """64 samples at `paper`, 16 here; learning rate, alpha_output, weight decay and momentum are the grid's."""
+    command = ["tune", "cifar_resnet", "--dataset", "imagenet", "--scale", "smoke", "--data", data, "--workers", 2]
+    assert run(*command, "--out", tmp_path) == 0
+    runs = pd.read_csv(tmp_path / "figures/cifar_resnet/imagenet/tune/runs.csv")
+    assert len(runs[runs["role"] == "proxy"]) == 16 and (runs["role"] == "target").sum() == 1
+    z = np.log2(2.0 ** runs["log2_lr"] / 2.048)
+    assert np.allclose(z, z.round(), atol=1e-4) and z.between(-5.01, 4.01).all()
+    space = IMAGENET.variants["wide_resnet50"].search
+    assert {name: len(grid.values) for name, grid in space.items()} == {
+        "lr": 10,
+        "output_mult": 10,
+        "weight_decay": 8,
+        "momentum": 5,  # of eight, three are 1 or more
+    }
+    assert {32.768, 2.048} <= set(space["lr"].values) and 0.625 in space["output_mult"].values  # Table 13's best
+    assert 0.4375 in space["momentum"].values and IMAGENET.scales["paper"].samples == 64
+
+
+def test_the_published_size_is_planned_without_the_images_and_not_run(tmp_path, capsys):
+    command = ["cifar_resnet", "--dataset", "imagenet", "--scale", "paper", "--data", tmp_path, "--out", tmp_path]
+    assert run("plan", *command) == 0
+    plan = capsys.readouterr().out
+    assert "31250" in plan and "cannot be downloaded" in plan  # 50 epochs of 625 batches
+    assert run(*command) == 2
+    assert "train/CLASS/*.JPEG" in capsys.readouterr().err
+    assert run("cifar_resnet", "--dataset", "imagnet") == 2
+    assert "imagenet" in capsys.readouterr().err
+    assert run("cifar_resnet", "--dataset", "imagenet", "--scale", "cpu") == 2
+    assert "smoke, paper" in capsys.readouterr().err
+
+
+def test_the_script_says_what_it_found(data, tmp_path, capsys):
+    assert script.main(["--data", str(data)]) == 0
+    assert "80 train, 20 test" in capsys.readouterr().out
+    assert script.main(["--data", str(tmp_path)]) == 2
+    assert "image-net.org" in capsys.readouterr().err
+
+
+def test_the_fingerprint_is_of_the_files(data, listed, tmp_path):
+    assert ImageNetFolder.open(data / "imagenet").fingerprint == listed.fingerprint
+    for part in ("train", "val"):
+        for c in ("a", "b"):
+            (tmp_path / part / c).mkdir(parents=True)
+            Image.new("RGB", (8, 8)).save(tmp_path / part / c / "x.png")
+    before = ImageNetFolder.open(tmp_path).fingerprint
+    Image.new("RGB", (9, 8)).save(tmp_path / "train" / "a" / "y.png")
+    assert ImageNetFolder.open(tmp_path).fingerprint != before
+
+
+def test_a_folder_that_is_not_whole_is_refused(tmp_path):
+    with pytest.raises(UserError, match="ImageFolder"):
+        ImageNetFolder.open(tmp_path)
+    for place in ("train/a", "train/b", "val/a"):
+        (tmp_path / place).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / place / "x.png")
+    with pytest.raises(UserError, match="class b"):
+        ImageNetFolder.open(tmp_path)
+    (tmp_path / "train/a/x.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match="no whole image"):
+        cropped(str(tmp_path / "train/a/x.png"), [0.5] * DRAWS, 8)
+
+
+def test_crops_are_distributed_as_torchvisions():
+    """Area, shape and place of the boxes against ``RandomResizedCrop``, in its mean and quartiles."""
+    generator, count, (width, height) = torch.Generator().manual_seed(0), 4000, (120, 80)
+    image = Image.new("RGB", (width, height))
+    torch.manual_seed(0)
+
+    def numbers(left, upper, w, h):
+        return w * h / (width * height), math.log(w / h), left / width, upper / height
+
+    ours, theirs = [], []
+    for uniform in torch.rand(count, DRAWS, generator=generator).tolist():
+        left, upper, right, lower = _box(width, height, uniform)
+        assert 0 <= left < right <= width and 0 <= upper < lower <= height
+        ours.append(numbers(left, upper, right - left, lower - upper))
+        i, j, h, w = transforms.RandomResizedCrop.get_params(image, list(AREA), list(SHAPE))
+        theirs.append(numbers(j, i, w, h))
+    for q in (0.25, 0.5, 0.75):  # four standard errors of a quantile of 4000 numbers is about 3% of their range
+        assert np.allclose(np.quantile(ours, q, axis=0), np.quantile(theirs, q, axis=0), atol=0.03)
+    very_wide = _box(400, 10, [0.999, 0.0, 0, 0] * 10 + [0])  # no try fits: the central part, as wide as allowed
+    assert very_wide == (193, 0, 206, 10)
+
+
+def test_test_images_are_scaled_to_256_and_cut_to_224(listed):
+    theirs = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
+    for path in listed.paths["test"][:4]:
+        assert np.array_equal(central(path, 224), np.asarray(theirs(Image.open(path).convert("RGB"))))
+
+
+def test_batches_depend_on_the_seed_alone_and_not_on_the_threads(listed):
+    def batches(seed, threads):
+        task = FolderClassification(
+            listed, F.cross_entropy, Standardize(32, MEAN, STD), seed=seed, eval_batch=4, threads=threads
+        )
+        return [x for batch in task.batches(torch.arange(80).view(5, 16)) for x in batch]
+
+    one, again, other = batches(0, 1), batches(0, 3), batches(1, 1)
+    assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
+    assert one[0].shape == (16, 32 * 32 * 3) and one[0].dtype == torch.uint8
+    assert torch.equal(torch.cat(one[1::2]), listed.labels["train"])
+
+
+def test_evaluation_counts_every_test_image_once(listed):
+    task = FolderClassification(listed, F.cross_entropy, Standardize(32, MEAN, STD), seed=0, eval_batch=6)
+
+    class Third(nn.Module):
+        def forward(self, x):
+            return F.one_hot(torch.full((len(x),), 3), 10).float()
+
+    loss, accuracy = task.evaluate(Third())
+    assert accuracy == pytest.approx(0.1)
+    assert loss == pytest.approx(math.log(9 + math.e) - 0.1, abs=1e-6)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_batch_in_parts_is_the_whole_batch(momentum):
+    """Without BatchNorm, which sees the parts: the same losses and weights to rounding; replayed as well."""
+
+    def trained(parts):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)).double()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum)
+        step = Step(lambda x, y: F.cross_entropy(model(x), y), optimizer, parts)
+        x, y = torch.randn(5, 12, 6).double(), torch.randint(3, (5, 12))
+        losses = torch.stack([step(*batch) for batch in zip(x, y, strict=True)])
+        assert step.is_replayed
+        return torch.cat([losses, *(p.detach().flatten() for p in model.parameters())])
+
+    whole = trained(1)
+    assert torch.allclose(trained(4), whole, rtol=1e-12) and torch.allclose(trained(3), whole, rtol=1e-12)
+    assert not torch.equal(trained(4), torch.zeros_like(whole))
+
+
+def test_provenance_says_that_it_is_another_folder_of_images(listed):
+    assert not listed.is_real and json.dumps(listed.source).startswith('"80 training images')
