@@ -128,7 +128,7 @@ def transformers(dataset: Any, seconds: float) -> Iterator[Row]:
 
 
 def resnets(dataset: Any, seconds: float) -> Iterator[Row]:
-    """(h) Images a second of cifar_resnet's network: over a torchvision `DataLoader`, and over one fixed batch."""
+    """(h) Images a second of cifar_resnet's network: all cores over the usual loop, one worker over one fixed batch."""
     yield from resnet.rows([16, 64], seconds)
 
 
@@ -150,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv[:1] == ["kill"]:
         return kill.main(argv[1:])
     parser = argparse.ArgumentParser(prog="./reproduce.sh bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="a b c d e f g; default: all, about 12 minutes")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="a b c d e f g h; default: all, about 15 minutes")
     parser.add_argument("--seconds", type=float, default=6.0, help="of measuring the reference, a row (default 6)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: $MUTRANSFER_DATA, else data/)")
     parser.add_argument("--out", type=Path, default=ROOT / "results", metavar="DIR", help="where bench.json goes")

@@ -1,11 +1,18 @@
-"""(h) Images a second of cifar_resnet's network: over a torchvision ``DataLoader``, and over one fixed batch.
+"""(h) Images a second of cifar_resnet's network on this machine: over the usual loop, and over one fixed batch.
 
-Run as ``python -m benchmarks.resnet WIDTHS SECONDS`` in the environment of a sweep's worker; prints JSON. Batch 128,
-crops, mirror images, cutout, SGD with Nesterov momentum; one thread; random images.
+The usual loop is a plain script with a torchvision ``DataLoader`` in a process of its own, with torch's own threads,
+which take all cores; ours is what a sweep runs, one worker a core. They take turns. Beside one fixed batch: one worker.
+Batch 128, crops, mirror images, cutout, SGD with Nesterov momentum; random images.
+
+``python -m benchmarks.resnet WIDTHS SECONDS`` prints the second as JSON, in the environment of a sweep's worker;
+``python -m benchmarks.resnet usual|float32|bfloat16 WIDTH SECONDS`` is one process of the first.
 """
 
 from __future__ import annotations
 
+import os
+import statistics
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,15 +23,18 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from benchmarks.timing import answer, in_worker, medians
+from benchmarks.timing import answer, answer_rate, as_worker, in_worker, medians, rates
 from experiments.cifar_resnet.experiment import MEAN, SIZE, STD, task
 from mutransfer.data import ImageDataset
 from mutransfer.models.resnet import DAVIDNET_WIDTH, Davidnet
 from mutransfer.parametrization import scaling_plan
+from mutransfer.sweeps.worker import environment
 from mutransfer.training.step import Step
 
 BATCH, IMAGES, BASE, RATE = 128, 5000, 16, 0.1
 PRECISIONS = ("float32", "bfloat16")
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+ROUNDS = 3
 
 
 def images() -> ImageDataset:
@@ -125,29 +135,51 @@ def measure_width(width: int, seconds: float) -> dict[str, Any]:
     data = images()
     kinds = {f"ours {p}": ours(width, data, p) for p in PRECISIONS}
     kinds |= {f"bare {p}": bare(width, data, p) for p in PRECISIONS}
-    kinds["usual"] = usual(width, data)
     return {"width": width, "ms": medians(kinds, seconds)}
 
 
-def measure(widths: list[int], seconds: float) -> list[dict[str, Any]]:
-    """`measure_width` of each width, in a process like a sweep's worker."""
-    return in_worker("benchmarks.resnet", widths, seconds)
+def whole_machine(width: int, seconds: float) -> dict[str, float]:
+    """Images a second of the usual loop, and of one worker a core in each precision; medians of `ROUNDS` turns."""
+    plain = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    found: dict[str, list[float]] = {"usual": [], **{p: [] for p in PRECISIONS}}
+    for _ in range(ROUNDS):
+        for kind, values in found.items():
+            count, env = (1, plain) if kind == "usual" else (CORES, {**os.environ, **environment()})
+            values.append(BATCH * sum(rates("benchmarks.resnet", count, env, kind, width, seconds)))
+    return {kind: statistics.median(values) for kind, values in found.items()}
 
 
 def rows(widths: list[int], seconds: float) -> Iterator[dict[str, Any]]:
     """The rows of the report."""
-    for found in measure(widths, seconds):
-        ms, width = found["ms"], found["width"]
-        for reference, words in (("usual", "a torchvision DataLoader, float32"), ("bare", "one fixed batch")):
-            for name in PRECISIONS:
-                other = ms[reference] if reference == "usual" else ms[f"bare {name}"]
-                yield {
-                    "what": f"width {width} ({width / DAVIDNET_WIDTH:g}x), {name}",
-                    "ours": f"{1e3 * BATCH / ms[f'ours {name}']:.0f} images/s",
-                    "reference": f"{1e3 * BATCH / other:.0f} images/s, {words}",
-                    "ratio": other / ms[f"ours {name}"],
-                }
+    beside_bare = {found["width"]: found["ms"] for found in in_worker("benchmarks.resnet", widths, seconds)}
+    for width, ms in beside_bare.items():
+        speed = whole_machine(width, seconds)
+        for name in PRECISIONS:
+            yield {
+                "what": f"width {width} ({width / DAVIDNET_WIDTH:g}x), {name}",
+                "ours": f"{speed[name]:.0f} images/s, {CORES} workers",
+                "reference": f"{speed['usual']:.0f} images/s, DataLoader, float32",
+                "ratio": speed[name] / speed["usual"],
+            }
+        for name in PRECISIONS:
+            yield {
+                "what": f"width {width} ({width / DAVIDNET_WIDTH:g}x), {name}",
+                "ours": f"{1e3 * BATCH / ms[f'ours {name}']:.0f} images/s, one worker",
+                "reference": f"{1e3 * BATCH / ms[f'bare {name}']:.0f} images/s, one fixed batch",
+                "ratio": ms[f"bare {name}"] / ms[f"ours {name}"],
+            }
+
+
+def main() -> None:
+    kind, *_ = sys.argv[1:]
+    if kind == "usual":
+        answer_rate(usual(int(sys.argv[2]), images()), float(sys.argv[3]))
+    elif kind in PRECISIONS:
+        as_worker()
+        answer_rate(ours(int(sys.argv[2]), images(), kind), float(sys.argv[3]))
+    else:
+        answer(measure_width)
 
 
 if __name__ == "__main__":
-    answer(measure_width)
+    main()

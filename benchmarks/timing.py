@@ -1,4 +1,4 @@
-"""What parts (b), (g) and (h) share: a process like a sweep's worker, and kinds of a step timed side by side."""
+"""What parts (b), (g) and (h) share: processes like a sweep's workers, and kinds of a step timed side by side."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ import torch
 
 from mutransfer.sweeps.worker import environment, keep_freed_memory
 
+READY = "ready"
+
 
 def in_worker(module: str, widths: list[int], *arguments: object) -> list[dict[str, Any]]:
     """What ``module`` answers (`answer`) for every width, in a process like a sweep's worker."""
@@ -23,11 +25,49 @@ def in_worker(module: str, widths: list[int], *arguments: object) -> list[dict[s
     return json.loads(done.stdout)
 
 
-def answer(measure: Callable[..., dict[str, Any]]) -> None:
-    """The main program of such a module: prints ``measure(width, seconds, ...)`` of every width as JSON."""
+def rates(module: str, count: int, env: Mapping[str, str], *arguments: object) -> list[float]:
+    """What ``count`` processes of ``module`` answer (`answer_rate`), measuring at the same time."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    running = [subprocess.Popen(command, env=dict(env), text=True, **pipes) for _ in range(count)]
+    try:
+        if any(process.stdout.readline().strip() != READY for process in running):
+            raise RuntimeError(f"{' '.join(command)} did not start")
+        for process in running:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        return [float(process.stdout.readline()) for process in running]
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+
+
+def answer_rate(call: Callable[[], None], seconds: float) -> None:
+    """The main program of such a process: prints how often it calls in a second, once it is told to start."""
+    for _ in range(3):
+        call()
+    print(READY, flush=True)
+    sys.stdin.readline()
+    calls, start = 0, time.perf_counter()
+    while time.perf_counter() < start + seconds:
+        call()
+        calls += 1
+    print(calls / (time.perf_counter() - start), flush=True)
+    while True:  # the others still measure, and must not have the machine for themselves
+        call()
+
+
+def as_worker() -> None:
+    """What a sweep's worker does first."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     keep_freed_memory()
+
+
+def answer(measure: Callable[..., dict[str, Any]]) -> None:
+    """The main program of such a module: prints ``measure(width, seconds, ...)`` of every width as JSON."""
+    as_worker()
     widths, seconds, *more = sys.argv[1:]
     print(json.dumps([measure(int(width), float(seconds), *more) for width in widths.split(",")]))
 

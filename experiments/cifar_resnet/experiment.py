@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -20,6 +21,7 @@ from torchvision.models.resnet import BasicBlock
 from data_scripts import cifar10
 from experiments.cifar_resnet.imagenet import IMAGENET
 from experiments.shared import coordinate_table, train_sgd
+from mutransfer.data import ImageDataset
 from mutransfer.models.resnet import DAVIDNET_WIDTH, Cost, Davidnet, training_cost
 from mutransfer.sweeps.experiment import Experiment, Scale, Variant
 from mutransfer.sweeps.figure import Axis, Figure, Panel, rectangle
@@ -30,6 +32,7 @@ from mutransfer.training.task import Dataset
 
 SIZE, CLASSES = 32, 10
 MEAN, STD = (125.31, 122.95, 113.87), (62.99, 62.09, 66.70)  # of CIFAR-10's channels, in 0..255
+SMOKE_IMAGES = 5000, 500
 EPOCH = 50_000 // 512  # steps of the recipe; the last, partial batch is dropped
 WIDTHS = {"smoke": (2, 4, 8), "cpu": (4, 8, 16), "gpu": (16, 32, 64, 128), "paper": (32, 64, 128, 256, 512)}
 BASE = {"smoke": 2, "cpu": 4, "gpu": 64, "paper": 64}
@@ -120,6 +123,12 @@ def build(spec: RunSpec, width: int) -> nn.Module:
     return NETWORKS[str(spec.hp("network"))](width, float(spec.hp("output_mult")))
 
 
+def load(data: Path | None, dataset: str | None, scale: str) -> ImageDataset:
+    """CIFAR-10; at `smoke` a part of it, since every run is tested on all test images."""
+    found = cifar10.load(data)
+    return found.head(*SMOKE_IMAGES) if scale == "smoke" else found
+
+
 def task(dataset: Dataset, seed: int) -> Augmented:
     """CIFAR-10 as cifar10-fast augments it; the draws depend on the seed alone."""
     augment = CropFlipCutout(seed=seed, size=SIZE, pad=4, cutout=8, mean=MEAN)
@@ -198,7 +207,7 @@ EXPERIMENT = Experiment(
     optimizer="sgd",
     momentum=0.9,
     stands_in_for="CIFAR-10",
-    load=lambda data, dataset, scale: cifar10.load(data),
+    load=load,
     run=run,
     flops=flops,
     memory=memory,

@@ -87,7 +87,7 @@ def _add_training(parser: argparse.ArgumentParser, *, seeds: bool = True) -> Non
     parser.set_defaults(figure=None)
     add("--scale", help="smoke (seconds), cpu (minutes), gpu (hours), paper (the published setting)")
     add("--dataset", help="where an experiment has several, such as books, wikitext2")
-    add("--variant", help="another figure of the experiment, named by ./reproduce.sh list")
+    add("--variant", "--model", help="another figure of the experiment, named by ./reproduce.sh list")
     add("--widths", type=_widths, help="such as 64,256,1024 instead of the scale's")
     if seeds:
         add("--seeds", type=_positive, help="how many, instead of the scale's")

@@ -152,3 +152,13 @@ def test_wrong_tensors_are_refused() -> None:
         replace(good, train_images=good.train_images.float())
     with pytest.raises(ValueError, match="test_labels"):
         replace(good, test_labels=good.test_labels[:-1])
+
+
+def test_head_is_the_first_images_and_says_so() -> None:
+    whole = small()
+    head = whole.head(2, 1)
+    assert torch.equal(head.train_images, whole.train_images[:2]) and torch.equal(
+        head.test_labels, whole.test_labels[:1]
+    )
+    assert head.fingerprint != whole.fingerprint and "the first 2 training and 1 test images" in head.source
+    assert (head.name, head.is_real) == (whole.name, whole.is_real)

@@ -58,6 +58,12 @@ class ImageDataset(ArrayDataset):
             tensors[f"{part}_labels"] = torch.from_numpy(np.asarray(y).astype(np.int64))
         return cls(name, source, is_real, fingerprint_of(tensors), **tensors)
 
+    def head(self, train: int, test: int) -> ImageDataset:
+        """The first images of both parts, named as such."""
+        source = f"{self.source}, the first {train:,} training and {test:,} test images"
+        tensors = {name: getattr(self, name)[: train if name.startswith("train") else test] for name in ARRAYS}
+        return ImageDataset(self.name, source, self.is_real, fingerprint_of(tensors), **tensors)
+
 
 def fingerprint_of(tensors: Mapping[str, torch.Tensor]) -> str:
     """First 16 hex digits of a sha256 over shape, dtype and bytes of the four `ARRAYS`, in that order."""
