@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from mutransfer.analysis.estimate import Array, Estimate, t_half
+from mutransfer.analysis.estimate import Array, Estimate
 from mutransfer.analysis.frame import tidy
 from mutransfer.errors import UserError
 
@@ -103,8 +103,4 @@ def _mean(values: Array) -> Estimate:
     """With its 95% t interval; one value gives none. Raises `UserError` for a seed that was not run."""
     if np.isnan(values).any():
         raise UserError(f"{int(np.isnan(values).sum())} of {len(values)} seeds were not run; run the sweep again.")
-    mean, n = float(values.mean()), len(values)
-    if n == 1:
-        return Estimate(mean, reason="one seed gives no interval")
-    half = float(t_half(values))
-    return Estimate(mean, mean - half, mean + half)
+    return Estimate.mean(values)

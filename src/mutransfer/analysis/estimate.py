@@ -87,6 +87,17 @@ class Estimate:
         low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="inverted_cdf")
         return cls(value, float(low), float(high))
 
+    @classmethod
+    def mean(cls, values: Array) -> Estimate:
+        """The mean of ``values`` [S], one a seed, with its 95% t interval; +inf if a seed's is."""
+        mean = float(values.mean())
+        if math.isinf(mean):
+            return cls(mean, reason="a seed diverged")
+        if len(values) == 1:
+            return cls(mean, reason="one seed gives no interval")
+        half = float(t_half(values))
+        return cls(mean, mean - half, mean + half)
+
     def text(self, digits: int = 2) -> str:
         """``-0.75 [-0.81, -0.70]``, or the words for what is missing."""
         if math.isnan(self.value):

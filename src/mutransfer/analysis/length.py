@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mutransfer.analysis.estimate import Array, Estimate, number, span, t_half
+from mutransfer.analysis.estimate import Array, Estimate, number, span
 from mutransfer.analysis.panels import COLUMNS as PANEL_COLUMNS
 from mutransfer.analysis.panels import Axis, read_panels
 from mutransfer.analysis.quality import EXPONENTS, LIMIT_WIDTHS, PowerLaw, power_law
@@ -137,12 +137,12 @@ def length_report(runs: pd.DataFrame, *, examples: int, recipe_epochs: float) ->
     steps = np.array(panel.lines)
     epochs = steps * float(runs["batch"].iloc[0]) / examples
     lengths = tuple(
-        Length(int(n), float(t), _mean(right), _mean(nats))
+        Length(int(n), float(t), Estimate.mean(right), Estimate.mean(nats))
         for n, t, right, nats in zip(steps, epochs, accuracy.T, loss.T, strict=True)
     )
     longest = _predict(epochs[:-1], accuracy[:, :-1], epochs[-1])
     missed = longest.at(epochs[-1:])[:, 0] - accuracy[:, -1] if longest.is_known else None
-    difference = longest.accuracy if missed is None else _mean(missed)
+    difference = longest.accuracy if missed is None else Estimate.mean(missed)
     own = [one for one in lengths if abs(one.epochs / recipe_epochs - 1) <= SAME]
     recipe = own[0] if own else _predict(epochs, accuracy, recipe_epochs)
     return LengthReport(lengths, len(loss), longest, difference, recipe_epochs, recipe)
@@ -170,20 +170,9 @@ def _predict(epochs: Array, accuracy: Array, at: float) -> Prediction:
         reason = f"a fit needs {FEWEST} lengths, there {'is' if len(epochs) == 1 else 'are'} {len(epochs)}"
         return Prediction(float(at), len(epochs), Estimate(math.nan, reason=reason), nothing)
     law = power_law(epochs, 100 - accuracy)
-    value = _mean(100 - law.at(np.array([at]))[:, 0])
+    value = Estimate.mean(100 - law.at(np.array([at]))[:, 0])
     lost = {"the error does not fall with length": ~law.falls, "b is on its bound": law.falls & law.on_bound}
     if reasons := [f"{words} in {int(k.sum())} of {len(k)} seeds" for words, k in lost.items() if k.any()]:
         reason = " and ".join(reasons) if len(accuracy) > 1 else reasons[0].removesuffix(" in 1 of 1 seeds")
         value = Estimate(math.nan, reason=reason)
     return Prediction(float(at), len(epochs), value, law)
-
-
-def _mean(values: Array) -> Estimate:
-    """Over seeds, with its 95% t interval."""
-    mean = float(values.mean())
-    if math.isinf(mean):
-        return Estimate(mean, reason="a seed diverged")
-    if len(values) == 1:
-        return Estimate(mean, reason="one seed gives no interval")
-    half = float(t_half(values))
-    return Estimate(mean, mean - half, mean + half)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SECONDS = 10.0  # of measuring
 SIZES = 6  # of runs that are measured, at most
 MIN_STEPS = 4  # of a measured run
-SLOW = {"cpu": 5e9, "cuda": 1e12}  # FLOP/s, guessed from below: what is too large at it is tried in smaller batches
+SLOW = {"cpu": 3e10, "cuda": 1e12}  # FLOP/s, guessed from below: what is too large at it is tried in smaller batches
 VERSION = 1  # of the file
 _Times = tuple[float, float, float]  # seconds a step, seconds besides, peak memory in MiB
 MEASURE = "mutransfer.sweeps.measure:measure"
