@@ -100,7 +100,7 @@ def specs(*widths: int, steps: int = 1000) -> list[RunSpec]:
 
 
 def run(runs: list[RunSpec], engine: FakeEngine | None = None, **options: object) -> Calibration | None:
-    options = {"flops": flops, "memory": memory, **options}
+    options = {"flops": flops, "memory": memory, "seconds": 10.0, **options}
     return calibrate(runs, DATA, RUNNER, engine=engine or FakeEngine(), **options)  # type: ignore[arg-type]
 
 

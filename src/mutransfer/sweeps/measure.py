@@ -44,7 +44,7 @@ def calibrate(
     memory: Callable[[RunSpec], float] | None = None,
     path: Path | None = None,
     precisions: Sequence[str] = ("float32",),
-    seconds: float = SECONDS,
+    seconds: float | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Calibration | None:
     """Measure ``engine`` on a few sizes of ``specs``, cut to few steps, with all its workers busy; or read ``path``.
@@ -57,12 +57,13 @@ def calibrate(
         runner, dataset: as for the engine.
         flops: of a whole run.
         memory: bytes that a run adds to a worker's; without it `Calibration.floor_mib` has the smallest run's in it.
-        seconds: of measuring, in all; the start of the workers comes on top.
+        seconds: of measuring, in all (default: `SECONDS`); the start of the workers comes on top.
         say: called with a line before a measurement, and when nothing could be measured.
 
     Returns:
         None if no run could be measured: the runs raise, or one step takes too long.
     """
+    seconds = SECONDS if seconds is None else seconds
     devices = sorted(set(engine.devices))
     slow = SLOW[devices[-1].split(":")[0]]
     probes = _probes(specs, flops, slow * seconds / (4 * MIN_STEPS))
