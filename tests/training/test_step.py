@@ -122,7 +122,8 @@ def test_plain_sgd_stores_no_gradient_of_a_matrix() -> None:
     model, optimizer, compute = make("mlp", "sgd")
     step = Step(compute, optimizer)
     run(step, model, optimizer)
-    names = [str(constant) for constant in step._replay.__globals__.values()]
+    (kind,) = step._kinds.values()
+    names = [str(constant) for constant in kind.replay.__globals__.values()]
     assert names.count("aten.addmm_.default") == 3 and names.count("aten.add_.Tensor") == 3  # weights, biases
 
 
@@ -173,6 +174,33 @@ def test_a_step_that_is_not_always_the_same_is_not_replayed(spoil: Callable[...,
     model, optimizer, compute = make("mlp", "momentum")
     theirs = run(textbook(optimizer, spoil(compute, [])), model, optimizer)
     assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum"])
+def test_every_shape_of_a_batch_has_its_own_replay(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Buckets of lengths: recorded twice each, then replayed; shapes beyond the limit stay under autograd."""
+    monkeypatch.setattr(step_module, "SHAPES", 2)
+    sizes = [3, 5, 5, 3, 7, 3, 5, 7, 7, 3]
+
+    def trained(make_step: Callable[..., Callable[..., Tensor]]) -> list[Tensor]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 1)).double()
+        momentum = 0.9 if optimizer == "momentum" else 0.0
+        opt = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum)
+        step = make_step(lambda x, y: (model(x) - y).square().mean(), opt)
+        losses = [step(torch.randn(n, 4).double(), torch.randn(n, 1).double()) for n in sizes]
+        return [*losses, *(p.detach() for p in model.parameters())]
+
+    made: list[Step] = []
+
+    def ours(compute: Compute, opt: torch.optim.Optimizer) -> Step:
+        made.append(Step(compute, opt))
+        return made[0]
+
+    pairs = zip(trained(ours), trained(lambda compute, opt: textbook(opt, compute)), strict=True)
+    for a, b in pairs:
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+    assert [bool(kind.replay) for kind in made[0]._kinds.values()] == [True, True]
 
 
 def on_the_cpu(function: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Callable[[], object]]:

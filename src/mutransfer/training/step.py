@@ -1,9 +1,10 @@
 """One training step as a flat list of kernels: recorded twice under autograd, then replayed without it.
 
 Autograd, modules and the optimizer's bookkeeping cost a small model as much as its arithmetic, and what a step computes
-is the same every time. So the first two steps are recorded operator by operator; if they agree, all others call those
-operators straight. Plain SGD's update is part of the list; where a gradient is one matrix product, the product is
-accumulated into the weight itself (``W <- W - lr * G^T X`` is one call), and no gradient is ever stored.
+is the same every time. So the first two steps of a batch's shape are recorded operator by operator (`program`); if they
+agree, all others call those operators straight. Plain SGD's update is part of the list; where a gradient is one matrix
+product, the product is accumulated into the weight itself (``W <- W - lr * G^T X`` is one call), and no gradient is
+ever stored.
 
 On a GPU the list is recorded once more, as a CUDA graph: one launch instead of one an operator. There the update is the
 optimizer's own, since a graph's numbers, such as a learning rate, are fixed.
@@ -13,16 +14,27 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
-aten = torch.ops.aten
-_SAME = (aten.alias.default, aten.detach.default)  # another name for the same tensor
+from mutransfer.training.program import Call, NotReplayable, Program, Recorder
+
+SHAPES = 64
+"""Of batches that are recorded; those of more shapes stay under autograd."""
+
+
+@dataclass
+class _Kind:
+    """What is known of batches of one shape."""
+
+    is_replayable: bool
+    first: Program | None = None
+    replay: Callable[..., Any] | None = None
 
 
 class Step:
@@ -32,8 +44,8 @@ class Step:
     gradient is one matrix product: there product and update may be rounded together. Learning rates are read from
     the optimizer at every step, so schedules work. Random operators (dropout) draw afresh.
 
-    A ``compute`` whose first two calls differ, in an operator, a shape or a number, or that reads a tensor's value,
-    is never replayed. One that changes of itself later on (a Python counter, say) must not be given.
+    A ``compute`` whose first two calls with batches of one shape differ, in an operator or a number, or that reads a
+    tensor's value, is not replayed. One that changes of itself later on (a Python counter, say) must not be given.
 
     compute: from the tensors of a batch to the loss. parts: of equal size, computed one after another where the whole
     batch has no room: loss and gradients are their means.
@@ -45,14 +57,13 @@ class Step:
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._device = self._parameters[0].device
         self._has_update = _is_plain_sgd(optimizer) and self._device.type != "cuda" and parts == 1
-        self._first: _Program | None = None
-        self._replay: Callable[..., Any] | None = None
-        self._is_replayable = True
+        self._kinds: dict[Any, _Kind] = {}  # by the shapes of a batch
+        self._pool: Any = None  # of CUDA graphs, which run one at a time and keep nothing
 
     def __call__(self, *batch: Tensor) -> Tensor:
-        if self._replay is not None and self._has_update:
+        if self._has_update and (replay := self._kind(batch).replay):
             with torch.no_grad():
-                return self._replay(*batch, *self._step_sizes())[0]
+                return replay(*batch, *self._step_sizes())[0]
         loss, gradients = self._computed(batch) if self._parts == 1 else self._mean_of_parts(batch)
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
@@ -63,14 +74,24 @@ class Step:
 
     @property
     def is_replayed(self) -> bool:
-        """Whether the next step is a replay."""
-        return self._replay is not None
+        """Whether steps are replays, of some shape."""
+        return any(kind.replay for kind in self._kinds.values())
+
+    def _kind(self, batch: Sequence[Tensor]) -> _Kind:
+        shapes = tuple(x.shape for x in batch)
+        if shapes in self._kinds:
+            return self._kinds[shapes]
+        kind = _Kind(is_replayable=len(self._kinds) < SHAPES)
+        if kind.is_replayable:
+            self._kinds[shapes] = kind
+        return kind
 
     def _computed(self, batch: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
-        if self._replay is None:
-            return self._under_autograd(batch)
+        kind = self._kind(batch)
+        if kind.replay is None:
+            return self._under_autograd(kind, batch)
         with torch.no_grad():
-            loss, *gradients = self._replay(*batch)
+            loss, *gradients = kind.replay(*batch)
         return loss, gradients
 
     def _mean_of_parts(self, batch: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
@@ -85,33 +106,34 @@ class Step:
         for group in self._optimizer.param_groups:
             yield from itertools.repeat(-float(group["lr"]), len(group["params"]))
 
-    def _under_autograd(self, batch: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
-        if not self._is_replayable:
+    def _under_autograd(self, kind: _Kind, batch: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+        if not kind.is_replayable:
             loss = self._compute(*batch)
             return loss.detach(), torch.autograd.grad(loss, self._parameters)
-        with _Recorder() as recorder:
+        with Recorder() as recorder:
             loss = self._compute(*batch)
             gradients = torch.autograd.grad(loss, self._parameters)
         try:
             program = self._program(recorder.calls, batch, loss, gradients)
-        except _NotReplayable:
-            self._is_replayable = False
+        except NotReplayable:
+            kind.is_replayable = False
         else:
-            if self._first is None:
-                self._first = program
-            elif self._first.is_same(program):
-                self._replay = program.function()
+            if kind.first is None:
+                kind.first = program
+            elif kind.first.is_same(program):
+                kind.replay = program.function()
                 if self._device.type == "cuda":
-                    with torch.no_grad(), torch.cuda.device(self._device), contextlib.suppress(_NotReplayable):
-                        self._replay = _on_fixed_tensors(self._replay, batch, _cuda_graph)
+                    with torch.no_grad(), torch.cuda.device(self._device), contextlib.suppress(NotReplayable):
+                        self._pool = self._pool or torch.cuda.graph_pool_handle()
+                        kind.replay = _on_fixed_tensors(kind.replay, batch, partial(_cuda_graph, pool=self._pool))
             else:
-                self._is_replayable = False
+                kind.is_replayable = False
         return loss.detach(), gradients
 
     def _program(
-        self, calls: Sequence[_Call], batch: Sequence[Tensor], loss: Tensor, gradients: Sequence[Tensor]
-    ) -> _Program:
-        program = _Program(calls, {f"input_{i}": x for i, x in enumerate(batch)})
+        self, calls: Sequence[Call], batch: Sequence[Tensor], loss: Tensor, gradients: Sequence[Tensor]
+    ) -> Program:
+        program = Program(calls, {f"input_{i}": x for i, x in enumerate(batch)})
         program.prune(map(program.variable, [loss, *gradients]))
         outputs = [program.variable(loss)]
         if self._has_update:
@@ -127,10 +149,6 @@ def _is_plain_sgd(optimizer: torch.optim.Optimizer) -> bool:
     """Whether the update is ``p <- p - lr * gradient`` and nothing else."""
     extras = ("momentum", "weight_decay", "maximize", "differentiable")
     return type(optimizer) is torch.optim.SGD and not any(g[x] for g in optimizer.param_groups for x in extras)
-
-
-class _NotReplayable(Exception):
-    pass
 
 
 Again = Callable[[], object]
@@ -154,167 +172,11 @@ def _on_fixed_tensors(
     return call
 
 
-def _cuda_graph(function: Callable[[], Sequence[Tensor]]) -> tuple[Sequence[Tensor], Again]:
-    """Raises `_NotReplayable` if an operator waits for the GPU, which no graph can."""
+def _cuda_graph(function: Callable[[], Sequence[Tensor]], pool: Any) -> tuple[Sequence[Tensor], Again]:
+    """Raises `NotReplayable` if an operator waits for the GPU, which no graph can."""
     graph = torch.cuda.CUDAGraph()
     try:
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, pool=pool):
             return function(), graph.replay
     except RuntimeError as error:
-        raise _NotReplayable from error
-
-
-@dataclass(eq=False)
-class _Call:
-    """``result = function(*args, **kwargs)``."""
-
-    function: Any  # a torch operator
-    args: Sequence[Any]
-    kwargs: dict[str, Any]
-    result: Any
-
-
-class _Recorder(TorchDispatchMode):
-    """Runs and lists every operator below autograd; keeps every tensor, so that no ``id`` is used again."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.calls: list[_Call] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.calls.append(_Call(func, args, kwargs or {}, result))
-        return result
-
-
-@dataclass(eq=False)
-class _Line:
-    """One statement of a program: ``writes = function(reads, ...)``."""
-
-    function: Any
-    template: str  # the call, with {0}, {1}, ... for ``reads``
-    reads: list[str]
-    writes: str = ""  # left side of the assignment, "" for none
-
-
-class _Program:
-    """Recorded calls as the source of a Python function; what no call made and no input is, is a constant."""
-
-    def __init__(self, calls: Sequence[_Call], inputs: dict[str, Tensor]):
-        self.source = ""
-        self.constants: list[Any] = []
-        self._lines: list[_Line] = []
-        self._arguments = list(inputs)
-        self._names = {id(tensor): name for name, tensor in inputs.items()}  # of tensors
-        self._makers: dict[str, _Line] = {}  # of variables
-        for call in calls:
-            self._add(call)
-
-    def is_same(self, other: _Program) -> bool:
-        """Whether both do the same to the same tensors, with the same numbers."""
-        if self.source != other.source or len(self.constants) != len(other.constants):
-            return False
-        pairs = zip(self.constants, other.constants, strict=True)
-        return all(a is b or (not isinstance(a, Tensor) and type(a) is type(b) and a == b) for a, b in pairs)
-
-    def variable(self, tensor: Tensor) -> str:
-        """The variable that a call wrote ``tensor`` to; a result that no call made cannot be replayed."""
-        name = self._name(tensor)
-        if name not in self._makers:
-            raise _NotReplayable
-        return name
-
-    def _name(self, value: Any) -> str:
-        if isinstance(value, _Name):
-            return value
-        if not isinstance(value, Tensor):
-            return self._constant(value)
-        if id(value) not in self._names:
-            self._names[id(value)] = self._constant(value)
-        return self._names[id(value)]
-
-    def _constant(self, value: Any) -> str:
-        self.constants.append(value)
-        return f"c{len(self.constants) - 1}"
-
-    def _add(self, call: _Call) -> None:
-        if call.function in _SAME:
-            self._names[id(call.result)] = self._name(call.args[0])
-            return
-        if call.function is aten.t.default:
-            maker = self._makers.get(self._name(call.args[0]))
-            if maker and maker.function is aten.t.default:  # transposed twice
-                self._names[id(call.result)] = maker.reads[0]
-                return
-        line = self._append(call.function, call.args, call.kwargs)
-        if isinstance(call.result, Tensor):
-            if id(call.result) not in self._names:  # else it was changed in place, and has its name
-                line.writes = self._new(call.result, line)
-        elif isinstance(call.result, tuple | list):
-            names = [self._new(x, line) if isinstance(x, Tensor) else "_" for x in call.result]
-            line.writes = f"[{', '.join(names)}]"
-        elif call.result is not None:  # a tensor's value
-            raise _NotReplayable
-
-    def _new(self, tensor: Tensor, maker: _Line) -> str:
-        name = self._names[id(tensor)] = f"v{len(self._makers)}"
-        self._makers[name] = maker
-        return name
-
-    def _append(self, function: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> _Line:
-        reads: list[str] = []
-
-        def source(value: Any) -> str:
-            if isinstance(value, tuple | list):
-                return f"[{', '.join(map(source, value))}]"
-            reads.append(self._name(value))
-            return f"{{{len(reads) - 1}}}"
-
-        words = [*map(source, args), *(f"{name}={source(value)}" for name, value in kwargs.items())]
-        line = _Line(function, f"{self._constant(function)}({', '.join(words)})", reads)
-        self._lines.append(line)
-        return line
-
-    def prune(self, outputs: Iterable[str]) -> None:
-        """Drop the transposes that nothing reads any more."""
-        needed = set(outputs)
-        for line in list(reversed(self._lines)):
-            if line.function is aten.t.default and line.writes not in needed:
-                self._lines.remove(line)
-            else:
-                needed |= set(line.reads)
-
-    def descend(self, parameter: Tensor, gradient: Tensor, step_size: str) -> None:
-        """Add ``parameter += step_size * gradient``, at the end: other gradients still read the parameter."""
-        self._arguments.append(step_size)
-        name = self.variable(gradient)
-        maker = self._makers[name]
-        if maker.function is aten.mm.default and not any(name in line.reads for line in self._lines):
-            self._lines.remove(maker)
-            factors = [_Name(x) for x in maker.reads]
-            self._append(aten.addmm_.default, [parameter, *factors], {"alpha": _Name(step_size)})
-        else:
-            self._append(aten.add_.Tensor, [parameter, _Name(name)], {"alpha": _Name(step_size)})
-
-    def finish(self, outputs: Sequence[str]) -> None:
-        """Make the source of a function that returns ``outputs``; every variable goes after its last use."""
-        needed = set(outputs)
-        lines: list[str] = []
-        for line in reversed(self._lines):
-            if last := sorted({x for x in line.reads if x in self._makers} - needed):
-                lines.append(f"  del {', '.join(last)}")
-            needed |= set(line.reads)
-            call = line.template.format(*line.reads)
-            lines.append(f"  {line.writes} = {call}" if line.writes else f"  {call}")
-        body = "\n".join([*reversed(lines), f"  return {', '.join(outputs)},"])
-        self.source = f"def replay({', '.join(self._arguments)}):\n{body}\n"
-        self._lines, self._names, self._makers = [], {}, {}  # they hold on to the step's tensors
-
-    def function(self) -> Callable[..., Any]:
-        scope = {f"c{i}": value for i, value in enumerate(self.constants)}
-        exec(self.source, scope)
-        return scope["replay"]
-
-
-class _Name(str):
-    """A variable of the program, where a value is expected."""
+        raise NotReplayable from error
