@@ -20,8 +20,10 @@ class HubError(Exception):
     """Why the hub gave no text, in one line."""
 
 
-def texts(name: str, config: str | None = None, *, split: str, streaming: bool = False) -> Generator[str, None, None]:
-    """The column "text" of the data set ``name``, row by row; ``streaming``: only what is asked for is downloaded.
+def texts(
+    name: str, config: str | None = None, *, split: str, streaming: bool = False, column: str = "text"
+) -> Generator[Any, None, None]:
+    """The ``column`` of the data set ``name``, row by row; ``streaming``: only what is asked for is downloaded.
 
     Raises `HubError` if the hub cannot be reached, lacks the data set, breaks off, or gives nothing for
     `STALL_SECONDS`.
@@ -43,7 +45,7 @@ def texts(name: str, config: str | None = None, *, split: str, streaming: bool =
 
             with _few_retries(datasets.config):
                 for row in datasets.load_dataset(name, config, split=split, streaming=streaming):
-                    send(row["text"])
+                    send(row[column])
             send(_END)
         except Exception as error:
             with contextlib.suppress(EOFError):

@@ -20,7 +20,7 @@ from mutransfer.training import schedule as schedules
 from mutransfer.training.provenance import provenance
 from mutransfer.training.spec import RunRecord, RunSpec
 from mutransfer.training.step import Step
-from mutransfer.training.task import Task
+from mutransfer.training.task import OwnBatches, Task
 
 CHECK_EVERY = 25  # steps between two looks at the losses; a look waits for the device
 EXPLODED = 2.0  # times the loss of the first step ...
@@ -41,7 +41,8 @@ def train(
     """Train ``model`` for ``spec.steps`` steps of ``spec.batch`` examples and evaluate it on the test part.
 
     The order of the examples depends on ``spec.seed`` alone: all widths, learning rates and parametrizations
-    of one seed see the same batches. Each epoch is a new permutation; its last, partial batch is dropped.
+    of one seed see the same batches. Each epoch is a new permutation; its last, partial batch is dropped. A task with
+    `OwnBatches` says itself what an epoch is.
     Torch's global generator is seeded with ``spec.seed`` too (dropout), after the model was made.
     On one machine, with the same thread count, the same spec gives the same numbers bit for bit.
 
@@ -61,7 +62,7 @@ def train(
 
     Raises:
         UserError: the data set is not the one the spec names, or is smaller than one batch; an unknown schedule; a
-            batch that cannot be cut into ``parts``.
+            batch that cannot be cut into ``parts``; ``parts`` of a task's `OwnBatches`.
     """
     data = task.data
     if data.fingerprint != spec.data_fingerprint:
@@ -69,7 +70,10 @@ def train(
             f"run {spec.run_id} is declared on data {spec.data_fingerprint}, but the data set given is "
             f"{data.fingerprint}; plan the runs again on the data you have."
         )
-    if task.count < spec.batch:
+    if isinstance(task, OwnBatches):
+        if parts > 1:
+            raise UserError(f"batches of {type(task).__name__} differ in size, and cannot be cut into {parts} parts.")
+    elif task.count < spec.batch:
         raise UserError(f"batch is {spec.batch}, but there are {task.count} examples; use a smaller batch.")
     if spec.batch % parts:
         raise UserError(f"batch is {spec.batch}, which cannot be cut into {parts} equal parts.")
@@ -159,6 +163,10 @@ def _batches(spec: RunSpec, task: Task) -> Iterator[tuple[Tensor, ...]]:
     """What each of the ``spec.steps`` steps computes from."""
     # Drawn on the CPU whatever the device, so that a GPU sees the same order.
     generator = torch.Generator().manual_seed(spec.seed)
+    if isinstance(task, OwnBatches):
+        epochs = (task.epoch(spec.batch, generator) for _ in itertools.count())
+        yield from itertools.islice(itertools.chain.from_iterable(epochs), spec.steps)
+        return
     per_epoch = task.count // spec.batch
     left = spec.steps
     while left > 0:

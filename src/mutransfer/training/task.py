@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +64,17 @@ class Task(Protocol):
 
     def evaluate(self, model: nn.Module) -> tuple[float, float]:
         """(mean loss, accuracy in [0, 1]) on the test part; under `torch.no_grad`, in evaluation mode."""
+
+
+@runtime_checkable
+class OwnBatches(Task, Protocol):
+    """A task that cuts its epochs into batches itself: of as many examples as fit, not of equally many."""
+
+    def epoch(self, batch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
+        """What each step of one epoch, of at least one, computes from; ``batch`` is the spec's, in the task's own unit.
+
+        All that is random is drawn from ``generator`` (on the CPU), which the run's seed alone has started.
+        """
 
 
 def normalize(images: Tensor) -> Tensor:

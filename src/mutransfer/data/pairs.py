@@ -1,0 +1,257 @@
+"""Sentences in two languages as tensors of token numbers in memory, with where they came from and how they were cut."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mutransfer.data.arrays import ArrayDataset, digest_of
+from mutransfer.data.joint import BOS, EOS, PAD, UNK, JointPieces
+from mutransfer.data.keep import keep
+from mutransfer.data.tokens import dtype_of
+from mutransfer.errors import UserError, unknown
+
+__all__ = ["BOS", "EOS", "PAD", "PARTS", "UNK", "PairDataset", "Pairs", "Side", "fingerprint_of_pairs"]
+
+PARTS = ("train", "valid", "test")
+SIDES = ("source", "target")
+_TOKENS = tuple(f"{part}_{side}" for part in PARTS for side in SIDES)
+_ENDS = tuple(f"{name}_ends" for name in _TOKENS)
+_TEXTS = tuple(f"{part}_{side}_text" for part in PARTS[1:] for side in SIDES)
+ARRAYS = (*_TOKENS, *_ENDS, *_TEXTS, "model")
+_WHOLE = "dataset.json"  # what `ArrayDataset.save` writes last
+
+Texts = tuple[Sequence[str], Sequence[str]]
+"""Sentences of a part in both languages: line i of one is the translation of line i of the other."""
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One language of a part: its sentences one after the other [tokens], and where each ends, int64 [N]."""
+
+    tokens: Tensor
+    ends: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, i: int) -> Tensor:
+        """Sentence ``i``, a view."""
+        if not 0 <= i < len(self.ends):
+            raise IndexError(f"sentence {i} of {len(self.ends)}")
+        return self.tokens[int(self.ends[i - 1]) if i else 0 : int(self.ends[i])]
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """Where each sentence begins, int64 [N]."""
+        return self.ends - self.lengths
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Tokens of each sentence, without begin and end, int64 [N]."""
+        return torch.diff(self.ends, prepend=self.ends.new_zeros(1))
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """The pairs of a part: ``pairs[i]`` is (tokens of the source, tokens of the target), views."""
+
+    source: Side
+    target: Side
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, i: int) -> tuple[Tensor, Tensor]:
+        return self.source[i], self.target[i]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PairDataset(ArrayDataset):
+    """Sentences and their translations in the parts "train", "valid" and "test".
+
+    Of each part and side the token numbers without begin and end (`UNK`..vocab-1; uint8 where vocab <= 256, else
+    int32) one after the other, and where each sentence ends; of the parts "valid" and "test" also the text (UTF-8, each
+    sentence with a line end), for BLEU; and the SentencePiece model with which both languages were cut into pieces.
+    """
+
+    ARRAYS: ClassVar[tuple[str, ...]] = ARRAYS
+
+    vocab: int  # of both languages together, with the four special numbers
+    tokenizer: str  # "joint-bpe-10000"
+    source_lang: str  # "de"
+    target_lang: str  # "en"
+    train_source: Tensor
+    train_target: Tensor
+    valid_source: Tensor
+    valid_target: Tensor
+    test_source: Tensor
+    test_target: Tensor
+    train_source_ends: Tensor
+    train_target_ends: Tensor
+    valid_source_ends: Tensor
+    valid_target_ends: Tensor
+    test_source_ends: Tensor
+    test_target_ends: Tensor
+    valid_source_text: Tensor
+    valid_target_text: Tensor
+    test_source_text: Tensor
+    test_target_text: Tensor
+    model: Tensor
+
+    def __post_init__(self) -> None:
+        wanted = torch.from_numpy(np.empty(0, dtype_of(self.vocab))).dtype
+        kinds = dict.fromkeys(_TOKENS, wanted) | dict.fromkeys(_ENDS, torch.int64)
+        for name, tensor in self._tensors().items():
+            kind = kinds.get(name, torch.uint8)
+            if tensor.dtype != kind or tensor.ndim != 1 or not len(tensor):
+                raise ValueError(f"{name}: expected {kind} [N] with N > 0, got {tensor.dtype} {[*tensor.shape]}")
+        for name in _TOKENS:
+            tokens, ends = getattr(self, name), getattr(self, f"{name}_ends")
+            low, high = (int(x) for x in tokens.aminmax())
+            if low < UNK or high >= self.vocab:
+                raise ValueError(f"{name}: expected tokens in {UNK}..{self.vocab - 1}, got {low}..{high}")
+            if ends[0] < 0 or (ends.diff() < 0).any() or ends[-1] != len(tokens):
+                raise ValueError(f"{name}_ends: expected ends that rise to {len(tokens)}, got {int(ends[-1])} as last")
+        for part in PARTS:
+            counts = {len(getattr(self, f"{part}_{side}_ends")) for side in SIDES}
+            if part != "train":
+                counts |= {int((getattr(self, f"{part}_{side}_text") == ord("\n")).sum()) for side in SIDES}
+            if len(counts) > 1:
+                raise ValueError(f"{part}: expected equally many sentences everywhere, got {sorted(counts)}")
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{part}={self.count(part)}" for part in PARTS)
+        languages = f"{self.source_lang}-{self.target_lang}, vocab={self.vocab}"
+        return f"PairDataset({self.name!r}, {self.source!r}, {languages}, {counts}, fingerprint={self.fingerprint})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what can be made of the tensors again."""
+        state = super().__getstate__()
+        state.pop("pieces", None)
+        return state
+
+    def _found_fingerprint(self) -> str:
+        return fingerprint_of_pairs(
+            self._tensors(), vocab=self.vocab, tokenizer=self.tokenizer, languages=(self.source_lang, self.target_lang)
+        )
+
+    @classmethod
+    def from_texts(
+        cls,
+        name: str,
+        source: str,
+        *,
+        is_real: bool,
+        languages: tuple[str, str],
+        train: Texts,
+        valid: Texts,
+        test: Texts,
+        pieces: int,
+        cache: Path | None = None,
+    ) -> PairDataset:
+        """From sentences without line ends; ``source`` gets the tokenizer's name.
+
+        Args:
+            languages: of the source and of the target.
+            pieces: wanted in both languages together; fewer if the training part has no more.
+            cache: a folder in which the finished data set is kept, and opened the next time.
+
+        Raises `UserError` if a part is empty, or its sides have not equally many sentences.
+        """
+        parts = dict(zip(PARTS, (train, valid, test), strict=True))
+        for part, texts in parts.items():
+            counts = [len(side) for side in texts]
+            if counts[0] != counts[1] or not counts[0]:
+                raise UserError(
+                    f"the {part} part has {counts[0]:,} sentences in {languages[0]} and {counts[1]:,} in "
+                    f"{languages[1]}; expected equally many, and at least one."
+                )
+        tokenizer = f"joint-bpe-{pieces}"
+        source = f"{source}, {tokenizer}"
+        folder = None if cache is None else cache / f"{tokenizer}-{_mark((name, source, is_real, languages), parts)}"
+        if folder is not None and (folder / _WHOLE).is_file():
+            return cls.open(folder)
+        model = JointPieces.fit_lines([*train[0], *train[1]], pieces)
+        tensors = {"model": torch.from_numpy(np.frombuffer(model.model, np.uint8).copy())}
+        for part, texts in parts.items():
+            for side, lines in zip(SIDES, texts, strict=True):
+                found = model.encode_lines(lines)
+                tensors |= zip((f"{part}_{side}", f"{part}_{side}_ends"), map(torch.from_numpy, found), strict=True)
+                if part != "train":
+                    raw = np.frombuffer("".join(f"{line}\n" for line in lines).encode(), np.uint8)
+                    tensors[f"{part}_{side}_text"] = torch.from_numpy(raw.copy())
+        fingerprint = fingerprint_of_pairs(tensors, vocab=model.vocab, tokenizer=tokenizer, languages=languages)
+        head: dict[str, Any] = {"vocab": model.vocab, "tokenizer": tokenizer, **tensors}
+        dataset = cls(name, source, is_real, fingerprint, source_lang=languages[0], target_lang=languages[1], **head)
+        note = f"{source}\nMade by mutransfer from the text beside it; may be deleted.\n"
+        if folder is None or not keep(folder / "source.txt", note.encode()):
+            return dataset
+        dataset.save(folder)
+        return cls.open(folder)
+
+    @cached_property
+    def pieces(self) -> JointPieces:
+        """The pieces that both languages were cut into."""
+        return JointPieces(self.tokenizer, self.model.numpy().tobytes())
+
+    def count(self, part: str) -> int:
+        """Pairs of a part."""
+        return len(self.pairs(part))
+
+    def pairs(self, part: str) -> Pairs:
+        """The pairs of "train", "valid" or "test" as tokens."""
+        if part not in PARTS:
+            raise unknown("part of the corpus", part, PARTS)
+        names = [f"{part}_{side}" for side in SIDES]
+        return Pairs(*(Side(getattr(self, name), getattr(self, f"{name}_ends")) for name in names))
+
+    def sources(self, part: str) -> list[str]:
+        """The sentences to translate; of the training part what its tokens spell."""
+        return self._sentences(part, "source")
+
+    def references(self, part: str) -> list[str]:
+        """Their translations; of the training part what its tokens spell."""
+        return self._sentences(part, "target")
+
+    def _sentences(self, part: str, side: str) -> list[str]:
+        pairs = self.pairs(part)
+        if part == "train":
+            return [self.decode(tokens) for tokens in getattr(pairs, side)]
+        text: Tensor = getattr(self, f"{part}_{side}_text")
+        return text.numpy().tobytes().decode().split("\n")[:-1]
+
+    def encode(self, sentence: str) -> Tensor:
+        """The tokens of a sentence in either language, without begin and end."""
+        return torch.from_numpy(self.pieces.encode(sentence))
+
+    def decode(self, tokens: Tensor | np.ndarray | Sequence[int]) -> str:
+        """The sentence that the tokens spell, up to the first `EOS`; special tokens (`UNK` too) are left out."""
+        return self.pieces.decode(np.asarray(tokens))
+
+
+def fingerprint_of_pairs(
+    tensors: Mapping[str, Tensor], *, vocab: int, tokenizer: str, languages: tuple[str, str]
+) -> str:
+    """First 16 hex digits of a sha256 over the head, and shape, dtype and bytes of all `ARRAYS`, in that order."""
+    head = f"{vocab} {tokenizer} {' '.join(languages)}\n"
+    return digest_of({name: tensors[name] for name in ARRAYS}, head=head)
+
+
+def _mark(head: tuple[object, ...], parts: Mapping[str, Texts]) -> str:
+    """Of everything that decides what a data set becomes."""
+    digest = hashlib.sha256(f"{head} {JointPieces.SETTINGS}\n".encode())
+    for part, texts in parts.items():
+        for lines in texts:
+            digest.update(f"{part} {len(lines)}\n".encode())
+            for line in lines:
+                digest.update(f"{line}\n".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,271 @@
+"""Translation as a task: pairs of sentences in batches by tokens, the loss of fairseq, and BLEU of a beam search.
+
+Letters: N pairs, B of a batch, S source tokens, T target tokens (the end of a sentence is one of them), V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mutransfer.errors import UserError
+from mutransfer.models.beam import beam_search
+from mutransfer.models.transformer import EncoderDecoder
+from mutransfer.training.task import Source
+
+PAD, EOS = 1, 2  # as in fairseq's dictionaries
+MULTIPLE = 8  # of which the number of a batch's pairs is one, where it is not less (fairseq's default)
+EVAL_TOKENS = 4096
+
+
+class Side(Protocol):
+    """Sentences in one language, one after the other, without special tokens."""
+
+    @property
+    def tokens(self) -> Tensor: ...  # integers, of all sentences
+    @property
+    def ends(self) -> Tensor: ...  # int64 [N]: where each sentence ends
+
+
+class Sides(Protocol):
+    """The pairs of a part of the corpus."""
+
+    @property
+    def source(self) -> Side: ...
+    @property
+    def target(self) -> Side: ...
+
+
+class Corpus(Source, Protocol):
+    """Sentences and their translations; `mutransfer.data.pairs.PairDataset` is one."""
+
+    def pairs(self, part: str) -> Sides: ...  # of "train", "valid", "test"
+    def decode(self, tokens: Sequence[int]) -> str: ...
+
+
+class Translation:
+    """Learn p(target | source) of sentences.
+
+    A batch is (source [B, S], decoder input [B, T], target [B, T]), int64. Source and target end in `EOS`; the input is
+    the target a place later, behind an `EOS`, as in fairseq. All three are padded on the right. fairseq pads sources on
+    the left, but counts positions from the first token; ours are counted from the first place. So on the right every
+    token has the position that it has there, and padding, which attention and loss leave out, changes nothing.
+
+    Args:
+        length: of the longest sentence, its `EOS` counted. Longer pairs of the train part are left out, as fairseq
+            does; ``skipped`` says how many. A longer one in the valid part is refused, lest losses be of other data.
+        smoothing: of the labels, in training (`smoothed_cross_entropy`).
+        multiple: lengths are padded to multiples of it, so that batches have fewer shapes; 1 is fairseq's.
+
+    Raises:
+        UserError: no pair is short enough, or a pair of the valid part is too long.
+    """
+
+    def __init__(self, data: Corpus, length: int, *, smoothing: float = 0.1, multiple: int = 1) -> None:
+        self.data, self._length, self._smoothing, self._multiple = data, length, smoothing, multiple
+        self._train, self._valid = self._sides("train"), self._sides("valid")
+        self._kept = np.flatnonzero(_longer(self._train) <= length)  # rows of the train part
+        self.count = len(self._kept)
+        self.skipped = len(self._train[0].lengths) - self.count
+        if not self.count:
+            raise UserError(f"none of the {self.skipped} pairs to train on is within {length} tokens; raise the limit.")
+        if (_longer(self._valid) > length).any():
+            longest = _longer(self._valid).max()
+            raise UserError(f"a pair of the valid part has {longest} tokens, but the limit is {length}; raise it.")
+
+    def to(self, device: torch.device) -> None:
+        for side in (*self._train, *self._valid):
+            side.to(device)
+
+    def epoch(self, batch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
+        """Every pair once, in batches of at most ``batch`` tokens: the larger of B x S and B x T, padding included.
+
+        The pairs are permuted, sorted by source length, then target length, and cut where a batch is full (`cuts`); the
+        batches come in random order. fairseq cuts once and permutes the batches of each epoch; here every epoch is cut
+        from a permutation of its own, so that pairs of equal length meet others.
+
+        Raises:
+            UserError: a pair is longer than a batch.
+        """
+        order_N = self._kept[torch.randperm(self.count, generator=generator).numpy()]
+        source_N, target_N = (side.lengths[order_N] for side in self._train)
+        order_N = order_N[np.lexsort((target_N, source_N))]
+        groups = np.split(order_N, cuts(self._padded(_longer(self._train)[order_N]), batch)[:-1])
+        for i in torch.randperm(len(groups), generator=generator).tolist():
+            yield self._batch(self._train, groups[i])
+
+    def batches(self, rows_SxB: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        return (self._batch(self._train, self._kept[rows]) for rows in rows_SxB.numpy())
+
+    def loss(self, model: nn.Module, *batch: Tensor) -> Tensor:
+        source_BxS, input_BxT, target_BxT = batch
+        logits_BxTxV = model(source_BxS, input_BxT, source_BxS == PAD)
+        return smoothed_cross_entropy(logits_BxTxV.flatten(0, 1), target_BxT.flatten(), self._smoothing)
+
+    def evaluate(self, model: nn.Module) -> tuple[float, float]:
+        """Of the valid part, since runs are selected by it: mean loss without smoothing (nats a target token), and
+        the share of target tokens that are the likeliest after those before them."""
+        sizes_N = _longer(self._valid)
+        order_N = np.argsort(sizes_N, kind="stable")
+        loss = correct = count = 0.0
+        for rows_B in np.split(order_N, cuts(sizes_N[order_N], max(EVAL_TOKENS, self._length))[:-1]):
+            source_BxS, input_BxT, target_BxT = self._batch(self._valid, rows_B)
+            logits = model(source_BxS, input_BxT, source_BxS == PAD).flatten(0, 1).float()
+            targets = target_BxT.flatten()
+            loss += float(F.cross_entropy(logits, targets, ignore_index=PAD, reduction="sum"))
+            correct += int(((logits.argmax(-1) == targets) & (targets != PAD)).sum())
+            count += int((targets != PAD).sum())
+        return loss / count, correct / count
+
+    def _sides(self, part: str) -> tuple[_Sentences, _Sentences]:
+        pairs = self.data.pairs(part)
+        return _Sentences(pairs.source), _Sentences(pairs.target)
+
+    def _padded(self, lengths: Any) -> Any:
+        """What ``lengths`` are padded to."""
+        return np.minimum(-(-lengths // self._multiple) * self._multiple, self._length)
+
+    def _batch(self, sides: tuple[_Sentences, _Sentences], rows_B: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        source_BxS, target_BxT = (side.padded(rows_B, int(self._padded(side.lengths[rows_B].max()))) for side in sides)
+        input_BxT = F.pad(target_BxT[:, :-1], (1, 0), value=EOS).masked_fill(target_BxT == PAD, PAD)
+        return source_BxS, input_BxT, target_BxT
+
+
+class _Sentences:
+    """The sentences of a side, an `EOS` after each; ``lengths`` count it."""
+
+    def __init__(self, side: Side) -> None:
+        self._tokens, self._ends = side.tokens, side.ends
+        self._starts = F.pad(side.ends[:-1], (1, 0))
+        self.lengths = (self._ends - self._starts + 1).numpy()
+
+    def to(self, device: torch.device) -> None:
+        self._tokens, self._starts, self._ends = (x.to(device) for x in (self._tokens, self._starts, self._ends))
+
+    def padded(self, rows_B: np.ndarray, width: int) -> Tensor:
+        """int64 [B, width]: those sentences, `PAD` after each."""
+        rows = torch.from_numpy(rows_B).to(self._tokens.device)
+        place_BxT = self._starts[rows, None] + torch.arange(width, device=rows.device)
+        tokens_BxT = self._tokens[place_BxT.clamp(max=len(self._tokens) - 1)].long()
+        end_Bx1 = self._ends[rows, None]
+        return tokens_BxT.masked_fill(place_BxT == end_Bx1, EOS).masked_fill(place_BxT > end_Bx1, PAD)
+
+
+def _longer(sides: tuple[_Sentences, _Sentences]) -> np.ndarray:
+    """[N]: the length of each pair's longer sentence."""
+    return np.maximum(sides[0].lengths, sides[1].lengths)
+
+
+def cuts(sizes_N: np.ndarray, limit: int) -> list[int]:
+    """Where consecutive examples of these sizes are cut into batches: the end of each batch.
+
+    A batch takes examples while (their number) x (the largest size) is within ``limit``; of `MULTIPLE` or more, it
+    leaves the last ones to the next batch, so that their number is a multiple of it (fairseq's ``batch_by_size``).
+
+    Raises:
+        UserError: an example is larger than ``limit``.
+    """
+    if len(sizes_N) and sizes_N.max() > limit:
+        raise UserError(f"a batch has at most {limit} tokens, but a sentence has {sizes_N.max()}; use larger batches.")
+    ends, start = [], 0
+    while start < len(sizes_N):
+        window = sizes_N[start : start + limit // int(sizes_N[start])]
+        tokens = np.maximum.accumulate(window) * np.arange(1, len(window) + 1)
+        number = int(np.searchsorted(tokens, limit, side="right"))
+        start += number if number < MULTIPLE else number - number % MULTIPLE
+        ends.append(start)
+    return ends
+
+
+def smoothed_cross_entropy(logits_RxV: Tensor, targets_R: Tensor, smoothing: float) -> Tensor:
+    """Mean label-smoothed cross-entropy (nats) of the targets that are not `PAD`; float32.
+
+    With e = ``smoothing``, of one target y: -(1 - e) log p_y - e / (V - 1) * sum over c != y of log p_c; the sum over
+    the targets is divided by their number. This is what fairseq 0.12 does without ``--sentence-avg``
+    (criterions/label_smoothed_cross_entropy.py; older versions spread e over all V, as torch does).
+    """
+    return _Smoothed.apply(logits_RxV, targets_R, smoothing)
+
+
+class _Smoothed(torch.autograd.Function):
+    """One pass over [R, V] forward and one backward, in place: a third of the time of torch's own operators."""
+
+    @staticmethod
+    def forward(ctx: Any, logits_RxV: Tensor, targets_R: Tensor, smoothing: float) -> Tensor:
+        log_p_RxV = logits_RxV.log_softmax(-1, dtype=torch.float32)
+        others = smoothing / (logits_RxV.shape[1] - 1)
+        target = 1 - smoothing - others  # what the target has above all others
+        loss_R = -target * log_p_RxV.gather(1, targets_R[:, None])[:, 0] - others * log_p_RxV.sum(1)
+        is_real_R = targets_R != PAD
+        weight_R = is_real_R / is_real_R.sum()
+        ctx.save_for_backward(log_p_RxV, targets_R, weight_R)
+        ctx.others, ctx.target, ctx.dtype = others, target, logits_RxV.dtype
+        return loss_R @ weight_R
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        log_p_RxV, targets_R, weight_R = ctx.saved_tensors
+        # the gradient of a row is p - (its smoothed label); in the place of log p, which nothing reads again
+        gradient_RxV = log_p_RxV.exp_().sub_(ctx.others)
+        gradient_RxV.scatter_add_(1, targets_R[:, None], torch.full_like(weight_R, -ctx.target)[:, None])
+        return gradient_RxV.mul_((weight_R * gradients[0])[:, None]).to(ctx.dtype), None, None
+
+
+def translate(
+    model: EncoderDecoder,
+    data: Corpus,
+    part: str = "test",
+    *,
+    beam: int = 5,
+    length_penalty: float = 1.0,
+    max_length: tuple[float, float] = (0.0, 200.0),
+    batch: int = 4096,
+) -> list[str]:
+    """The best translation that `beam_search` finds of each source sentence of ``part``, in their order.
+
+    batch: source tokens that are searched at a time, padding included. An empty text where the model gives no numbers.
+
+    Raises:
+        UserError: a source is longer than a batch, or than the model's sequences.
+    """
+    sources = _Sentences(data.pairs(part).source)
+    sources.to(next(model.parameters()).device)
+    order_N = np.argsort(sources.lengths, kind="stable")
+    found: dict[int, str] = {}
+    for rows_B in np.split(order_N, cuts(sources.lengths[order_N], batch)[:-1]):
+        source_BxS = sources.padded(rows_B, int(sources.lengths[rows_B].max()))
+        searched = beam_search(
+            model,
+            source_BxS,
+            source_BxS == PAD,
+            beam=beam,
+            length_penalty=length_penalty,
+            max_length=max_length,
+            eos=EOS,
+            pad=PAD,
+        )
+        for row, hypotheses in zip(rows_B.tolist(), searched, strict=True):
+            found[row] = data.decode(hypotheses[0].tokens) if hypotheses else ""
+    return [found[row] for row in range(len(found))]
+
+
+def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
+    """(BLEU in [0, 100] of the corpus, the signature of how it was computed), by sacrebleu.
+
+    Raises:
+        UserError: sacrebleu is not installed, or there are not as many references as hypotheses.
+    """
+    try:
+        from sacrebleu.metrics import BLEU
+    except ImportError:
+        raise UserError("BLEU is computed by sacrebleu, which is not installed: pip install sacrebleu") from None
+    if len(hypotheses) != len(references):
+        raise UserError(f"there are {len(hypotheses)} translations, but {len(references)} references.")
+    metric = BLEU()
+    score = metric.corpus_score(list(hypotheses), [list(references)]).score
+    return score, str(metric.get_signature())

@@ -1,0 +1,259 @@
+"""IWSLT14's archive, in miniature: verified before it is read, read without being unpacked, cleaned as fairseq does."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import io
+import socket
+import tarfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from corpus_files import ENGLISH, GERMAN, REFUSED, alone, assert_stand_in, put
+
+from data_scripts import download, iwslt14
+from data_scripts.download import DownloadError, fetch
+from data_scripts.places import Missing
+from mutransfer.data.pairs import PairDataset
+from mutransfer.errors import UserError
+
+TRAIN_HEAD = {
+    "de": ["<url>http://ted.com/1</url>", "<keywords>talks</keywords>", "<talkid>1</talkid>"],
+    "en": ["<url>http://ted.com/1</url>", "<talkid>1</talkid>", "<keywords>talks</keywords>"],
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """An empty data folder; no network."""
+    return alone(monkeypatch, tmp_path)
+
+
+def archive_files() -> dict[str, list[str]]:
+    """A miniature of WIT3's archive: 54 pairs of talks, of which 4 are cleaned away, and five test sets of 2 to 4."""
+    files = {}
+    for language, lines in (("de", GERMAN), ("en", ENGLISH)):
+        other = {"de": "Kurz.", "en": "One side is much longer than the other."}[language]
+        titles = [f"<title>{lines[0]}</title>", f"<description>{lines[1]}</description>"]
+        body = [*lines[2:30], other, "", *lines[30:50], "a " * 176, "b " * 300 if language == "de" else "b"]
+        files[f"train.tags.de-en.{language}"] = [*TRAIN_HEAD[language], *titles, *body]
+        for i, name in enumerate(iwslt14.TESTS):
+            chosen = lines[60 + 4 * i : 60 + 4 * i + 2 + i % 3]
+            segments = [f'<seg id="{n}"> {line} </seg>' for n, line in enumerate(chosen, 1)]
+            if i == 0:
+                segments[0] = '<seg id="1">It’s &lt;one&gt; &amp;c. </seg>'
+            files[name.format(language)] = ['<?xml version="1.0"?>', "<doc>", *segments, "</doc>"]
+    return files
+
+
+def pack(path: Path, files: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An archive of these files, known to the script."""
+    with tarfile.open(path, "w:gz") as tar:
+        for name, lines in files.items():
+            raw = "".join(f"{line}\n" for line in lines).encode()
+            member = tarfile.TarInfo(f"de-en/{name}")
+            member.size = len(raw)
+            tar.addfile(member, io.BytesIO(raw))
+    monkeypatch.setattr(iwslt14, "CHECKSUM", f"md5:{hashlib.md5(path.read_bytes()).hexdigest()}")
+    monkeypatch.setattr(iwslt14, "COUNTS", {"train": 48, "valid": 2, "test": 14})
+    return path
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The miniature archive, in a folder of its own."""
+    (tmp_path / "official").mkdir()
+    return pack(tmp_path / "official" / "de-en.tgz", archive_files(), monkeypatch)
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder; under /cut it breaks off, under /drip it never ends, under /hang it never begins."""
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        if not self.path.startswith(("/cut", "/drip", "/hang")):
+            return super().do_GET()
+        if self.path.startswith("/hang"):
+            time.sleep(3)
+            return None
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        for _ in range(10 if self.path.startswith("/cut") else 60):
+            try:
+                self.wfile.write(b"x")
+                self.wfile.flush()
+            except OSError:
+                return None
+            time.sleep(0 if self.path.startswith("/cut") else 0.05)
+        return None
+
+
+@pytest.fixture
+def server(archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The archive served on this machine as the address of the download."""
+    handler = functools.partial(Handler, directory=str(archive.parent))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        running.daemon_threads = True
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{running.server_port}"
+        monkeypatch.setattr(iwslt14, "URL", f"{address}/{archive.name}")
+        yield address
+        running.shutdown()
+        running.block_on_close = False
+
+
+def assert_recipe(dataset: PairDataset) -> None:
+    """fairseq's steps on the miniature, by hand."""
+    assert (dataset.name, dataset.is_real) == ("iwslt14", True)
+    assert dataset.source.startswith("IWSLT14 de-en, 48 training pairs, lower-cased, joint-bpe-")
+    kept = [*GERMAN[:50]], [*ENGLISH[:50]]
+    cleaned = [(a.lower(), b.lower()) for a, b in zip(*kept, strict=True) if iwslt14.CLEANING.keeps(a, b)]
+    valid = [cleaned[i] for i in (22, 45)]
+    train = [pair for i, pair in enumerate(cleaned) if i not in (22, 45)]
+    assert list(zip(dataset.sources("valid"), dataset.references("valid"), strict=True)) == valid
+    assert list(zip(dataset.sources("train"), dataset.references("train"), strict=True)) == train
+    chosen = [60, 61, 64, 65, 66, 68, 69, 70, 71, 72, 73, 76, 77, 78]
+    assert dataset.references("test") == ["it's <one> &c.", *(ENGLISH[i].lower() for i in chosen[1:])]
+    assert dataset.sources("test")[1:] == [GERMAN[i].lower() for i in chosen[1:]]
+
+
+@pytest.mark.parametrize("form", ["archive", "unpacked"])
+def test_official_archive_on_disk(folder: Path, archive: Path, form: str) -> None:
+    """Cleaned and split as fairseq does, from the archive or from what its script unpacks; prepared once."""
+    place = folder / "iwslt14"
+    if form == "archive":
+        place.mkdir()
+        archive.rename(place / archive.name)
+    else:
+        put(place / "de-en", archive_files())
+    dataset = iwslt14.load(folder, pieces=150)
+    assert_recipe(dataset)
+    assert dataset.folder is not None and dataset.folder.parent == place / "prepared"
+    other = iwslt14.load(folder, languages=("en", "de"), pieces=150, lowercase=False, clean=False)
+    assert other.references("test")[1] == GERMAN[61] and other.source.startswith("IWSLT14 en-de, 51 training pairs, j")
+    assert other.sources("test")[0] == "It's <one> &c."
+
+
+def test_other_files_in_its_place_say_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unpacked folder is not verified: its test part must at least have the known size."""
+    put(folder / "iwslt14" / "de-en", archive_files())
+    assert iwslt14.load(folder, pieces=150).source.startswith("other text in the place of IWSLT14")
+
+
+@pytest.mark.parametrize("damage", ["checksum", "no member", "unequal", "folder", "no archive"])
+def test_damaged_archive_is_refused(folder: Path, archive: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    """It was meant to be the data: never the stand-in. Nothing of an unknown archive is read."""
+    path = folder / "iwslt14" / archive.name
+    path.parent.mkdir()
+    files = archive_files()
+    if damage == "no member":
+        del files["IWSLT14.TED.tst2011.de-en.en.xml"]
+    if damage == "unequal":
+        files["train.tags.de-en.de"].pop()
+    if damage == "folder":
+        path.mkdir()
+    elif damage == "no archive":
+        path.write_bytes(b"no archive")
+        monkeypatch.setattr(iwslt14, "CHECKSUM", f"md5:{hashlib.md5(b'no archive').hexdigest()}")
+    else:
+        pack(path, files, monkeypatch)
+    if damage == "checksum":
+        monkeypatch.setattr(iwslt14, "CHECKSUM", "md5:0123")
+    says = {"checksum": "documented 0123", "no member": "tst2011", "unequal": "53 sentences in de, 54 in en"}
+    with pytest.raises(UserError, match=says.get(damage, r"de-en\.tgz")) as error:
+        iwslt14.load(folder)
+    assert "\n" not in str(error.value) and not isinstance(error.value, Missing)
+
+
+def test_an_archive_cannot_write_elsewhere(folder: Path, archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its files are read in memory, by name, and only if they are files: links and paths upwards lead nowhere."""
+    secret = put(folder, {"secret": ["x"]}) / "secret"
+    path = folder / "iwslt14" / archive.name
+    path.parent.mkdir()
+    with tarfile.open(path, "w:gz") as tar:
+        link = tarfile.TarInfo("de-en/train.tags.de-en.de")
+        link.type, link.linkname = tarfile.SYMTYPE, str(secret)
+        tar.addfile(link)
+        tar.addfile(tarfile.TarInfo("../escaped"))
+    monkeypatch.setattr(iwslt14, "CHECKSUM", f"md5:{hashlib.md5(path.read_bytes()).hexdigest()}")
+    before = sorted(folder.parent.rglob("*"))
+    with pytest.raises(UserError, match=r"train\.tags\.de-en\.de .*no file"):
+        iwslt14.load(folder)
+    assert sorted(folder.parent.rglob("*")) == before
+
+
+def test_download_is_verified_and_kept(folder: Path, server: str, archive: Path) -> None:
+    """Fetched once: the second load finds the archive on disk, with the same fingerprint."""
+    first = iwslt14.load(folder, pieces=150)
+    assert_recipe(first)
+    assert (folder / "iwslt14" / "de-en.tgz").read_bytes() == archive.read_bytes()
+    again = iwslt14.load(folder, pieces=150, download=False)
+    assert again.fingerprint == first.fingerprint and again.folder == first.folder
+
+
+@pytest.mark.parametrize("wrong", ["checksum", "404", "cut", "hang", "long", "refused"])
+def test_a_bad_download_gives_the_stand_in(
+    folder: Path, server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wrong: str
+) -> None:
+    """Within seconds, with the reason; nothing is left that the next run would find."""
+    says = {"checksum": "not the documented 0123", "404": "404", "cut": "broke off after 10 of 1,000 bytes"}
+    says |= {"hang": "timed out", "long": "longer than 9 bytes", "refused": "refused"}
+    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.3)
+    if wrong == "checksum":
+        monkeypatch.setattr(iwslt14, "CHECKSUM", "md5:0123")
+    elif wrong == "long":
+        monkeypatch.setattr(iwslt14, "MOST_BYTES", 9)
+    else:
+        monkeypatch.setattr(iwslt14, "URL", f"{REFUSED if wrong == 'refused' else server}/{wrong}")
+    start = time.monotonic()
+    dataset = iwslt14.load(folder)
+    assert time.monotonic() - start < 5
+    said = capsys.readouterr().err
+    assert_stand_in(dataset, said, "iwslt14")
+    assert says[wrong] in said and not list(folder.rglob("*"))
+
+
+def test_a_download_that_drips_is_given_up(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time, the file never: the time of the whole is limited too."""
+    monkeypatch.setattr(download, "TOTAL_SECONDS", 0.2)
+    start = time.monotonic()
+    with pytest.raises(DownloadError, match=r"bytes in 0\.2 seconds"):
+        fetch(f"{server}/drip", "sha256:0", 10**6)
+    assert time.monotonic() - start < 2
+
+
+def test_fetch_checks_sha256(server: str, archive: Path) -> None:
+    """The helper is for any file; an address that is none is one line too."""
+    raw = archive.read_bytes()
+    digest = hashlib.sha256(raw).hexdigest()
+    assert fetch(f"{server}/{archive.name}", f"sha256:{digest}", len(raw)) == raw
+    with pytest.raises(DownloadError, match=f"its sha256 is {digest}, not the documented 0"):
+        fetch(f"{server}/{archive.name}", "sha256:0", len(raw))
+    with pytest.raises(DownloadError, match="nowhere") as error:
+        fetch("nowhere", "sha256:0", 1)
+    assert "\n" not in str(error.value)
+
+
+def test_silent_network_times_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that accepts and never answers (a captive firewall) must not hang the run."""
+    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        monkeypatch.setattr(iwslt14, "URL", f"http://127.0.0.1:{deaf.getsockname()[1]}/x.tgz")
+        start = time.monotonic()
+        assert not iwslt14.load(folder).is_real
+    assert time.monotonic() - start < 5
+
+
+def test_download_into_unwritable_folder_is_used(folder: Path, server: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A place that cannot keep the archive is no reason to train on anything else."""
+    (folder / "iwslt14").write_text("a file where the folder should be")
+    assert_recipe(iwslt14.load(folder, pieces=150))
+    assert "cannot be kept" in capsys.readouterr().err
