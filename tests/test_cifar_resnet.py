@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from experiments.cifar_resnet import experiment as resnet
+from experiments.shared import scaled
 from mutransfer import cli
 from mutransfer.coordinate_check import coord_check
 from mutransfer.models.resnet import Davidnet
@@ -125,6 +126,18 @@ def test_torchvisions_resnet18_passes_the_coordinate_check():
     """And fails it in SP, in its readout."""
     assert all(abs(x) < 0.25 for x in growths("torchvision_resnet18", "mup", (32, 64)).values())
     assert growths("torchvision_resnet18", "sp", (32, 64))["fc"] > 0.75
+
+
+@pytest.mark.parametrize("scale", ["smoke", "cpu"])
+def test_torchvisions_resnet18_is_initialised_at_every_width_of_a_scale(scale):
+    """Its narrowest kernels are too small to measure how their init goes with width; every seed must start."""
+    data = tinted()
+    for spec in EXPERIMENT.specs(data, scale=scale, variant="torchvision_resnet18", seeds=1):
+        if spec.log2_lr == EXPERIMENT.scales[scale].log2_lrs[0]:
+            model, _ = scaled(spec, resnet.build, "cpu")
+            kernel = model.layer4[1].conv2.weight.detach()
+            expected = (2 / (9 * 8 * spec.width)) ** 0.5  # Kaiming's of fan_out; µP's of hidden weights is the same
+            assert float(kernel.std()) == pytest.approx(expected, rel=0.1)
 
 
 def test_torchvisions_resnet18_has_its_own_shapes_at_width_64():

@@ -22,7 +22,7 @@ from data_scripts import cifar10
 from experiments.cifar_resnet.imagenet import IMAGENET
 from experiments.shared import coordinate_table, train_sgd
 from mutransfer.data import ImageDataset
-from mutransfer.models.resnet import DAVIDNET_WIDTH, Cost, Davidnet, training_cost
+from mutransfer.models.resnet import DAVIDNET_WIDTH, Cost, Davidnet, by_fan_out, training_cost
 from mutransfer.sweeps.experiment import Experiment, Scale, Variant
 from mutransfer.sweeps.figure import Axis, Figure, Panel, rectangle
 from mutransfer.sweeps.search import LogUniform
@@ -109,6 +109,7 @@ def resnet18(width: int, output_mult: float) -> nn.Module:
 
     model = Scaled(Block, [2, 2, 2, 2], num_classes=CLASSES)
     nn.init.zeros_(model.fc.weight)  # µP: App. D.2
+    model.own_init = by_fan_out(model)  # torchvision draws them so
     return model
 
 

@@ -100,17 +100,18 @@ class WideResNet50(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         nn.init.zeros_(self.fc.weight)  # µP: App. D.2
         nn.init.zeros_(self.fc.bias)
-
-    @property
-    def own_init(self) -> dict[str, float]:
-        """How the std of the draws above goes with width, for `Plan.initialize`: by fan_out, of the first too."""
-        return {f"{n}.weight": -0.5 for n, module in self.named_modules() if isinstance(module, nn.Conv2d)}
+        self.own_init = by_fan_out(self)
 
     def forward(self, x_Bx3xHxH: Tensor) -> Tensor:
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x_Bx3xHxH))), 3, stride=2, padding=1)
         for name in ("layer1", "layer2", "layer3", "layer4"):
             x = getattr(self, name)(x)
         return self.fc(x.mean((2, 3))) * self.output_mult
+
+
+def by_fan_out(model: nn.Module) -> dict[str, float]:
+    """How the std of kernels drawn by fan_out goes with width, for `Plan.initialize`: few numbers do not show it."""
+    return {f"{name}.weight": -0.5 for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
 
 
 @dataclass(frozen=True)
