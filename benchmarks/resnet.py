@@ -29,11 +29,12 @@ from mutransfer.data import ImageDataset
 from mutransfer.models.resnet import DAVIDNET_WIDTH, Davidnet
 from mutransfer.parametrization import scaling_plan
 from mutransfer.sweeps.worker import environment
+from mutransfer.training.provenance import cores
 from mutransfer.training.step import Step
 
 BATCH, IMAGES, BASE, RATE = 128, 5000, 16, 0.1
 PRECISIONS = ("float32", "bfloat16")
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = cores()
 ROUNDS = 3
 
 

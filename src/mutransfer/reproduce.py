@@ -27,8 +27,8 @@ def plan(args: argparse.Namespace, experiment: Experiment) -> int:
     if experiment.studies:
         study = setting.study()
         setting.specs, notes = study.expected(), study.lines(experiment.memory, experiment.parameters)
-    if missing := getattr(setting.dataset, "missing", ""):
-        notes = [*notes, missing]
+    if setting.missing:
+        notes = [*notes, setting.missing]
     else:
         with tempfile.TemporaryDirectory(prefix="mutransfer-") as folder, setting.on_disk(folder) as setting.dataset:
             setting.calibrate(args.precision)

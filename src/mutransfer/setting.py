@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -76,6 +75,11 @@ class Setting:
         return f"{self.experiment.run.__module__}:{self.experiment.run.__name__}"
 
     @property
+    def missing(self) -> str:
+        """Why the data are not here, where they are known by their numbers only; "" if they are here."""
+        return getattr(self.dataset, "missing", "")
+
+    @property
     def store(self) -> Path:
         return self.out / "results" / f"{self.experiment.name}.sqlite"
 
@@ -100,8 +104,8 @@ class Setting:
         from mutransfer.sweeps.calibration import fastest
         from mutransfer.sweeps.measure import calibrate
 
-        if missing := getattr(self.dataset, "missing", ""):
-            raise UserError(missing)
+        if self.missing:
+            raise UserError(self.missing)
         self.calibration = calibrate(
             self.specs,
             self.dataset,
@@ -209,6 +213,7 @@ def _engine(args: argparse.Namespace) -> Engine:
     """The engine that ``args`` name."""
     from mutransfer.sweeps.local import LocalEngine
     from mutransfer.sweeps.ray import RayEngine
+    from mutransfer.training.provenance import cores
 
     if args.engine not in ENGINES:
         raise unknown("engine", args.engine, ENGINES)
@@ -221,8 +226,7 @@ def _engine(args: argparse.Namespace) -> Engine:
     import torch
 
     gpus = torch.cuda.device_count()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not gpus:
-        return LocalEngine(args.workers or cores)
-    workers = args.workers or min(cores, RUNS_A_GPU * gpus)
+        return LocalEngine(args.workers or cores())
+    workers = args.workers or min(cores(), RUNS_A_GPU * gpus)
     return LocalEngine(workers, tuple(f"cuda:{i}" for i in range(gpus)))

@@ -88,9 +88,6 @@ class ImageNetFolder:
     def classes(self) -> int:
         return CLASSES if self.missing else int(self.labels["train"].max()) + 1
 
-    def save(self, folder: Path) -> None:
-        raise NotImplementedError("its files are on the disk already")
-
 
 def cropped(path: str, uniform: Sequence[float], size: int) -> np.ndarray:
     """A training image: a random part of it, scaled to uint8 [size, size, 3] and mirrored half of the time.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +14,8 @@ from torch import Tensor, nn
 
 from mutransfer.data.imagenet import DRAWS, ImageNetFolder, central, cropped
 from mutransfer.training.augment import Standardize
-from mutransfer.training.task import Loss
+from mutransfer.training.provenance import cores
+from mutransfer.training.task import Loss, scored
 
 AHEAD = 2  # batches that are read while one is trained on
 
@@ -41,7 +41,7 @@ class FolderClassification:
         self.data, self._loss_fn, self._standardize, self._eval_batch = data, loss_fn, standardize, eval_batch
         self.count = len(data.labels["train"])
         self._generator = torch.Generator().manual_seed(seed)
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads or cores()
         self._device = torch.device("cpu")
 
     def to(self, device: torch.device) -> None:
@@ -67,13 +67,8 @@ class FolderClassification:
     def evaluate(self, model: nn.Module) -> tuple[float, float]:
         paths, labels, n = self.data.paths["test"], self.data.labels["test"], self._eval_batch
         jobs = ([(p, self._standardize.size) for p in paths[i : i + n]] for i in range(0, len(paths), n))
-        loss = correct = 0.0
-        for pixels, y in zip(self._read(central, jobs), labels.split(n), strict=True):
-            y_B = y.to(self._device)
-            outputs = model(self._standardize(pixels))
-            loss += float(F.cross_entropy(outputs, y_B)) * len(y)
-            correct += int((outputs.argmax(dim=-1) == y_B).sum())
-        return loss / len(labels), correct / len(labels)
+        batches = zip(self._read(central, jobs), labels.split(n), strict=True)
+        return scored(((model(self._standardize(x)), y.to(self._device)) for x, y in batches), F.cross_entropy)
 
     def _read(self, read: Callable[..., np.ndarray], batches: Iterable[Sequence[tuple[Any, ...]]]) -> Iterator[Tensor]:
         """uint8 [B, H*W*C] of every batch, in order; ``read(*job)`` gives one image."""

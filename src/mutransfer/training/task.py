@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -85,6 +85,16 @@ def normalize(images: Tensor) -> Tensor:
 _MINUS_ONE = torch.tensor(-1.0)
 
 
+def scored(batches: Iterable[tuple[Tensor, Tensor]], loss_fn: Loss) -> tuple[float, float]:
+    """(mean loss, accuracy in [0, 1]) of batches of (outputs [B, C], labels [B])."""
+    loss = correct = count = 0.0
+    for outputs, y_B in batches:
+        loss += float(loss_fn(outputs, y_B)) * len(y_B)
+        correct += int((outputs.argmax(dim=-1) == y_B).sum())
+        count += len(y_B)
+    return loss / count, correct / count
+
+
 class Classification:
     """Images with labels.
 
@@ -109,12 +119,8 @@ class Classification:
 
     def evaluate(self, model: nn.Module) -> tuple[float, float]:
         images, labels = self._on(self._labels.device, self.data.test_images, self.data.test_labels)
-        loss = correct = 0.0
-        for x, y in zip(images.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True):
-            outputs = model(self._prepare(x))
-            loss += float(self._loss_fn(outputs, y)) * len(y)
-            correct += int((outputs.argmax(dim=-1) == y).sum())
-        return loss / len(labels), correct / len(labels)
+        batches = zip(images.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True)
+        return scored(((model(self._prepare(x)), y) for x, y in batches), self._loss_fn)
 
     @staticmethod
     def _on(device: torch.device, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

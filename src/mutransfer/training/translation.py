@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mutransfer.data.joint import EOS, PAD
 from mutransfer.errors import UserError
 from mutransfer.models.beam import beam_search
 from mutransfer.models.transformer import EncoderDecoder
 from mutransfer.training.task import Source
 
-PAD, EOS = 1, 2  # as in fairseq's dictionaries
 MULTIPLE = 8  # of which the number of a batch's pairs is one, where it is not less (fairseq's default)
 EVAL_TOKENS = 4096
 
