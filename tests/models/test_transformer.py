@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mutransfer.models.transformer import Decoder, Encoder, EncoderDecoder
+from mutransfer.models.transformer import Decoder, Encoder, EncoderDecoder, sinusoids
 from mutransfer.models.transformer_config import NORMS, POSITIONS, Config
 from tests.models import reference
 from tests.models.tiny import CONFIGS, EXACT, TINY, built, padding, tokens
@@ -204,19 +204,37 @@ def test_padding_is_not_seen(norm: str, fused: bool, double: None) -> None:
     assert (model(other)[1, :4] - model(rows)[1, :4]).abs().max() > 1e-3  # the negative: without the mask
 
 
+@pytest.mark.parametrize("place", ["dropout", "inner_dropout"])
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("norm", NORMS)
-def test_dropout_is_for_training_only(norm: str, fused: bool) -> None:
-    """In evaluation it is off; in training no two passes are alike, wherever the one dropout is."""
-    c = replace(TINY, norm=norm, fused=fused, dropout=0.3)
+def test_dropout_is_for_training_only(norm: str, fused: bool, place: str) -> None:
+    """In evaluation it is off; in training no two passes are alike; the inner one reaches the attention weights."""
+    c = replace(TINY, norm=norm, fused=fused, **{place: 0.3})
     model = built(Decoder, c)
-    plain = Decoder(replace(c, dropout=0.0))
+    plain = Decoder(replace(c, **{place: 0.0}))
     plain.load_state_dict(model.state_dict())
     assert torch.equal(model.eval()(tokens()), plain(tokens()))
     assert not torch.equal(model.train()(tokens()), model(tokens()))
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    assert not torch.equal(model(tokens()), model(tokens()))  # of the attention weights
+    assert torch.equal(model(tokens()), model(tokens())) == (place == "dropout")
     model.eval()
     assert torch.equal(model(tokens()), plain(tokens()))
+
+
+def test_positions_count_from_the_first_one() -> None:
+    """The same rows as stand there in a longer table, and other outputs."""
+    model, later = (built(Decoder, replace(TINY, first_position=n)) for n in (0, 2))
+    later.load_state_dict(model.state_dict())
+    assert torch.equal(later.stack.table, sinusoids(TINY.length + 2, TINY.width)[2:])
+    assert not torch.equal(model(tokens()), later(tokens()))
+
+
+def test_a_joint_embedding_is_one_weight() -> None:
+    """Of the encoder, the decoder and, tied, the readout; without, each has its own."""
+    joint = EncoderDecoder(replace(TINY, joint=True, tied=True))
+    weights = [module.weight for module in (joint.encoder.embed, joint.decoder.embed, joint.readout.linear)]
+    assert len({id(weight) for weight in weights}) == 1
+    apart = EncoderDecoder(TINY)
+    assert apart.encoder.embed.weight is not apart.decoder.embed.weight

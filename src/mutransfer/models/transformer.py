@@ -25,7 +25,7 @@ class Attention(nn.Module):
 
     def __init__(self, c: Config) -> None:
         super().__init__()
-        self.heads, self.d_head, self.fused, self.dropout = c.heads, c.head_size, c.fused, c.dropout
+        self.heads, self.d_head, self.fused, self.dropout = c.heads, c.head_size, c.fused, c.inner_dropout
         self.scale = c.logit_scale  # µP: sqrt(base d_head) / d_head, times alpha_attn
         inner = c.heads * c.head_size
         self.qkv = nn.Linear(c.width, 3 * inner, bias=c.bias)  # µP: HIDDEN; queries, keys, values in this order
@@ -92,7 +92,7 @@ class Block(nn.Module):
     def __init__(self, c: Config, *, cross: bool) -> None:
         super().__init__()
         self.is_pre, self.drop = c.norm == "pre", nn.Dropout(c.dropout)
-        self.phi = ACTIVATIONS[c.activation]
+        self.phi, self.inner_drop = ACTIVATIONS[c.activation], nn.Dropout(c.inner_dropout)
         self.attention_norm = nn.LayerNorm(c.width)  # µP: INPUT (gain and bias)
         self.attention = Attention(c)
         if cross:
@@ -118,7 +118,7 @@ class Block(nn.Module):
         )
         if memory_BxSxN is not None:
             x = self._branch(x, self.cross_norm, lambda y: self.cross(y, memory_BxSxN, memory_mask, cache))
-        return self._branch(x, self.ffn_norm, lambda y: self.down(self.drop(self.phi(self.up(y)))))
+        return self._branch(x, self.ffn_norm, lambda y: self.down(self.inner_drop(self.phi(self.up(y)))))
 
     def _branch(self, x: Tensor, norm: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
         if self.is_pre:
@@ -137,7 +137,7 @@ class Stack(nn.Module):
         self.embed = nn.Embedding(c.vocab, c.width)  # µP: INPUT
         nn.init.normal_(self.embed.weight, std=c.embed_std)  # µP: the same at every width
         if c.positions == "sinusoidal":
-            self.register_buffer("table", sinusoids(c.length, c.width), persistent=False)
+            self.register_buffer("table", sinusoids(c.length, c.width, c.first_position), persistent=False)
         elif c.positions == "learned":
             self.position = nn.Embedding(c.length, c.width)  # µP: INPUT
             nn.init.normal_(self.position.weight, std=c.embed_std)
@@ -253,6 +253,8 @@ class EncoderDecoder(nn.Module):
         self.encoder = Stack(c, causal=False)
         self.decoder = Stack(c, causal=True, cross=True)
         self.readout = Readout(c, self.decoder.embed)
+        if c.joint:
+            self.encoder.embed = self.decoder.embed
 
     def forward(self, source_BxS: Tensor, target_BxT: Tensor, padding_BxS: Tensor | None = None) -> Tensor:
         memory = self.encoder(source_BxS, padding_BxT=padding_BxS)
@@ -277,9 +279,12 @@ def _draw(linear: nn.Linear, mult: float) -> None:
         nn.init.zeros_(linear.bias)
 
 
-def sinusoids(length: int, width: int) -> Tensor:
-    """[T, N]: sines, then cosines, of wavelengths from 2 pi to 10000 * 2 pi (Vaswani et al. 2017, section 3.5)."""
+def sinusoids(length: int, width: int, first: int = 0) -> Tensor:
+    """[T, N]: sines, then cosines, of wavelengths from 2 pi to 10000 * 2 pi (Vaswani et al. 2017, section 3.5).
+
+    ``first``: the position of the first row.
+    """
     half = (width + 1) // 2
     rates = torch.exp(torch.arange(half) * (-math.log(10000.0) / max(half - 1, 1)))
-    angles = torch.arange(length)[:, None] * rates
+    angles = torch.arange(first, first + length)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width]
