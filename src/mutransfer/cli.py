@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mutransfer.errors import UserError, unknown
+from mutransfer.setting import PARTS
 
 if TYPE_CHECKING:
     from mutransfer.sweeps.experiment import Experiment
@@ -96,6 +97,12 @@ def _add_training(parser: argparse.ArgumentParser, *, seeds: bool = True) -> Non
     add("--engine", default="local", help="local (default), or ray: on a running Ray cluster")
     add("--address", help="of the Ray cluster, HOST[:PORT]; default: the one this machine has joined")
     add("--data", type=Path, help="data folder; default: $MUTRANSFER_DATA, else data/")
+    text = parser.add_argument_group("parallel text of your own, for translation")
+    text.add_argument("--corpus", type=Path, metavar="DIR", help="with train.LANG, valid.LANG and test.LANG")
+    text.add_argument("--languages", metavar="L1-L2", help="source and target, as the files end")
+    text.add_argument("--pieces", type=_positive, metavar="N", help="of the vocabulary, instead of the scale's")
+    for part in PARTS:
+        text.add_argument(f"--{part}", metavar="NAME", help=f"of the files of the {part} part")
     _add_out(parser)
 
 
@@ -152,7 +159,7 @@ def _run(args: argparse.Namespace) -> int:
         case "list":
             for name in names:
                 e = load_experiment(name)
-                figures = f"; figures: {', '.join(e.figures)}" if e.figures else ""
+                figures = f"; figures: {', '.join(e.numbers)}" if e.numbers else ""
                 choices = f"variants: {', '.join(e.variants)}{figures}; scales: {', '.join(e.scales)}"
                 print(f"{name:<16}{e.summary}\n{'':<16}{choices}")
                 for dataset, other in e.elsewhere.items():

@@ -15,18 +15,24 @@ from mutransfer.setting import Setting
 
 if TYPE_CHECKING:
     from mutransfer.sweeps.experiment import Experiment
+    from mutransfer.sweeps.repeated import Plan as Repeated
     from mutransfer.sweeps.search import Search
 
 
 def plan(args: argparse.Namespace, experiment: Experiment) -> int:
     """Print what ``args`` would cost here, measured if the data are here; the exit code."""
     experiment = experiment.on(args.dataset)
-    setting = Setting.of(args, experiment, args.figure)
+    is_front = args.figure is not None and args.figure == experiment.front
+    setting = Setting.of(args, experiment, None if is_front else args.figure)
     space = {} if args.figure else experiment.variants[setting.variant].search
     notes = [_search(args, setting).line(experiment.flops)] if space else []
     if experiment.studies:
         study = setting.study()
         setting.specs, notes = study.expected(), study.lines(experiment.memory, experiment.parameters)
+    if experiment.searches and (is_front or not args.figure):
+        table, sweep = _table(args, experiment, setting, is_front), setting.specs
+        setting.part, notes = setting.part if is_front else "", [table.line()]
+        setting.specs = [*({} if is_front else dict.fromkeys(sweep)), *table.expected()]
     if setting.missing:
         notes = [*notes, setting.missing]
     else:
@@ -48,10 +54,21 @@ def reproduce(args: argparse.Namespace, experiment: Experiment) -> int:
     """Train and draw: the learning-rate sweep, or the figures that ``--figure`` names; the exit code."""
     experiment = experiment.on(args.dataset)
     if args.figure is None:
-        return (_study if experiment.studies else _sweep)(args, experiment)
-    numbers = [*experiment.figures] if args.figure == "all" else [args.figure]
-    codes = [0 if args.figure != "all" else _sweep(args, experiment)]
-    return max([*codes, *(_figure(args, experiment, number) for number in numbers)])
+        return _study(args, experiment) if experiment.studies else _default(args, experiment)
+    numbers = experiment.numbers if args.figure == "all" else [args.figure]
+    codes = [0 if args.figure != "all" else _default(args, experiment)]
+    for number in numbers:
+        draw_one = _searches if number == experiment.front else _figure
+        codes.append(draw_one(args, experiment, number))
+    return max(codes)
+
+
+def _default(args: argparse.Namespace, experiment: Experiment) -> int:
+    """The learning-rate sweep, and the table of searches where there is one."""
+    code = _sweep(args, experiment)
+    if experiment.searches and not code:
+        code = _searches(args, experiment, "")
+    return code
 
 
 def _sweep(args: argparse.Namespace, experiment: Experiment) -> int:
@@ -120,13 +137,64 @@ def _figure(args: argparse.Namespace, experiment: Experiment, number: str) -> in
         "title": figure.title,
         "panels": {panel.key: panel.facts for panel in panels},
         "paper": setting.paper(figure.paper, figure.describe(setting.scale), frame["seed"].nunique()),
+        "metric": figure.metric,
         **figure.facts(setting.dataset),
     }
+    if scored := [record for record in result.records if record.scores]:
+        best = max(scored, key=lambda record: record.scores[experiment.scores[0]])
+        facts["translations"] = {"width": best.spec.width, "seed": best.spec.seed, "samples": best.samples}
+        facts["signature"] = best.provenance["bleu"]
     if figure.kind == "learning":
         records = {record.spec.run_id: record for record in result.records}
         write_csv(curve_rows((panel, records[run]) for panel, *_, run in cells), setting.folder / "curves.csv")
         facts["learning"] = {"panels": {panel.key: panel.heading for panel in panels}}
     setting.write_provenance(result.records, facts)
+    return _drawn(setting, start)
+
+
+def _table(args: argparse.Namespace, experiment: Experiment, setting: Setting, is_front: bool) -> Repeated:
+    """The plan of a table of searches; ``setting`` gets its place among the figures."""
+    numbers = experiment.searches[setting.scale]
+    setting.part = f"figure_{experiment.front}" if is_front else numbers.table.lower().replace(" ", "_")
+    templates = replace(
+        setting,
+        specs=experiment.specs(
+            setting.dataset, scale=setting.scale, variant=setting.variant, widths=numbers.widths, seeds=1
+        ),
+    )
+    if setting.specs:
+        precision = setting.specs[0].precision
+        templates.specs = [replace(spec, precision=precision) for spec in templates.specs]
+    return templates.searches(has_sizes=is_front)
+
+
+def _searches(args: argparse.Namespace, experiment: Experiment, number: str) -> int:
+    """Repeated searches on the proxy and on the target (Table 4), or all their sizes (Figure 6)."""
+    from mutransfer.sweeps.repeated import repeated
+    from mutransfer.sweeps.store import Store
+    from mutransfer.sweeps.table import write_csv
+
+    start = time.monotonic()
+    setting = Setting.of(args, experiment)
+    setting.specs = _table(args, experiment, setting, bool(number)).expected()
+    with Store(setting.store) as store, setting.on_disk() as setting.dataset:
+        setting.calibrate(args.precision)
+        plan = _table(args, experiment, setting, bool(number))
+        setting.show([plan.line()])
+        frame, records = repeated(plan, lambda specs: setting.train(specs, store).records, experiment.scores)
+    if failed := sum(record.status == "failed" for record in records):
+        return _exit_code(failed, len(records))
+    write_csv(frame, setting.folder / "runs.csv")
+    n = plan.numbers
+    widths = f"proxy of width {n.widths[0]}, target of width {n.widths[1]}"
+    paper = {"table_or_figure": f"Figure {number}" if number else n.table, "statement": n.statement}
+    facts = {
+        "kind": "searches",
+        "searches": plan.facts,
+        "signature": next((r.provenance["bleu"] for r in records if "bleu" in r.provenance), ""),
+        "paper": setting.paper(paper, widths, n.inits),
+    }
+    setting.write_provenance(records, facts)
     return _drawn(setting, start)
 
 
@@ -214,6 +282,7 @@ def draw(folder: Path) -> None:
     from mutransfer.reporting.learning import render_curves
     from mutransfer.reporting.length import render_length
     from mutransfer.reporting.render import render
+    from mutransfer.reporting.repeated_searches import render_searches
     from mutransfer.reporting.search import render_search
     from mutransfer.reporting.stability import render_stability
 
@@ -227,6 +296,7 @@ def draw(folder: Path) -> None:
         "length": render_length,
         "stability": render_stability,
         "study": render_study,
+        "searches": render_searches,
     }
     report, paths = drawers[kind](folder)
     print(report)

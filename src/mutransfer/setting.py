@@ -19,12 +19,14 @@ if TYPE_CHECKING:
     from mutransfer.sweeps.calibration import Calibration
     from mutransfer.sweeps.engine import Engine
     from mutransfer.sweeps.experiment import Experiment
+    from mutransfer.sweeps.repeated import Plan as Repeated
     from mutransfer.sweeps.store import Store
     from mutransfer.sweeps.study import Plan
     from mutransfer.sweeps.sweep import SweepResult
     from mutransfer.training.spec import RunRecord, RunSpec
 
 ENGINES = ("local", "ray")
+PARTS = ("train", "valid", "test")  # of a corpus, named on the command line
 RUNS_A_GPU = 4  # small runs share a GPU, but not by the dozen
 
 
@@ -41,6 +43,7 @@ class Setting:
     specs: list[RunSpec]
     calibration: Calibration | None = None
     figure: str | None = None  # its number, where not the learning-rate sweep
+    part: str = ""  # of the experiment's folder
     cells: list[tuple[str, Value, Value, int]] = field(default_factory=list)  # (panel, x, line, place in specs) of it
 
     @classmethod
@@ -56,10 +59,11 @@ class Setting:
             raise UserError("--widths and --variant are for the learning-rate sweep: a figure has its own.")
         if args.precision not in (precisions := (*PRECISIONS, "auto")):
             raise unknown("precision", args.precision, precisions)
-        dataset = experiment.load(args.data, args.dataset, scale)
+        dataset = experiment.load(args.data, args.dataset, scale, **_corpus(args, experiment))
         print(f"data: {dataset.source}", flush=True)
         setting = cls(experiment, scale, variant, args.out, engine, dataset, [], figure=figure)
         if figure:
+            setting.part = f"figure_{figure}"
             points = figure_cells(experiment, figure, dataset, scale=scale, seeds=args.seeds)
             place = {spec: i for i, spec in enumerate(dict.fromkeys(spec for *_, spec in points))}
             setting.specs = [*place]
@@ -88,8 +92,8 @@ class Setting:
         """figures/<experiment>/ for the default variant in float32; folders inside it for others."""
         folder = self.out / "figures" / self.experiment.name / self.experiment.folder
         precision = self.specs[0].precision
-        if self.figure:
-            folder /= f"figure_{self.figure}"
+        if self.part:
+            folder /= self.part
         elif self.variant != next(iter(self.experiment.variants)):
             folder /= self.variant
         return folder if precision == "float32" else folder / precision
@@ -136,7 +140,7 @@ class Setting:
 
         flops, memory = self.experiment.flops, self.experiment.memory
         hours = [device_hours(self.specs, flops)] if self.scale == "paper" else []
-        what = f"Figure {self.figure}" if self.figure else self.variant
+        what = self.part.replace("_", " ").capitalize() or self.variant
         print(
             f"{self.experiment.name}, {what}, scale {self.scale}: {len(self.specs)} runs on "
             f"{self.engine.workers} {self.engine.name} workers, {self.specs[0].precision}"
@@ -160,6 +164,13 @@ class Setting:
             **options,
         )
 
+    def searches(self, *, has_sizes: bool) -> Repeated:
+        """The experiment's table of searches at this scale, planned on the templates in ``specs``."""
+        from mutransfer.sweeps.repeated import Plan
+
+        numbers = self.experiment.searches[self.scale]
+        return Plan.of(numbers, self.specs, self.experiment.flops, has_sizes=has_sizes)
+
     def study(self) -> Plan:
         """The experiment's study at this scale, planned on the templates in ``specs``."""
         from mutransfer.sweeps.study import Plan
@@ -176,8 +187,8 @@ class Setting:
         return {
             **declared,
             "ours": {"epochs": f"{epochs:.3g}", **declared.get("ours", {})},
-            "differs": f"{what}; {steps} steps of {batch} examples ({epochs:.3g} epochs){hps}; {seeds} seeds; "
-            f"momentum {self.experiment.momentum:g}; {self.specs[0].precision}; data: {self.dataset.source}.",
+            "differs": f"{what}; {steps} steps of {batch} {self.experiment.unit} ({epochs:.3g} epochs){hps}; "
+            f"{seeds} seeds; momentum {self.experiment.momentum:g}; {self.specs[0].precision}; data: {self.dataset.source}.",
         }
 
     def write_provenance(
@@ -207,6 +218,25 @@ class Setting:
         }
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         write((folder or self.folder) / "provenance.json", text.encode())
+
+
+def _corpus(args: argparse.Namespace, experiment: Experiment) -> dict[str, Any]:
+    """What the command line says of parallel text, as an experiment's ``load`` takes it."""
+    given = {name: value for name in ("corpus", "languages", "pieces") if (value := getattr(args, name, None))}
+    names = {part: value for part in PARTS if (value := getattr(args, part, None))}
+    if names:
+        given["names"] = names
+    if not given:
+        return {}
+    if not experiment.takes_corpus:
+        name = next(iter(names or given))
+        raise UserError(f"--{name} is for experiments on parallel text (iwslt14, wmt14), not for {experiment.name}.")
+    if args.corpus and args.dataset:
+        raise UserError(f"--corpus names the data: leave --dataset {args.dataset} out.")
+    if "languages" in given:
+        first, _, second = given["languages"].partition("-")
+        given["languages"] = first, second
+    return given
 
 
 def _engine(args: argparse.Namespace) -> Engine:

@@ -1,4 +1,4 @@
-"""What training a `Decoder` costs: floating-point operations, parameters, memory."""
+"""What training a `Decoder` or an `EncoderDecoder` costs: floating-point operations, parameters, memory."""
 
 from __future__ import annotations
 
@@ -34,3 +34,28 @@ def memory_bytes(c: Config, *, batch: int, length: int = 0, bfloat16: bool = Fal
     block = tokens * (8 * c.width + 5 * inner + 2 * c.d_ffn) + 3 * logits
     activations = c.depth * block + tokens * (4 * c.width + 3 * c.vocab)
     return float(parameters(c) * (16 + (2 if bfloat16 else 0)) + number * activations)
+
+
+def translation_flops_per_step(c: Config, *, tokens: int, sentence: int) -> float:
+    """Of one training step of an `EncoderDecoder` on ``tokens`` tokens a side, padding included, of ``sentence`` each."""
+    inner = c.heads * c.head_size
+    attention, ffn = 4 * c.width * inner + 2 * sentence * inner, 2 * c.width * c.d_ffn
+    return 6.0 * tokens * (c.depth * (3 * attention + 2 * ffn) + c.width * c.vocab)
+
+
+def translation_parameters(c: Config) -> int:
+    """Of an `EncoderDecoder` with sinusoidal positions, embeddings included."""
+    inner, biases = c.heads * c.head_size, int(c.bias)
+    attention = 4 * c.width * inner + biases * (3 * inner + c.width)
+    ffn = 2 * c.width * c.d_ffn + biases * (c.d_ffn + c.width)
+    norms = 10 * c.width * c.depth + 4 * c.width * (c.norm == "pre")
+    return c.vocab * c.width * (3 - c.tied - c.joint) + c.depth * (3 * attention + 2 * ffn) + norms
+
+
+def translation_memory_bytes(c: Config, *, tokens: int, sentence: int, bfloat16: bool = False) -> float:
+    """Of a training run of an `EncoderDecoder` with Adam at its peak: weights, gradients, two moments, activations."""
+    inner, number = c.heads * c.head_size, 6 if bfloat16 else 4
+    attention = tokens * (4 * c.width + 5 * inner + 3 * c.heads * sentence)
+    block = 3 * attention + 2 * tokens * (4 * c.width + 2 * c.d_ffn)
+    activations = c.depth * block + tokens * (8 * c.width + 3 * c.vocab)
+    return float(translation_parameters(c) * (16 + (2 if bfloat16 else 0)) + number * activations)

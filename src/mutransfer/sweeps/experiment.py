@@ -12,6 +12,7 @@ import pandas as pd
 
 from mutransfer.errors import UserError, unknown
 from mutransfer.sweeps.figure import Figure, put
+from mutransfer.sweeps.repeated import Searches
 from mutransfer.sweeps.search import Space
 from mutransfer.sweeps.study import Study
 from mutransfer.training.spec import RunRecord, RunSpec, Value
@@ -52,7 +53,7 @@ class Experiment:
     """A learning-rate sweep over widths in SP and µP.
 
     load: from the data folder (None: the default), the name of one of ``datasets`` (None: the first there is) and the
-        scale to the data set.
+        scale to the data set; where it ``takes_corpus``, also from what the command line says of parallel text.
     run: one run; a module-level function, called in a worker as ``run(spec, dataset)``.
     flops: floating-point operations of a run, for the plan and to start the longest runs first.
     memory: bytes that a run adds to a worker's, at its peak.
@@ -60,6 +61,9 @@ class Experiment:
     from_data: hyperparameters that the data set decides, such as its vocabulary.
     examples: in the training part of the data set, for a run of that spec.
     parameters: of a run's model, where App. F.4's cost formula is wanted.
+    unit: that batches are counted in.
+    searches: by scale, of a table of repeated searches, drawn after the sweep (Table 4), and ``front``: the number of
+        the figure that shows them over their sizes (Figure 6), if there is one; ``scores``: of the target's runs.
     studies: by scale; an experiment that has them is one of Algorithm 1, not a sweep of learning rates.
     has_curves: whether losses through training are drawn too (Figure 7).
     accuracy: the paper's table of test accuracies of a copied learning rate, such as Table 12; none: not reported.
@@ -91,6 +95,11 @@ class Experiment:
     accuracy: str = ""
     parameters: Callable[[RunSpec], float] | None = None
     studies: Mapping[str, Study] = field(default_factory=dict)
+    searches: Mapping[str, Searches] = field(default_factory=dict)
+    front: str = ""
+    scores: tuple[str, ...] = ()
+    takes_corpus: bool = False
+    unit: str = "examples"
     coordinates: Callable[[Any, str, str], tuple[pd.DataFrame, dict[str, Any]]] | None = None
     elsewhere: Mapping[str, Experiment] = field(default_factory=dict)
     folder: str = ""
@@ -114,10 +123,15 @@ class Experiment:
             raise unknown("variant", name, self.variants)
         return name, self.variants[name]
 
+    @property
+    def numbers(self) -> list[str]:
+        """Of all figures that are drawn on demand."""
+        return [*self.figures, *filter(None, [self.front])]
+
     def figure(self, number: str) -> Figure:
         """The figure of that number. Raises `UserError` if the experiment has no such figure."""
         if number not in self.figures:
-            raise unknown("figure", number, [*self.figures, "all"])
+            raise unknown("figure", number, [*self.numbers, "all"])
         return self.figures[number]
 
     def grid(self, scale: str, variant: str) -> tuple[float, ...]:

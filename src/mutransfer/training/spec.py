@@ -125,6 +125,8 @@ class RunRecord:
     peak_memory_mib: float = math.nan
     reason: str = ""  # why it diverged or failed
     provenance: dict[str, str] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)  # more of the trained model, by name, such as BLEU
+    samples: tuple[tuple[str, ...], ...] = ()  # of what it makes: source, reference, its translation
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -154,6 +156,8 @@ class RunRecord:
                 values[name] = float(value)
         values["spec"] = RunSpec._from_dict(values["spec"])
         values["loss_curve"] = tuple(float(x) for x in values.get("loss_curve", ()))
+        values["samples"] = tuple(map(tuple, values.get("samples", ())))
+        values["scores"] = {name: float(score) for name, score in values.get("scores", {}).items()}
         return cls(**values)
 
 
