@@ -18,8 +18,7 @@ from pathlib import Path
 if not __package__:  # run alone: then the path has this folder, not its parent
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from data_scripts import corpora
-from data_scripts.iwslt14 import CLEANING
+from data_scripts import corpora, iwslt14
 from data_scripts.places import OTHER_TEXT, Missing, data_folder
 from mutransfer.data.pairs import PairDataset
 
@@ -45,13 +44,17 @@ def load(
     Raises `Missing` if it is not on the disk, `UserError` if a file is missing beside the others or broken.
     """
     corpora.check(languages, pieces, corpus, names)
-    folder = corpus or data_folder(data_dir, __file__, FOLDER) / FOLDER
+    if corpus is not None:
+        return iwslt14.load(
+            corpus=corpus, languages=languages, pieces=pieces, lowercase=lowercase, clean=clean, names=names
+        )
+    folder = data_folder(data_dir, __file__, FOLDER) / FOLDER
     if not corpora.has_files(folder, languages):
         raise Missing(
             f"Multi30k is not here: expected {folder / 'train'}.{languages[0]} and .{languages[1]}. Put it there, or "
             f"name the folder that has {FOLDER} (--data or MUTRANSFER_DATA); nothing is downloaded."
         )
-    parts = corpora.read(folder, languages, names)
+    parts = corpora.read(folder, languages)
     name = f"{SOURCE} {'-'.join(languages)}"
     return corpora.dataset(
         FOLDER,
@@ -60,7 +63,7 @@ def load(
         languages,
         pieces,
         lowercase=lowercase is not False,
-        cleaning=CLEANING if clean else None,
+        cleaning=iwslt14.CLEANING if clean else None,
         cache=folder / "prepared",
     )
 

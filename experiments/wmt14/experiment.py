@@ -21,7 +21,7 @@ from mutransfer.sweeps.repeated import Searches
 from mutransfer.sweeps.search import LogUniform
 from mutransfer.training.spec import Value
 
-PIECES = {"smoke": 300, "cpu": 4000, "gpu": 32_000, "paper": 32_000}
+PIECES = {"smoke": 300, "cpu": 2000, "gpu": 32_000, "paper": 32_000}
 DEFAULT_LR = log2(5e-4)  # fairseq's, examples/scaling_nmt; App. F.2 centres its grid on 6e-4
 SEARCHED_LR = log2(6e-4)
 PAPER_STEPS = 300_000  # about 25 epochs of 45 million tokens in batches of 3584
@@ -77,7 +77,7 @@ EXPERIMENT = Experiment(
             base_width=32,
             log2_lrs=tuple(range(-10, -4)),
             seeds=2,
-            steps=200,
+            steps=150,
             batch=1024,
             hps=sizes(2, 16, **SHORT),
         ),
@@ -118,16 +118,16 @@ EXPERIMENT = Experiment(
         "cpu": Searches(
             table="Table 5",
             widths=(32, 128),
-            pool=24,
-            search=16,
+            pool=16,
+            search=12,
             searches=3,
-            direct_pool=6,
+            direct_pool=5,
             inits=2,
             percentiles=(0, 50, 100),
             default_log2_lr=DEFAULT_LR,
             space=space(*quarters(-9.25, -5.5)),
             statement=TABLE_5,
-            template={"steps": 400},
+            template={"steps": 300},
             scored={**BEAM, "translated": 500},
         ),
         "gpu": Searches(

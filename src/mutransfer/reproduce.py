@@ -130,6 +130,9 @@ def _figure(args: argparse.Namespace, experiment: Experiment, number: str) -> in
         return _exit_code(result.failed, len(result.run_ids))
     cells = [(panel, x, line, setting.specs[i].run_id) for panel, x, line, i in setting.cells]
     frame = to_panels(cells, result.records, experiment.columns)
+    scored = [record for record in result.records if record.scores]
+    for name in experiment.scores if scored else ():
+        frame[name] = frame["run_id"].map({record.spec.run_id: record.scores[name] for record in scored})
     write_csv(frame, setting.folder / "runs.csv")
     panels = figure.panels(setting.scale)
     facts: dict[str, Any] = {
@@ -137,10 +140,9 @@ def _figure(args: argparse.Namespace, experiment: Experiment, number: str) -> in
         "title": figure.title,
         "panels": {panel.key: panel.facts for panel in panels},
         "paper": setting.paper(figure.paper, figure.describe(setting.scale), frame["seed"].nunique()),
-        "metric": figure.metric,
         **figure.facts(setting.dataset),
     }
-    if scored := [record for record in result.records if record.scores]:
+    if scored:
         best = max(scored, key=lambda record: record.scores[experiment.scores[0]])
         facts["translations"] = {"width": best.spec.width, "seed": best.spec.seed, "samples": best.samples}
         facts["signature"] = best.provenance["bleu"]

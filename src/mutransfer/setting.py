@@ -188,7 +188,8 @@ class Setting:
             **declared,
             "ours": {"epochs": f"{epochs:.3g}", **declared.get("ours", {})},
             "differs": f"{what}; {steps} steps of {batch} {self.experiment.unit} ({epochs:.3g} epochs){hps}; "
-            f"{seeds} seeds; momentum {self.experiment.momentum:g}; {self.specs[0].precision}; data: {self.dataset.source}.",
+            f"{seeds} seeds; momentum {self.experiment.momentum:g}; {self.specs[0].precision}; "
+            f"data: {self.dataset.source}.",
         }
 
     def write_provenance(

@@ -98,7 +98,19 @@ def test_the_recipe_of_nvidias_resnet50_rises_for_8_of_50_epochs() -> None:
     """Straight from 0, then half a cosine."""
     factors = [schedule("warmup_cosine")(epoch / 50) for epoch in (0, 4, 8, 29, 50)]
     assert factors == pytest.approx([0, 0.5, 1, 0.5, 0])
-    assert set(SCHEDULES) - set(FIGURE_4) == {"warmup_linear", "warmup_cosine"}
+
+
+@pytest.mark.parametrize(("name", "warmup"), [("warmup_inverse_sqrt", 4), ("long_warmup_inverse_sqrt", 25)])
+def test_fairseqs_schedule_rises_and_falls_as_an_inverse_square_root(name: str, warmup: int) -> None:
+    """Straight from 0 to the rate that is given, then as 1 / sqrt(step): half of it after four times the warm-up."""
+    factors = [schedule(name)(percent / 100) for percent in (0, warmup / 2, warmup, 4 * warmup)]
+    assert factors == pytest.approx([0, 0.5, 1, 0.5])
+    assert schedule(name)(1 - 1e-9) == pytest.approx((warmup / 100) ** 0.5)
+
+
+def test_there_are_no_other_schedules() -> None:
+    others = {"warmup_linear", "warmup_cosine", "warmup_inverse_sqrt", "long_warmup_inverse_sqrt"}
+    assert set(SCHEDULES) - set(FIGURE_4) == others
 
 
 @pytest.mark.parametrize("name", FIGURE_4)

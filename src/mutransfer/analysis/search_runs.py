@@ -106,6 +106,9 @@ class SearchRuns:
     def _check_role(self, role: str) -> None:
         part = self.runs[self.runs["role"] == role]
         if part.empty:
+            pool = self.runs[self.runs["role"] == COPIES.get(role)]
+            if len(pool) and (pool["status"] == "diverged").all():
+                return  # there was nothing to copy
             raise UserError(f"the table of the searches has no run with role '{role}'; {AGAIN}")
         double = part.duplicated(["sample"] if role in POOLS else ["sample", "seed"])
         if double.any():

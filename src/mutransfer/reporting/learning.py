@@ -34,6 +34,7 @@ from mutransfer.reporting.style import (
     write_banner,
 )
 from mutransfer.reporting.table import NAME, grid
+from mutransfer.reporting.translations import translations_lines, translations_section
 
 STEM, CSV = "learning_curves", "curves.csv"
 VERDICT_COLOURS = {"holds": "black", "undecided": MUTED, "fails": WARNING}
@@ -224,7 +225,9 @@ def render_curves(folder: Path) -> tuple[str, list[Path]]:
     metrics = {"widths": "width", "steps": "steps"}
     ours = {metric: ",".join(map(str, sorted(runs[name].unique()))) for metric, name in metrics.items()}
     heading = heading_section(provenance, f"{runs['seed'].nunique()} seeds")
-    parts = [*heading, section, *paper_section(provenance, " ".join(lines), ours)]
+    lines += translations_lines(runs)
+    parts = [*heading, section, *translations_section(provenance, runs)]
+    parts += paper_section(provenance, " ".join(lines), ours)
     return "\n".join(lines), [*paths, write(folder / NAME, ("\n\n".join(parts) + "\n").encode())]
 
 

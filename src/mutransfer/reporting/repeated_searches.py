@@ -248,7 +248,7 @@ def _chosen(report: RepeatedSearches, pool: str, methods: Sequence[str]) -> str:
     chosen, loss = report.methods[methods[0]].chosen, runs["test_loss"]
     names = sorted(space, key=lambda name: (name != "lr", name))
     header = ["sample", "searches", *(f"{name}, of {space[name]}" for name in names), "validation loss in the pool"]
-    header += [f"{report.label(name)}: validation, test BLEU" for name in methods]
+    header += [f"{report.label(name)}: validation, test BLEU, validation loss" for name in methods]
     rows = [
         [
             str(i),
@@ -268,11 +268,13 @@ def _value(run: pd.Series, name: str) -> str:
 
 
 def _both(report: RepeatedSearches, name: str, sample: int) -> str:
-    """``35.10, 33.90``, or how many inits diverged."""
+    """``35.10, 33.90, 1.2345``, or how many inits diverged."""
     values = report.table.inits(name, "bleu_valid")[sample]
     if lost := int((values == -float("inf")).sum()):
         return f"{lost} of {len(values)} inits diverged"
-    return ", ".join(number(float(report.table.inits(name, metric)[sample].mean())) for metric in METRICS)
+    scores = [number(float(report.table.inits(name, metric)[sample].mean())) for metric in METRICS]
+    loss = float(report.parts[name].loc[[sample], "test_loss"].mean())
+    return ", ".join([*scores, number(loss, 4)])
 
 
 def _paper(report: RepeatedSearches, provenance: Mapping[str, Any]) -> str:

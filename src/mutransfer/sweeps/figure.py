@@ -105,7 +105,6 @@ class Figure:
     template: Callable[[str], Mapping[str, Value]] = lambda scale: {}
     paper: Mapping[str, Any]  # as `Variant.paper`
     seeds: Mapping[str, int] = field(default_factory=dict)  # by scale, where not the scale's
-    metric: str = "train_loss"  # that is drawn; "test_loss" of a translation is its validation loss
     facts: Callable[[Any], Mapping[str, Any]] = lambda dataset: {}
 
     def describe(self, scale: str) -> str:

@@ -1,0 +1,216 @@
+"""iwslt14 and wmt14: fairseq's recipe as App. F.1 and F.2 use it, and both through the command line in seconds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from data_scripts import iwslt14 as iwslt14_script
+from data_scripts import multi30k
+from experiments import translation
+from experiments.iwslt14 import experiment as iwslt14
+from experiments.wmt14 import experiment as wmt14
+from mutransfer import cli
+from mutransfer.data.grammar import grammar_dataset
+from mutransfer.data.pairs import PairDataset
+from mutransfer.errors import UserError
+from mutransfer.models import transformer_cost as cost
+from mutransfer.models.transformer import EncoderDecoder
+from mutransfer.sweeps.experiment import Scale, figure_cells
+from mutransfer.training.spec import RunRecord, RunSpec
+from tests.corpus_files import ENGLISH, GERMAN, put
+
+IWSLT, WMT = iwslt14.EXPERIMENT, wmt14.EXPERIMENT
+
+
+@pytest.fixture(scope="module")
+def data() -> PairDataset:
+    return grammar_dataset(("de", "en"), pieces=200, counts={"train": 120, "valid": 8, "test": 8})
+
+
+def spec(experiment, data, scale="smoke", **changes) -> RunSpec:
+    (variant,) = experiment.variants
+    found = experiment.specs(data, scale=scale, variant=variant)[0]
+    hps = {name: changes.pop(name) for name in [*changes] if name in dict(found.hps)}
+    return dataclasses.replace(found, **changes, hps=tuple({**dict(found.hps), **hps}.items()))
+
+
+def test_the_published_sizes(data: PairDataset) -> None:
+    """App. F.1 and F.2: 1x and 0.25x, d_ffn, heads and d_k, and the parameters that the paper rounds to."""
+    sizes = {}
+    for experiment, width in ((IWSLT, 512), (IWSLT, 128), (WMT, 1024), (WMT, 256)):
+        c = translation.config(spec(experiment, data, "paper", base_width=width // 4, width=width), width)
+        if experiment is WMT:
+            c = translation.config(spec(experiment, data, "paper", width=width), width)
+        sizes[experiment.name, width] = (c.depth, c.heads, c.head_size, c.d_ffn)
+    assert sizes == {
+        ("iwslt14", 512): (6, 4, 128, 1024),
+        ("iwslt14", 128): (6, 4, 32, 256),
+        ("wmt14", 1024): (6, 16, 64, 4096),
+        ("wmt14", 256): (6, 4, 64, 256),
+    }
+    wmt = [translation.parameters(spec(WMT, data, "paper", width=w, vocab=32_768)) / 1e6 for w in (256, 1024)]
+    assert wmt == pytest.approx([15, 211], rel=0.02)  # as the paper rounds them
+    # F.1's vocabularies are two, 8,848 and 6,632; ours is one for both, so the middle of them
+    f1 = [translation.parameters(spec(IWSLT, data, "paper", width=w, vocab=7740)) / 1e6 for w in (128, 512)]
+    assert f1 == pytest.approx([3.97, 39.47], rel=0.01)
+
+
+def test_parameters_and_flops_are_those_of_the_model(data: PairDataset) -> None:
+    """Counted in the module itself, and by torch, in sentences all of one length."""
+    for experiment in (IWSLT, WMT):
+        c = translation.config(spec(experiment, data, "cpu", width=64), 64)
+        model = EncoderDecoder(dataclasses.replace(c, fused=False))
+        assert cost.translation_parameters(c) == sum(p.numel() for p in model.parameters())
+        rows = torch.zeros(3, 16, dtype=torch.int64)
+        with FlopCounterMode(display=False) as counter:
+            model(rows, rows).sum().backward()
+        ours = cost.translation_flops_per_step(c, tokens=48, sentence=16)
+        assert ours == pytest.approx(counter.get_total_flops(), rel=0.02)
+
+
+def test_sp_is_fairseqs_and_mup_equals_it_at_the_base(data: PairDataset) -> None:
+    """At the base width weights, rates and losses are the same bits; at twice the width they are not."""
+    found = {}
+    for width in (16, 32):
+        for name in ("sp", "mup"):
+            one = spec(IWSLT, data, width=width, parametrization=name, steps=4)
+            model, groups = translation.model_of(one)
+            found[name, width] = translation.run(one, data).loss_curve
+            if name == "sp":  # N(0, 1/d_model), times sqrt(d_model)
+                assert model.decoder.embed.weight.std().item() == pytest.approx(width**-0.5, rel=0.05)
+                assert model.decoder.c.embed_mult == math.sqrt(width)
+                assert len({group["lr"] for group in groups}) == 1
+            else:
+                assert model.decoder.embed.weight.std().item() == pytest.approx(16**-0.5, rel=0.05)
+                assert model.decoder.c.embed_mult == 4
+    assert found["sp", 16] == found["mup", 16]
+    assert found["sp", 32] != found["mup", 32]
+
+
+def test_d_ffn_is_a_width_in_mup(data: PairDataset) -> None:
+    """Figure 12: the narrowest ratio is the base, at which SP and µP are one; the wide ratio has a lower rate."""
+    cells = figure_cells(IWSLT, "12", data, scale="smoke", seeds=1)
+    rates = {}
+    for _, _, ratio, one in cells:
+        model, groups = translation.model_of(one)
+        assert model.encoder.blocks[0].up.out_features == ratio * one.width
+        by_weight = {id(p): group["lr"] for group in groups for p in group["params"]}
+        down = by_weight[id(model.encoder.blocks[0].down.weight)]
+        rates[ratio] = down / 2.0**one.log2_lr
+    assert rates == pytest.approx({0.5: 1.0, 4.0: 1 / 8})
+
+
+def test_a_least_d_k_widens_the_narrow_heads_only(data: PairDataset) -> None:
+    """Figure 10: the right panel's narrow model has the wide one's d_k."""
+    found = {}
+    for panel, _, width, one in figure_cells(IWSLT, "10", data, scale="smoke", seeds=1):
+        found[panel, width] = translation.config(one, one.width).head_size
+    assert found == {("d_k_1", 16): 4, ("d_k_1", 32): 8, ("d_k_8", 16): 8, ("d_k_8", 32): 8}
+
+
+def test_a_scored_run_has_bleu_and_samples(data: PairDataset) -> None:
+    """Of as many sentences as asked for; what comes back from JSON is the same. Without a beam there are none."""
+    record = translation.run(spec(IWSLT, data, steps=2, beam=1, translated=6), data)
+    assert set(record.scores) == {"bleu_valid", "bleu_test"} and all(0 <= x <= 100 for x in record.scores.values())
+    assert [row[:2] for row in record.samples] == [
+        *zip(data.sources("test")[:5], data.references("test")[:5], strict=True)
+    ]
+    assert "tok:13a" in record.provenance["bleu"]
+    assert RunRecord.from_json(record.to_json()) == record
+    assert translation.run(spec(IWSLT, data, steps=2), data).scores == {}
+
+
+def test_examples_are_tokens_of_an_epoch(data: PairDataset) -> None:
+    """The longer side of each pair, as a batch counts it, its end included."""
+    pairs = data.pairs("train")
+    longer = sum(max(len(a), len(b)) + 1 for a, b in (pairs[i] for i in range(len(pairs))))
+    assert translation.examples(data, spec(IWSLT, data)) == longer
+
+
+def corpus(tmp_path: Path) -> Path:
+    files = {"train.de": GERMAN[:60], "train.en": ENGLISH[:60]}
+    for part, at in (("dev", 70), ("test", 80)):
+        files |= {f"{part}.de": GERMAN[at : at + 6], f"{part}.en": ENGLISH[at : at + 6]}
+    return put(tmp_path / "corpus", files)
+
+
+def test_the_data_that_is_there_is_chosen(tmp_path: Path, monkeypatch) -> None:
+    """IWSLT14's own folder first, then Multi30k's; what is named is taken, and what is unknown refused."""
+    monkeypatch.delenv("MUTRANSFER_DATA", raising=False)
+    assert iwslt14.choose(tmp_path, None) is iwslt14_script.load
+    put(tmp_path / multi30k.FOLDER, {"train.de": GERMAN[:2], "train.en": ENGLISH[:2]})
+    assert iwslt14.choose(tmp_path, None) is multi30k.load
+    assert iwslt14.choose(tmp_path, "iwslt14") is iwslt14_script.load
+    (tmp_path / iwslt14_script.FOLDER).mkdir()
+    assert iwslt14.choose(tmp_path, None) is iwslt14_script.load
+    with pytest.raises(UserError, match="Did you mean 'multi30k'"):
+        iwslt14.choose(tmp_path, "multi30")
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Both experiments at a size of seconds."""
+    for module, experiment in ((iwslt14, IWSLT), (wmt14, WMT)):
+        s = experiment.scales["smoke"]
+        small = Scale(**{**vars(s), "steps": 6, "batch": 128})
+        numbers = dataclasses.replace(
+            experiment.searches["smoke"], pool=3, search=2, searches=2, direct_pool=4, inits=1, sizes=(), template={}
+        )
+        changed = dataclasses.replace(experiment, scales={"smoke": small}, searches={"smoke": numbers})
+        monkeypatch.setattr(module, "EXPERIMENT", changed)
+
+
+def run(*args: object) -> int:
+    return cli.main([str(a) for a in args])
+
+
+def test_a_corpus_of_ones_own_goes_through_the_command_line(tmp_path: Path, tiny, capsys) -> None:
+    """The sweep and the table of searches, on English to German of any files, with the published numbers beside."""
+    where = corpus(tmp_path)
+    own = ["--corpus", where, "--languages", "en-de", "--pieces", 150, "--valid", "dev"]
+    assert run("wmt14", *own, "--scale", "smoke", "--out", tmp_path, "--workers", 2) == 0
+    folder = tmp_path / "figures" / "wmt14"
+    assert {"lr_vs_loss.png", "learning_curves.png", "runs.csv"} <= {p.name for p in folder.iterdir()}
+    provenance = json.loads((folder / "table_5" / "provenance.json").read_text())
+    assert provenance["data_source"] == "parallel corpus corpus en-de, 60 training pairs, joint-bpe-150"
+    assert "of 128 tokens" in provenance["paper"]["differs"]
+    table = (folder / "table_5" / "table.md").read_text()
+    assert "26.42" in table and "25.94" in table  # Table 5
+    frame = pd.read_csv(folder / "table_5" / "runs.csv")
+    assert set(frame["role"]) == {"proxy", "direct_pool", "mutransfer", "naive", "direct", "default"}
+    # redrawn from the files alone, to the same bytes
+    assert run("figures", "wmt14", "--out", tmp_path) == 0
+    assert (folder / "table_5" / "table.md").read_text() == table
+
+
+def test_what_is_said_of_a_corpus_is_checked(tmp_path: Path, tiny, capsys) -> None:
+    """One line each: another experiment, two names for the data, a folder without the language."""
+    where = corpus(tmp_path)
+    for args, words in (
+        (["cifar_mlp", "--corpus", where], "--corpus is for experiments on parallel text (iwslt14, wmt14)"),
+        (["iwslt14", "--corpus", where, "--dataset", "multi30k"], "leave --dataset multi30k out"),
+        (["iwslt14", "--corpus", where, "--languages", "fr-en"], "fr"),
+        (["iwslt14", "--test", "x", "--dataset", "multi30k"], "name it too (--corpus DIR)"),
+    ):
+        assert run(*args, "--scale", "smoke", "--out", tmp_path) == 2
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1
+
+
+def test_the_long_run_is_scored_and_shown(tmp_path: Path, tiny, monkeypatch, capsys) -> None:
+    """BLEU by width, and sentences beside their references."""
+    monkeypatch.setattr(iwslt14, "BEAM", {"beam": 1})
+    own = ["--corpus", corpus(tmp_path), "--pieces", 150, "--scale", "smoke", "--out", tmp_path, "--workers", 2]
+    code, said = run("iwslt14", "--figure", "bleu", *own), capsys.readouterr()
+    assert code == 0, said.err
+    assert "best by validation BLEU: width" in said.out
+    table = (tmp_path / "figures" / "iwslt14" / "figure_bleu" / "table.md").read_text()
+    assert "## BLEU" in table and GERMAN[80] in table and ENGLISH[80] in table
