@@ -141,3 +141,50 @@ def test_legend_names_fit_the_page():
     long = legend_labels("sequence length", (32, 64, 128, 256, 512, 1024))
     assert long == ["sequence length 32", "64", "128", "256", "512", "1024"]
     assert Axis().line_name == "line"
+
+
+def test_another_loss_is_read_and_named(landscape, monkeypatch):
+    """As for Figures 10 and 12: the validation loss decides, diverged runs have none, and no text says training."""
+    said = []
+
+    def keep(figure, out, stem):
+        said.extend([axes.get_ylabel() for axes in figure.axes] + [text.get_text() for text in figure.texts])
+        return []
+
+    def moved(runs):
+        """The training loss is of no use; the validation loss is what it was."""
+        lost = runs["status"] == "diverged"
+        return runs.assign(test_loss=runs["train_loss"].mask(lost), train_loss=0.0)
+
+    monkeypatch.setattr("mutransfer.reporting.landscape.save", keep)
+    before, paths = render_landscape(landscape())
+    table = paths[-1].read_text()
+    facts = {"metric": "test_loss", "metric_label": "validation loss"}
+    text, paths = render_landscape(landscape(moved, **facts))
+    ours = paths[-1].read_text()
+    assert text == before and "training" not in ours.split("## The paper beside ours")[0].split("\n", 1)[1]
+    assert "least mean validation loss over seeds" in ours and "| 95% interval | validation loss | regret |" in ours
+    assert "depth\nvalidation loss (nats)" in said and "depth\ntraining loss (nats)" in said
+    assert "least mean training loss over seeds" in table and "| 95% interval | loss | regret |" in table
+    unnamed, paths = render_landscape(landscape(moved, metric="test_loss"))
+    assert unnamed == before and "least mean test loss over seeds" in paths[-1].read_text()
+    assert (
+        render_landscape(landscape(**{**facts, "metric": "train_loss", "metric_label": "training loss"}))[0] == before
+    )
+
+
+def test_a_loss_that_is_not_there_is_named(landscape):
+    with pytest.raises(
+        UserError, match="runs table lacks test_loss; it needs the columns panel, x, line, seed, test_loss"
+    ):
+        render_landscape(landscape(metric="test_loss"))
+    with pytest.raises(UserError, match=r"unknown metric of .* 'test_los'. Did you mean 'test_loss'"):
+        render_landscape(landscape(metric="test_los"))
+    with pytest.raises(UserError, match="metric train_loss cannot be labelled 'validation loss'"):
+        render_landscape(landscape(metric_label="validation loss"))
+
+    def gap(runs):
+        return runs.assign(test_loss=runs["train_loss"].mask(runs.index == 0))
+
+    with pytest.raises(UserError, match=r"1 of \d+ runs failed or hold no number, first \(.*test_loss=nan\)"):
+        render_landscape(landscape(gap, metric="test_loss"))

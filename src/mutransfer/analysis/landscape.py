@@ -3,7 +3,8 @@
 A panel is the loss against one hyperparameter x, a line for every value of another (width, depth, batch, ...);
 x is a number (a learning rate's log2) or a word (a schedule). The rule, declared before any result:
 
-- The best choice of a line is the x with the least *mean* training loss over seeds. A choice at which any seed
+- The best choice of a line is the x with the least *mean* training loss over seeds (or another loss, if the figure
+  is of that; see `rule`). A choice at which any seed
   diverged cannot win, in no draw either. Of equals the lowest x is named, or the first word. Where x is a
   number the choice is refined by a parabola, as in `optimum`; the lowest and the highest x are *edges*.
 - The interval of a line's choice: every choice that wins (alone or among equals) in at least 2.5% of the
@@ -39,15 +40,22 @@ from mutransfer.errors import UserError
 
 WINS = 0.025
 """Least share of the draws that a choice must win to be in the interval."""
-RULE = (
-    "The best choice of a line is the one with the least mean training loss over seeds (one at which a seed "
-    "diverged cannot win); the refined value is a parabola's. The interval holds every choice that wins at least "
-    f"{WINS:.1%} of the bootstrap draws over seeds (numbers: the span of them). `transfers`: the smallest line's "
-    "best choice lies in the largest line's interval, and no seed of the largest line diverged there; else "
-    "`does not transfer`. With one seed, or where either of the two best choices is an edge of a numeric grid, the "
-    "verdict is `undecided`. Regret: mean loss at the smallest line's best choice, less the line's own least mean "
-    "loss, with its 95% bootstrap interval."
-)
+
+
+def rule(metric_label: str = "training loss") -> str:
+    """The rule in words, for a landscape of this loss."""
+    return (
+        f"The best choice of a line is the one with the least mean {metric_label} over seeds (one at which a seed "
+        "diverged cannot win); the refined value is a parabola's. The interval holds every choice that wins at least "
+        f"{WINS:.1%} of the bootstrap draws over seeds (numbers: the span of them). `transfers`: the smallest line's "
+        "best choice lies in the largest line's interval, and no seed of the largest line diverged there; else "
+        "`does not transfer`. With one seed, or where either of the two best choices is an edge of a numeric grid, the "
+        "verdict is `undecided`. Regret: mean loss at the smallest line's best choice, less the line's own least mean "
+        "loss, with its 95% bootstrap interval."
+    )
+
+
+RULE = rule()
 
 Verdict = Literal["transfers", "does not transfer", "undecided"]
 
@@ -127,8 +135,11 @@ def landscape_report(
     axes: Mapping[str, Axis] | None = None,
     draws: int = 2000,
     seed: int = 0,
+    metric: str = "train_loss",
 ) -> dict[str, PanelReport]:
     """The report of every panel of a runs table that `read_panels` can read; ``axes`` say what its columns mean.
+
+    ``metric``: the column that holds the loss.
 
     The same runs and ``seed`` give the same reports, whatever the order of a panel's rows.
 
@@ -137,7 +148,7 @@ def landscape_report(
     """
     if draws < 100:
         raise UserError(f"draws={draws} is too few for a 95% interval; use at least 100.")
-    return {key: _report(panel, draws, seed) for key, panel in read_panels(runs, axes).items()}
+    return {key: _report(panel, draws, seed) for key, panel in read_panels(runs, axes, metric=metric).items()}
 
 
 def regret_text(regret: Estimate, digits: int = 4) -> str:

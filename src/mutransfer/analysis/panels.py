@@ -16,6 +16,8 @@ from mutransfer.analysis.optimum import Optima, bootstrap_optima
 from mutransfer.errors import UserError, unknown
 
 COLUMNS = ("panel", "x", "line", "seed", "train_loss")
+METRICS = {"train_loss": "training loss", "test_loss": "test loss"}
+"""Columns that a panel may be of, in words."""
 ONE_SETTING = ("experiment", "variant", "parametrization", "optimizer", "data_fingerprint")
 """Columns that must hold one value within a panel where they are present."""
 
@@ -58,34 +60,39 @@ class Panel:
         return self.words[index] if self.words else f"{'2^' * self.axis.is_log2}{self.x[index]:g}"
 
 
-def read_panels(runs: pd.DataFrame, axes: Mapping[str, Axis] | None = None) -> dict[str, Panel]:
+def read_panels(
+    runs: pd.DataFrame, axes: Mapping[str, Axis] | None = None, *, metric: str = "train_loss"
+) -> dict[str, Panel]:
     """The curves of every panel, checked, in the order in which ``runs`` first names them.
 
-    ``runs`` has one row a run with `COLUMNS` (train_loss is +inf if diverged) and optionally status; x is a number or,
-    throughout a panel, a word.
+    ``runs`` has one row a run with `COLUMNS` (the loss is +inf if diverged) and optionally status; x is a number or,
+    throughout a panel, a word. ``metric``: the column of `METRICS` that is read in place of train_loss.
 
-    Raises `UserError` on missing columns, no rows, failed runs, values that are no numbers, duplicates, mixed
-    settings, an x that is sometimes a word, a word that its axis does not have, and a gap: a (line, x, seed)
-    that the panel's other lines and choices have.
+    Raises `UserError` on an unknown metric, missing columns, no rows, failed runs, values that are no numbers,
+    duplicates, mixed settings, an x that is sometimes a word, a word that its axis does not have, and a gap: a
+    (line, x, seed) that the panel's other lines and choices have.
     """
-    missing = [name for name in COLUMNS if name not in runs.columns]
+    if metric not in METRICS:
+        raise unknown("metric of a panel", metric, METRICS)
+    needed = (*COLUMNS[:-1], metric)
+    missing = [name for name in needed if name not in runs.columns]
     if missing:
-        raise UserError(f"the runs table lacks {', '.join(missing)}; it needs the columns {', '.join(COLUMNS)}.")
+        raise UserError(f"the runs table lacks {', '.join(missing)}; it needs the columns {', '.join(needed)}.")
     if runs.empty:
         raise UserError("the runs table has no rows; run the sweep first.")
     keys = list(dict.fromkeys(runs["panel"].astype(str)))
     known = axes or {}
-    return {key: _read(key, runs[runs["panel"].astype(str) == key], known.get(key, Axis())) for key in keys}
+    return {key: _read(key, runs[runs["panel"].astype(str) == key], known.get(key, Axis()), metric) for key in keys}
 
 
-def _read(key: str, runs: pd.DataFrame, axis: Axis) -> Panel:
+def _read(key: str, runs: pd.DataFrame, axis: Axis, metric: str) -> Panel:
     for name in ONE_SETTING:
         if name in runs.columns and runs[name].nunique(dropna=False) > 1:
             found = ", ".join(str(v) for v in sorted(runs[name].unique(), key=str)[:4])
             raise UserError(f"panel '{key}' mixes several values of {name} ({found}); select one of them first.")
     status = runs["status"].astype("string") if "status" in runs.columns else pd.Series("finished", index=runs.index)
-    frame = runs[["line", "seed", "train_loss"]].apply(pd.to_numeric, errors="coerce").astype(float)
-    frame.loc[status == "diverged", "train_loss"] = np.inf
+    frame = runs[["line", "seed", metric]].apply(pd.to_numeric, errors="coerce").astype(float)
+    frame.loc[status == "diverged", metric] = np.inf
     frame["x"] = pd.to_numeric(runs["x"], errors="coerce").round(9) + 0.0  # by value: absorb the last bits of a CSV
     is_word = frame["x"].isna()
     if is_word.any() and not is_word.all():
@@ -98,9 +105,9 @@ def _read(key: str, runs: pd.DataFrame, axis: Axis) -> Panel:
         choices = [word for word in (axis.words or sorted(present)) if word in present]
         frame["x"] = runs["x"].astype(str).map(choices.index).astype(float)
     wrong = frame.isna().any(axis=1) | (status == "failed") | np.isinf(frame[["line", "seed", "x"]]).any(axis=1)
-    wrong |= frame["train_loss"] == -np.inf
+    wrong |= frame[metric] == -np.inf
     if wrong.any():
-        text = ", ".join(f"{n}={v}" for n, v in runs.loc[wrong, list(COLUMNS)].iloc[0].to_dict().items())
+        text = ", ".join(f"{n}={v}" for n, v in runs.loc[wrong, [*COLUMNS[:-1], metric]].iloc[0].to_dict().items())
         raise UserError(
             f"{int(wrong.sum())} of {len(runs)} runs failed or hold no number, first ({text}); run them again or "
             "drop them."
@@ -118,7 +125,7 @@ def _read(key: str, runs: pd.DataFrame, axis: Axis) -> Panel:
     if gap := sorted(set(itertools.product(values, grid, seeds)) - set(cells)):
         text = ", ".join(describe(cell) for cell in gap[:5]) + (f" and {len(gap) - 5} more" if len(gap) > 5 else "")
         raise UserError(f"{len(gap)} runs are missing: {text}; run the sweep again to fill the gap.")
-    loss = frame.sort_values(["line", "seed", "x"])["train_loss"].to_numpy()
+    loss = frame.sort_values(["line", "seed", "x"])[metric].to_numpy()
     loss = loss.reshape(len(values), len(seeds), len(grid))
     x = np.array(grid, dtype=float)
     curves = tuple(Curves(int(value), x, one) for value, one in zip(values, loss, strict=True))

@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 
 from mutransfer.analysis import rule_of_thumb
 from mutransfer.analysis.estimate import label, number, power
-from mutransfer.analysis.landscape import RULE, PanelReport, landscape_report, regret_text
-from mutransfer.analysis.panels import Axis, Panel
+from mutransfer.analysis.landscape import PanelReport, landscape_report, regret_text, rule
+from mutransfer.analysis.panels import METRICS, Axis, Panel
 from mutransfer.analysis.quality import interpolate
-from mutransfer.errors import UserError
+from mutransfer.errors import UserError, unknown
 from mutransfer.files import write
 from mutransfer.reporting.files import read_figure, read_runs, stand_in
 from mutransfer.reporting.lr_figure import MINUS, TRANSFERRED, Look, loss_limits
@@ -49,7 +49,8 @@ def render_landscape(folder: Path) -> tuple[str, list[Path]]:
     Reads only ``folder/runs.csv`` (columns panel, x, line, then a runs table) and ``folder/provenance.json``; the
     same two files give the same bytes. The provenance has the keys of `render` and ``panels``: key -> object with
     `PANEL_KEYS` and, optionally, ``choices``, the order of the words on a word axis. Also optional are
-    ``loss_ceiling``, ``stands_in_for``, ``notes`` and ``paper.ours``, as in `render`.
+    ``loss_ceiling``, ``stands_in_for``, ``notes`` and ``paper.ours``, as in `render`, and ``metric``, the column that
+    holds the loss (default ``train_loss``), with ``metric_label``, that loss in words.
 
     Raises `UserError` if a file is missing or malformed, if runs and provenance name different panels, or if a run
     of a complete panel is missing.
@@ -59,6 +60,7 @@ def render_landscape(folder: Path) -> tuple[str, list[Path]]:
     for key, panel in panels.items():
         if absent := [name for name in PANEL_KEYS if name not in panel]:
             raise UserError(f"{folder / 'provenance.json'}: panel '{key}' lacks {', '.join(absent)}.")
+    metric, metric_label = _metric(provenance, folder)
     runs = read_runs(folder / "runs.csv")
     if "panel" in runs.columns and (apart := set(runs["panel"]) ^ set(panels)):
         names = ", ".join(sorted(map(str, apart)))
@@ -69,8 +71,10 @@ def render_landscape(folder: Path) -> tuple[str, list[Path]]:
             key: Axis(panel["line_name"], panel["is_log2"], tuple(panel.get("choices", ())))
             for key, panel in panels.items()
         },
+        metric=metric,
     )
     reports = {key: found[key] for key in panels}
+    provenance["y_label"] = provenance["y_label"].replace(METRICS["train_loss"], metric_label)
     paths = _figure(reports, provenance, folder)
     summary = [f"- {_name(provenance, key)}: {str(report).split(': ', 1)[1]}" for key, report in reports.items()]
     judged = [
@@ -83,23 +87,35 @@ def render_landscape(folder: Path) -> tuple[str, list[Path]]:
         for key, report in reports.items()
         if panels[key]["parametrization"] == "mup"
     ]
+    loss = "loss" if metric == "train_loss" else metric_label
     parts = [
         *heading_section(provenance, f"{_seeds(reports)} at every point"),
         "## Does it transfer?",
         "\n".join(summary),
         "## Best choice of every line",
-        *(f"### {_name(provenance, key)}\n\n{_lines(report, panels[key])}" for key, report in reports.items()),
+        *(f"### {_name(provenance, key)}\n\n{_lines(report, panels[key], loss)}" for key, report in reports.items()),
         *paper_section(provenance, "; ".join(_counts(reports, panels)), _ours(reports)),
         "## The rule of thumb of section 6.1",
         "The paper: transfer works for language modelling if all of these hold and the target is in the tested range.",
         rule_of_thumb.markdown(runs, judged),
         "## How to read it",
-        f"{RULE} Drift: slope of the refined choice against log2 of the line's value, its interval widened by "
-        "Student's t for few seeds. Losses are means ± standard errors over seeds. The rule of thumb claims nothing "
-        "about SP.",
+        f"{rule(metric_label)} Drift: slope of the refined choice against log2 of the line's value, its interval "
+        "widened by Student's t for few seeds. Losses are means ± standard errors over seeds. The rule of thumb claims "
+        "nothing about SP.",
     ]
     table = write(folder / NAME, ("\n\n".join(parts) + "\n").encode())
     return "\n".join(map(str, reports.values())), [*paths, table]
+
+
+def _metric(provenance: Mapping[str, Any], folder: Path) -> tuple[str, str]:
+    """The column of the loss, and that loss in words."""
+    metric = provenance.get("metric", "train_loss")
+    if metric not in METRICS:
+        raise unknown(f"metric of {folder / 'provenance.json'}", metric, METRICS)
+    words = str(provenance.get("metric_label", METRICS[metric]))
+    if ("training" in words) != (metric == "train_loss"):
+        raise UserError(f"{folder / 'provenance.json'}: metric {metric} cannot be labelled '{words}'.")
+    return metric, words
 
 
 def _name(provenance: Mapping[str, Any], key: str) -> str:
@@ -134,9 +150,9 @@ def _ours(reports: Mapping[str, PanelReport]) -> dict[str, str]:
     return {**found, "seeds": _seeds(reports).split(" seed")[0]}
 
 
-def _lines(report: PanelReport, panel: Mapping[str, Any]) -> str:
+def _lines(report: PanelReport, panel: Mapping[str, Any], loss: str) -> str:
     """The table of one panel, with its verdict and drift below."""
-    header = (panel["line_name"], "best choice", "refined", "95% interval", "loss", "regret")
+    header = (panel["line_name"], "best choice", "refined", "95% interval", loss, "regret")
     rows = []
     for k, one in enumerate(report.lines):
         spread = "" if math.isnan(one.loss_se) else f" ± {number(one.loss_se, 4)}"
