@@ -75,7 +75,7 @@ EXPERIMENT = Experiment(
         "cpu": Scale(
             widths=(32, 64, 128),
             base_width=32,
-            log2_lrs=tuple(range(-10, -4)),
+            log2_lrs=tuple(range(-9, -4)),
             seeds=2,
             steps=150,
             batch=1024,
