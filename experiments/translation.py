@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mutransfer import fairseq_mup
 from mutransfer.data.pairs import PairDataset, Pairs, Side
 from mutransfer.models import transformer_cost as cost
 from mutransfer.models.transformer import EncoderDecoder
@@ -29,6 +30,7 @@ LONGEST = 1024  # tokens of a sentence, fairseq's limit
 MULTIPLE = 4  # of which the padded lengths are one
 SENTENCE = 32  # tokens: about the mean, for what a run costs
 MAX_LENGTH = (1.2, 10.0)  # of a translation, as in fairseq's recipe for IWSLT14
+BACKENDS = {"fairseq": fairseq_mup.require}
 BLEUS = ("bleu_valid", "bleu_test")
 SAMPLES = 5
 
@@ -100,7 +102,15 @@ def model_of(spec: RunSpec, device: str = "cpu") -> tuple[EncoderDecoder, list[d
 
 
 def run(spec: RunSpec, dataset: PairDataset, device: str = "cpu") -> RunRecord:
-    """One run; with a ``beam``, BLEU of the valid and the test part, and the first translations of the test part."""
+    """One run; with a ``beam``, BLEU of the valid and the test part, and the first translations of the test part.
+
+    By fairseq itself where the spec's ``backend`` says so.
+    """
+    if dict(spec.hps).get("backend") == "fairseq":
+        from experiments import fairseq_backend
+
+        base = config(spec, spec.base_width, is_base=True)
+        return fairseq_backend.run(spec, dataset, config(spec, spec.width), base)
     model, groups = model_of(spec, device)
     optimizer = torch.optim.AdamW(groups, betas=BETAS, fused=True)
     task = Translation(dataset, LONGEST, smoothing=SMOOTHING, multiple=MULTIPLE)

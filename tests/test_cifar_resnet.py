@@ -83,7 +83,7 @@ def test_a_run_is_the_textbook_loop():
     model, task = Davidnet(width, output_mult=4.0), resnet.task(data, spec.seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, nesterov=True, weight_decay=5e-4)
     factor, losses = schedule("warmup_linear"), []
-    for step, (images, labels) in enumerate(loop._batches(spec, task)):
+    for step, (images, labels) in enumerate(loop.Batches(spec, task)):
         optimizer.param_groups[0]["lr"] = rate * factor(step / steps)
         loss = F.cross_entropy(model(task._standardize(images)), labels)
         optimizer.zero_grad()

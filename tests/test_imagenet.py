@@ -190,6 +190,21 @@ def test_batches_depend_on_the_seed_alone_and_not_on_the_threads(listed):
     assert torch.equal(torch.cat(one[1::2]), listed.labels["train"])
 
 
+def test_the_rest_of_an_epoch_is_what_the_whole_one_has(listed):
+    """A run that goes on in mid-epoch reads the files of the rest only, cropped as they would have been."""
+
+    def task():
+        return FolderClassification(listed, F.cross_entropy, Standardize(32, MEAN, STD), seed=0, eval_batch=4)
+
+    rows, resumed = torch.arange(80).view(5, 16), task()
+    state = resumed.generator.get_state()
+    whole = [x for x, _ in resumed.batches(rows)]
+    resumed.generator.set_state(state)
+    resumed.skip(rows[:3])
+    assert all(torch.equal(x, y) for (x, _), y in zip(resumed.batches(rows[3:]), whole[3:], strict=True))
+    assert not [*resumed.batches(rows[5:])]
+
+
 def test_evaluation_counts_every_test_image_once(listed):
     task = FolderClassification(listed, F.cross_entropy, Standardize(32, MEAN, STD), seed=0, eval_batch=6)
 

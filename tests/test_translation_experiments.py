@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from data_scripts import iwslt14 as iwslt14_script
 from data_scripts import multi30k
-from experiments import translation
+from experiments import fairseq_backend, translation
 from experiments.iwslt14 import experiment as iwslt14
 from experiments.wmt14 import experiment as wmt14
 from mutransfer import cli
@@ -214,3 +214,52 @@ def test_the_long_run_is_scored_and_shown(tmp_path: Path, tiny, monkeypatch, cap
     assert "best by validation BLEU: width" in said.out
     table = (tmp_path / "figures" / "iwslt14" / "figure_bleu" / "table.md").read_text()
     assert "## BLEU" in table and GERMAN[80] in table and ENGLISH[80] in table
+
+
+def missing() -> None:
+    raise UserError("fairseq is not installed: pip install it")
+
+
+def test_a_backend_is_known_installed_and_for_the_sweep(tmp_path: Path, monkeypatch, capsys) -> None:
+    """One line each, before any data is read."""
+    own = ["--scale", "smoke", "--out", tmp_path, "--data", tmp_path]
+    monkeypatch.setitem(translation.BACKENDS, "fairseq", missing)
+    for args, words in (
+        (["iwslt14", "--backend", "fairsek"], "Did you mean 'fairseq'"),
+        (["cifar_mlp", "--backend", "fairseq"], "unknown backend of cifar_mlp"),
+        (["iwslt14", "--backend", "fairseq"], "fairseq is not installed: pip install it"),
+        (["iwslt14", "--backend", "fairseq", "--figure", "6"], "is for the learning-rate sweep"),
+        (["wmt14", "--backend", "fairseq", "--precision", "bfloat16"], "is for the learning-rate sweep"),
+    ):
+        assert run(*args, *own) == 2
+        error = capsys.readouterr().err
+        assert words in error and error.count("\n") == 1
+
+
+def test_a_run_by_fairseq_is_near_ours(data: PairDataset) -> None:
+    """Another init and other batches: the losses of training and of validation are ours to a twentieth, SP and µP.
+
+    The negative: those of a learning rate too low to learn much are not.
+    """
+    pytest.importorskip("fairseq")
+    for name in ("sp", "mup"):
+        one = spec(IWSLT, data, parametrization=name, width=32, steps=40, batch=128, dropout=0.0, log2_lr=-6)
+        by_fairseq = dataclasses.replace(one, hps=(*one.hps, ("backend", "fairseq")))
+        ours, theirs = translation.run(one, data), translation.run(by_fairseq, data)
+        assert theirs.status == "finished" and theirs.steps_done == 40
+        assert theirs.provenance["backend"].startswith("fairseq ")
+        low = translation.run(dataclasses.replace(one, log2_lr=-12), data)
+        for loss in ("train_loss", "test_loss"):
+            assert getattr(theirs, loss) == pytest.approx(getattr(ours, loss), rel=0.05)
+            assert getattr(low, loss) > 1.1 * getattr(ours, loss)
+
+
+def test_fairseqs_architecture_is_the_specs(data: PairDataset) -> None:
+    """Sizes, the base in µP, and no multipliers in SP, where fairseq has none."""
+    one = spec(IWSLT, data, "cpu", parametrization="mup", width=128, output_mult=2.0)
+    c, base = translation.config(one, 128), translation.config(one, 32, is_base=True)
+    found = fairseq_backend.options(one, c, base)
+    assert {"--encoder-embed-dim=128", "--decoder-ffn-embed-dim=256", "--encoder-attention-heads=4"} <= {*found}
+    assert {"--mup-base-width=32", "--mup-base-ffn=64", "--mup-alpha-output=2.0"} <= {*found}
+    with pytest.raises(UserError, match="no multipliers"):
+        fairseq_backend.options(dataclasses.replace(one, parametrization="sp"), c, base)

@@ -9,17 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import log2
 from pathlib import Path
-from typing import Any
 
 from data_scripts import wmt14
 from experiments.iwslt14.experiment import BEAM, FULL, SHORT, quarters, space
-from experiments.translation import BLEUS, OWN, examples, flops, hps, loader, memory, parameters, run
+from experiments.translation import BACKENDS, BLEUS, OWN, examples, flops, hps, loader, memory, parameters, run
 from mutransfer.data.pairs import PairDataset
 from mutransfer.errors import unknown
 from mutransfer.sweeps.experiment import Experiment, Scale, Variant
 from mutransfer.sweeps.repeated import Searches
 from mutransfer.sweeps.search import LogUniform
-from mutransfer.training.spec import Value
 
 PIECES = {"smoke": 300, "cpu": 2000, "gpu": 32_000, "paper": 32_000}
 DEFAULT_LR = log2(5e-4)  # fairseq's, examples/scaling_nmt; App. F.2 centres its grid on 6e-4
@@ -37,10 +35,6 @@ def choose(data: Path | None, dataset: str | None) -> Callable[..., PairDataset]
     if dataset not in (None, "wmt14"):
         raise unknown("data set of wmt14", str(dataset), ["wmt14"])
     return wmt14.load
-
-
-def sizes(depth: int, d_head: int, **more: Any) -> dict[str, Value]:
-    return hps(depth, d_head=d_head, **more)
 
 
 EXPERIMENT = Experiment(
@@ -62,6 +56,7 @@ EXPERIMENT = Experiment(
     columns=("depth", "output_mult", "attn_mult", "d_head", "dropout", "schedule"),
     has_curves=True,
     scores=BLEUS,
+    backends=BACKENDS,
     scales={
         "smoke": Scale(
             widths=(16, 32),
@@ -70,7 +65,7 @@ EXPERIMENT = Experiment(
             seeds=2,
             steps=30,
             batch=1024,
-            hps=sizes(1, 8, **SHORT),
+            hps=hps(1, dropout=SHORT, d_head=8),
         ),
         "cpu": Scale(
             widths=(32, 64, 128),
@@ -79,7 +74,7 @@ EXPERIMENT = Experiment(
             seeds=2,
             steps=150,
             batch=1024,
-            hps=sizes(2, 16, **SHORT),
+            hps=hps(2, dropout=SHORT, d_head=16),
         ),
         "gpu": Scale(
             widths=(128, 256, 512),
@@ -88,7 +83,7 @@ EXPERIMENT = Experiment(
             seeds=2,
             steps=2000,
             batch=3584,
-            hps=sizes(6, 64, **FULL),
+            hps=hps(6, dropout=FULL, d_head=64),
         ),
         "paper": Scale(
             widths=(256, 512, 1024),
@@ -97,7 +92,7 @@ EXPERIMENT = Experiment(
             seeds=1,
             steps=PAPER_STEPS,
             batch=3584,
-            hps=sizes(6, 64, **FULL),
+            hps=hps(6, dropout=FULL, d_head=64),
         ),
     },
     searches={

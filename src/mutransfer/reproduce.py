@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mutransfer.errors import UserError
 from mutransfer.setting import Setting
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def plan(args: argparse.Namespace, experiment: Experiment) -> int:
     if experiment.studies:
         study = setting.study()
         setting.specs, notes = study.expected(), study.lines(experiment.memory, experiment.parameters)
-    if experiment.searches and (is_front or not args.figure):
+    if experiment.searches and (is_front or not args.figure) and not args.backend:
         table, sweep = _table(args, experiment, setting, is_front), setting.specs
         setting.part, notes = setting.part if is_front else "", [table.line()]
         setting.specs = [*({} if is_front else dict.fromkeys(sweep)), *table.expected()]
@@ -66,7 +67,7 @@ def reproduce(args: argparse.Namespace, experiment: Experiment) -> int:
 def _default(args: argparse.Namespace, experiment: Experiment) -> int:
     """The learning-rate sweep, and the table of searches where there is one."""
     code = _sweep(args, experiment)
-    if experiment.searches and not code:
+    if experiment.searches and not code and not args.backend:  # no other backend translates
         code = _searches(args, experiment, "")
     return code
 
@@ -176,6 +177,8 @@ def _searches(args: argparse.Namespace, experiment: Experiment, number: str) -> 
     from mutransfer.sweeps.store import Store
     from mutransfer.sweeps.table import write_csv
 
+    if args.backend:
+        raise UserError(f"--backend {args.backend} is for the learning-rate sweep: leave --figure {number} out.")
     start = time.monotonic()
     setting = Setting.of(args, experiment)
     setting.specs = _table(args, experiment, setting, bool(number)).expected()

@@ -59,6 +59,7 @@ class Setting:
             raise UserError("--widths and --variant are for the learning-rate sweep: a figure has its own.")
         if args.precision not in (precisions := (*PRECISIONS, "auto")):
             raise unknown("precision", args.precision, precisions)
+        backend = _backend(args, experiment, figure)
         dataset = experiment.load(args.data, args.dataset, scale, **_corpus(args, experiment))
         print(f"data: {dataset.source}", flush=True)
         setting = cls(experiment, scale, variant, args.out, engine, dataset, [], figure=figure)
@@ -72,6 +73,9 @@ class Setting:
             setting.specs = experiment.specs(
                 dataset, scale=scale, variant=variant, widths=args.widths, seeds=args.seeds
             )
+        if backend:
+            setting.part = backend
+            setting.specs = [replace(s, hps=(*s.hps, ("backend", backend))) for s in setting.specs]
         return setting
 
     @property
@@ -205,7 +209,7 @@ class Setting:
         content = {
             "experiment": self.experiment.name,
             "variant": self.variant,
-            "title": v.title,
+            "title": v.title + (f", trained by {self.part}" if self.part in self.experiment.backends else ""),
             "scale": self.scale,
             "data_source": dataset.source,
             "data_is_real": dataset.is_real,
@@ -219,6 +223,19 @@ class Setting:
         }
         text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         write((folder or self.folder) / "provenance.json", text.encode())
+
+
+def _backend(args: argparse.Namespace, experiment: Experiment, figure: str | None) -> str:
+    """What trains the sweep, if not this suite. Raises `UserError` if it is unknown, not installed, or cannot."""
+    name: str | None = getattr(args, "backend", None)
+    if not name:
+        return ""
+    if name not in experiment.backends:
+        raise unknown(f"backend of {experiment.name}", name, experiment.backends or ["none but this suite"])
+    if figure or args.engine != "local" or args.precision != "float32":
+        raise UserError(f"--backend {name} is for the learning-rate sweep in float32 with the local engine.")
+    experiment.backends[name]()
+    return name
 
 
 def _corpus(args: argparse.Namespace, experiment: Experiment) -> dict[str, Any]:

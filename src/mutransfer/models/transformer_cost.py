@@ -37,7 +37,7 @@ def memory_bytes(c: Config, *, batch: int, length: int = 0, bfloat16: bool = Fal
 
 
 def translation_flops_per_step(c: Config, *, tokens: int, sentence: int) -> float:
-    """Of one training step of an `EncoderDecoder`: ``tokens`` a side, padding included, in sentences of ``sentence``."""
+    """Of one training step of an `EncoderDecoder`: ``tokens`` a side with padding, in sentences of ``sentence``."""
     inner = c.heads * c.head_size
     attention, ffn = 4 * c.width * inner + 2 * sentence * inner, 2 * c.width * c.d_ffn
     return 6.0 * tokens * (c.depth * (3 * attention + 2 * ffn) + c.width * c.vocab)

@@ -64,6 +64,8 @@ class Experiment:
     unit: that batches are counted in.
     searches: by scale, of a table of repeated searches, drawn after the sweep (Table 4), and ``front``: the number of
         the figure that shows them over their sizes (Figure 6), if there is one; ``scores``: of the target's runs.
+    backends: by name, what else may train the sweep's runs (as the hyperparameter ``backend`` of their specs); called
+        first, to raise if it is not installed.
     studies: by scale; an experiment that has them is one of Algorithm 1, not a sweep of learning rates.
     has_curves: whether losses through training are drawn too (Figure 7).
     accuracy: the paper's table of test accuracies of a copied learning rate, such as Table 12; none: not reported.
@@ -99,6 +101,7 @@ class Experiment:
     front: str = ""
     scores: tuple[str, ...] = ()
     takes_corpus: bool = False
+    backends: Mapping[str, Callable[[], None]] = field(default_factory=dict)
     unit: str = "examples"
     coordinates: Callable[[Any, str, str], tuple[pd.DataFrame, dict[str, Any]]] | None = None
     elsewhere: Mapping[str, Experiment] = field(default_factory=dict)

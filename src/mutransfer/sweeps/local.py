@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -81,7 +80,7 @@ class _Processes:
         context = multiprocessing.get_context("spawn")  # fork and torch's threads do not go together
         ours, theirs = context.Pipe()
         process = context.Process(target=worker.main, args=(theirs, work), daemon=True)
-        with _environment(worker.environment()), _no_interrupt():
+        with worker.in_environment(worker.environment()), _no_interrupt():
             process.start()
         theirs.close()  # else its death would not end the pipe
         self.workers.add(new := _Worker(work, process, ours))
@@ -130,21 +129,6 @@ def _how(code: int | None) -> str:
         with contextlib.suppress(ValueError):
             return signal.Signals(-code).name
     return f"exit code {code}"
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Variables that a process started in the block inherits."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager

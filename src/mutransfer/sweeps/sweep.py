@@ -13,10 +13,12 @@ from typing import Any, Protocol
 import pandas as pd
 
 from mutransfer.errors import UserError
-from mutransfer.sweeps.engine import Cost, Engine
+from mutransfer.sweeps.engine import Cost, Engine, OnEvent
 from mutransfer.sweeps.progress import SweepProgress
 from mutransfer.sweeps.store import DONE, Store
 from mutransfer.sweeps.table import to_frame
+from mutransfer.sweeps.worker import in_environment
+from mutransfer.training import checkpoint
 from mutransfer.training.spec import RunRecord, RunSpec
 
 EXTENSION_ROUNDS = 3  # so that a loss that falls forever cannot keep a sweep going
@@ -86,7 +88,8 @@ def sweep(
 ) -> SweepResult:
     """Run those of ``specs`` that ``store`` lacks; a record is durable before it is counted.
 
-    Killed at any moment, the same call goes on where it was, and its result equals an uninterrupted one.
+    Killed at any moment, the same call goes on where it was, and its result equals an uninterrupted one. A run that
+    was under way goes on from its checkpoint, if it had taken long enough for one.
 
     Args:
         store: open (``with Store(path) as store``).
@@ -104,19 +107,23 @@ def sweep(
     wanted: dict[str, RunSpec] = {}
     skipped = 0
     cost = cost or (lambda spec: 1.0)
+    folder = checkpoints(store.path)
     with SweepProgress(progress, workers=engine.workers, is_timed=is_timed) as shown, contextlib.ExitStack() as stack:
 
         def keep(records: list[RunRecord]) -> None:
             store.put_many(records)
+            checkpoint.remove(folder, {record.spec.run_id for record in records if record.is_done})
             for record in records:
                 if record.status == "failed":
                     shown.say(f"run {record.spec.run_id} failed: {record.reason}")
                 shown.record(record, cost(record.spec))
 
         batch = _new(specs, wanted, dataset)
+        stack.enter_context(checkpointed(folder, shown.say))
         for rounds_left in reversed(range(EXTENSION_ROUNDS + 1)):
             wanted |= batch
             known = store.done(batch)
+            checkpoint.remove(folder, known)  # killed between the two lines above
             skipped += len(known)
             todo = [spec for run_id, spec in batch.items() if run_id not in known]
             if known:
@@ -163,6 +170,26 @@ def on_disk(dataset: Any, folder: Path) -> Iterator[Any]:
 def beside(store: Path) -> Path:
     """A folder whose only user is the sweep that has the store's lock: what is left in it is a dead one's."""
     return store.with_name(store.name + ".data")
+
+
+def checkpoints(store: Path) -> Path:
+    """The folder of the checkpoints of runs under way."""
+    return store.with_name(store.name + ".checkpoints")
+
+
+@contextlib.contextmanager
+def checkpointed(folder: Path, say: OnEvent) -> Iterator[None]:
+    """Runs that are made in the block keep their checkpoints in ``folder``, which is removed if it is empty."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        say(f"no checkpoints are kept: {folder} cannot be made ({error.strerror})")
+    try:
+        with in_environment({checkpoint.FOLDER: str(folder)}):
+            yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _new(specs: Iterable[RunSpec], wanted: dict[str, RunSpec], dataset: Saved) -> dict[str, RunSpec]:

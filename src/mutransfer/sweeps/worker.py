@@ -10,7 +10,7 @@ import os
 import random
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -25,10 +25,27 @@ READY, RECORD, BROKEN = "ready", "record", "broken"
 
 def environment() -> dict[str, str]:
     """To be in a worker's environment before torch is imported: the maths libraries read it once."""
+    from mutransfer.training.checkpoint import EVERY, FOLDER
     from mutransfer.training.provenance import COMMIT, git_commit
 
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return {**dict.fromkeys(threads, "1"), COMMIT: git_commit()}
+    checkpoints = {name: os.environ[name] for name in (FOLDER, EVERY) if name in os.environ}
+    return {**dict.fromkeys(threads, "1"), COMMIT: git_commit(), **checkpoints}
+
+
+@contextlib.contextmanager
+def in_environment(values: dict[str, str]) -> Iterator[None]:
+    """Variables that a process started in the block inherits."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 class Runner:

@@ -18,7 +18,7 @@ class CropFlipCutout:
     """
 
     def __init__(self, *, seed: int, size: int, pad: int, cutout: int, mean: Sequence[float]) -> None:
-        self._generator = torch.Generator().manual_seed(seed)  # on the CPU, so that a GPU sees the same images
+        self.generator = torch.Generator().manual_seed(seed)  # on the CPU, so that a GPU sees the same images
         self._size, self._cutout = size, cutout
         self._lowest = torch.tensor([[-pad], [-pad], [0], [0], [0]])
         self._choices = torch.tensor([[2 * pad + 1], [2 * pad + 1], [2], [size - cutout + 1], [size - cutout + 1]])
@@ -26,7 +26,7 @@ class CropFlipCutout:
 
     def draw(self, batches: int, count: int) -> Tensor:
         """int64 [S, 5, B] for S batches of B images: its crop (y, x), mirrored or not, its square (y, x)."""
-        uniform = torch.rand(batches, len(self._choices), count, generator=self._generator)
+        uniform = torch.rand(batches, len(self._choices), count, generator=self.generator)
         return (uniform * self._choices).long() + self._lowest
 
     def __call__(self, images_NxD: Tensor, rows_B: Tensor, draws_5xB: Tensor) -> Tensor:
@@ -62,6 +62,13 @@ class Augmented(Classification):
         super().to(device)
         self._augment.mean = self._augment.mean.to(device)
         self._standardize.to(device)
+
+    @property
+    def generator(self) -> torch.Generator:
+        return self._augment.generator
+
+    def skip(self, rows_SxB: Tensor) -> None:
+        self._augment.draw(*rows_SxB.shape)
 
     def batches(self, rows_SxB: Tensor) -> Iterator[tuple[Tensor, ...]]:
         draws = self._augment.draw(*rows_SxB.shape).to(self._labels.device)

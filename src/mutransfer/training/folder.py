@@ -40,7 +40,7 @@ class FolderClassification:
     ) -> None:
         self.data, self._loss_fn, self._standardize, self._eval_batch = data, loss_fn, standardize, eval_batch
         self.count = len(data.labels["train"])
-        self._generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
         self._threads = threads or cores()
         self._device = torch.device("cpu")
 
@@ -53,12 +53,15 @@ class FolderClassification:
 
         def jobs() -> Iterator[list[tuple[Any, ...]]]:
             for rows in rows_SxB.tolist():
-                draws = torch.rand(len(rows), DRAWS, generator=self._generator).tolist()
-                yield [(paths[row], draw, size) for row, draw in zip(rows, draws, strict=True)]
+                yield [(paths[row], draw, size) for row, draw in zip(rows, self._draws(rows), strict=True)]
 
         labels = self.data.labels["train"][rows_SxB]
         for pixels, y_B in zip(self._read(cropped, jobs()), labels, strict=True):
             yield pixels, y_B.to(self._device)
+
+    def skip(self, rows_SxB: Tensor) -> None:
+        for rows_B in rows_SxB:
+            self._draws(rows_B)
 
     def loss(self, model: nn.Module, *batch: Tensor) -> Tensor:
         images_BxD, y_B = batch
@@ -69,6 +72,10 @@ class FolderClassification:
         jobs = ([(p, self._standardize.size) for p in paths[i : i + n]] for i in range(0, len(paths), n))
         batches = zip(self._read(central, jobs), labels.split(n), strict=True)
         return scored(((model(self._standardize(x)), y.to(self._device)) for x, y in batches), F.cross_entropy)
+
+    def _draws(self, rows_B: Sequence[int] | Tensor) -> list[list[float]]:
+        """Of each image of a batch: where it is cropped, and whether it is mirrored."""
+        return torch.rand(len(rows_B), DRAWS, generator=self.generator).tolist()
 
     def _read(self, read: Callable[..., np.ndarray], batches: Iterable[Sequence[tuple[Any, ...]]]) -> Iterator[Tensor]:
         """uint8 [B, H*W*C] of every batch, in order; ``read(*job)`` gives one image."""

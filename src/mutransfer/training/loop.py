@@ -7,9 +7,10 @@ import itertools
 import math
 import resource
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 
 from mutransfer.errors import UserError
 from mutransfer.training import schedule as schedules
+from mutransfer.training.checkpoint import Checkpoint, Progress, unchanged
 from mutransfer.training.provenance import provenance
 from mutransfer.training.spec import RunRecord, RunSpec
 from mutransfer.training.step import Step
-from mutransfer.training.task import OwnBatches, Task
+from mutransfer.training.task import OwnBatches, OwnDraws, Task
 
 CHECK_EVERY = 25  # steps between two looks at the losses; a look waits for the device
 EXPLODED = 2.0  # times the loss of the first step ...
@@ -44,7 +46,8 @@ def train(
     of one seed see the same batches. Each epoch is a new permutation; its last, partial batch is dropped. A task with
     `OwnBatches` says itself what an epoch is.
     Torch's global generator is seeded with ``spec.seed`` too (dropout), after the model was made.
-    On one machine, with the same thread count, the same spec gives the same numbers bit for bit.
+    On one machine, with the same thread count, the same spec gives the same numbers bit for bit: also where the run
+    goes on from a `Checkpoint`, which it does if there is one.
 
     The rule for divergence, declared here: a run is ``diverged`` when
     (1) a training loss is not finite, or
@@ -84,9 +87,8 @@ def train(
     torch.manual_seed(spec.seed)
     model.train()
     with _flush_denormals():
-        start = time.perf_counter()
-        losses, reason = _steps(spec, model, optimizer, task, device, schedules.schedule(schedule), parts)
-        seconds = time.perf_counter() - start
+        progress, reason = _steps(spec, model, optimizer, task, device, schedules.schedule(schedule), parts)
+        losses, seconds = np.array(progress.losses), progress.seconds
         test_loss = test_accuracy = math.nan
         if not reason:
             with _precision(spec, device):
@@ -97,11 +99,11 @@ def train(
     return RunRecord(
         spec=spec,
         status="diverged" if reason else "finished",
-        train_loss=math.inf if reason else _final(losses, spec.steps),
+        train_loss=math.inf if reason else final_loss(losses, spec.steps),
         test_loss=test_loss,
         test_accuracy=test_accuracy,
         steps_done=len(losses),
-        loss_curve=_curve(losses, spec.steps),
+        loss_curve=loss_curve(losses, spec.steps),
         wall_seconds=seconds,
         examples_per_second=len(losses) * spec.batch / seconds,
         peak_memory_mib=_peak_memory_mib(device),
@@ -118,19 +120,23 @@ def _steps(
     device: torch.device,
     factor: Callable[[float], float],
     parts: int,
-) -> tuple[np.ndarray, str]:
-    """All steps: the losses of those done (float64) and why the run diverged ("" if it did not)."""
+) -> tuple[Progress, str]:
+    """All steps: how far they came, and why the run diverged ("" if it did not)."""
 
     def compute(*batch: Tensor) -> Tensor:
         with _precision(spec, device):
             return task.loss(model, *batch)
 
-    take_step = Step(compute, optimizer, parts)
+    take_step, batches = Step(compute, optimizer, parts), Batches(spec, task)
     rates = [group["lr"] for group in optimizer.param_groups]
-    losses: list[float] = []
+    progress, checkpoint = Progress(), Checkpoint(spec, model, optimizer, device)
+    if saved := checkpoint.load():
+        progress = saved
+        batches.go_on(progress.place)
+        take_step.go_on(progress.recorded, partial(unchanged, model, device))
+    losses = progress.losses
     recent: list[Tensor] = []  # on the device: reading one would wait for it
-    bad = 0  # looks in a row at an exploded loss
-    for step, batch in enumerate(_batches(spec, task), start=1):
+    for step, batch in enumerate(batches, start=len(losses) + 1):
         now = factor((step - 1) / spec.steps)
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = rate * now
@@ -143,36 +149,68 @@ def _steps(
         losses += look
         if not math.isfinite(sum(look)):
             first = next(i for i, x in enumerate(losses) if not math.isfinite(x))
-            return np.array(losses), f"the loss of step {first + 1} is {losses[first]}"
+            return progress, f"the loss of step {first + 1} is {losses[first]}"
         mean = sum(look) / len(look)
-        bad = bad + 1 if mean > EXPLODED * losses[0] else 0
-        if bad >= PATIENCE:
-            return np.array(losses), f"the loss is {mean:.4g} at step {step}, {losses[0]:.4g} at the first"
-    final = _final(losses, spec.steps)
+        progress.bad = progress.bad + 1 if mean > EXPLODED * losses[0] else 0
+        if progress.bad >= PATIENCE:
+            return progress, f"the loss is {mean:.4g} at step {step}, {losses[0]:.4g} at the first"
+        if checkpoint.is_due:
+            progress.place, progress.recorded = batches.place, take_step.recorded
+            checkpoint.save(progress)
+    final = final_loss(losses, spec.steps)
     if final > EXPLODED * losses[0]:
-        return np.array(losses), f"the loss is {final:.4g} at the end, {losses[0]:.4g} at the first step"
-    return np.array(losses), ""
+        return progress, f"the loss is {final:.4g} at the end, {losses[0]:.4g} at the first step"
+    return progress, ""
 
 
-def _final(losses: Sequence[float] | np.ndarray, steps: int) -> float:
+def final_loss(losses: Sequence[float] | np.ndarray, steps: int) -> float:
     """Mean over the last 10% of the steps, at least one."""
     return float(np.mean(losses[-max(1, steps // 10) :]))
 
 
-def _batches(spec: RunSpec, task: Task) -> Iterator[tuple[Tensor, ...]]:
-    """What each of the ``spec.steps`` steps computes from."""
-    # Drawn on the CPU whatever the device, so that a GPU sees the same order.
-    generator = torch.Generator().manual_seed(spec.seed)
-    if isinstance(task, OwnBatches):
-        epochs = (task.epoch(spec.batch, generator) for _ in itertools.count())
-        yield from itertools.islice(itertools.chain.from_iterable(epochs), spec.steps)
-        return
-    per_epoch = task.count // spec.batch
-    left = spec.steps
-    while left > 0:
-        order = torch.randperm(task.count, generator=generator)[: per_epoch * spec.batch]
-        yield from task.batches(order.view(per_epoch, spec.batch)[:left])
-        left -= per_epoch
+class Batches:
+    """What each of the ``spec.steps`` steps computes from, once; another may go on where this one is."""
+
+    def __init__(self, spec: RunSpec, task: Task) -> None:
+        self._spec, self._task = spec, task
+        # Drawn on the CPU whatever the device, so that a GPU sees the same order.
+        self._generator = torch.Generator().manual_seed(spec.seed)
+        self._generators = [self._generator, *([task.generator] if isinstance(task, OwnDraws) else [])]
+        self._start = self._states()
+        self._before = self._done = 0  # steps in earlier epochs, and in this one
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Behind the batch given last: `go_on` takes it."""
+        return {"start": self._start, "before": self._before, "done": self._done}
+
+    def go_on(self, place: dict[str, Any]) -> None:
+        """Be there; of ``place``'s epoch, what is done is drawn again."""
+        self._before, self._done = place["before"], place["done"]
+        for generator, state in zip(self._generators, place["start"], strict=True):
+            generator.set_state(state)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        while self._before + self._done < self._spec.steps:
+            self._start = self._states()
+            for batch in self._rest_of_epoch():
+                self._done += 1
+                yield batch
+            self._before, self._done = self._before + self._done, 0
+
+    def _rest_of_epoch(self) -> Iterator[tuple[Tensor, ...]]:
+        task, batch, left = self._task, self._spec.batch, self._spec.steps - self._before
+        if isinstance(task, OwnBatches):
+            return itertools.islice(task.epoch(batch, self._generator), self._done, left)
+        per_epoch = task.count // batch
+        order = torch.randperm(task.count, generator=self._generator)[: per_epoch * batch]
+        rows_SxB = order.view(per_epoch, batch)[:left]
+        if isinstance(task, OwnDraws) and self._done:
+            task.skip(rows_SxB[: self._done])
+        return task.batches(rows_SxB[self._done :])
+
+    def _states(self) -> list[Tensor]:
+        return [generator.get_state() for generator in self._generators]
 
 
 @torch.no_grad()
@@ -185,11 +223,11 @@ def evaluate(model: nn.Module, task: Task) -> tuple[float, float]:
     return found
 
 
-def _curve(losses: np.ndarray, steps: int) -> tuple[float, ...]:
+def loss_curve(losses: Sequence[float] | np.ndarray, steps: int) -> tuple[float, ...]:
     """Mean loss of each of up to `CURVE_POINTS` equal chunks of ``steps``; fewer if the run stopped early."""
     points = min(CURVE_POINTS, steps)
     edges = [i * steps // points for i in range(points + 1)]
-    chunks = [losses[a:b] for a, b in itertools.pairwise(edges)]
+    chunks = [np.asarray(losses[a:b]) for a, b in itertools.pairwise(edges)]
     return tuple(float(chunk.mean()) for chunk in chunks if len(chunk))
 
 

@@ -10,7 +10,6 @@ from mutransfer.errors import unknown
 DECAY_FROM = 0.1  # of training: where the inverse square root begins
 WARMUP = 5 / 24  # of training, in the recipe of cifar10-fast: 5 of 24 epochs
 FAIRSEQ_WARMUP = 0.04  # of training, in fairseq's recipe for IWSLT14: 4,000 of about 110,000 steps
-LONG_WARMUP = 0.25  # where 4% are too few steps for a post-LN Transformer
 RISE = 8 / 50  # in the recipe of NVIDIA's ResNet-50: 8 of 50 epochs
 
 
@@ -23,16 +22,11 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda t: 1.0,  # (e)
     "inverse_sqrt": lambda t: min(1.0, (DECAY_FROM / t) ** 0.5) if t else 1.0,  # (f)
     "warmup_linear": lambda t: min(t / WARMUP, (1 - t) / (1 - WARMUP)),
-    "warmup_inverse_sqrt": lambda t: _inverse_sqrt(t, FAIRSEQ_WARMUP),
-    "long_warmup_inverse_sqrt": lambda t: _inverse_sqrt(t, LONG_WARMUP),
+    "warmup_inverse_sqrt": lambda t: t / FAIRSEQ_WARMUP if t < FAIRSEQ_WARMUP else (FAIRSEQ_WARMUP / t) ** 0.5,
     "warmup_cosine": lambda t: t / RISE if t < RISE else _cosine((t - RISE) / (1 - RISE)),
 }
 FIGURE_4 = tuple(SCHEDULES)[:6]
 """The schedules (a) to (f) of Figure 4."""
-
-
-def _inverse_sqrt(t: float, warmup: float) -> float:
-    return t / warmup if t < warmup else (warmup / t) ** 0.5
 
 
 def _cosine(t: float) -> float:

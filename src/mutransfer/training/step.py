@@ -58,6 +58,8 @@ class Step:
         self._device = self._parameters[0].device
         self._has_update = _is_plain_sgd(optimizer) and self._device.type != "cuda" and parts == 1
         self._kinds: dict[Any, _Kind] = {}  # by the shapes of a batch
+        self._expected: dict[Any, int] = {}  # of those, how often they are to be recorded aside (`go_on`)
+        self._aside: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
         self._pool: Any = None  # of CUDA graphs, which run one at a time and keep nothing
 
     def __call__(self, *batch: Tensor) -> Tensor:
@@ -77,10 +79,34 @@ class Step:
         """Whether steps are replays, of some shape."""
         return any(kind.replay for kind in self._kinds.values())
 
+    @property
+    def recorded(self) -> dict[tuple[tuple[int, ...], ...], int]:
+        """How often each shape of a batch was recorded, before `go_on` too: 2 if it is replayed, -1 if it never is."""
+
+        def times(shapes: Any, kind: _Kind) -> int:
+            return bool(kind.first) + bool(kind.replay) + self._expected.get(shapes, 0) if kind.is_replayable else -1
+
+        return {tuple(map(tuple, shapes)): times(shapes, kind) for shapes, kind in self._kinds.items()}
+
+    def go_on(self, recorded: dict[Any, int], aside: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
+        """Replay what a step that has these ``recorded`` would: a replay may round and draw otherwise than autograd.
+
+        Each shape is recorded anew when a batch of it comes, in the context ``aside``, before its step.
+        """
+        self._expected = {shapes: times for shapes, times in recorded.items() if times > 0}
+        self._kinds = {shapes: _Kind(is_replayable=times >= 0) for shapes, times in recorded.items()}
+        self._aside = aside
+
     def _kind(self, batch: Sequence[Tensor]) -> _Kind:
         shapes = tuple(x.shape for x in batch)
         if shapes in self._kinds:
-            return self._kinds[shapes]
+            kind = self._kinds[shapes]
+            # one that was recorded once is recorded by its next step first: both batches must differ to be compared
+            if self._expected and (self._expected.get(shapes) == 2 or kind.first):
+                for _ in range(self._expected.pop(shapes, 0)):
+                    with self._aside():
+                        self._under_autograd(kind, batch)
+            return kind
         kind = _Kind(is_replayable=len(self._kinds) < SHAPES)
         if kind.is_replayable:
             self._kinds[shapes] = kind

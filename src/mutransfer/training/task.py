@@ -57,7 +57,10 @@ class Task(Protocol):
         """Put the training examples on ``device``, once, before the first step."""
 
     def batches(self, rows_SxB: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """What each of S steps computes from, given the numbers of its examples (on the CPU)."""
+        """What each of S steps computes from, given the numbers of its examples (on the CPU).
+
+        Nothing else decides it, but the draws of `OwnDraws`: a run must be able to go on in mid-epoch.
+        """
 
     def loss(self, model: nn.Module, *batch: Tensor) -> Tensor:
         """The mean loss of one of `batches`."""
@@ -75,6 +78,16 @@ class OwnBatches(Task, Protocol):
 
         All that is random is drawn from ``generator`` (on the CPU), which the run's seed alone has started.
         """
+
+
+@runtime_checkable
+class OwnDraws(Task, Protocol):
+    """A task whose `batches` are random, too: crops, say."""
+
+    @property
+    def generator(self) -> torch.Generator: ...  # of all its draws (on the CPU)
+    def skip(self, rows_SxB: Tensor) -> None:
+        """Draw what `batches` would draw of these rows."""
 
 
 def normalize(images: Tensor) -> Tensor:

@@ -1,0 +1,257 @@
+"""Weights both ways between our `EncoderDecoder` and fairseq's Transformer, which then give the same logits.
+
+fairseq's side is a state dict with the options of its model (its namespace of arguments, or a model's ``cfg``); it need
+not be installed, but to read a checkpoint. Both sides number symbols alike (`mutransfer.data.joint`). fairseq pads
+sources on the left, ours are padded on the right: see `mutransfer.training.translation.Translation`.
+
+Nothing is rounded: there and back gives the same bits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mutransfer.errors import UserError
+from mutransfer.fairseq_mup import require
+from mutransfer.fairseq_mup.scales import Base
+from mutransfer.models.transformer import EncoderDecoder
+from mutransfer.models.transformer_config import ACTIVATIONS, Config
+
+FIRST_POSITION = 2  # fairseq counts positions from its number of padding, 1, on; the first token has the next
+VERSION = 3.0  # of fairseq's encoder and decoder, a buffer of theirs
+LENGTH = 1024  # of sentences, where the options name none
+SIDES = ("encoder", "decoder")
+ALIKE = ("embed_dim", "ffn_embed_dim", "attention_heads", "layers", "normalize_before")  # both sides have the same
+# what an option may be; ours has nothing for other values. Also what it is where the options do not name it.
+ONLY: dict[str, Any] = {
+    "encoder_learned_pos": False,
+    "decoder_learned_pos": False,
+    "no_token_positional_embeddings": False,
+    "layernorm_embedding": False,
+    "adaptive_input": False,
+    "adaptive_softmax_cutoff": None,
+    "merge_src_tgt_embed": False,
+    "no_cross_attention": False,
+    "cross_self_attention": False,
+    "no_decoder_final_norm": False,
+    "encoder_layerdrop": 0,
+    "decoder_layerdrop": 0,
+    "quant_noise_pq": 0,
+    "quant_noise_scalar": 0,
+    "base_layers": 0,
+}
+
+
+def config_of(options: Any, vocab: int) -> Config:
+    """The `Config` of fairseq's model with these ``options``, of an architecture of this plug-in too.
+
+    Raises:
+        UserError: an option that our model has nothing for, or one that is missing; the line names all of them.
+    """
+    bad = [f"{name}={_get(options, name, only)}" for name, only in ONLY.items() if _get(options, name, only) != only]
+    sizes = {name: [_get(options, f"{side}_{name}") for side in SIDES] for name in ALIKE}
+    for name, both in sizes.items():
+        if both[0] != both[1] or both[0] is None:
+            bad.append(f"encoder_{name}={both[0]} with decoder_{name}={both[1]}")
+    width, ffn, heads, depth, is_pre = (both[0] for both in sizes.values())
+    bad += [
+        f"{n}={_get(options, n)}"
+        for n in ("decoder_input_dim", "decoder_output_dim")
+        if _get(options, n, width) != width
+    ]
+    if (activation := _get(options, "activation_fn", "relu")) not in ACTIVATIONS:
+        bad.append(f"activation_fn={activation}")
+    inner = _get(options, "attention_dropout", 0.0)
+    outer = _get(options, "activation_dropout", 0.0) or _get(options, "relu_dropout", 0.0)
+    if inner != outer:
+        bad.append(f"attention_dropout={inner} with activation_dropout={outer}")
+    if isinstance(width, int) and width % 2:
+        bad.append(f"embed_dim={width} (odd)")
+    if bad:
+        raise UserError(f"our EncoderDecoder has nothing for fairseq's {', '.join(bad)}.")
+    base = Base.of(options)
+    tied = bool(_get(options, "share_decoder_input_output_embed") or _get(options, "share_all_embeddings"))
+    plain = 1.0 if _get(options, "no_scale_embedding", False) else math.sqrt(width)
+    return Config(
+        vocab=vocab,
+        width=width,
+        depth=depth,
+        heads=heads,
+        ffn_ratio=ffn / width,
+        length=max(_get(options, f"max_{x}_positions") or LENGTH for x in ("source", "target")),
+        first_position=FIRST_POSITION,
+        norm="pre" if is_pre else "post",
+        activation=activation,
+        tied=tied,
+        joint=bool(_get(options, "share_all_embeddings", False)),
+        zero_readout=False,
+        zero_query=False,
+        dropout=_get(options, "dropout", 0.1),
+        inner_dropout=inner,
+        embed_std=width**-0.5,
+        embed_mult=base.embed_scale if base and plain != 1 else plain,
+        attention_scale=base.attention(width // heads) if base else 0.0,
+        output_mult=base.output(width, tied=tied) if base else 1.0,
+    )
+
+
+def options_of(c: Config, base: Base | None = None) -> argparse.Namespace:
+    """The options of fairseq's model that computes what our model of this `Config` does; the inverse of `config_of`.
+
+    base: of the architectures ``mup_transformer*``; None for fairseq's own.
+
+    Raises:
+        UserError: a choice that fairseq's model does not have, by name.
+    """
+    options: dict[str, Any] = {
+        f"{side}_{name}": value
+        for side in SIDES
+        for name, value in zip(ALIKE, (c.width, c.d_ffn, c.heads, c.depth, c.norm == "pre"), strict=True)
+    }
+    options |= {
+        **ONLY,
+        "arch": "mup_transformer" if base else "transformer",
+        "activation_fn": c.activation,
+        "dropout": c.dropout,
+        "attention_dropout": c.inner_dropout,
+        "activation_dropout": c.inner_dropout,
+        "share_decoder_input_output_embed": c.tied,
+        "share_all_embeddings": c.joint,
+        "no_scale_embedding": c.embed_mult == 1,
+        "max_source_positions": c.length,
+        "max_target_positions": c.length,
+    }
+    if base:
+        options |= {f"mup_base_{name}": getattr(base, name) for name in ("width", "ffn", "heads")}
+        options |= {f"mup_alpha_{name}": getattr(base, f"alpha_{name}") for name in ("output", "attn")}
+    made = argparse.Namespace(**options)
+    theirs, ours = config_of(made, c.vocab), replace(c, attention_scale=c.logit_scale)
+    theirs = replace(theirs, attention_scale=theirs.logit_scale)
+    # how it starts, and whether attention is fused, is no part of what it computes
+    free = ("zero_readout", "zero_query", "embed_std", "init_mult", "fused", "ffn_ratio", "d_head")
+    bad = [f"{name}={value}" for name, value in vars(ours).items() if name not in free and value != vars(theirs)[name]]
+    bad += [f"d_head={c.d_head}"] if c.head_size * c.heads != c.width else []
+    if bad:
+        what = f"with the base {base} " if base else ""
+        raise UserError(f"fairseq's Transformer {what}has nothing for our {', '.join(bad)}.")
+    return made
+
+
+def from_fairseq(state: Mapping[str, Tensor], options: Any) -> EncoderDecoder:
+    """Our model with the weights of fairseq's ``state``, in evaluation mode, float32.
+
+    Raises:
+        UserError: ``options`` that our model has nothing for (`config_of`), keys that are missing or unknown, a shape
+            that does not fit, tied weights that differ, or dictionaries of different sizes.
+    """
+    for side in SIDES:
+        if f"{side}.embed_tokens.weight" not in state:
+            raise UserError(f"the state dict of fairseq's Transformer lacks {side}.embed_tokens.weight.")
+    vocab = [len(state[f"{side}.embed_tokens.weight"]) for side in SIDES]
+    if vocab[0] != vocab[1]:
+        raise UserError(f"the dictionaries have {vocab[0]} and {vocab[1]} symbols; ours has one for both languages.")
+    config = config_of(options, vocab[1])
+    names = _names(config)
+    expected = {theirs for many in names.values() for theirs in many} | {f"{side}.version" for side in SIDES}
+    _same_keys("the state dict of fairseq's Transformer", state, expected)
+    for side in SIDES:
+        if state[f"{side}.version"].flatten()[0] != VERSION:
+            raise UserError(
+                f"{side}.version is {state[f'{side}.version'].tolist()}, expected [{VERSION}] (fairseq 0.12)."
+            )
+    model = EncoderDecoder(config)
+    found = {ours: torch.cat([state[name] for name in many]) for ours, many in names.items()}
+    for ours, tensor in model.state_dict().items():
+        if found[ours].shape != tensor.shape:
+            raise UserError(
+                f"{', '.join(names[ours])} give {list(found[ours].shape)}, but the options want {list(tensor.shape)}."
+            )
+    for first, second in _ties(config):
+        if not torch.equal(found[first], found[second]):
+            raise UserError(f"{names[first][0]} and {names[second][0]} differ, but the options tie them.")
+    model.load_state_dict(found)
+    return model.eval()
+
+
+def to_fairseq(model: EncoderDecoder, base: Base | None = None) -> dict[str, Tensor]:
+    """The state dict that fairseq's model has, built with the options of `options_of`: all of its keys, copied.
+
+    Raises:
+        UserError: fairseq's model does not compute what ours does; see `options_of`.
+    """
+    config = model.decoder.c
+    options_of(config, base)
+    state = model.state_dict()
+    names = _names(config)
+    _same_keys("our state dict", state, set(names))
+    parts = {ours: state[ours].detach().chunk(len(many)) for ours, many in names.items()}
+    found = {name: part.clone() for ours, many in names.items() for name, part in zip(many, parts[ours], strict=True)}
+    return found | {f"{side}.version": torch.tensor([VERSION]) for side in SIDES}
+
+
+def read_checkpoint(path: Path | str) -> EncoderDecoder:
+    """Our model with the weights of a checkpoint of ``fairseq-train``, of an architecture of this plug-in too.
+
+    Raises:
+        UserError: it cannot be read, fairseq is not installed, or see `from_fairseq`.
+    """
+    require()
+    try:
+        allowed = argparse.Namespace in torch.serialization.get_safe_globals()  # by `plugin`, for good
+        with nullcontext() if allowed else torch.serialization.safe_globals([argparse.Namespace]):
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        options = state["args"] or state["cfg"]["model"]
+        weights = state["model"]
+    except (OSError, KeyError, TypeError, RuntimeError, ValueError, EOFError) as error:
+        raise UserError(f"{path} is no checkpoint of fairseq ({str(error).splitlines()[0]}).") from error
+    return from_fairseq(weights, options)
+
+
+def _names(c: Config) -> dict[str, list[str]]:
+    """Our name of each parameter -> fairseq's of the same rows, in order."""
+    modules = {}
+    for side in SIDES:
+        modules[f"{side}.embed"] = [f"{side}.embed_tokens"]
+        for i in range(c.depth):
+            ours, theirs = f"{side}.blocks.{i}", f"{side}.layers.{i}"
+            for a, b in (("attention", "self_attn"), ("cross", "encoder_attn"))[: 1 + (side == "decoder")]:
+                modules[f"{ours}.{a}.qkv"] = [f"{theirs}.{b}.{x}_proj" for x in "qkv"]
+                modules[f"{ours}.{a}.out"] = [f"{theirs}.{b}.out_proj"]
+                modules[f"{ours}.{a}_norm"] = [f"{theirs}.{b}_layer_norm"]
+            modules[f"{ours}.ffn_norm"] = [f"{theirs}.final_layer_norm"]
+            modules[f"{ours}.up"], modules[f"{ours}.down"] = [f"{theirs}.fc1"], [f"{theirs}.fc2"]
+        if c.norm == "pre":
+            modules[f"{side}.norm"] = [f"{side}.layer_norm"]
+    modules["readout.linear"] = ["decoder.output_projection"]
+    plain = ("embed", "linear")  # without a bias
+    return {
+        f"{ours}.{leaf}": [f"{name}.{leaf}" for name in theirs]
+        for ours, theirs in modules.items()
+        for leaf in ("weight", "bias")[: 1 if ours.endswith(plain) else 2]
+    }
+
+
+def _ties(c: Config) -> list[tuple[str, str]]:
+    tied = [("decoder.embed.weight", "readout.linear.weight")] if c.tied else []
+    return tied + ([("decoder.embed.weight", "encoder.embed.weight")] if c.joint else [])
+
+
+def _same_keys(what: str, found: Mapping[str, Any], expected: set[str]) -> None:
+    for word, keys in (("lacks", expected - set(found)), ("has the unknown", set(found) - expected)):
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise UserError(f"{what} {word} {', '.join(sorted(keys)[:3])}{more}.")
+
+
+def _get(options: Any, name: str, default: Any = None) -> Any:
+    value = getattr(options, name, default)
+    return default if value is None else value

@@ -1,0 +1,230 @@
+"""A run that was killed goes on from its checkpoint as if nothing had been: the same record, the same weights."""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from mutransfer.errors import UserError
+from mutransfer.training import checkpoint, loop, step
+from mutransfer.training.checkpoint import EVERY, FOLDER, Checkpoint, Progress
+from tests.training.resuming import (
+    LOOK,
+    RUNS,
+    WORDS,
+    Killed,
+    Made,
+    finished,
+    killed,
+    next_token,
+    same,
+    scripted,
+    spec_of,
+    undisturbed,
+)
+
+
+@pytest.fixture(autouse=True)
+def looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "CHECK_EVERY", LOOK)
+    monkeypatch.setattr(checkpoint.os, "fsync", lambda handle: None)  # no machine crashes here; disks are slow
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of checkpoints, of which each look writes one."""
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    monkeypatch.setenv(EVERY, "0")
+    return tmp_path
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", RUNS)
+def test_a_resumed_run_is_the_same_bit_for_bit(
+    name: str, precision: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed three times, the first time early: not all shapes of batches are replayed then."""
+    if name == "translation, sgd":
+        monkeypatch.setattr(step, "SHAPES", 8)  # the others stay under autograd
+    make = lambda: RUNS[name](precision=precision)  # noqa: E731
+    want = undisturbed(make)
+    assert want[0]["status"] == "finished" and want[0]["steps_done"] == make()[0].steps
+    for looks in (1, 4, 2):
+        killed(make(), looks)
+    assert same(finished(make()), want)
+    told = capsys.readouterr().err.splitlines()
+    places = [line.partition("its checkpoint: ")[2].split()[0] for line in told]
+    assert places == [str(LOOK * looks) for looks in (1, 5, 7)]
+
+
+@pytest.mark.parametrize("name", ["sgd", "translation, sgd"])
+def test_the_replay_is_resumed_too(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above can fail: the first steps under autograd, where there were replays, are rounded otherwise."""
+    want = undisturbed(RUNS[name])
+    killed(RUNS[name](), 5)
+    monkeypatch.setattr(loop.Step, "go_on", lambda *_: None)
+    found = finished(RUNS[name]())
+    assert not same(found, want)
+    for x, y in zip(found[1], want[1], strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4)
+
+
+def test_the_patience_with_a_high_loss_goes_on(folder: Path) -> None:
+    """Else a run that is killed now and then would never be found to diverge."""
+    losses = [1.0] * LOOK + [3.0] * 10 * LOOK
+    want = undisturbed(lambda: scripted(losses))
+    assert (want[0]["status"], want[0]["steps_done"]) == ("diverged", LOOK * (1 + loop.PATIENCE))
+    killed(scripted(losses), 3)
+    assert same(finished(scripted(losses)), want)
+
+
+def test_a_run_that_was_killed_in_its_evaluation(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All steps are done: none is left to resume, and the record is the same."""
+    losses = [float(i) for i in range(20, 0, -1)]
+    killed(scripted(losses), 7)  # the last look comes after 2 steps
+    assert same(finished(scripted(losses)), undisturbed(lambda: scripted(losses)))
+    assert "20 of 20 steps are done" in capsys.readouterr().err
+
+
+def test_the_time_spent_is_added_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is resumed has cost all its seconds."""
+    made = next_token()
+    checkpoint_of = Checkpoint(made[0], *made[1:3], "cpu")
+    checkpoint_of.save(Progress(spent=1000.0, since=time.perf_counter() - 100))
+    saved = checkpoint_of.load()
+    assert saved is not None and 1100 <= saved.seconds < 1110
+
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+
+def path_of(folder: Path) -> Path:
+    (path,) = folder.iterdir()
+    assert path.name == f"{next_token()[0].run_id}.pt"
+    return path
+
+
+def flip(path: Path) -> None:
+    """One bit, in the middle of the largest tensor."""
+    with zipfile.ZipFile(path) as file:
+        largest = max(file.infolist(), key=lambda info: info.file_size)
+    data = bytearray(path.read_bytes())
+    data[largest.header_offset + 200 + largest.file_size // 2] ^= 1
+    path.write_bytes(data)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:-1000]),
+    "empty": lambda path: path.write_bytes(b""),
+    "flipped": flip,
+    "other": lambda path: torch.save({"about": {}}, path),
+    "text": lambda path: torch.save("about", path),
+    "folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_checkpoint_is_told_and_ignored(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line, and the run starts anew."""
+    want = undisturbed(next_token)
+    killed(next_token(), 2)
+    path = path_of(folder)
+    DAMAGE[name](path)
+    monkeypatch.setenv(EVERY, "300")
+    assert same(finished(next_token()), want)
+    assert capsys.readouterr().err == f"run {path.stem} starts anew: its checkpoint {path} is damaged\n"
+
+
+@pytest.mark.parametrize("what", ["run", "commit", "torch", "number of threads", "device", "model", "optimizer"])
+def test_a_checkpoint_of_another_run_or_program_is_told_and_ignored(
+    what: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its rest would be rounded otherwise, and the record would tell one half of what made it."""
+
+    def make() -> Made:
+        made = next_token()
+        if what == "run":
+            return spec_of(WORDS, optimizer="adam", log2_lr=-6, seed=4), *made[1:]
+        if what == "model":
+            made[1].register_buffer("more", torch.zeros(3))
+        if what == "optimizer":
+            return *made[:2], torch.optim.SGD(made[1].parameters(), lr=0.01), *made[3:]
+        return made
+
+    killed(next_token(), 2)
+    path = path_of(folder)
+    path = path.rename(folder / f"{make()[0].run_id}.pt")
+    key = {"number of threads": "threads"}.get(what, what)
+    if key in (made_by := checkpoint.provenance("", False, torch.device("cpu"))):
+        monkeypatch.setattr(checkpoint, "provenance", lambda *_: {**made_by, key: "other"})
+    want = undisturbed(make)
+    monkeypatch.setenv(EVERY, "300")
+    assert same(finished(make()), want)
+    assert capsys.readouterr().err == f"run {path.stem} starts anew: its checkpoint {path} is of another {what}\n"
+
+
+@pytest.mark.parametrize("fault", ["full", "missing", "read-only"])
+def test_no_room_costs_a_line_and_not_the_run(
+    fault: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, however many checkpoints are due; the last one that could be written stays."""
+    want = undisturbed(next_token)
+    killed(next_token(), 2)
+    path = path_of(folder)
+    before = path.read_bytes()
+    if fault == "missing":
+        monkeypatch.setenv(FOLDER, str(folder / "missing"))
+    elif fault == "full":
+        path.with_suffix(".pt.new").symlink_to("/dev/full")
+        monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # else there is room at the next look
+    else:  # nobody is root's read-only folder
+        path.with_suffix(".pt.new").mkdir()
+    assert same(finished(next_token()), want)
+    *_, line = lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == (1 if fault == "missing" else 2)
+    assert f"run {path.stem} goes on without a new checkpoint" in line and ".pt.new cannot be written (" in line
+    assert path.read_bytes() == before
+
+
+def test_a_write_that_is_killed_leaves_the_one_before(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At any moment there is a whole one; what a dead process left half-written is written over."""
+    want = undisturbed(next_token)
+    killed(next_token(), 2)
+    path = path_of(folder)
+    before = path.read_bytes()
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(checkpoint.os, "fsync", die)
+        finished(next_token())
+    assert path.read_bytes() == before and path.with_suffix(".pt.new").exists()
+    assert same(finished(next_token()), want)
+    assert [*folder.iterdir()] == [path]
+    path.with_suffix(".pt.new").touch()
+    (folder / "other.pt").touch()
+    checkpoint.remove(folder, {path.stem})
+    assert [x.name for x in folder.iterdir()] == ["other.pt"]
+
+
+def test_short_runs_write_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default is minutes: a grid of a thousand runs of seconds must not wait for the disk."""
+    monkeypatch.delenv(EVERY)
+    finished(next_token())
+    assert not [*folder.iterdir()]
+    assert checkpoint.SECONDS >= 60
+
+
+def test_an_interval_that_is_no_number_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not taken for the default, which the user did not want."""
+    monkeypatch.setenv(EVERY, "5 min")
+    with pytest.raises(UserError, match="MUTRANSFER_CHECKPOINT_SECONDS is '5 min'"):
+        finished(next_token())
