@@ -27,7 +27,7 @@ FAIRSEQ_LR = log2(5e-4)
 BEAM = {"beam": 5}
 PAPER_STEPS = 110_000  # about 100 epochs
 STATEMENT = (
-    "In SP the landscape of the learning rate over widths is highly unstable. (The paper draws no µP twin of this figure; "
+    "In SP the landscape of the learning rate over widths is highly unstable. (The paper draws no µP twin of it; "
     "by its theory the best learning rate stays there.)"
 )
 TABLE_4 = (
