@@ -1,4 +1,4 @@
-"""What parts (b), (g) and (h) share: processes like a sweep's workers, and kinds of a step timed side by side."""
+"""What parts (b), (g), (h) and (i) share: processes like a sweep's workers, and kinds of a step timed side by side."""
 
 from __future__ import annotations
 
@@ -43,17 +43,19 @@ def rates(module: str, count: int, env: Mapping[str, str], *arguments: object) -
             process.communicate()
 
 
-def answer_rate(call: Callable[[], None], seconds: float) -> None:
-    """The main program of such a process: prints how often it calls in a second, once it is told to start."""
-    for _ in range(3):
+def answer_rate(call: Callable[[], float | None], seconds: float, warm: int = 3) -> None:
+    """The main program of such a process: prints how often it calls in a second, once it is told to start.
+
+    Of calls that return how much they did: how much in a second. ``warm``: calls before.
+    """
+    for _ in range(warm):
         call()
     print(READY, flush=True)
     sys.stdin.readline()
-    calls, start = 0, time.perf_counter()
+    done, start = 0.0, time.perf_counter()
     while time.perf_counter() < start + seconds:
-        call()
-        calls += 1
-    print(calls / (time.perf_counter() - start), flush=True)
+        done += call() or 1
+    print(done / (time.perf_counter() - start), flush=True)
     while True:  # the others still measure, and must not have the machine for themselves
         call()
 

@@ -1,4 +1,4 @@
-"""The label-smoothed loss is fairseq's, in value and gradient."""
+"""The label-smoothed loss is fairseq's, in value and gradient; so is the one that goes without all logits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mutransfer.training.translation import PAD, smoothed_cross_entropy
+from mutransfer.data.joint import PAD
+from mutransfer.training import smoothed_loss
+from mutransfer.training.smoothed_loss import smoothed_cross_entropy
+from mutransfer.training.step import Step
 
 
 def formula(logits: np.ndarray, targets: np.ndarray, smoothing: float) -> tuple[float, np.ndarray]:
@@ -73,3 +76,45 @@ def test_the_loss_of_bfloat16_logits() -> None:
     assert loss.dtype is torch.float32 and loss.item() == pytest.approx(want, rel=1e-6)
     assert x.grad.dtype is torch.bfloat16
     np.testing.assert_allclose(x.grad.double(), gradient, rtol=0.01, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_of_a_readout_is_that_of_its_logits(
+    smoothing: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Value and both gradients, whatever is made at a time; rows of padding have none."""
+    monkeypatch.setattr(smoothed_loss, "LOGITS", 60)  # three rows
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(11, 8, generator=generator).requires_grad_()
+    weight = torch.randn(20, 8, generator=generator).requires_grad_()
+    targets = torch.tensor([3, PAD, 6, 2, PAD, 0, 4, 4, 5, 19, 7])
+    found, wanted = {}, {}
+    for into, loss_of in (
+        (found, lambda: smoothed_loss.smoothed_readout_loss(x, weight, targets, smoothing)),
+        (wanted, lambda: smoothed_cross_entropy(x @ weight.T, targets, smoothing)),
+    ):
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+            loss = loss_of()
+        into["loss"] = loss.detach()
+        into["x"], into["weight"] = torch.autograd.grad(3 * loss, [x, weight])
+    close = {"rtol": 1e-5, "atol": 1e-6} if dtype is torch.float32 else {"rtol": 0.03, "atol": 0.01}
+    for name, value in found.items():
+        assert value.dtype is torch.float32
+        torch.testing.assert_close(value, wanted[name].float(), **close)
+    assert not found["x"][targets == PAD].any()
+
+
+def test_a_step_of_it_is_replayed_with_other_padding() -> None:
+    """One operator of a recorded step: the rows of padding may be others, and more or fewer, in each batch."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(8, 20, bias=False)
+    step = Step(
+        lambda x, y: smoothed_loss.smoothed_readout_loss(x, layer.weight, y, 0.1), torch.optim.Adam([layer.weight])
+    )
+    for padded in (2, 3, 0, 9):
+        x, y = torch.randn(10, 8), torch.randint(2, 20, (10,))
+        y[:padded] = PAD
+        wanted = smoothed_cross_entropy(layer(x), y, 0.1).item()
+        assert step(x, y).item() == pytest.approx(wanted, rel=1e-5)
+    assert step.is_replayed

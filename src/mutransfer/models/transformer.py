@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mutransfer.errors import UserError
+from mutransfer.models.dropout import Dropout
 from mutransfer.models.transformer_config import ACTIVATIONS, Config
 
 Cache = dict[str, Tensor]  # of one block: the keys and values of the tokens seen so far
@@ -91,8 +92,8 @@ class Block(nn.Module):
 
     def __init__(self, c: Config, *, cross: bool) -> None:
         super().__init__()
-        self.is_pre, self.drop = c.norm == "pre", nn.Dropout(c.dropout)
-        self.phi, self.inner_drop = ACTIVATIONS[c.activation], nn.Dropout(c.inner_dropout)
+        self.is_pre, self.drop = c.norm == "pre", Dropout(c.dropout)
+        self.phi, self.inner_drop = ACTIVATIONS[c.activation], Dropout(c.inner_dropout)
         self.attention_norm = nn.LayerNorm(c.width)  # µP: INPUT (gain and bias)
         self.attention = Attention(c)
         if cross:
@@ -133,7 +134,7 @@ class Stack(nn.Module):
 
     def __init__(self, c: Config, *, causal: bool, cross: bool = False) -> None:
         super().__init__()
-        self.c, self.causal, self.drop = c, causal, nn.Dropout(c.dropout)
+        self.c, self.causal, self.drop = c, causal, Dropout(c.dropout)
         self.embed = nn.Embedding(c.vocab, c.width)  # µP: INPUT
         nn.init.normal_(self.embed.weight, std=c.embed_std)  # µP: the same at every width
         if c.positions == "sinusoidal":
@@ -218,7 +219,12 @@ class Readout(nn.Module):
             _draw(self.linear, 1.0)
 
     def forward(self, x_BxTxN: Tensor) -> Tensor:
-        return self.linear(x_BxTxN) * self.output_mult  # µP: alpha_output, tuned at the base width
+        logits_BxTxV = self.linear(x_BxTxN)
+        return logits_BxTxV if self.output_mult == 1 else logits_BxTxV * self.output_mult  # µP: alpha_output, tuned
+
+    def factors(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[..., N] and [V, N], whose products are the logits: for a loss that does without them in memory."""
+        return x if self.output_mult == 1 else x * self.output_mult, self.linear.weight  # µP: alpha_output
 
 
 class Decoder(nn.Module):
@@ -257,8 +263,12 @@ class EncoderDecoder(nn.Module):
             self.encoder.embed = self.decoder.embed
 
     def forward(self, source_BxS: Tensor, target_BxT: Tensor, padding_BxS: Tensor | None = None) -> Tensor:
+        return self.readout(self.hidden(source_BxS, target_BxT, padding_BxS))
+
+    def hidden(self, source_BxS: Tensor, target_BxT: Tensor, padding_BxS: Tensor | None = None) -> Tensor:
+        """[B, T, N]: what the readout reads."""
         memory = self.encoder(source_BxS, padding_BxT=padding_BxS)
-        return self.decode(memory, target_BxT, padding_BxS)
+        return self.decoder(target_BxT, memory_BxSxN=memory, memory_padding_BxS=padding_BxS)
 
     def decode(
         self,

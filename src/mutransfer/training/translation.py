@@ -17,6 +17,7 @@ from mutransfer.data.joint import EOS, PAD
 from mutransfer.errors import UserError
 from mutransfer.models.beam import beam_search
 from mutransfer.models.transformer import EncoderDecoder
+from mutransfer.training.smoothed_loss import smoothed_cross_entropy, smoothed_readout_loss
 from mutransfer.training.task import Source
 
 MULTIPLE = 8  # of which the number of a batch's pairs is one, where it is not less (fairseq's default)
@@ -104,7 +105,11 @@ class Translation:
 
     def loss(self, model: nn.Module, *batch: Tensor) -> Tensor:
         source_BxS, input_BxT, target_BxT = batch
-        logits_BxTxV = model(source_BxS, input_BxT, source_BxS == PAD)
+        if isinstance(model, EncoderDecoder) and model.decoder.c.fused:
+            hidden_BxTxN = model.hidden(source_BxS, input_BxT, source_BxS == PAD)
+            scaled_RxN, weight_VxN = model.readout.factors(hidden_BxTxN.flatten(0, 1))
+            return smoothed_readout_loss(scaled_RxN, weight_VxN, target_BxT.flatten(), self._smoothing)
+        logits_BxTxV = model(source_BxS, input_BxT, source_BxS == PAD)  # where hooks see them
         return smoothed_cross_entropy(logits_BxTxV.flatten(0, 1), target_BxT.flatten(), self._smoothing)
 
     def evaluate(self, model: nn.Module) -> tuple[float, float]:
@@ -180,40 +185,6 @@ def cuts(sizes_N: np.ndarray, limit: int) -> list[int]:
         start += number if number < MULTIPLE else number - number % MULTIPLE
         ends.append(start)
     return ends
-
-
-def smoothed_cross_entropy(logits_RxV: Tensor, targets_R: Tensor, smoothing: float) -> Tensor:
-    """Mean label-smoothed cross-entropy (nats) of the targets that are not `PAD`; float32.
-
-    With e = ``smoothing``, of one target y: -(1 - e) log p_y - e / (V - 1) * sum over c != y of log p_c; the sum over
-    the targets is divided by their number. This is what fairseq 0.12 does without ``--sentence-avg``
-    (criterions/label_smoothed_cross_entropy.py; older versions spread e over all V, as torch does).
-    """
-    return _Smoothed.apply(logits_RxV, targets_R, smoothing)
-
-
-class _Smoothed(torch.autograd.Function):
-    """One pass over [R, V] forward and one backward, in place: a third of the time of torch's own operators."""
-
-    @staticmethod
-    def forward(ctx: Any, logits_RxV: Tensor, targets_R: Tensor, smoothing: float) -> Tensor:
-        log_p_RxV = logits_RxV.log_softmax(-1, dtype=torch.float32)
-        others = smoothing / (logits_RxV.shape[1] - 1)
-        target = 1 - smoothing - others  # what the target has above all others
-        loss_R = -target * log_p_RxV.gather(1, targets_R[:, None])[:, 0] - others * log_p_RxV.sum(1)
-        is_real_R = targets_R != PAD
-        weight_R = is_real_R / is_real_R.sum()
-        ctx.save_for_backward(log_p_RxV, targets_R, weight_R)
-        ctx.others, ctx.target, ctx.dtype = others, target, logits_RxV.dtype
-        return loss_R @ weight_R
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        log_p_RxV, targets_R, weight_R = ctx.saved_tensors
-        # the gradient of a row is p - (its smoothed label); in the place of log p, which nothing reads again
-        gradient_RxV = log_p_RxV.exp_().sub_(ctx.others)
-        gradient_RxV.scatter_add_(1, targets_R[:, None], torch.full_like(weight_R, -ctx.target)[:, None])
-        return gradient_RxV.mul_((weight_R * gradients[0])[:, None]).to(ctx.dtype), None, None
 
 
 def translate(
