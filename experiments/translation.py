@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 
 from mutransfer import fairseq_mup
-from mutransfer.data.pairs import PairDataset, Pairs, Side
+from mutransfer.data.pairs import PairDataset
 from mutransfer.models import transformer_cost as cost
 from mutransfer.models.transformer import EncoderDecoder
 from mutransfer.models.transformer_config import Config
@@ -35,12 +36,7 @@ BLEUS = ("bleu_valid", "bleu_test")
 SAMPLES = 5
 
 
-def hps(depth: int, *, dropout: float, **more: Value) -> dict[str, Value]:
-    """What a scale decides, and the defaults of what the figures change."""
-    return {"depth": depth, "dropout": dropout, **more}
-
-
-OWN: dict[str, Value] = {
+OWN: dict[str, Value] = {  # hyperparameters that no scale decides; what the figures change
     "output_mult": 1.0,
     "attn_mult": 1.0,
     "least_d_head": 1,  # App. D.4
@@ -118,27 +114,14 @@ def run(spec: RunSpec, dataset: PairDataset, device: str = "cpu") -> RunRecord:
     beam = int(spec.hp("beam"))
     if not beam or record.status != "finished":
         return record
-    scores, first = dict[str, float](), First(dataset, int(spec.hp("translated")) or None)
+    scores, count = dict[str, float](), int(spec.hp("translated")) or None
     for name in BLEUS:
         part = name.removeprefix("bleu_")
-        found = translate(model, first, part, beam=beam, max_length=MAX_LENGTH)
+        found = translate(model, dataset, part, beam=beam, max_length=MAX_LENGTH, count=count)
         scores[name], signature = bleu(found, dataset.references(part)[: len(found)])
-    rows = zip(dataset.sources("test"), dataset.references("test"), found, strict=True)
-    samples = tuple(row for _, row in zip(range(SAMPLES), rows, strict=False))
+    rows = zip(dataset.sources("test"), dataset.references("test"), found, strict=False)  # found: the first ones
+    samples = tuple(islice(rows, SAMPLES))
     return replace(record, scores=scores, samples=samples, provenance={**record.provenance, "bleu": signature})
-
-
-class First:
-    """The first sentences of each part of a data set, to be translated."""
-
-    def __init__(self, dataset: PairDataset, count: int | None) -> None:
-        self._dataset, self._count = dataset, count
-        self.decode, self.source = dataset.decode, dataset.source
-        self.is_real, self.fingerprint = dataset.is_real, dataset.fingerprint
-
-    def pairs(self, part: str) -> Pairs:
-        pairs = self._dataset.pairs(part)
-        return Pairs(*(Side(side.tokens, side.ends[: self._count]) for side in (pairs.source, pairs.target)))
 
 
 def flops(spec: RunSpec) -> float:
@@ -158,14 +141,10 @@ def memory(spec: RunSpec) -> float:
 
 def examples(dataset: PairDataset, spec: RunSpec) -> int:
     """Tokens of an epoch, as a batch counts them: the longer side of each pair, its end included."""
-    lengths = [np.diff(side.ends.numpy(), prepend=0) + 1 for side in _sides(dataset)]
+    pairs = dataset.pairs("train")
+    lengths = [np.diff(side.ends.numpy(), prepend=0) + 1 for side in (pairs.source, pairs.target)]
     longer = np.maximum(*lengths)
     return int(longer[longer <= LONGEST].sum())
-
-
-def _sides(dataset: PairDataset) -> tuple[Any, Any]:
-    pairs = dataset.pairs("train")
-    return pairs.source, pairs.target
 
 
 def loader(

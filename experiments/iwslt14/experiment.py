@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data_scripts import corpora, iwslt14, multi30k
 from data_scripts.places import data_folder
-from experiments.translation import BACKENDS, BLEUS, OWN, examples, flops, hps, loader, memory, parameters, run
+from experiments.translation import BACKENDS, BLEUS, OWN, examples, flops, loader, memory, parameters, run
 from mutransfer.data.pairs import PairDataset
 from mutransfer.errors import unknown
 from mutransfer.sweeps.experiment import Experiment, Scale, Variant
@@ -170,7 +170,7 @@ EXPERIMENT = Experiment(
             seeds=2,
             steps=30,
             batch=512,
-            hps=hps(1, dropout=SHORT),
+            hps={"depth": 1, "dropout": SHORT},
         ),
         "cpu": Scale(
             widths=(32, 64, 128, 256),
@@ -179,7 +179,7 @@ EXPERIMENT = Experiment(
             seeds=2,
             steps=200,
             batch=1024,
-            hps=hps(2, dropout=SHORT),
+            hps={"depth": 2, "dropout": SHORT},
         ),
         "gpu": Scale(
             widths=(64, 128, 256, 512, 1024),
@@ -188,7 +188,7 @@ EXPERIMENT = Experiment(
             seeds=2,
             steps=2000,
             batch=4096,
-            hps=hps(6, dropout=FULL),
+            hps={"depth": 6, "dropout": FULL},
         ),
         "paper": Scale(
             widths=(64, 128, 256, 512, 1024, 2048),
@@ -197,7 +197,7 @@ EXPERIMENT = Experiment(
             seeds=1,
             steps=PAPER_STEPS,
             batch=4096,
-            hps=hps(6, dropout=FULL),
+            hps={"depth": 6, "dropout": FULL},
         ),
     },
     searches={

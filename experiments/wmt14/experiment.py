@@ -12,7 +12,7 @@ from pathlib import Path
 
 from data_scripts import wmt14
 from experiments.iwslt14.experiment import BEAM, FULL, SHORT, quarters, space
-from experiments.translation import BACKENDS, BLEUS, OWN, examples, flops, hps, loader, memory, parameters, run
+from experiments.translation import BACKENDS, BLEUS, OWN, examples, flops, loader, memory, parameters, run
 from mutransfer.data.pairs import PairDataset
 from mutransfer.errors import unknown
 from mutransfer.sweeps.experiment import Experiment, Scale, Variant
@@ -65,7 +65,7 @@ EXPERIMENT = Experiment(
             seeds=2,
             steps=30,
             batch=1024,
-            hps=hps(1, dropout=SHORT, d_head=8),
+            hps={"depth": 1, "dropout": SHORT, "d_head": 8},
         ),
         "cpu": Scale(
             widths=(32, 64, 128),
@@ -74,7 +74,7 @@ EXPERIMENT = Experiment(
             seeds=2,
             steps=150,
             batch=1024,
-            hps=hps(2, dropout=SHORT, d_head=16),
+            hps={"depth": 2, "dropout": SHORT, "d_head": 16},
         ),
         "gpu": Scale(
             widths=(128, 256, 512),
@@ -83,7 +83,7 @@ EXPERIMENT = Experiment(
             seeds=2,
             steps=2000,
             batch=3584,
-            hps=hps(6, dropout=FULL, d_head=64),
+            hps={"depth": 6, "dropout": FULL, "d_head": 64},
         ),
         "paper": Scale(
             widths=(256, 512, 1024),
@@ -92,7 +92,7 @@ EXPERIMENT = Experiment(
             seeds=1,
             steps=PAPER_STEPS,
             batch=3584,
-            hps=hps(6, dropout=FULL, d_head=64),
+            hps={"depth": 6, "dropout": FULL, "d_head": 64},
         ),
     },
     searches={

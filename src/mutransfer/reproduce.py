@@ -31,9 +31,10 @@ def plan(args: argparse.Namespace, experiment: Experiment) -> int:
         study = setting.study()
         setting.specs, notes = study.expected(), study.lines(experiment.memory, experiment.parameters)
     if experiment.searches and (is_front or not args.figure) and not args.backend:
-        table, sweep = _table(args, experiment, setting, is_front), setting.specs
-        setting.part, notes = setting.part if is_front else "", [table.line()]
-        setting.specs = [*({} if is_front else dict.fromkeys(sweep)), *table.expected()]
+        table = _table(experiment, setting, has_sizes=is_front)
+        notes = [table.line()]
+        setting.part = f"figure_{args.figure}" if is_front else ""
+        setting.specs = [*([] if is_front else setting.specs), *table.expected()]
     if setting.missing:
         notes = [*notes, setting.missing]
     else:
@@ -155,20 +156,16 @@ def _figure(args: argparse.Namespace, experiment: Experiment, number: str) -> in
     return _drawn(setting, start)
 
 
-def _table(args: argparse.Namespace, experiment: Experiment, setting: Setting, is_front: bool) -> Repeated:
-    """The plan of a table of searches; ``setting`` gets its place among the figures."""
-    numbers = experiment.searches[setting.scale]
-    setting.part = f"figure_{experiment.front}" if is_front else numbers.table.lower().replace(" ", "_")
-    templates = replace(
-        setting,
-        specs=experiment.specs(
-            setting.dataset, scale=setting.scale, variant=setting.variant, widths=numbers.widths, seeds=1
-        ),
+def _table(experiment: Experiment, setting: Setting, *, has_sizes: bool) -> Repeated:
+    """The plan of the experiment's table of searches, in the precision of ``setting``."""
+    from mutransfer.sweeps.repeated import Plan
+
+    numbers, precision = experiment.searches[setting.scale], setting.specs[0].precision
+    templates = experiment.specs(
+        setting.dataset, scale=setting.scale, variant=setting.variant, widths=numbers.widths, seeds=1
     )
-    if setting.specs:
-        precision = setting.specs[0].precision
-        templates.specs = [replace(spec, precision=precision) for spec in templates.specs]
-    return templates.searches(has_sizes=is_front)
+    templates = [replace(spec, precision=precision) for spec in templates]
+    return Plan.of(numbers, templates, experiment.flops, has_sizes=has_sizes)
 
 
 def _searches(args: argparse.Namespace, experiment: Experiment, number: str) -> int:
@@ -181,10 +178,11 @@ def _searches(args: argparse.Namespace, experiment: Experiment, number: str) -> 
         raise UserError(f"--backend {args.backend} is for the learning-rate sweep: leave --figure {number} out.")
     start = time.monotonic()
     setting = Setting.of(args, experiment)
-    setting.specs = _table(args, experiment, setting, bool(number)).expected()
+    setting.part = f"figure_{number}" if number else experiment.searches[setting.scale].table.lower().replace(" ", "_")
+    setting.specs = _table(experiment, setting, has_sizes=bool(number)).expected()
     with Store(setting.store) as store, setting.on_disk() as setting.dataset:
         setting.calibrate(args.precision)
-        plan = _table(args, experiment, setting, bool(number))
+        plan = _table(experiment, setting, has_sizes=bool(number))
         setting.show([plan.line()])
         frame, records = repeated(plan, lambda specs: setting.train(specs, store).records, experiment.scores)
     if failed := sum(record.status == "failed" for record in records):

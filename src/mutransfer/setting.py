@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from mutransfer.sweeps.calibration import Calibration
     from mutransfer.sweeps.engine import Engine
     from mutransfer.sweeps.experiment import Experiment
-    from mutransfer.sweeps.repeated import Plan as Repeated
     from mutransfer.sweeps.store import Store
     from mutransfer.sweeps.study import Plan
     from mutransfer.sweeps.sweep import SweepResult
@@ -167,13 +166,6 @@ class Setting:
             is_timed=known is not None,
             **options,
         )
-
-    def searches(self, *, has_sizes: bool) -> Repeated:
-        """The experiment's table of searches at this scale, planned on the templates in ``specs``."""
-        from mutransfer.sweeps.repeated import Plan
-
-        numbers = self.experiment.searches[self.scale]
-        return Plan.of(numbers, self.specs, self.experiment.flops, has_sizes=has_sizes)
 
     def study(self) -> Plan:
         """The experiment's study at this scale, planned on the templates in ``specs``."""

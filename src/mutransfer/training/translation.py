@@ -196,9 +196,11 @@ def translate(
     length_penalty: float = 1.0,
     max_length: tuple[float, float] = (0.0, 200.0),
     batch: int = 4096,
+    count: int | None = None,
 ) -> list[str]:
     """The best translation that `beam_search` finds of each source sentence of ``part``, in their order.
 
+    count: only the first so many sentences.
     batch: source tokens that are searched at a time, padding included. An empty text where the model gives no numbers.
 
     Raises:
@@ -206,7 +208,7 @@ def translate(
     """
     sources = _Sentences(data.pairs(part).source)
     sources.to(next(model.parameters()).device)
-    order_N = np.argsort(sources.lengths, kind="stable")
+    order_N = np.argsort(sources.lengths[:count], kind="stable")
     found: dict[int, str] = {}
     for rows_B in np.split(order_N, cuts(sources.lengths[order_N], batch)[:-1]):
         source_BxS = sources.padded(rows_B, int(sources.lengths[rows_B].max()))
