@@ -72,7 +72,7 @@ EXPERIMENT = Experiment(
             base_width=32,
             log2_lrs=tuple(range(-9, -4)),
             seeds=2,
-            steps=150,
+            steps=600,
             batch=1024,
             hps={"depth": 2, "dropout": SHORT, "d_head": 16},
         ),
@@ -122,7 +122,7 @@ EXPERIMENT = Experiment(
             default_log2_lr=DEFAULT_LR,
             space=space(*quarters(-9.25, -5.5)),
             statement=TABLE_5,
-            template={"steps": 300},
+            template={"steps": 600},
             scored={**BEAM, "translated": 500},
         ),
         "gpu": Searches(
