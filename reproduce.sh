@@ -37,13 +37,13 @@ need() {
 if is_ours; then
   python=python
   if [[ $1 = test || $1 = bench ]]; then
-    "$python" -m pip install --quiet --disable-pip-version-check -e "$root[dev,fairseq]" >&2
+    "$python" -m pip install --quiet --disable-pip-version-check -e "$root[dev,fairseq,hf]" >&2
   fi
 else
   python="$root/.venv/bin/python"
   "$python" -m pip --version >/dev/null 2>&1 || make_venv
   need "" "$root/.venv/installed"
-  if [[ $1 = test || $1 = bench ]]; then need "[dev,fairseq]" "$root/.venv/installed-dev"; fi
+  if [[ $1 = test || $1 = bench ]]; then need "[dev,fairseq,hf]" "$root/.venv/installed-dev"; fi
 fi
 
 if [[ $1 = test || $1 = bench ]] && # its own list of packages has ones that no longer exist; the extra has those needed

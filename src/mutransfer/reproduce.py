@@ -11,17 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mutransfer.errors import UserError
 from mutransfer.setting import Setting
 
 if TYPE_CHECKING:
     from mutransfer.sweeps.experiment import Experiment
-    from mutransfer.sweeps.repeated import Plan as Repeated
     from mutransfer.sweeps.search import Search
 
 
 def plan(args: argparse.Namespace, experiment: Experiment) -> int:
     """Print what ``args`` would cost here, measured if the data are here; the exit code."""
+    from mutransfer.tables import searches_plan, transfer_plan
+
     experiment = experiment.on(args.dataset)
     is_front = args.figure is not None and args.figure == experiment.front
     setting = Setting.of(args, experiment, None if is_front else args.figure)
@@ -31,10 +31,13 @@ def plan(args: argparse.Namespace, experiment: Experiment) -> int:
         study = setting.study()
         setting.specs, notes = study.expected(), study.lines(experiment.memory, experiment.parameters)
     if experiment.searches and (is_front or not args.figure) and not args.backend:
-        table = _table(experiment, setting, has_sizes=is_front)
+        table = searches_plan(experiment, setting, has_sizes=is_front)
         notes = [table.line()]
         setting.part = f"figure_{args.figure}" if is_front else ""
         setting.specs = [*([] if is_front else setting.specs), *table.expected()]
+    if _has_transfer(args, experiment) and not args.figure:
+        notes = [transfer_plan(experiment, setting).line()]
+        setting.specs += transfer_plan(experiment, setting, is_scored=False).expected()
     if setting.missing:
         notes = [*notes, setting.missing]
     else:
@@ -66,11 +69,19 @@ def reproduce(args: argparse.Namespace, experiment: Experiment) -> int:
 
 
 def _default(args: argparse.Namespace, experiment: Experiment) -> int:
-    """The learning-rate sweep, and the table of searches where there is one."""
+    """The learning-rate sweep, and the tables of searches and of transfer where there are any."""
     code = _sweep(args, experiment)
     if experiment.searches and not code and not args.backend:  # no other backend translates
         code = _searches(args, experiment, "")
+    if _has_transfer(args, experiment) and not code:
+        code = _transfer(args, experiment)
     return code
+
+
+def _has_transfer(args: argparse.Namespace, experiment: Experiment) -> bool:
+    """Whether the sweep is followed by a table of transfer: the default variant's, by this suite itself."""
+    is_default = args.variant in (None, next(iter(experiment.variants)))
+    return bool(experiment.transfers) and is_default and not args.backend
 
 
 def _sweep(args: argparse.Namespace, experiment: Experiment) -> int:
@@ -156,49 +167,22 @@ def _figure(args: argparse.Namespace, experiment: Experiment, number: str) -> in
     return _drawn(setting, start)
 
 
-def _table(experiment: Experiment, setting: Setting, *, has_sizes: bool) -> Repeated:
-    """The plan of the experiment's table of searches, in the precision of ``setting``."""
-    from mutransfer.sweeps.repeated import Plan
-
-    numbers, precision = experiment.searches[setting.scale], setting.specs[0].precision
-    templates = experiment.specs(
-        setting.dataset, scale=setting.scale, variant=setting.variant, widths=numbers.widths, seeds=1
-    )
-    templates = [replace(spec, precision=precision) for spec in templates]
-    return Plan.of(numbers, templates, experiment.flops, has_sizes=has_sizes)
-
-
 def _searches(args: argparse.Namespace, experiment: Experiment, number: str) -> int:
     """Repeated searches on the proxy and on the target (Table 4), or all their sizes (Figure 6)."""
-    from mutransfer.sweeps.repeated import repeated
-    from mutransfer.sweeps.store import Store
-    from mutransfer.sweeps.table import write_csv
+    from mutransfer.tables import searches
 
-    if args.backend:
-        raise UserError(f"--backend {args.backend} is for the learning-rate sweep: leave --figure {number} out.")
     start = time.monotonic()
-    setting = Setting.of(args, experiment)
-    setting.part = f"figure_{number}" if number else experiment.searches[setting.scale].table.lower().replace(" ", "_")
-    setting.specs = _table(experiment, setting, has_sizes=bool(number)).expected()
-    with Store(setting.store) as store, setting.on_disk() as setting.dataset:
-        setting.calibrate(args.precision)
-        plan = _table(experiment, setting, has_sizes=bool(number))
-        setting.show([plan.line()])
-        frame, records = repeated(plan, lambda specs: setting.train(specs, store).records, experiment.scores)
-    if failed := sum(record.status == "failed" for record in records):
-        return _exit_code(failed, len(records))
-    write_csv(frame, setting.folder / "runs.csv")
-    n = plan.numbers
-    widths = f"proxy of width {n.widths[0]}, target of width {n.widths[1]}"
-    paper = {"table_or_figure": f"Figure {number}" if number else n.table, "statement": n.statement}
-    facts = {
-        "kind": "searches",
-        "searches": plan.facts,
-        "signature": next((r.provenance["bleu"] for r in records if "bleu" in r.provenance), ""),
-        "paper": setting.paper(paper, widths, n.inits),
-    }
-    setting.write_provenance(records, facts)
-    return _drawn(setting, start)
+    setting, failed, runs = searches(args, experiment, number)
+    return _exit_code(failed, runs) if failed else _drawn(setting, start)
+
+
+def _transfer(args: argparse.Namespace, experiment: Experiment) -> int:
+    """One search on the proxy, its winner copied to wider and deeper targets (Table 6)."""
+    from mutransfer.tables import transfer
+
+    start = time.monotonic()
+    setting, failed, runs = transfer(args, experiment)
+    return _exit_code(failed, runs) if failed else _drawn(setting, start)
 
 
 def _study(args: argparse.Namespace, experiment: Experiment) -> int:
@@ -288,6 +272,7 @@ def draw(folder: Path) -> None:
     from mutransfer.reporting.repeated_searches import render_searches
     from mutransfer.reporting.search import render_search
     from mutransfer.reporting.stability import render_stability
+    from mutransfer.reporting.transfer_table import render_transfer
 
     provenance = read_provenance(folder / "provenance.json", ())
     kind = "search" if "search" in provenance else provenance.get("kind", "sweep")
@@ -300,6 +285,7 @@ def draw(folder: Path) -> None:
         "stability": render_stability,
         "study": render_study,
         "searches": render_searches,
+        "transfer": render_transfer,
     }
     report, paths = drawers[kind](folder)
     print(report)

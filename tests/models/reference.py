@@ -24,10 +24,18 @@ def decoder(w: Weights, c: Config, tokens: Tensor) -> Tensor:
     return torch.stack([logits(w, c, "stack", stack(w, c, "stack", row, is_causal=True)) for row in tokens.tolist()])
 
 
-def encoder(w: Weights, c: Config, tokens: Tensor, padding: Tensor | None = None) -> Tensor:
-    """Logits [B, T, V] of an `Encoder`."""
-    hidden = [stack(w, c, "stack", row, is_real=real(padding, i)) for i, row in enumerate(tokens.tolist())]
-    return torch.stack([logits(w, c, "stack", x) for x in hidden])
+def bert(
+    w: Weights, c: Config, tokens: Tensor, segments: Tensor | None = None, padding: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Logits [B, T, V] and [B, 2] of a `Bert`: of the tokens, and of following or not."""
+    readout, of_tokens, of_pairs = w["stack.embed.weight"] if c.tied else w["readout.weight"], [], []
+    for i, row in enumerate(tokens.tolist()):
+        kinds = [0] * len(row) if segments is None else segments[i].tolist()
+        x = stack(w, c, "stack", row, is_real=real(padding, i), segments=kinds if c.segments else None)
+        y = [layer_norm(w, c, "transform_norm", phi(c, linear(w, "transform", x_t))) for x_t in x]
+        of_tokens.append(torch.stack([c.output_mult * (readout @ y_t) + w["readout.bias"] for y_t in y]))
+        of_pairs.append(linear(w, "following", torch.tanh(linear(w, "pooler", x[0]))))
+    return torch.stack(of_tokens), torch.stack(of_pairs)
 
 
 def encoder_decoder(w: Weights, c: Config, source: Tensor, target: Tensor, padding: Tensor | None = None) -> Tensor:
@@ -55,6 +63,7 @@ def stack(
     is_real: list[bool] | None = None,
     memory: list[Tensor] | None = None,
     memory_is_real: list[bool] | None = None,
+    segments: list[int] | None = None,
 ) -> list[Tensor]:
     """What the readout reads of each token."""
     x = []
@@ -64,7 +73,9 @@ def stack(
             x_t = x_t + c.position_mult * sinusoid(t, c.width)
         elif c.positions == "learned":
             x_t = x_t + c.position_mult * w[f"{name}.position.weight"][t]
-        x.append(x_t)
+        if segments is not None:
+            x_t = x_t + w[f"{name}.segment.weight"][segments[t]]
+        x.append(layer_norm(w, c, f"{name}.embed_norm", x_t) if c.embed_norm else x_t)
 
     def sees(t: int, s: int) -> bool:
         return (s <= t or not is_causal) and (is_real is None or is_real[s])
@@ -77,9 +88,6 @@ def stack(
     def sees_memory(t: int, s: int) -> bool:
         return memory_is_real is None or memory_is_real[s]
 
-    def phi(z: Tensor) -> Tensor:
-        return z.clamp(min=0) if c.activation == "relu" else z * (1 + torch.erf(z / math.sqrt(2))) / 2
-
     for i in range(c.depth):
         block = f"{name}.blocks.{i}"
 
@@ -91,18 +99,18 @@ def stack(
             return attention(w, c, f"{block}.cross", y, memory, sees_memory, lambda t, s, h: 0.0)
 
         def ffn(y: list[Tensor], block: str = block) -> list[Tensor]:
-            return [linear(w, f"{block}.down", phi(linear(w, f"{block}.up", y_t))) for y_t in y]
+            return [linear(w, f"{block}.down", phi(c, linear(w, f"{block}.up", y_t))) for y_t in y]
 
         branches = [("attention_norm", self_attention), ("cross_norm", cross_attention), ("ffn_norm", ffn)]
         for norm, branch in branches:
             if branch is cross_attention and memory is None:
                 continue
             if c.norm == "pre":  # x <- x + f(LN(x))
-                y = branch([layer_norm(w, f"{block}.{norm}", x_t) for x_t in x])
+                y = branch([layer_norm(w, c, f"{block}.{norm}", x_t) for x_t in x])
                 x = [x_t + y_t for x_t, y_t in zip(x, y, strict=True)]
             else:  # x <- LN(x + f(x))
-                x = [layer_norm(w, f"{block}.{norm}", x_t + y_t) for x_t, y_t in zip(x, branch(x), strict=True)]
-    return [layer_norm(w, f"{name}.norm", x_t) for x_t in x] if c.norm == "pre" else x
+                x = [layer_norm(w, c, f"{block}.{norm}", x_t + y_t) for x_t, y_t in zip(x, branch(x), strict=True)]
+    return [layer_norm(w, c, f"{name}.norm", x_t) for x_t in x] if c.norm == "pre" else x
 
 
 def attention(
@@ -140,9 +148,13 @@ def linear(w: Weights, name: str, x: Tensor) -> Tensor:
     return y + w[f"{name}.bias"] if f"{name}.bias" in w else y
 
 
-def layer_norm(w: Weights, name: str, x: Tensor) -> Tensor:
+def phi(c: Config, z: Tensor) -> Tensor:
+    return z.clamp(min=0) if c.activation == "relu" else z * (1 + torch.erf(z / math.sqrt(2))) / 2
+
+
+def layer_norm(w: Weights, c: Config, name: str, x: Tensor) -> Tensor:
     centred = x - x.mean()
-    return w[f"{name}.weight"] * centred / torch.sqrt((centred**2).mean() + 1e-5) + w[f"{name}.bias"]
+    return w[f"{name}.weight"] * centred / torch.sqrt((centred**2).mean() + c.norm_eps) + w[f"{name}.bias"]
 
 
 def logits(w: Weights, c: Config, embedding: str, x: list[Tensor]) -> Tensor:

@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mutransfer.models.transformer import Decoder, Encoder, EncoderDecoder, sinusoids
+from mutransfer.models.bert import Bert
+from mutransfer.models.transformer import Decoder, EncoderDecoder, sinusoids
 from mutransfer.models.transformer_config import NORMS, POSITIONS, Config
 from tests.models import reference
 from tests.models.tiny import CONFIGS, EXACT, TINY, built, padding, tokens
@@ -46,15 +47,6 @@ def test_in_float32_too() -> None:
     weights = {name: p.detach().double() for name, p in model.named_parameters()}
     want = reference.decoder(weights, TINY, tokens())
     torch.testing.assert_close(model(tokens()).double(), want, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("fused", [True, False])
-@pytest.mark.parametrize(("norm", "positions"), [("pre", "sinusoidal"), ("post", "sinusoidal"), ("pre", "relative")])
-def test_encoder_is_its_formulas(norm: str, positions: str, fused: bool, double: None) -> None:
-    """Every token sees both sides, and no padding."""
-    c = replace(TINY, norm=norm, positions=positions, fused=fused)
-    model, hidden = built(Encoder, c), padding([5, 3], 5)
-    compared(model, model(tokens(), hidden), lambda w: reference.encoder(w, c, tokens(), hidden))
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -104,9 +96,9 @@ def test_no_token_sees_a_later_one(norm: str, positions: str, fused: bool) -> No
 
 
 def test_causality_of_the_family() -> None:
-    """An encoder sees everything (the negative); an encoder-decoder's target only its own past, all of the source."""
-    encoder = built(Encoder, TINY)
-    assert (influence(encoder.stack, lambda: encoder(tokens()), 5) > 0).all()
+    """BERT sees everything (the negative); an encoder-decoder's target only its own past, all of the source."""
+    bert = built(Bert, TINY)
+    assert (influence(bert.stack, lambda: bert(tokens())[0], 5) > 0).all()
     both = built(EncoderDecoder, TINY)
     later = torch.ones(5, 5, dtype=torch.bool).triu(1)
     found = influence(both.decoder, lambda: both(tokens(), tokens(seed=1)), 5)
@@ -194,14 +186,14 @@ def test_bfloat16_is_close_to_float32(norm: str, positions: str) -> None:
 @pytest.mark.parametrize("norm", NORMS)
 def test_padding_is_not_seen(norm: str, fused: bool, double: None) -> None:
     """Outputs at real tokens depend neither on the padded tokens' values nor on how many there are."""
-    model = built(Encoder, replace(TINY, norm=norm, fused=fused))
+    model = built(Bert, replace(TINY, norm=norm, fused=fused))
     rows, hidden = tokens(2, 6), padding([6, 4], 6)
-    want = model(rows, hidden)[1, :4]
+    want = model(rows, None, hidden)[0][1, :4]
     other = rows.masked_fill(hidden, 3)
     assert not torch.equal(other, rows)
-    assert torch.equal(model(other, hidden)[1, :4], want)
-    torch.testing.assert_close(model(rows[1:, :4])[0], want, **EXACT)
-    assert (model(other)[1, :4] - model(rows)[1, :4]).abs().max() > 1e-3  # the negative: without the mask
+    assert torch.equal(model(other, None, hidden)[0][1, :4], want)
+    torch.testing.assert_close(model(rows[1:, :4])[0][0], want, **EXACT)
+    assert (model(other)[0][1, :4] - model(rows)[0][1, :4]).abs().max() > 1e-3  # the negative: without the mask
 
 
 @pytest.mark.parametrize("place", ["dropout", "inner_dropout"])

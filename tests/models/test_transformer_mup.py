@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from mutransfer import attention_scale, coord_check, scaling_plan
 from mutransfer.analysis.coordinates import CoordVerdict
 from mutransfer.models import transformer_cost as cost
-from mutransfer.models.transformer import Decoder, Encoder, EncoderDecoder
+from mutransfer.models.bert import Bert
+from mutransfer.models.transformer import Decoder, EncoderDecoder
 from mutransfer.models.transformer_config import NORMS, Config
 from tests.models.tiny import BASE, TINY, losses, scaled, tokens
 
@@ -79,7 +80,7 @@ def test_at_the_base_width_it_is_sp_bit_for_bit(table: str, norm: str, tied: boo
 
 
 @pytest.mark.parametrize("table", ["sp", *TABLES])
-@pytest.mark.parametrize("kind", [Decoder, Encoder, EncoderDecoder])
+@pytest.mark.parametrize("kind", [Decoder, Bert, EncoderDecoder])
 def test_base_and_target_may_differ_in_depth(kind: type[nn.Module], table: str) -> None:
     """Deeper blocks scale as the base's do, and a model of them trains."""
     base, wide = replace(BASE, norm="post"), replace(BASE, norm="post", width=64, depth=5)

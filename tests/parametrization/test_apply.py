@@ -223,3 +223,26 @@ def test_conv_net_trains_in_every_table():
         plan.initialize(model, base)
         x, y = torch.randn(8, 3, 8, 8), torch.randint(0, 10, (8,))
         assert all(p.isfinite().all() for p in train(model, plan.param_groups(model, lr=0.1), x, y))
+
+
+def test_rates_and_decay_by_name():
+    """Functions of the name give each tensor its own base value; the plan's factor stands on top of it."""
+    base, model = MLP(32), MLP(64)
+    plan = scaling_plan(base, model, optimizer="adamw")
+    plan.initialize(model, base)
+
+    def by_parameter(groups, what):
+        return {id(p): g[what] for g in groups for p in g["params"]}
+
+    plain = plan.param_groups(model, lr=1.0, weight_decay=1.0)
+    named = plan.param_groups(
+        model,
+        lr=lambda name: 8.0 if name.endswith("bias") else 1.0,
+        weight_decay=lambda name: 0.0 if name.endswith("bias") else 1.0,
+    )
+    lrs, decays = by_parameter(named, "lr"), by_parameter(named, "weight_decay")
+    assert any(name.endswith("bias") for name, _ in model.named_parameters())
+    for name, p in model.named_parameters():
+        is_bias = name.endswith("bias")
+        assert lrs[id(p)] == by_parameter(plain, "lr")[id(p)] * (8 if is_bias else 1)
+        assert decays[id(p)] == (0 if is_bias else by_parameter(plain, "weight_decay")[id(p)])

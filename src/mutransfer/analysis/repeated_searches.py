@@ -136,11 +136,11 @@ def signed(value: float, digits: int = 2) -> str:
     return "+" * (round(value, digits) > 0) + number(value, digits)
 
 
-def difference_text(one: Estimate) -> str:
+def difference_text(one: Estimate, digits: int = 2) -> str:
     """``+0.12 [-0.03, +0.20]``."""
     if math.isnan(one.low):
-        return f"{signed(one.value)} (no interval: {one.reason})"
-    return f"{signed(one.value)} [{signed(one.low)}, {signed(one.high)}]"
+        return f"{signed(one.value, digits)} (no interval: {one.reason})"
+    return f"{signed(one.value, digits)} [{signed(one.low, digits)}, {signed(one.high, digits)}]"
 
 
 @dataclass(frozen=True)

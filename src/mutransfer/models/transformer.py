@@ -1,4 +1,4 @@
-"""One family of Transformers: decoder (language model), encoder, encoder-decoder.
+"""One family of Transformers: decoder (language model), encoder-decoder; `Bert` is built of the same blocks.
 
 Letters: B batch, T tokens (queries), S tokens attended to, N width (d_model), H heads, D d_head, F d_ffn, V vocabulary.
 µP asks three things of the module itself (App. B.1): a freely chosen attention scale (1/d instead of 1/sqrt(d)),
@@ -32,8 +32,8 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(c.width, 3 * inner, bias=c.bias)  # µP: HIDDEN; queries, keys, values in this order
         self.out = nn.Linear(inner, c.width, bias=c.bias)  # µP: HIDDEN
         self.logits = nn.Identity()  # for hooks, where attention is not fused
-        _draw(self.qkv, c.init_mult)
-        _draw(self.out, c.init_mult)
+        draw(self.qkv, c.init_mult)
+        draw(self.out, c.init_mult)
         if c.zero_query:
             nn.init.zeros_(self.qkv.weight[:inner])  # µP: App. D.2
 
@@ -93,17 +93,17 @@ class Block(nn.Module):
     def __init__(self, c: Config, *, cross: bool) -> None:
         super().__init__()
         self.is_pre, self.drop = c.norm == "pre", Dropout(c.dropout)
-        self.phi, self.inner_drop = ACTIVATIONS[c.activation], Dropout(c.inner_dropout)
-        self.attention_norm = nn.LayerNorm(c.width)  # µP: INPUT (gain and bias)
+        self.phi, self.inner_drop = ACTIVATIONS[c.activation], Dropout(c.activation_dropout)
+        self.attention_norm = nn.LayerNorm(c.width, c.norm_eps)  # µP: INPUT (gain and bias)
         self.attention = Attention(c)
         if cross:
-            self.cross_norm = nn.LayerNorm(c.width)
+            self.cross_norm = nn.LayerNorm(c.width, c.norm_eps)
             self.cross = Attention(c)
-        self.ffn_norm = nn.LayerNorm(c.width)
+        self.ffn_norm = nn.LayerNorm(c.width, c.norm_eps)
         self.up = nn.Linear(c.width, c.d_ffn, bias=c.bias)  # µP: HIDDEN
         self.down = nn.Linear(c.d_ffn, c.width, bias=c.bias)  # µP: HIDDEN
-        _draw(self.up, c.init_mult)
-        _draw(self.down, c.init_mult)
+        draw(self.up, c.init_mult)
+        draw(self.down, c.init_mult)
 
     def forward(
         self,
@@ -145,21 +145,27 @@ class Stack(nn.Module):
         elif c.positions == "relative":
             self.distance = nn.Embedding(2 * c.length - 1, c.heads)  # µP: SCALAR (INPUT where heads grow)
             nn.init.zeros_(self.distance.weight)
+        if c.segments:
+            self.segment = Embedding(c.segments, c.width, c.embed_std)  # µP: INPUT
+        if c.embed_norm:
+            self.embed_norm = nn.LayerNorm(c.width, c.norm_eps)  # µP: INPUT (gain and bias)
         self.blocks = nn.ModuleList(Block(c, cross=cross) for _ in range(c.depth))
-        self.norm = nn.LayerNorm(c.width) if c.norm == "pre" else nn.Identity()
+        self.norm = nn.LayerNorm(c.width, c.norm_eps) if c.norm == "pre" else nn.Identity()
 
     def forward(
         self,
         tokens_BxT: Tensor,
         *,
+        segments_BxT: Tensor | None = None,
         padding_BxT: Tensor | None = None,
         memory_BxSxN: Tensor | None = None,
         memory_padding_BxS: Tensor | None = None,
         cache: list[Cache] | None = None,
     ) -> Tensor:
-        """``padding``: True where there is no token. ``cache`` (`new_cache`): of the tokens before, extended in place.
+        """``segments``: of each token, from 0 on; None: 0 everywhere. ``padding``: True where there is no token.
+        ``cache`` (`new_cache`): of the tokens before, extended in place.
 
-        Raises `UserError` for a sequence longer than the model's.
+        Raises `UserError` for a sequence longer than the model's, and for segments where the model has none.
         """
         past = cache[0]["k"].shape[2] if cache else 0
         end = past + tokens_BxT.shape[1]
@@ -170,7 +176,11 @@ class Stack(nn.Module):
             x = x + self.table[past:end] * self.c.position_mult
         elif self.c.positions == "learned":
             x = x + self.position.weight[past:end] * self.c.position_mult
-        x = self.drop(x)
+        if self.c.segments:
+            x = x + (self.segment.weight[0] if segments_BxT is None else self.segment(segments_BxT))
+        elif segments_BxT is not None:
+            raise UserError("there are segments, but the model was built without; set segments in its Config.")
+        x = self.drop(self.embed_norm(x) if self.c.embed_norm else x)
         mask, is_causal = self._mask(past, end, padding_BxT, x)
         memory_mask = None if memory_padding_BxS is None else _hidden(memory_padding_BxS, x.dtype)
         for i, block in enumerate(self.blocks):
@@ -216,7 +226,7 @@ class Readout(nn.Module):
         elif c.zero_readout:
             nn.init.zeros_(self.linear.weight)  # µP: zero satisfies every parametrization's init (App. D.2)
         else:
-            _draw(self.linear, 1.0)
+            draw(self.linear, 1.0)
 
     def forward(self, x_BxTxN: Tensor) -> Tensor:
         logits_BxTxV = self.linear(x_BxTxN)
@@ -237,18 +247,6 @@ class Decoder(nn.Module):
 
     def forward(self, tokens_BxT: Tensor, cache: list[Cache] | None = None) -> Tensor:
         return self.readout(self.stack(tokens_BxT, cache=cache))
-
-
-class Encoder(nn.Module):
-    """Tokens [B, T] -> logits of the token at each place [B, T, V], seen from both sides."""
-
-    def __init__(self, c: Config) -> None:
-        super().__init__()
-        self.stack = Stack(c, causal=False)
-        self.readout = Readout(c, self.stack.embed)
-
-    def forward(self, tokens_BxT: Tensor, padding_BxT: Tensor | None = None) -> Tensor:
-        return self.readout(self.stack(tokens_BxT, padding_BxT=padding_BxT))
 
 
 class EncoderDecoder(nn.Module):
@@ -282,7 +280,18 @@ class EncoderDecoder(nn.Module):
         return self.readout(hidden)
 
 
-def _draw(linear: nn.Linear, mult: float) -> None:
+class Embedding(nn.Embedding):
+    """Weights ~ N(0, std^2), also when they are reset: `Plan.initialize` so tells how a table of few rows is drawn."""
+
+    def __init__(self, rows: int, width: int, std: float) -> None:
+        self.std = std
+        super().__init__(rows, width)
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.weight, std=self.std)
+
+
+def draw(linear: nn.Linear, mult: float) -> None:
     """Weights ~ N(0, mult^2 / fan_in), biases 0."""
     nn.init.normal_(linear.weight, std=mult * linear.in_features**-0.5)
     if linear.bias is not None:

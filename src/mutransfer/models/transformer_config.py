@@ -32,7 +32,10 @@ class Config:
     length: int = 128  # the longest sequence
     first_position: int = 0  # of sinusoids; fairseq counts from 2
     norm: str = "pre"  # LayerNorm before or after the residual sum
+    norm_eps: float = 1e-5  # of every LayerNorm
+    embed_norm: bool = False  # one more LayerNorm, of the embeddings, as published BERT has
     positions: str = "sinusoidal"  # "relative": a learned bias of the logits for each head and distance
+    segments: int = 0  # kinds of segments (token types), each with an embedding; 0: none
     activation: str = "relu"
     bias: bool = True  # of the linear maps, the readout aside
     tied: bool = False  # the readout is the (decoder's) embedding
@@ -41,11 +44,12 @@ class Config:
     zero_query: bool = True  # App. D.2
     dropout: float = 0.0  # of embeddings and of what each branch adds
     inner_dropout: float = 0.0  # of attention weights and of the activations between up and down
+    ffn_dropout: float | None = None  # of those activations alone; None: inner_dropout
     attention_scale: float = 0.0  # of the logits; 0: 1 / sqrt(d_head)
     embed_mult: float = 1.0  # of the word embedding
     position_mult: float = 1.0  # of the positional embedding, or of the relative bias
     output_mult: float = 1.0  # alpha_output
-    embed_std: float = 1.0  # of the init of the word embedding
+    embed_std: float = 1.0  # of the init of the embeddings: words, learned positions, segments
     init_mult: float = 1.0  # on the init std of every hidden matrix
     fused: bool = True  # attention without its logits in memory; False: hooks see them
 
@@ -60,6 +64,8 @@ class Config:
         for name in ("vocab", "width", "depth", "heads", "length", "d_ffn"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} is {getattr(self, name)}, expected at least 1.")
+        if self.segments < 0:
+            raise UserError(f"segments is {self.segments}, expected at least 0.")
         if self.d_head < 0:
             raise UserError(f"d_head is {self.d_head}, expected at least 1, or 0 for width / heads.")
         if not self.d_head and self.width % self.heads:
@@ -73,6 +79,11 @@ class Config:
     @property
     def d_ffn(self) -> int:
         return round(self.ffn_ratio * self.width)
+
+    @property
+    def activation_dropout(self) -> float:
+        """Of the activations between up and down."""
+        return self.inner_dropout if self.ffn_dropout is None else self.ffn_dropout
 
     @property
     def logit_scale(self) -> float:

@@ -1,4 +1,4 @@
-"""What training a `Decoder` or an `EncoderDecoder` costs: floating-point operations, parameters, memory."""
+"""What training a `Decoder`, an `EncoderDecoder` or a `Bert` costs: floating-point operations, parameters, memory."""
 
 from __future__ import annotations
 
@@ -59,3 +59,29 @@ def translation_memory_bytes(c: Config, *, tokens: int, sentence: int, bfloat16:
     block = 3 * attention + 2 * tokens * (4 * c.width + 2 * c.d_ffn)
     activations = c.depth * block + tokens * (8 * c.width + 3 * c.vocab)
     return float(translation_parameters(c) * (16 + (2 if bfloat16 else 0)) + number * activations)
+
+
+def bert_flops_per_step(c: Config, *, batch: int, length: int = 0, masked: float) -> float:
+    """Of one training step of a `Bert` that predicts ``masked`` tokens of each sequence."""
+    length = length or c.length
+    inner = c.heads * c.head_size
+    block = 4 * c.width * inner + 2 * c.width * c.d_ffn + 2 * length * inner
+    head, pair = c.width * (c.width + c.vocab), c.width * (c.width + 2)
+    return 6.0 * batch * (length * c.depth * block + masked * head + pair)
+
+
+def bert_parameters(c: Config) -> int:
+    """Of a `Bert`, embeddings included."""
+    first = c.width * c.segments + 2 * c.width * c.embed_norm
+    heads = 2 * c.width * (c.width + c.bias) + 2 * c.width + c.vocab + 2 * (c.width + 1)
+    return parameters(c) + first + heads
+
+
+def bert_memory_bytes(c: Config, *, batch: int, length: int = 0, masked: float, bfloat16: bool = False) -> float:
+    """Of a training run of a `Bert` with Adam at its peak: weights, gradients, two moments, activations."""
+    length = length or c.length
+    inner, tokens, number = c.heads * c.head_size, batch * length, 6 if bfloat16 else 4
+    logits = batch * c.heads * length**2 if bfloat16 or c.positions == "relative" else 0
+    block = tokens * (8 * c.width + 5 * inner + 2 * c.d_ffn) + 3 * logits
+    activations = c.depth * block + tokens * 6 * c.width + batch * masked * (5 * c.width + 3 * c.vocab)
+    return float(bert_parameters(c) * (16 + (2 if bfloat16 else 0)) + number * activations)

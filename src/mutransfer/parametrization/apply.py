@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from mutransfer.errors import unknown
 from mutransfer.parametrization.plan import Plan
 from mutransfer.parametrization.roles import Tensor as Use
-from mutransfer.parametrization.roles import match, tensors_of
+from mutransfer.parametrization.roles import match, tensors_of, unwrap
 
 
 class InitError(ValueError):
@@ -72,7 +72,8 @@ def initialize(plan: Plan, model: nn.Module, base: nn.Module, *, own_init: Mappi
     for name, use in uses.items():
         growing[id(use.owner)] |= {plan.sizes[name].m_in, plan.sizes[name].m_out} - {1.0}
     factors: dict[int, tuple[str, float]] = {}
-    for name, (b, t) in pairs.items():
+    for name, (b, _) in pairs.items():
+        t = uses[name]  # itself: where the base is less deep, `match` has a sibling stand for it
         size, scale, ratios = plan.sizes[name], plan[name], growing[id(t.owner)]
         if b.shape != size.base_shape:
             raise ValueError(f"base: '{name}' has shape {list(b.shape)}, but the plan was made for {size.base_shape}")
@@ -86,7 +87,7 @@ def initialize(plan: Plan, model: nn.Module, base: nn.Module, *, own_init: Mappi
         elif own_init and name in own_init:
             factors[t.key] = name, scale.init_std / max(ratios) ** own_init[name]
         else:
-            factors[t.key] = name, scale.init_std / _own_growth(name, ratios, b, t)
+            factors[t.key] = name, scale.init_std / _own_growth(name, ratios, b, t, base, model)
     for name, factor in factors.values():  # only after every check has passed: a refused model stays as it was
         if factor != 1:
             values[name].mul_(factor)
@@ -113,7 +114,9 @@ def _log_rms(x: Tensor) -> tuple[float, float]:
     return 0.5 * math.log(rms2), 0.5 * math.sqrt(spread / x2.numel())
 
 
-def _own_growth(name: str, growing: set[float], base: Use, target: Use) -> float:
+def _own_growth(
+    name: str, growing: set[float], base: Use, target: Use, base_model: nn.Module, model: nn.Module
+) -> float:
     """The factor by which the own init's std grows from base to target: a half power of one of the fan ratios."""
     candidates = {m ** (k / 2) for m in growing for k in range(-3, 4)}
 
@@ -126,8 +129,8 @@ def _own_growth(name: str, growing: set[float], base: Use, target: Use) -> float
 
     (b, b_error), (t, t_error) = _log_rms(_value(base)), _log_rms(_value(target))
     growth = decide(t - b, math.hypot(b_error, t_error))
-    if growth is None:  # a small tensor: draw it afresh, often, where its module can and those draws look like it
-        fresh = _fresh_log_rms(base, b, b_error), _fresh_log_rms(target, t, t_error)
+    if growth is None:  # a small tensor: draw it afresh, often, where that can be done and those draws look like it
+        fresh = _fresh_log_rms(base, base_model, b, b_error), _fresh_log_rms(target, model, t, t_error)
         if fresh[0] and fresh[1]:
             growth = decide(fresh[1][0] - fresh[0][0], math.hypot(fresh[0][1], fresh[1][1]))
     if growth is None:
@@ -141,20 +144,36 @@ def _own_growth(name: str, growing: set[float], base: Use, target: Use) -> float
     return growth
 
 
-def _fresh_log_rms(use: Use, now: float, error: float, numel: int = 1 << 13) -> tuple[float, float] | None:
-    """`_log_rms` of many draws by the module's own reset; None if it has none, or the tensor is not drawn by it."""
+def _fresh_log_rms(
+    use: Use, model: nn.Module, now: float, error: float, numel: int = 1 << 13
+) -> tuple[float, float] | None:
+    """`_log_rms` of many fresh draws; None if the module cannot be drawn afresh, or is not drawn as it was."""
+    if parametrize.is_parametrized(use.owner):
+        return None
     module = copy.deepcopy(use.owner).cpu()
-    reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-    if reset is None or parametrize.is_parametrized(module):
-        return None
-    draws = []
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        for _ in range(max(1, numel // getattr(module, use.leaf).numel())):
-            reset()
-            draws.append(getattr(module, use.leaf).detach().flatten().clone())
-    drawn = torch.cat(draws)
-    if _is_constant(drawn):
-        return None
-    log_rms, fresh_error = _log_rms(drawn)
-    return (log_rms, fresh_error) if abs(log_rms - now) <= 4 * error + 0.02 else None
+    for draw in _ways_to_draw(module, model):
+        draws = []
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            try:
+                for _ in range(max(1, numel // getattr(module, use.leaf).numel())):
+                    draw()
+                    draws.append(getattr(module, use.leaf).detach().flatten().clone())
+            except TypeError:  # a method of that name which takes something else
+                continue
+        drawn = torch.cat(draws)
+        if _is_constant(drawn) or (len(draws) > 1 and torch.equal(draws[0], draws[1])):
+            continue
+        log_rms, fresh_error = _log_rms(drawn)
+        if abs(log_rms - now) <= 4 * error + 0.02:
+            return log_rms, fresh_error
+    return None
+
+
+def _ways_to_draw(module: nn.Module, model: nn.Module) -> Iterator[Callable[[], object]]:
+    """The module's own reset, and how its model draws each of its modules (Hugging Face, nanoGPT)."""
+    for name in ("reset_parameters", "_reset_parameters"):
+        if callable(reset := getattr(module, name, None)):
+            yield reset
+    if callable(draw := getattr(unwrap(model), "_init_weights", None)):
+        yield lambda: draw(module)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
@@ -89,11 +89,17 @@ class Plan(Mapping[str, Scale]):
         initialize(self, model, base, own_init=own_init)
 
     def param_groups(
-        self, model: nn.Module, *, lr: float, weight_decay: float = 0.0, eps: float = 1e-8
+        self,
+        model: nn.Module,
+        *,
+        lr: float | Callable[[str], float],
+        weight_decay: float | Callable[[str], float] = 0.0,
+        eps: float = 1e-8,
     ) -> list[dict[str, Any]]:
         """Optimizer groups for any torch optimizer: one a distinct (lr, weight decay, eps), trainable parameters only.
 
-        ``lr``, ``weight_decay`` and ``eps`` (Adam-like only) are the base model's. Give them here, not to the
+        ``lr``, ``weight_decay`` and ``eps`` (Adam-like only) are the base model's; the first two may be functions of
+        the parameter's name (a learning rate of the embedding, no decay of biases). Give them here, not to the
         optimizer: a group's own value wins over the optimizer's argument. Schedules must multiply, as `LambdaLR`
         does; for `OneCycleLR` pass ``max_lr=[g["lr"] for g in groups]``.
 
@@ -111,7 +117,8 @@ class Plan(Mapping[str, Scale]):
         for name, p in unwrap(model).named_parameters():
             s = self[name]
             if p.requires_grad:
-                groups[lr * s.lr, weight_decay * s.weight_decay, eps * s.eps].append(p)
+                own_lr, own_decay = (x(name) if callable(x) else x for x in (lr, weight_decay))
+                groups[own_lr * s.lr, own_decay * s.weight_decay, eps * s.eps].append(p)
         adam = family_of(self.optimizer) == "adam"
         return [
             {"params": params, "lr": g_lr, "weight_decay": g_wd, **({"eps": g_eps} if adam else {})}

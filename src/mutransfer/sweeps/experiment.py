@@ -15,6 +15,7 @@ from mutransfer.sweeps.figure import Figure, put
 from mutransfer.sweeps.repeated import Searches
 from mutransfer.sweeps.search import Space
 from mutransfer.sweeps.study import Study
+from mutransfer.sweeps.transfer import Transfer
 from mutransfer.training.spec import RunRecord, RunSpec, Value
 
 SCALES = ("smoke", "cpu", "gpu", "paper")
@@ -64,6 +65,7 @@ class Experiment:
     unit: that batches are counted in.
     searches: by scale, of a table of repeated searches, drawn after the sweep (Table 4), and ``front``: the number of
         the figure that shows them over their sizes (Figure 6), if there is one; ``scores``: of the target's runs.
+    transfers: by scale, of a table of one search copied to wider and deeper targets, drawn after the sweep (Table 6).
     backends: by name, what else may train the sweep's runs (as the hyperparameter ``backend`` of their specs); called
         first, to raise if it is not installed.
     studies: by scale; an experiment that has them is one of Algorithm 1, not a sweep of learning rates.
@@ -98,6 +100,7 @@ class Experiment:
     parameters: Callable[[RunSpec], float] | None = None
     studies: Mapping[str, Study] = field(default_factory=dict)
     searches: Mapping[str, Searches] = field(default_factory=dict)
+    transfers: Mapping[str, Transfer] = field(default_factory=dict)
     front: str = ""
     scores: tuple[str, ...] = ()
     takes_corpus: bool = False

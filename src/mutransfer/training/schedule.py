@@ -22,6 +22,8 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda t: 1.0,  # (e)
     "inverse_sqrt": lambda t: min(1.0, (DECAY_FROM / t) ** 0.5) if t else 1.0,  # (f)
     "warmup_linear": lambda t: min(t / WARMUP, (1 - t) / (1 - WARMUP)),
+    "warmup_0.01_linear": lambda t: min(t / 0.01, (1 - t) / 0.99),  # of BERT's pretraining: 10,000 of 1,000,000 steps
+    "warmup_0.1_linear": lambda t: min(t / 0.1, (1 - t) / 0.9),  # of its fine-tuning (App. F.3)
     "warmup_inverse_sqrt": lambda t: t / FAIRSEQ_WARMUP if t < FAIRSEQ_WARMUP else (FAIRSEQ_WARMUP / t) ** 0.5,
     "warmup_cosine": lambda t: t / RISE if t < RISE else _cosine((t - RISE) / (1 - RISE)),
 }

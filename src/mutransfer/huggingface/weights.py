@@ -1,0 +1,243 @@
+"""Weights both ways between our `Bert` and Hugging Face's, which then give the same hidden states and logits.
+
+Their side is a state dict, of today's names or of old checkpoints, with the fields of its config. Nothing is rounded:
+there and back gives the same bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from mutransfer.errors import UserError, unknown
+from mutransfer.huggingface.scales import attentions
+from mutransfer.models.bert import Bert
+from mutransfer.models.transformer_config import ACTIVATIONS, Config
+
+# Our field -> theirs.
+FIELDS = {
+    "vocab": "vocab_size",
+    "width": "hidden_size",
+    "depth": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "length": "max_position_embeddings",
+    "segments": "type_vocab_size",
+    "activation": "hidden_act",
+    "norm_eps": "layer_norm_eps",
+    "dropout": "hidden_dropout_prob",
+    "inner_dropout": "attention_probs_dropout_prob",
+    "embed_std": "initializer_range",
+}
+# What a field may be; ours has nothing for other values. Also what it is where the config does not name it.
+ONLY: dict[str, Any] = {
+    "model_type": "bert",
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "pruned_heads": {},
+}
+LAYOUTS = {
+    "pretraining": ("pooler", "cls.predictions", "cls.seq_relationship"),
+    "masked_lm": ("cls.predictions",),
+    "model": ("pooler",),
+}
+"""BertForPreTraining, BertForMaskedLM, BertModel -> what each has beside the encoder."""
+WORDS = "embeddings.word_embeddings.weight"
+DECODER, BIAS = "cls.predictions.decoder", "cls.predictions.bias"
+BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")  # of old checkpoints; the numbers 0, 1, 2, ...
+OLD = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+
+
+def config_of(config: Any) -> Config:
+    """The `Config` of Hugging Face's BERT with this ``config``: an object or a mapping with the fields of BertConfig.
+
+    Its weights would start as ours do; of theirs, embeddings start so too. ``classifier_dropout`` is left out.
+
+    Raises:
+        UserError: a field that our model has nothing for, or one that is missing; the line names all of them.
+    """
+    found = {ours: _get(config, theirs) for ours, theirs in FIELDS.items()}
+    ffn = _get(config, "intermediate_size")
+    missing = [FIELDS[ours] for ours, value in found.items() if value is None]
+    missing += ["intermediate_size"] if ffn is None else []
+    if missing:
+        raise UserError(f"the config of Hugging Face's BERT lacks {', '.join(missing)}.")
+    bad = [f"{name}={_get(config, name, only)}" for name, only in ONLY.items() if _get(config, name, only) != only]
+    if found["activation"] not in ACTIVATIONS:
+        bad.append(f"hidden_act={found['activation']}")
+    if bad:
+        raise UserError(f"our Bert has nothing for Hugging Face's {', '.join(bad)}.")
+    return Config(
+        **found,
+        ffn_ratio=ffn / found["width"],
+        norm="post",
+        embed_norm=True,
+        positions="learned",
+        tied=_get(config, "tie_word_embeddings", True),
+        ffn_dropout=0.0,
+        zero_readout=False,
+        zero_query=False,
+    )
+
+
+def options_of(c: Config) -> dict[str, Any]:
+    """The arguments of the BertConfig whose model computes what our `Bert` of ``c`` does; the inverse of `config_of`.
+
+    Raises:
+        UserError: a choice that their model does not have (pre-LN, µP's attention scale, multipliers), by name.
+    """
+    made = {theirs: getattr(c, ours) for ours, theirs in FIELDS.items()}
+    made |= {"intermediate_size": c.d_ffn, "tie_word_embeddings": c.tied}
+
+    def plain(c: Config) -> Config:
+        return replace(c, attention_scale=c.logit_scale, ffn_dropout=c.activation_dropout)
+
+    theirs, ours = vars(plain(config_of(made))), vars(plain(c))
+    # how it starts, and whether attention is fused, is no part of what it computes; sinusoids are none of its positions
+    free = ("zero_readout", "zero_query", "init_mult", "fused", "ffn_ratio", "d_head", "joint", "first_position")
+    bad = [f"{name}={value}" for name, value in ours.items() if name not in free and value != theirs[name]]
+    bad += [f"d_head={c.d_head}"] if c.head_size * c.heads != c.width else []
+    if bad:
+        raise UserError(f"Hugging Face's BERT has nothing for our {', '.join(bad)}.")
+    return made
+
+
+def from_huggingface(model: nn.Module | Mapping[str, Tensor], config: Any = None) -> Bert:
+    """Our model with the weights of theirs, in evaluation mode, float32.
+
+    ``model`` is a BertForPreTraining, a BertForMaskedLM or a BertModel, or the state dict of one, of old checkpoints
+    too. Heads, or a pooler, that it does not have start as ours do.
+
+    Args:
+        config: as in `config_of`; needed with a state dict.
+
+    Raises:
+        UserError: no config, or one that our model has nothing for (`config_of`); tensors that are missing or unknown,
+            by name; a shape that does not fit; weights that the config ties, but that differ; attention modules of
+            different scales.
+    """
+    scale = 0.0
+    if isinstance(model, nn.Module):
+        config = getattr(model, "config", None) if config is None else config
+        scale = _scale(model)
+        model = model.state_dict()
+    if config is None:
+        raise UserError("weights alone do not say how many heads there are: give the config too.")
+    c = replace(config_of(config), attention_scale=scale)
+    state = _today(model, c)
+    parts = [part for part in LAYOUTS["pretraining"] if any(name.startswith(part) for name in state)]
+    names = _names(c, parts)
+    _same_keys("the state dict of Hugging Face's BERT", state, {theirs for many in names.values() for theirs in many})
+    bert = Bert(c)
+    own = bert.state_dict()
+    for ours, many in names.items():
+        tensor = torch.cat([state[name] for name in many])
+        if tensor.shape != own[ours].shape:
+            raise UserError(
+                f"{', '.join(many)} give {list(tensor.shape)}, but the config wants {list(own[ours].shape)}."
+            )
+        own[ours].copy_(tensor)
+    return bert.eval()
+
+
+def to_huggingface(bert: Bert, layout: str = "pretraining") -> dict[str, Tensor]:
+    """The state dict of their model, built with the config of `options_of`: all of its keys, copied.
+
+    Args:
+        layout: ``"pretraining"`` (BertForPreTraining), ``"masked_lm"`` (BertForMaskedLM), ``"model"`` (BertModel).
+
+    Raises:
+        UserError: an unknown layout, or a model that theirs cannot compute (`options_of`; one with a µP multiplier).
+    """
+    if layout not in LAYOUTS:
+        raise unknown("layout", layout, LAYOUTS)
+    options_of(bert.c)
+    for name, module in bert.named_modules():
+        if parametrize.is_parametrized(module):
+            raise UserError(f"'{name}' has a multiplier of µP, which Hugging Face's BERT has nothing for.")
+    own, made = bert.state_dict(), dict[str, Tensor]()
+    for ours, many in _names(bert.c, LAYOUTS[layout]).items():
+        made |= {name: x.clone() for name, x in zip(many, own[ours].detach().chunk(len(many)), strict=True)}
+    if BIAS in made:
+        made |= {f"{DECODER}.weight": own["readout.weight"].clone(), f"{DECODER}.bias": made[BIAS].clone()}
+    prefix = "" if layout == "model" else "bert."
+    return {name if name.startswith("cls.") else prefix + name: tensor for name, tensor in made.items()}
+
+
+def _names(c: Config, parts: list[str] | tuple[str, ...]) -> dict[str, list[str]]:
+    """Our name of each parameter -> theirs of the same rows, in order, in BertModel's layout; a tied one once."""
+    modules = {"stack.embed_norm": ["embeddings.LayerNorm"]}
+    for i in range(c.depth):
+        ours, theirs = f"stack.blocks.{i}", f"encoder.layer.{i}"
+        modules[f"{ours}.attention.qkv"] = [f"{theirs}.attention.self.{x}" for x in ("query", "key", "value")]
+        modules[f"{ours}.attention.out"] = [f"{theirs}.attention.output.dense"]
+        modules[f"{ours}.attention_norm"] = [f"{theirs}.attention.output.LayerNorm"]
+        modules[f"{ours}.up"] = [f"{theirs}.intermediate.dense"]
+        modules[f"{ours}.down"] = [f"{theirs}.output.dense"]
+        modules[f"{ours}.ffn_norm"] = [f"{theirs}.output.LayerNorm"]
+    names = {"stack.embed.weight": [WORDS]}
+    names |= {
+        f"stack.{ours}.weight": [f"embeddings.{theirs}_embeddings.weight"]
+        for ours, theirs in (("position", "position"), ("segment", "token_type"))
+    }
+    if "pooler" in parts:
+        modules["pooler"] = ["pooler.dense"]
+    if "cls.predictions" in parts:
+        modules["transform"] = ["cls.predictions.transform.dense"]
+        modules["transform_norm"] = ["cls.predictions.transform.LayerNorm"]
+        names["readout.bias"] = [BIAS]
+        if not c.tied:
+            names["readout.weight"] = [f"{DECODER}.weight"]
+    if "cls.seq_relationship" in parts:
+        modules["following"] = ["cls.seq_relationship"]
+    return names | {
+        f"{ours}.{leaf}": [f"{name}.{leaf}" for name in theirs]
+        for ours, theirs in modules.items()
+        for leaf in ("weight", "bias")
+    }
+
+
+def _today(state: Mapping[str, Tensor], c: Config) -> dict[str, Tensor]:
+    """The state dict with today's names, without prefix and buffers, and with each shared tensor once."""
+    found = {}
+    for name, tensor in state.items():
+        name = name.removeprefix("bert.")
+        for old, new in OLD.items():
+            name = name.removesuffix(old) + new if name.endswith(old) else name
+        if name not in BUFFERS:
+            found[name] = tensor
+    if not c.tied:
+        if f"{DECODER}.bias" in found:  # since transformers 5 it is the decoder's own, and the other one does nothing
+            found[BIAS] = found.pop(f"{DECODER}.bias")
+        return found
+    for second, first in ((f"{DECODER}.bias", BIAS), (f"{DECODER}.weight", WORDS)):
+        if second in found:  # a checkpoint may hold either, or both
+            tensor = found.pop(second)
+            if not torch.equal(found.setdefault(first, tensor), tensor):
+                raise UserError(f"{first} and {second} differ, but the config ties them.")
+    return found
+
+
+def _scale(model: nn.Module) -> float:
+    """Of the attention logits: what `set_attention_scale` may have changed; 0 for 1/sqrt(d_head)."""
+    scales = {0.0 if module.scaling == d_head**-0.5 else module.scaling for _, module, d_head in attentions(model)}
+    if len(scales) > 1:
+        raise UserError(f"the model's attention modules have different scales, {sorted(scales)}; ours has one for all.")
+    return scales.pop() if scales else 0.0
+
+
+def _same_keys(what: str, found: Mapping[str, Any], expected: set[str]) -> None:
+    for word, keys in (("lacks", expected - set(found)), ("has the unknown", set(found) - expected)):
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise UserError(f"{what} {word} {', '.join(sorted(keys)[:3])}{more}.")
+
+
+def _get(config: Any, name: str, default: Any = None) -> Any:
+    value = config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
+    return default if value is None else value

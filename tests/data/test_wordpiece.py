@@ -1,0 +1,166 @@
+"""WordPiece: the same pieces in every process, cut as BERT cuts, and a published vocabulary that is one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mutransfer.data import wordpiece
+from mutransfer.data.stories import stories_texts
+from mutransfer.data.wordpiece import LEAST, SPECIALS, Special, WordPiece, trained, word_counts
+from mutransfer.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+LINES = [line for story in stories_texts(counts={"train": 60})["train"] for line in story]
+PUBLISHED = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "##aff", "##able", ",", "the"]
+
+
+@pytest.fixture(scope="module")
+def pieces() -> WordPiece:
+    """Of some stories."""
+    return WordPiece.fit(LINES, 300)
+
+
+def slowly(words: dict[str, int], size: int) -> list[str]:
+    """`trained` as it is defined: count all pairs, join the most frequent one, again and again."""
+    parts = {word: [word[0], *("##" + letter for letter in word[1:])] for word in words}
+    pieces = [*SPECIALS, *sorted({c for word in words for c in word})]
+    pieces += sorted({"##" + c for word in words for c in word[1:]})
+    while len(pieces) < size:
+        counts = Counter[tuple[str, str]]()
+        for word, symbols in parts.items():
+            for pair in pairwise(symbols):
+                counts[pair] += words[word]
+        if not counts or max(counts.values()) < LEAST:
+            break
+        best = min(counts, key=lambda pair: (-counts[pair], pair))
+        joined = best[0] + best[1].removeprefix("##")
+        for symbols in parts.values():
+            i = 0
+            while i < len(symbols) - 1:
+                if tuple(symbols[i : i + 2]) == best:
+                    symbols[i : i + 2] = [joined]
+                i += 1
+        if joined not in pieces:
+            pieces.append(joined)
+    return pieces
+
+
+@given(words=st.dictionaries(st.text("abc", min_size=1, max_size=9), st.integers(1, 5), min_size=1, max_size=12))
+def test_training_is_its_definition(words: dict[str, int]) -> None:
+    """Ties and runs of one letter included: the counts that are kept must be those of counting anew."""
+    assert trained(words, 80) == slowly(words, 80)
+
+
+def test_every_process_has_the_same_pieces(pieces: WordPiece) -> None:
+    """Whatever Python's hashes and the number of threads, or no two runs could be compared."""
+    code = (
+        "import hashlib, json, sys\n"
+        "from mutransfer.data.wordpiece import WordPiece\n"
+        "lines = json.load(sys.stdin)\n"
+        "pieces = WordPiece.fit(lines, 300)\n"
+        "print(hashlib.sha256(pieces.vocabulary.encode() + pieces.encode_lines(lines)[0].tobytes()).hexdigest())"
+    )
+    more = {"PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": "7", "RAYON_NUM_THREADS": "4"}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **more},
+        input=json.dumps(LINES),
+        capture_output=True,
+        text=True,
+    )
+    ours = hashlib.sha256(pieces.vocabulary.encode() + pieces.encode_lines(LINES)[0].tobytes()).hexdigest()
+    assert run.stdout.strip() == ours, run.stderr
+
+
+def test_special_pieces_come_first(pieces: WordPiece) -> None:
+    """A trained vocabulary has them as 0 to 4; what a text calls them is words."""
+    assert pieces.special == Special(0, 1, 2, 3, 4) == (0, 1, 2, 3, 4)
+    assert tuple(pieces.pieces[:5]) == SPECIALS and pieces.vocab == 300 == len(set(pieces.pieces))
+    assert not set(pieces.encode("[MASK] [CLS] [PAD] mask").tolist()) & {0, 2, 3, 4}
+
+
+def test_pieces_are_cut_greedily() -> None:
+    """The longest piece first, as in BERT; a word that cannot be spelt is one [UNK]; signs stand alone."""
+    published = WordPiece("vocab.txt", "\n".join(PUBLISHED))
+    assert published.special == Special(pad=0, unk=2, cls=3, sep=4, mask=5)
+    assert published.encode("Unaffable,the  thé\tunthe").tolist() == [6, 7, 8, 9, 10, 10, 2]
+    assert published.decode(np.array([3, 6, 7, 8, 5, 4, 0, 0])) == "[CLS] unaffable [MASK] [SEP]"
+    assert published.encode("").tolist() == [] and published.encode("").dtype == np.uint8
+    assert WordPiece("vocab.txt", "\r\n".join([*PUBLISHED, ""])).pieces == PUBLISHED
+
+
+TEXT = st.text(st.one_of(st.sampled_from(" aehs.,'-\t"), st.characters(blacklist_categories=["Cs"])), max_size=30)
+
+
+@given(lines=st.lists(st.one_of(st.sampled_from(LINES), TEXT), max_size=8))
+def test_many_lines_are_cut_as_one(pieces: WordPiece, lines: list[str]) -> None:
+    """What stands between spaces is cut once and put together: exactly what the library makes of the whole line."""
+    tokens, ends = pieces.encode_lines(lines)
+    assert ends.dtype == np.int64 and len(ends) == len(lines) and len(tokens) == (ends[-1] if lines else 0)
+    for line, start, end in zip(lines, [0, *ends], ends, strict=False):
+        assert tokens[start:end].tolist() == pieces.encode(line).tolist()
+
+
+def test_blocks_change_nothing(pieces: WordPiece, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of millions of words are cut in blocks."""
+    tokens, ends = pieces.encode_lines(LINES)
+    counts = word_counts(LINES)
+    monkeypatch.setattr(wordpiece, "_LINES", 3)
+    for found, expected in zip(pieces.encode_lines(LINES), (tokens, ends), strict=True):
+        assert np.array_equal(found, expected)
+    assert word_counts(LINES) == counts
+
+
+@given(text=st.text(st.sampled_from("Theédog .,!?'-")))
+def test_words_come_back_normalised(pieces: WordPiece, text: str) -> None:
+    """Without case, accents and white space; nothing else is lost where all characters are known."""
+    tokens = pieces.encode(text)
+    if pieces.special.unk not in tokens:
+        assert pieces.decode(tokens) == pieces.normalize(text)
+        assert pieces.normalize(pieces.decode(tokens)) == pieces.normalize(text)
+
+
+def test_rare_characters_are_unknown() -> None:
+    """At most a quarter of the pieces are characters, or a text in many scripts would leave none for words."""
+    lines = ["the cat sat on the mat"] * 9 + [chr(0x400 + i) for i in range(200)]
+    pieces = WordPiece.fit(lines, 100)
+    assert pieces.vocab <= 100 and "the" in pieces.pieces
+    assert pieces.encode("the \u0460").tolist() == [pieces.pieces.index("the"), pieces.special.unk]
+
+
+def test_a_short_text_has_fewer_pieces() -> None:
+    """A pair that comes once is none; a type as small as the vocabulary allows."""
+    small = WordPiece.fit(["ab ab cd"], 1000)
+    assert small.pieces == [*SPECIALS, "a", "b", "c", "d", "##b", "##d", "ab"]
+    assert small.name == "wordpiece-1000" and small.encode("ab").dtype == np.uint8
+    assert WordPiece.fit(LINES, 300).encode("a").dtype == np.int32
+    assert WordPiece.fit(["", " "], 100).pieces == [*SPECIALS]
+
+
+@pytest.mark.parametrize("missing", SPECIALS)
+def test_a_vocabulary_without_special_pieces_is_refused(missing: str) -> None:
+    """Another format, such as a SentencePiece list, must not give a model without a mask."""
+    with pytest.raises(UserError, match=rf"mine of 10 pieces lacks \{missing[:-1]}.*expected \[PAD\]"):
+        WordPiece("mine", "\n".join(piece for piece in PUBLISHED if piece != missing))
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [(["the"], "'the' 2 times"), (["a b"], "without white space"), (["", "x"], "''"), (["A", "T"], "uncased")],
+)
+def test_a_broken_vocabulary_is_refused(more: list[str], says: str) -> None:
+    """Each by what is wrong with it."""
+    with pytest.raises(UserError, match=says):
+        WordPiece("mine", "\n".join([*PUBLISHED, *more]))
