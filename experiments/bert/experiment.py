@@ -7,13 +7,16 @@ its targets, d_ffn goes from d_model to four times that.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from math import log2
 from pathlib import Path
+from typing import Any
 
 from data_scripts import bert_corpus
 from experiments.bert.runs import OWN, examples, flops, memory, parameters, run
 from mutransfer.data.sentences import SentenceDataset
 from mutransfer.sweeps.experiment import Experiment, Scale, Variant
+from mutransfer.sweeps.figure import Axis, Figure, Panel
 from mutransfer.sweeps.search import Grid, LogUniform, Space
 from mutransfer.sweeps.transfer import Score, Target, Transfer
 from mutransfer.training.spec import Value
@@ -83,6 +86,27 @@ def scores(*tasks: str) -> dict[str, Score]:
     return {name: SCORES[name] for name in tasks}
 
 
+def long(scale: str) -> list[Panel]:
+    """Two widths in µP at one learning rate, pretrained for longer, then fine-tuned."""
+    rate = Axis(name="log2_lr", label="learning rate", values=({"smoke": -7, "cpu": -8, "gpu": -9}.get(scale, -11),))
+    widths = {"smoke": (16, 32), "cpu": (64, 128), "gpu": (256, 512)}.get(scale, (512, 768))
+    return [
+        Panel(key="long", row=0, column=0, x=rate, line=Axis(name="width", label="width", values=widths), heading="µP")
+    ]
+
+
+LONG: dict[str, dict[str, Value]] = {  # what its runs have other than the scale's
+    "smoke": {"finetuned": 1, "finetune_steps": 4, "finetune_lr": 1e-3, "tasks": "stories"},
+    "cpu": {"depth": 4, "steps": 6000, "finetuned": 5, "finetune_steps": 100, "finetune_lr": 1e-3, "tasks": "sst2+pan"},
+    "gpu": {"steps": 100_000, "finetuned": 5, "finetune_steps": 2_000, "tasks": "sst2+mrpc+pan"},
+    "paper": {"depth": 12, "steps": 1_000_000, "finetuned": 5, "finetune_steps": 30_000, "tasks": "mnli+mnli_mm+qqp"},
+}
+
+
+def described(dataset: SentenceDataset) -> dict[str, Any]:
+    return {"scores": {name: asdict(SCORES[name]) for name in dataset.tasks}}
+
+
 def targets(base: Target, large: Target, wide: Target, deep: Target) -> dict[str, Target]:
     return {"base": base, "large": large, "wide": wide, "deep": deep}
 
@@ -104,6 +128,21 @@ EXPERIMENT = Experiment(
     from_data=lambda dataset: {"vocab": dataset.vocab},
     columns=("depth", "heads", "length", "ffn_ratio", "output_mult", "attn_mult", "dropout", "schedule"),
     has_curves=True,
+    figures={
+        "pretraining": Figure(
+            kind="learning",
+            title="BERT in µP, one learning rate, pretrained for longer",
+            variant="pre_ln",
+            panels=long,
+            template=LONG.__getitem__,
+            seeds=dict.fromkeys(("cpu", "gpu", "paper"), 3),
+            facts=described,
+            paper={
+                "table_or_figure": "Table 6",
+                "statement": "Fine-tuned, BERT-base reaches 84.3 (MNLI-m) and 90.8 (QQP), BERT-large 87.0 and 91.4.",
+            },
+        )
+    },
     scales={
         "smoke": Scale(
             widths=(16, 32),
@@ -227,7 +266,7 @@ EXPERIMENT = Experiment(
             y_label="training loss (nats a masked token, and a pair)",
             hps={**OWN, "ffn_ratio": 4.0, "norm": "pre"},
             paper={
-                "table_or_figure": "Table 6",
+                "table_or_figure": "Section 7.3",
                 "ours": {"optimizer": "Adam", "norm": "pre"},
                 "statement": LANDSCAPE,
             },

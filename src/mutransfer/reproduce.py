@@ -144,7 +144,7 @@ def _figure(args: argparse.Namespace, experiment: Experiment, number: str) -> in
     cells = [(panel, x, line, setting.specs[i].run_id) for panel, x, line, i in setting.cells]
     frame = to_panels(cells, result.records, experiment.columns)
     scored = [record for record in result.records if record.scores]
-    for name in experiment.scores if scored else ():
+    for name in dict.fromkeys(name for record in scored for name in record.scores):
         frame[name] = frame["run_id"].map({record.spec.run_id: record.scores[name] for record in scored})
     write_csv(frame, setting.folder / "runs.csv")
     panels = figure.panels(setting.scale)
@@ -155,7 +155,7 @@ def _figure(args: argparse.Namespace, experiment: Experiment, number: str) -> in
         "paper": setting.paper(figure.paper, figure.describe(setting.scale), frame["seed"].nunique()),
         **figure.facts(setting.dataset),
     }
-    if scored:
+    if scored and experiment.scores:
         best = max(scored, key=lambda record: record.scores[experiment.scores[0]])
         facts["translations"] = {"width": best.spec.width, "seed": best.spec.seed, "samples": best.samples}
         facts["signature"] = best.provenance["bleu"]

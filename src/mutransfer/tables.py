@@ -95,7 +95,9 @@ def transfer(args: argparse.Namespace, experiment: Experiment) -> tuple[Setting,
     n = plan.numbers
     what = "; ".join(filter(None, [plan.sizes, n.differs]))
     paper = setting.paper({"table_or_figure": n.table, "statement": n.statement}, what, n.inits)
-    setting.write_provenance(records, {"kind": "transfer", "transfer": plan.facts, "paper": paper})
+    facts = plan.facts
+    facts["scores"] = {name: score for name, score in facts["scores"].items() if name in frame.columns}
+    setting.write_provenance(records, {"kind": "transfer", "transfer": facts, "paper": paper})
     return setting, 0, len(records)
 
 

@@ -20,6 +20,7 @@ from mutransfer.analysis.learning import RULE, START, LearningReport, learning_r
 from mutransfer.errors import UserError, unknown
 from mutransfer.files import write
 from mutransfer.reporting.files import read, read_figure, read_runs, stand_in
+from mutransfer.reporting.pretraining import pretraining_lines, pretraining_section
 from mutransfer.reporting.sections import heading_section, paper_section
 from mutransfer.reporting.style import (
     MARKERS,
@@ -225,8 +226,8 @@ def render_curves(folder: Path) -> tuple[str, list[Path]]:
     metrics = {"widths": "width", "steps": "steps"}
     ours = {metric: ",".join(map(str, sorted(runs[name].unique()))) for metric, name in metrics.items()}
     heading = heading_section(provenance, f"{runs['seed'].nunique()} seeds")
-    lines += translations_lines(runs)
-    parts = [*heading, section, *translations_section(provenance, runs)]
+    lines += [*translations_lines(runs), *pretraining_lines(provenance, runs)]
+    parts = [*heading, section, *translations_section(provenance, runs), *pretraining_section(provenance, runs)]
     parts += paper_section(provenance, " ".join(lines), ours)
     return "\n".join(lines), [*paths, write(folder / NAME, ("\n\n".join(parts) + "\n").encode())]
 

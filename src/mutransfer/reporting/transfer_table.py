@@ -8,14 +8,15 @@ from typing import Any
 
 import pandas as pd
 
-from mutransfer.analysis.estimate import Estimate, number, span
+from mutransfer.analysis.estimate import Estimate, number
 from mutransfer.analysis.repeated_searches import difference_text
 from mutransfer.analysis.transfer_runs import COPIES
-from mutransfer.analysis.transfer_table import CHANGES, LABELS, LEAST_INITS, RULE, Against, Pretraining, TransferTable
+from mutransfer.analysis.transfer_table import CHANGES, LABELS, LEAST_INITS, RULE, Against, TransferTable
 from mutransfer.errors import UserError
 from mutransfer.files import write
 from mutransfer.reporting import published
 from mutransfer.reporting.files import read_figure, read_runs, stand_in
+from mutransfer.reporting.pretraining import HEADER, heading, pretraining_cells, short
 from mutransfer.reporting.sections import heading_section
 from mutransfer.reporting.table import NAME, grid
 from mutransfer.reporting.transfer_figure import transfer_figure
@@ -104,7 +105,7 @@ def cost_sentence(report: TransferTable, target: str) -> str:
 def pretraining_sentence(report: TransferTable, target: str) -> str:
     """Whether the tasks gain from pretraining, after µTransfer."""
     words = (
-        f"{_heading(report.facts['scores'][one.task])} {one.text}"
+        f"{heading(report.facts['scores'][one.task])} {one.text}"
         + f", {difference_text(one.difference)}" * bool(one.runs)
         for one in report.pretraining(target)
     )
@@ -156,12 +157,7 @@ def _losses(report: TransferTable, targets: Sequence[str]) -> str:
 
 
 def _loss(one: Estimate) -> str:
-    return "diverged" if one.value == float("inf") else _short(one, 4)
-
-
-def _short(one: Estimate, digits: int = 2) -> str:
-    """``1.23 [1.20, 1.26]``, the value alone where there is no interval, a dash where there is none."""
-    return number(one.value, digits) + ("" if one.low != one.low else f" {span(one.low, one.high, digits)}")
+    return "diverged" if one.value == float("inf") else short(one, 4)
 
 
 def _published(report: TransferTable, target: str) -> dict[tuple[str, str], published.PublishedValue]:
@@ -199,14 +195,14 @@ def _scores(report: TransferTable, targets: Sequence[str]) -> list[str]:
     others = [metric for metric in every if metric not in {*ours, *SPEEDUPS, LOSS, "outcome"}]
     header = ["", "method"]
     for score in scores.values():
-        header += [_heading(score), *([f"the paper's {score['published']}"] if score["published"] else [])]
+        header += [heading(score), *([f"the paper's {score['published']}"] if score["published"] else [])]
     rows = []
     for target in targets:
         theirs = _published(report, target)
         for role, one in report.outcomes[target].items():
             cells = []
             for name, score in scores.items():
-                cells += [_short(one.score(name))]
+                cells += [short(one.score(name))]
                 cells += [_text(theirs, role, score["published"])] if score["published"] else []
             cells += [_text(theirs, role, metric) for metric in others]
             rows.append([report.name(target), one.label, *cells])
@@ -216,40 +212,27 @@ def _scores(report: TransferTable, targets: Sequence[str]) -> list[str]:
     return [grid(header, rows), words]
 
 
-def _heading(score: Mapping[str, str]) -> str:
-    unit = f" ({score['unit']})" if score["unit"] else ""
-    return f"{score['label']}, {score['metric']}{unit}"
-
-
 def _pretraining(report: TransferTable, targets: Sequence[str]) -> str:
     """A row a target and task, after µTransfer and after the default."""
-    header = ("", "method", "task", "pretrained", "from the init", "difference, paired", "does pretraining matter?")
-
-    def cells(one: Pretraining) -> tuple[str, ...]:
-        verdict = f"**{one.verdict}**" + one.text.removeprefix(one.verdict)
-        difference = difference_text(one.difference) if one.runs else "-"
-        heading = _heading(report.facts["scores"][one.task])
-        return heading, _short(one.pretrained), _short(one.scratch), difference, verdict
-
     rows = [
-        (report.name(target), LABELS[role], *cells(one))
+        (report.name(target), LABELS[role], *pretraining_cells(one, report.facts["scores"]))
         for target in targets
         for role in ("default", "mutransfer")
         for one in report.pretraining(target, role)
     ]
-    return grid(header, rows)
+    return grid(("", "method", *HEADER), rows)
 
 
 def _apart(report: TransferTable, targets: Sequence[str]) -> list[str]:
     """What is only wider, and what is only deeper, with what the paper says of it."""
     header = ["", "what changes", "method", "validation loss", "diverged", "µTransfer is"]
-    header += [_heading(score) for score in report.facts["scores"].values()]
+    header += [heading(score) for score in report.facts["scores"].values()]
     rows = []
     for target in targets:
         verdicts = {one.other: one.text for one in report.comparisons(target)}
         changes = CHANGES[report.facts["targets"][target]["changes"]]
         for role, one in report.outcomes[target].items():
-            scores = [_short(one.score(name)) for name in report.facts["scores"]]
+            scores = [short(one.score(name)) for name in report.facts["scores"]]
             lost = f"{one.diverged} of {len(one.losses)}"
             cells = [_loss(one.loss), lost, verdicts.get(role, ""), *scores]
             rows.append([report.name(target), changes, one.label, *cells])

@@ -207,7 +207,7 @@ class Plan:
 def transfer(plan: Plan, train: Train) -> tuple[pd.DataFrame, list[RunRecord]]:
     """Run it: the runs table with role, target and sample and a column a score, and all records.
 
-    A score's second column, with `SCRATCH` behind its name, is there if the runs report it.
+    A score that no run reports, as that of a task which could not be had, has no column.
     After a failed run on the proxy, which may be the winner, no target is trained. Raises `UserError` if no sample has
     trained to the end.
     """
@@ -235,9 +235,9 @@ def transfer(plan: Plan, train: Train) -> tuple[pd.DataFrame, list[RunRecord]]:
     of_roles = ((role, sample, record) for (role, _, sample, _), record in zip(rows, records, strict=True))
     frame = to_roles(of_roles, plan.hps, plan.flops)
     frame.insert(1, "target", [label for _, label, *_ in rows])
-    scratch = {name for record in records for name in record.scores if name.endswith(SCRATCH)}
-    for name in plan.numbers.scores:
-        for score in (name, *({name + SCRATCH} & scratch)):
+    reported = {name for record in records for name in record.scores}
+    for score in (name + end for name in plan.numbers.scores for end in ("", SCRATCH)):
+        if score in reported:
             frame[score] = [record.scores.get(score, math.nan) for record in records]
     return frame, [*found.values()]
 
