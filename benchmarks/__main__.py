@@ -1,4 +1,4 @@
-"""``./reproduce.sh bench [a b c d e f g h i]``: all ratios, or those named; a table, and results/bench.json.
+"""``./reproduce.sh bench [a b c d e f g h i j]``: all ratios, or those named; a table, and results/bench.json.
 
 ``./reproduce.sh bench kill`` kills sweeps at random moments instead (`benchmarks.kill`).
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import kernels, kill, local_ray, resnet, sweeps, transformer, translation, usual
+from benchmarks import bert, kernels, kill, local_ray, resnet, sweeps, transformer, translation, usual
 from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer.errors import UserError
 from mutransfer.files import write
@@ -137,6 +137,11 @@ def translations(dataset: Any, seconds: float) -> Iterator[Row]:
     yield from translation.rows(seconds)
 
 
+def berts(dataset: Any, seconds: float) -> Iterator[Row]:
+    """(j) Tokens a second of BERT: one worker over the usual loop with Hugging Face's model, one thread each."""
+    yield from bert.rows(seconds)
+
+
 PARTS: dict[str, Callable[[Any, float], Iterator[Row]]] = {
     "a": against_the_usual_way,
     "b": against_bare_kernels,
@@ -147,6 +152,7 @@ PARTS: dict[str, Callable[[Any, float], Iterator[Row]]] = {
     "g": transformers,
     "h": resnets,
     "i": translations,
+    "j": berts,
 }
 
 
@@ -156,7 +162,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv[:1] == ["kill"]:
         return kill.main(argv[1:])
     parser = argparse.ArgumentParser(prog="./reproduce.sh bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="a b c d e f g h i; default: all, about 20 minutes")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="a b c d e f g h i j; default: all, about 20 minutes")
     parser.add_argument("--seconds", type=float, default=6.0, help="of measuring the reference, a row (default 6)")
     parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: $MUTRANSFER_DATA, else data/)")
     parser.add_argument("--out", type=Path, default=ROOT / "results", metavar="DIR", help="where bench.json goes")
