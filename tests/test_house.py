@@ -97,7 +97,7 @@ def test_the_door_opens_and_refuses():
     """reproduce.sh in the active environment: a list, and one line with exit code 2 for a name that is none."""
     env = {**os.environ, "VIRTUAL_ENV": sys.prefix, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     good = subprocess.run(["./reproduce.sh", "list"], cwd=ROOT, env=env, capture_output=True, text=True)
-    assert good.returncode == 0 and good.stdout.startswith("cifar_mlp")
+    assert good.returncode == 0 and "\ncifar_mlp " in good.stdout
     bad = subprocess.run(["./reproduce.sh", "cifar_mpl"], cwd=ROOT, env=env, capture_output=True, text=True)
     assert bad.returncode == 2 and bad.stdout == ""
     assert bad.stderr.count("\n") == 1 and "Did you mean 'cifar_mlp'?" in bad.stderr

@@ -139,7 +139,8 @@ class Pretraining:
         for rows_B in rows_SxB.to(self._passages.start.device):
             yield self._batch(self._passages, rows_B, self._draw(len(rows_B), self.generator))
 
-    def loss(self, model: nn.Module, *batch: Tensor) -> Tensor:
+    @staticmethod
+    def loss(model: nn.Module, *batch: Tensor) -> Tensor:
         *inputs, targets_M, is_other_B = batch
         logits_MxV, following_Bx2 = model(*inputs)
         return F.cross_entropy(logits_MxV, targets_M) + F.cross_entropy(following_Bx2, is_other_B)
