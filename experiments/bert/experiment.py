@@ -97,7 +97,7 @@ def long(scale: str) -> list[Panel]:
 
 LONG: dict[str, dict[str, Value]] = {  # what its runs have other than the scale's
     "smoke": {"finetuned": 1, "finetune_steps": 4, "finetune_lr": 1e-3, "tasks": "stories"},
-    "cpu": {"depth": 4, "steps": 5000, "finetuned": 5, "finetune_steps": 150, "finetune_lr": 1e-3, "tasks": "sst2+pan"},
+    "cpu": {"depth": 4, "steps": 4000, "finetuned": 5, "finetune_steps": 120, "finetune_lr": 1e-3, "tasks": "sst2+pan"},
     "gpu": {"steps": 100_000, "finetuned": 5, "finetune_steps": 2_000, "tasks": "sst2+mrpc+pan"},
     "paper": {"depth": 12, "steps": 1_000_000, "finetuned": 5, "finetune_steps": 30_000, "tasks": "mnli+mnli_mm+qqp"},
 }
