@@ -109,7 +109,7 @@ def rows(seconds: float) -> Iterator[dict[str, Any]]:
         for row in in_worker("benchmarks.bert", [*VOCABULARIES], seconds, dropout, precision):
             ours, theirs = row["ours"], row["theirs"]
             yield {
-                "what": f"{row['vocab']:,} words, dropout {dropout}, {precision}",
+                "what": f"{row['vocab']:,} words, drop {dropout}, {precision}",
                 "ours": f"{tokens / ours * 1e3:,.0f} tokens/s ({ours:.0f} ms)",
                 "reference": f"{tokens / theirs * 1e3:,.0f} tokens/s ({theirs:.0f} ms)",
                 "ratio": theirs / ours,

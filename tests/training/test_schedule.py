@@ -35,6 +35,9 @@ TORCH: dict[str, Callable[[torch.optim.Optimizer], lr_scheduler.LRScheduler]] = 
 }
 
 
+BERTS = (0.01, 0.1)  # of training: BERT's warm-up, in pretraining (10,000 of a million steps) and fine-tuning
+
+
 class Watched(torch.optim.Adam):
     """Adam that writes down every step's learning rates."""
 
@@ -106,8 +109,15 @@ def test_fairseqs_schedule_rises_for_4_percent_and_falls_as_an_inverse_square_ro
     assert factors == pytest.approx([0, 0.5, 1, 0.5])
 
 
+@pytest.mark.parametrize("share", BERTS)
+def test_berts_rate_rises_over_a_share_and_falls_to_zero(share: float) -> None:
+    factor = schedule(f"warmup_{share:g}_linear")
+    assert [factor(share * t) for t in (0, 0.5, 1)] == pytest.approx([0, 0.5, 1])
+    assert [factor(1 - (1 - share) * t) for t in (1, 0.5, 0.25)] == pytest.approx([1, 0.5, 0.25])
+
+
 def test_there_are_no_other_schedules() -> None:
-    others = {"warmup_linear", "warmup_cosine", "warmup_inverse_sqrt"}
+    others = {"warmup_linear", "warmup_cosine", "warmup_inverse_sqrt", *(f"warmup_{share:g}_linear" for share in BERTS)}
     assert set(SCHEDULES) - set(FIGURE_4) == others
 
 
