@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 
+from mutransfer.data.keep import keep
 from mutransfer.errors import UserError
 
 _META = "dataset.json"
@@ -73,6 +74,14 @@ class ArrayDataset:
             raise UserError(
                 f"cannot write the data set into {folder}: {reason}; free space there or name another folder."
             ) from error
+
+    def kept(self, folder: Path | None) -> Self:
+        """Saved in ``folder`` and opened there; itself without one or, with a note, where it cannot be written."""
+        note = f"{self.source}\nMade by mutransfer from the text beside it; may be deleted.\n"
+        if folder is None or not keep(folder / "source.txt", note.encode()):
+            return self
+        self.save(folder)
+        return self.open(folder)
 
     @classmethod
     def open(cls, folder: Path) -> Self:

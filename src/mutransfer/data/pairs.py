@@ -15,7 +15,6 @@ from torch import Tensor
 
 from mutransfer.data.arrays import ArrayDataset, digest_of
 from mutransfer.data.joint import BOS, EOS, PAD, UNK, JointPieces
-from mutransfer.data.keep import keep
 from mutransfer.data.tokens import dtype_of
 from mutransfer.errors import UserError, unknown
 
@@ -191,12 +190,9 @@ class PairDataset(ArrayDataset):
                     tensors[f"{part}_{side}_text"] = torch.from_numpy(raw.copy())
         fingerprint = fingerprint_of_pairs(tensors, vocab=model.vocab, tokenizer=tokenizer, languages=languages)
         head: dict[str, Any] = {"vocab": model.vocab, "tokenizer": tokenizer, **tensors}
-        dataset = cls(name, source, is_real, fingerprint, source_lang=languages[0], target_lang=languages[1], **head)
-        note = f"{source}\nMade by mutransfer from the text beside it; may be deleted.\n"
-        if folder is None or not keep(folder / "source.txt", note.encode()):
-            return dataset
-        dataset.save(folder)
-        return cls.open(folder)
+        return cls(name, source, is_real, fingerprint, source_lang=languages[0], target_lang=languages[1], **head).kept(
+            folder
+        )
 
     @cached_property
     def pieces(self) -> JointPieces:

@@ -30,7 +30,6 @@ from mutransfer.data.documents import (
     tasks_as_tokens,
     texts_as_tokens,
 )
-from mutransfer.data.keep import keep
 from mutransfer.data.tokens import dtype_of
 from mutransfer.data.wordpiece import LEAST, LETTERS, WORDS, Special, WordPiece
 from mutransfer.errors import unknown
@@ -193,12 +192,7 @@ class SentenceDataset(ArrayDataset):
         }
         head: dict[str, Any] = {"vocab": fitted.vocab, "tokenizer": tokenizer, "tasks": facts}
         fingerprint = fingerprint_of_sentences(tensors, **head)
-        dataset = cls(name, source, is_real, fingerprint, **(head | tensors))
-        note = f"{source}\nMade by mutransfer from the text beside it; may be deleted.\n"
-        if folder is None or not keep(folder / "source.txt", note.encode()):
-            return dataset
-        dataset.save(folder)
-        return cls.open(folder)
+        return cls(name, source, is_real, fingerprint, **(head | tensors)).kept(folder)
 
     @cached_property
     def pieces(self) -> WordPiece:

@@ -22,12 +22,12 @@ from mutransfer.reporting.method_losses import (
     LEGEND,
     PANEL,
     POINTS,
-    SMALL,
     TALL,
     TITLE,
+    write_foot,
 )
 from mutransfer.reporting.published import rows
-from mutransfer.reporting.style import WIDTH, new_figure, paper_style, save, wrapped, write_banner
+from mutransfer.reporting.style import WIDTH, new_figure, paper_style, save, wrapped
 from mutransfer.reporting.table import grid
 
 STEM = "pareto"
@@ -85,18 +85,7 @@ def front_figure(fronts: Fronts, *, out: Path, caption: str = "", banner: str = 
             at = (floor + strip_tall + TALL + 0.05) / height
             title = f"{heading}: {fronts.duel(x).verdict}"
             figure.text(left, at, title, fontweight="bold", fontsize=7, va="bottom")
-        figure.legend(
-            handles=_legend(fronts, has_lost),
-            loc="upper center",
-            bbox_to_anchor=(0.5, (below + LEGEND - 0.02) / height),
-            ncols=5,
-            frameon=False,
-            fontsize=SMALL,
-            borderpad=0,
-            borderaxespad=0,
-        )
-        figure.text(0.1 / WIDTH, 0.06 / height, text, fontsize=POINTS, va="bottom", linespacing=1.25)
-        write_banner(figure, banner)
+        write_foot(figure, _legend(fronts, has_lost), below + LEGEND - 0.02, text, banner)
         return save(figure, Path(out), STEM)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -72,18 +74,37 @@ def method_losses(report: EqualCompute, *, out: Path, caption: str = "", banner:
                     at = left + (place + 0.5) / len(methods) * PANEL / WIDTH
                     low = (floor - TICK - (row + 1) * ROW) / height
                     figure.text(at, low, cell, fontsize=SMALL, va="bottom", ha="center")
-        figure.legend(
-            handles=_legend(report),
-            loc="upper center",
-            bbox_to_anchor=(0.5, (below + LEGEND - 0.04) / height),
-            ncols=4,
-            frameon=False,
-            borderpad=0,
-            borderaxespad=0,
-        )
-        figure.text(0.1 / WIDTH, 0.06 / height, text, fontsize=POINTS, va="bottom", linespacing=1.25)
-        write_banner(figure, banner)
+        write_foot(figure, _legend(report), below + LEGEND - 0.04, text, banner, columns=4, points=None)
         return save(figure, Path(out), STEM)
+
+
+def write_foot(
+    figure: Figure,
+    handles: Sequence[Artist],
+    top: float,
+    text: str,
+    banner: str,
+    *,
+    columns: int = 5,
+    points: float | None = SMALL,
+) -> None:
+    """The legend, its upper edge ``top`` inches from below, the caption under it, and the banner.
+
+    points: of the legend; None: the style's.
+    """
+    height = figure.get_size_inches()[1]
+    figure.legend(
+        handles=handles,
+        loc="upper center",
+        bbox_to_anchor=(0.5, top / height),
+        ncols=columns,
+        frameon=False,
+        fontsize=points,
+        borderpad=0,
+        borderaxespad=0,
+    )
+    figure.text(0.1 / WIDTH, 0.06 / height, text, fontsize=POINTS, va="bottom", linespacing=1.25)
+    write_banner(figure, banner)
 
 
 def shown(method: Method, metric: Metric) -> Array:

@@ -31,8 +31,9 @@ from mutransfer.reporting.method_losses import (
     TICK,
     TITLE,
     spread,
+    write_foot,
 )
-from mutransfer.reporting.style import WIDTH, new_figure, palette, paper_style, save, wrapped, write_banner
+from mutransfer.reporting.style import WIDTH, new_figure, palette, paper_style, save, wrapped
 
 STEM = "losses"
 TICKS = {
@@ -78,18 +79,7 @@ def transfer_figure(report: TransferTable, *, out: Path, caption: str = "", bann
                 for place, cell in enumerate(cells):
                     at = left + (place + 0.5) / len(outcomes) * PANEL / WIDTH
                     figure.text(at, low, cell, fontsize=SMALL, va="bottom", ha="center")
-        figure.legend(
-            handles=_legend(report),
-            loc="upper center",
-            bbox_to_anchor=(0.5, (below - 0.04) / height),
-            ncols=5,
-            frameon=False,
-            fontsize=SMALL,
-            borderpad=0,
-            borderaxespad=0,
-        )
-        figure.text(0.1 / WIDTH, 0.06 / height, text, fontsize=POINTS, va="bottom", linespacing=1.25)
-        write_banner(figure, banner)
+        write_foot(figure, _legend(report), below - 0.04, text, banner)
         return save(figure, Path(out), STEM)
 
 
