@@ -27,6 +27,7 @@ from benchmarks.timing import answer, answer_rate, as_worker, in_worker, medians
 from experiments.cifar_resnet.experiment import MEAN, SIZE, STD, task
 from mutransfer.data import ImageDataset
 from mutransfer.models.resnet import DAVIDNET_WIDTH, Davidnet
+from mutransfer.models.winograd import Conv3x3
 from mutransfer.parametrization import scaling_plan
 from mutransfer.sweeps.worker import environment
 from mutransfer.training.provenance import cores
@@ -114,6 +115,9 @@ def usual(width: int, data: ImageDataset) -> Callable[[], None]:
             return change(pixels[i]), labels[i]
 
     model = network(width).to(memory_format=torch.contiguous_format)
+    for convolution in model.modules():
+        if isinstance(convolution, Conv3x3):
+            convolution.__class__ = nn.Conv2d  # torch's own
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, nesterov=True, weight_decay=5e-4)
 
     def batches() -> Iterator[Any]:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.resnet import Bottleneck
 
+from mutransfer.models.winograd import Conv3x3
+
 DAVIDNET_WIDTH = 64
 """Of the original network; width multiplier 1 of Figure 16 and Table 12."""
 READOUT_SCALE = 0.125
@@ -40,7 +42,7 @@ def conv_norm(channels_in: int, channels: int, *, pool: bool = False) -> nn.Sequ
 
     The pooling stands before the ReLU: the same numbers and gradients, and the ReLU has a quarter of the work.
     """
-    conv = nn.Conv2d(channels_in, channels, 3, padding=1, bias=False)  # µP: HIDDEN, INPUT from the image
+    conv = Conv3x3(channels_in, channels)  # µP: HIDDEN, INPUT from the image
     norm = nn.BatchNorm2d(channels)  # µP: INPUT (gain and bias)
     return nn.Sequential(conv, norm, *([nn.MaxPool2d(2)] if pool else []), nn.ReLU(inplace=True))
 
