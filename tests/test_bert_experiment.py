@@ -16,7 +16,7 @@ from mutransfer.sweeps.figure import put
 from mutransfer.sweeps.transfer import Plan
 
 TINY = dataclasses.replace(EXPERIMENT.scales["smoke"], steps=4, log2_lrs=(-8, -7), seeds=1)
-FINE = {"finetuned": 1, "finetune_steps": 2, "finetune_lr": 1e-3, "tasks": "stories"}
+FINE = {"finetuned": 1, "scratch": 1, "finetune_steps": 2, "finetune_lr": 1e-3, "tasks": "stories"}
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,8 @@ def test_a_run_scores_the_trained_and_the_untrained_encoder(data):
     assert set(record.scores) == {"stories", "stories_scratch"} and all(0 <= x <= 100 for x in record.scores.values())
     again = run(one, data)
     assert (again.scores, again.train_loss, again.test_loss) == (record.scores, record.train_loss, record.test_loss)
-    plain = run(spec(data), data)
+    assert set(run(spec(data, **{**FINE, "scratch": 0}), data).scores) == {"stories"}
+    plain = run(EXPERIMENT.probe(one), data)  # what the machine is measured with: the training alone
     assert plain.scores == {} and plain.test_loss == record.test_loss
     model, _ = model_of(one)
     before = {name: x.clone() for name, x in model.state_dict().items()}
@@ -119,7 +120,9 @@ class Here:
 
 def test_commands_from_text_to_table(data, tmp_path, monkeypatch, capsys):
     """The sweep with Table 6 behind it, and the figure of pretraining; the stand-in is named in both."""
-    table = dataclasses.replace(EXPERIMENT.transfers["smoke"], samples=2, scored=FINE)
+    table = dataclasses.replace(
+        EXPERIMENT.transfers["smoke"], samples=2, scored={**FINE, "scratch": 0}, judged={"scratch": 1}
+    )
     small = dataclasses.replace(
         EXPERIMENT,
         load=lambda folder, dataset, scale: data,
@@ -131,12 +134,12 @@ def test_commands_from_text_to_table(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(setting.Setting, "calibrate", lambda self, precision: None)
     monkeypatch.setattr("mutransfer.reporting.style.DPI", 40)
     monkeypatch.setitem(bert.LONG, "smoke", FINE)
-    for more in ([], ["--figure", "pretraining", "--seeds", "3"]):
+    for more in ([], ["--figure", "pretraining", "--seeds", "3"], ["--figure", "depth"]):
         assert cli.main(["bert", "--scale", "smoke", "--out", str(tmp_path), *more]) == 0
     said = capsys.readouterr().out
     assert "does pretraining matter" in said and "the search costs" in said
     folder = tmp_path / "figures" / "bert"
-    for part in (".", "table_6", "figure_pretraining"):
+    for part in (".", "table_6", "figure_pretraining", "figure_depth"):
         assert "STAND-IN" in (folder / part / "table.md").read_text(), part
     runs = pd.read_csv(folder / "figure_pretraining" / "runs.csv")
     assert len(runs) == 6 and {"stories", "stories_scratch"} <= set(runs.columns)

@@ -16,7 +16,7 @@ from mutransfer.sweeps.transfer import Score, Target, Transfer
 from mutransfer.training.spec import RunRecord, RunSpec
 from tests.sweeps import tiny
 
-HPS = {"output_mult": 1.0, "tuned": 0, "depth": 2}
+HPS = {"output_mult": 1.0, "tuned": 0, "from_init": 0, "depth": 2}
 PAPER = {"table_or_figure": "Table 6", "statement": ""}
 TABLE = Transfer(
     table="Table 6",
@@ -33,6 +33,7 @@ TABLE = Transfer(
     differs="SST-2 in place of MNLI",
     proxy={"steps": 20},
     scored={"tuned": 1},
+    judged={"from_init": 1},
     scores={"sst2": Score(label="SST-2", metric="accuracy")},
 )
 
@@ -42,7 +43,8 @@ def run(spec: RunSpec, dataset: object) -> RunRecord:
     if spec.parametrization == "sp" and spec.width == 16 and spec.log2_lr > -10:
         return RunRecord(spec=spec, status="diverged", train_loss=math.inf, steps_done=3, wall_seconds=1.0)
     loss = 2 + abs(spec.log2_lr + 6) / 10 + spec.seed / 100 - spec.steps / 1e5
-    scores = {"sst2": 90 - loss, "sst2_scratch": 80 - loss + spec.seed / 10} if spec.hp("tuned") else {}
+    scores = {"sst2": 90 - loss} if spec.hp("tuned") else {}
+    scores |= {"sst2_scratch": 80 - loss + spec.seed / 10} if spec.hp("from_init") else {}
     done = {"status": "finished", "steps_done": spec.steps, "wall_seconds": 1.0}
     return RunRecord(spec=spec, train_loss=-loss, test_loss=loss, scores=scores, **done)
 

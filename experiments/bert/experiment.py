@@ -16,7 +16,7 @@ from data_scripts import bert_corpus
 from experiments.bert.runs import OWN, examples, flops, memory, parameters, run
 from mutransfer.data.sentences import SentenceDataset
 from mutransfer.sweeps.experiment import Experiment, Scale, Variant
-from mutransfer.sweeps.figure import Axis, Figure, Panel
+from mutransfer.sweeps.figure import Axis, Figure, Panel, put
 from mutransfer.sweeps.search import Grid, LogUniform, Space
 from mutransfer.sweeps.transfer import Score, Target, Transfer
 from mutransfer.training.spec import Value
@@ -97,12 +97,36 @@ FINE: dict[str, dict[str, Value]] = {  # fine-tuning of the targets of Table 6
     "gpu": {"finetuned": 5, "finetune_steps": 2_000, "finetune_lr": 5e-5, "tasks": "sst2+mrpc+pan"},
     "paper": {"finetuned": 5, "finetune_steps": 30_000, "finetune_lr": 5e-5, "tasks": "mnli+mnli_mm+qqp"},
 }
+SCRATCH = {"scratch": 1}  # and without its pretraining
 LONG: dict[str, dict[str, Value]] = {  # what the runs of the figure have other than the scale's
-    "smoke": FINE["smoke"],
-    "cpu": {**FINE["cpu"], "depth": 4, "steps": 4000, "finetune_steps": 120, "tasks": "sst2+pan"},
-    "gpu": {**FINE["gpu"], "steps": 100_000},
-    "paper": {**FINE["paper"], "depth": 12, "steps": 1_000_000},
+    "smoke": {**FINE["smoke"], **SCRATCH},
+    "cpu": {**FINE["cpu"], **SCRATCH, "depth": 4, "steps": 4000, "finetune_steps": 120, "tasks": "sst2+pan"},
+    "gpu": {**FINE["gpu"], **SCRATCH, "steps": 100_000},
+    "paper": {**FINE["paper"], **SCRATCH, "depth": 12, "steps": 1_000_000},
 }
+
+
+DEPTHS = {"smoke": (1, 2), "cpu": (2, 3, 4), "gpu": (4, 6, 12), "paper": (10, 12, 24)}
+
+
+def over_depth(scale: str) -> list[Panel]:
+    """Learning rate over depth at a target's width, for Table 6's steps and for four times as many."""
+    rates = {"smoke": (-9, -7), "cpu": range(-10, -5), "gpu": range(-13, -6)}.get(scale, range(-15, -8))
+    x = Axis(name="log2_lr", label="learning rate", values=tuple(rates))
+    line = Axis(name="depth", label="depth", values=DEPTHS[scale])
+    width, steps = {"smoke": (32, 15), "cpu": (64, 800), "gpu": (256, 5_000)}.get(scale, (768, 100_000))
+    return [
+        Panel(
+            key=f"{count} steps",
+            row=0,
+            column=i,
+            x=x,
+            line=line,
+            changes={"width": width, "steps": count},
+            heading=words,
+        )
+        for i, (count, words) in enumerate([(steps, f"{steps:,} steps"), (4 * steps, f"{4 * steps:,} steps")])
+    ]
 
 
 def scores(scale: str) -> dict[str, Score]:
@@ -131,11 +155,22 @@ EXPERIMENT = Experiment(
     memory=memory,
     parameters=parameters,
     examples=examples,
+    probe=lambda spec: put(spec, "finetuned", 0),
     unit="sequences",
     from_data=lambda dataset: {"vocab": dataset.vocab},
     columns=("depth", "heads", "length", "ffn_ratio", "output_mult", "attn_mult", "dropout", "schedule"),
     has_curves=True,
     figures={
+        "depth": Figure(
+            kind="landscape",
+            title="BERT in µP, the learning rate over depth",
+            variant="pre_ln",
+            panels=over_depth,
+            paper={
+                "table_or_figure": "Section 6.1",
+                "statement": "Over depth the best learning rate stays for pre-LN Transformers (Figure 4), empirically.",
+            },
+        ),
         "pretraining": Figure(
             kind="learning",
             title="BERT in µP, one learning rate, pretrained for longer",
@@ -148,7 +183,7 @@ EXPERIMENT = Experiment(
                 "table_or_figure": "Table 6",
                 "statement": "Fine-tuned, BERT-base reaches 84.3 (MNLI-m) and 90.8 (QQP), BERT-large 87.0 and 91.4.",
             },
-        )
+        ),
     },
     scales={
         "smoke": Scale(
@@ -206,6 +241,7 @@ EXPERIMENT = Experiment(
             differs=DIFFERS,
             template=PROTOTYPE,
             scored=FINE["smoke"],
+            judged=SCRATCH,
             scores=scores("smoke"),
         ),
         "cpu": Transfer(
@@ -225,6 +261,7 @@ EXPERIMENT = Experiment(
             differs=DIFFERS,
             template=PROTOTYPE,
             scored=FINE["cpu"],
+            judged=SCRATCH,
             scores=scores("cpu"),
         ),
         "gpu": Transfer(
@@ -245,6 +282,7 @@ EXPERIMENT = Experiment(
             template={**PROTOTYPE, "steps": 50_000},
             proxy={"steps": 5_000},
             scored=FINE["gpu"],
+            judged=SCRATCH,
             scores=scores("gpu"),
         ),
         "paper": Transfer(
@@ -264,6 +302,7 @@ EXPERIMENT = Experiment(
             template={**PROTOTYPE, "base_heads": 8, "steps": 1_000_000},
             proxy={"steps": 100_000},
             scored=FINE["paper"],
+            judged=SCRATCH,
             scores=scores("paper"),
         ),
     },

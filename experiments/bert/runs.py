@@ -36,6 +36,7 @@ OWN: dict[str, Value] = {  # hyperparameters that no scale decides; what searche
     "weight_decay": 0.01,  # not of gains and biases
     "schedule": "warmup_0.01_linear",
     "finetuned": 0,  # times, from as many seeds; 0: never
+    "scratch": 0,  # 1: the encoder without its pretraining is fine-tuned, too
     "tasks": "",  # on which, joined by "+"
     "finetune_lr": 5e-5,
     "finetune_batch": 64,
@@ -105,9 +106,10 @@ def model_of(spec: RunSpec, device: str = "cpu") -> tuple[Bert, list[dict[str, A
 
 
 def run(spec: RunSpec, dataset: SentenceDataset, device: str = "cpu") -> RunRecord:
-    """One run of pretraining; ``finetuned`` so many times on each task, from the trained encoder and from the start.
+    """One run of pretraining; ``finetuned`` so many times on each task.
 
-    A task's score is the median over the seeds; ``<task>_scratch`` that of the same encoder without its pretraining.
+    A task's score is the median over the seeds; ``<task>_scratch`` (with ``scratch``) that of the same encoder without
+    its pretraining.
     """
     model, groups = model_of(spec, device)
     start = copy.deepcopy(model)
@@ -121,7 +123,8 @@ def run(spec: RunSpec, dataset: SentenceDataset, device: str = "cpu") -> RunReco
         if name not in dataset.tasks:
             continue  # not to be had here
         found[name] = scored(spec, model, dataset, name, device)
-        found[f"{name}_scratch"] = scored(spec, start, dataset, name, device)
+        if int(spec.hp("scratch")):
+            found[f"{name}_scratch"] = scored(spec, start, dataset, name, device)
     return replace(record, scores=found)
 
 

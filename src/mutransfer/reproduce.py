@@ -37,7 +37,7 @@ def plan(args: argparse.Namespace, experiment: Experiment) -> int:
         setting.specs = [*([] if is_front else setting.specs), *table.expected()]
     if _has_transfer(args, experiment) and not args.figure:
         notes = [transfer_plan(experiment, setting).line()]
-        setting.specs += transfer_plan(experiment, setting, is_scored=False).expected()
+        setting.specs += transfer_plan(experiment, setting).expected()
     if setting.missing:
         notes = [*notes, setting.missing]
     else:

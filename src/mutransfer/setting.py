@@ -114,7 +114,7 @@ class Setting:
         if self.missing:
             raise UserError(self.missing)
         self.calibration = calibrate(
-            self.specs,
+            [self.experiment.probe(spec) for spec in self.specs],
             self.dataset,
             self.runner,
             engine=self.engine,

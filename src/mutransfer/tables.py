@@ -62,17 +62,13 @@ def searches(args: argparse.Namespace, experiment: Experiment, number: str) -> t
     return setting, 0, len(records)
 
 
-def transfer_plan(experiment: Experiment, setting: Setting, *, is_scored: bool = True) -> Transfer:
-    """The plan of the experiment's table of transfer, in the precision of ``setting``.
-
-    is_scored: else only trained, as the machine is measured with: to score a run may take longer than many steps.
-    """
+def transfer_plan(experiment: Experiment, setting: Setting) -> Transfer:
+    """The plan of the experiment's table of transfer, in the precision of ``setting``."""
     from mutransfer.sweeps.transfer import Plan
 
-    numbers = experiment.transfers[setting.scale]
     template = experiment.specs(setting.dataset, scale=setting.scale, variant=setting.variant, seeds=1)[0]
     template = replace(template, precision=setting.specs[0].precision)
-    return Plan.of(numbers if is_scored else replace(numbers, scored={}), template, experiment.flops)
+    return Plan.of(experiment.transfers[setting.scale], template, experiment.flops)
 
 
 def transfer(args: argparse.Namespace, experiment: Experiment) -> tuple[Setting, int, int]:
@@ -83,7 +79,7 @@ def transfer(args: argparse.Namespace, experiment: Experiment) -> tuple[Setting,
 
     setting = Setting.of(args, experiment)
     setting.part = _part(experiment.transfers[setting.scale].table)
-    setting.specs = transfer_plan(experiment, setting, is_scored=False).expected()
+    setting.specs = transfer_plan(experiment, setting).expected()
     with Store(setting.store) as store, setting.on_disk() as setting.dataset:
         setting.calibrate(args.precision)
         plan = transfer_plan(experiment, setting)

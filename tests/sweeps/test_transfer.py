@@ -11,6 +11,7 @@ import pytest
 
 from mutransfer.analysis.transfer_table import TransferTable
 from mutransfer.errors import UserError
+from mutransfer.sweeps.figure import put
 from mutransfer.sweeps.search import Grid
 from mutransfer.sweeps.store import Store
 from mutransfer.sweeps.sweep import sweep
@@ -36,13 +37,14 @@ NUMBERS = Transfer(
     template={"steps": 100},
     proxy={"steps": 50},
     scored={"tuned": 5},
+    judged={"from_init": 1},
     scores={"sst2": Score(label="SST-2", metric="accuracy")},
 )
 WHOLE = {"default", "default_long", "naive", "mutransfer"}
 
 
 def spec(**changes: object) -> RunSpec:
-    hps = (("output_mult", 1.0), ("tuned", 0), ("depth", 2), ("heads", 1), ("warm_up", 0))
+    hps = (("output_mult", 1.0), ("tuned", 0), ("from_init", 0), ("depth", 2), ("heads", 1), ("warm_up", 0))
     return tiny.spec(DATA, **{"hps": hps, **changes})
 
 
@@ -71,7 +73,8 @@ class Trainer:
         if spec.log2_lr > self.diverge:
             return RunRecord(spec=spec, status="diverged", train_loss=math.inf, steps_done=10)
         loss = abs(spec.log2_lr + 6) + 0.01 * float(spec.hp("output_mult"))
-        scores = {"sst2": 80 - loss, "sst2_scratch": 70.0} if spec.hp("tuned") else {"sst2": 50 + loss}
+        scores = {"sst2": 80 - loss} if spec.hp("tuned") else {"sst2": 50 + loss}
+        scores |= {"sst2_scratch": 70.0} if spec.hp("from_init") else {}
         return RunRecord(
             spec=spec, status="finished", train_loss=-loss, test_loss=loss, steps_done=spec.steps, scores=scores
         )
@@ -117,7 +120,9 @@ def test_methods_are_paired_and_keep_the_targets_own_size(plan: Plan) -> None:
         specs = [made[run] for run in part["run_id"]]
         assert [s.seed for s in specs] == [0, 1, 2]
         assert {s.parametrization for s in specs} == {"mup" if role == "mutransfer" else "sp"}
-        assert {s.hp("tuned") for s in specs} == {5} and part["sst2_scratch"].notna().all()
+        is_main, is_judged = target in ("base", "large"), role in ("default", "mutransfer")
+        assert {s.hp("tuned") for s in specs} == {5 * is_main}
+        assert (part["sst2_scratch"].notna() == (is_main and is_judged)).all()
         assert {s.hp("heads") for s in specs} == {2 if target == "base" else 1}
         is_default = str(role).startswith("default")
         assert {(s.log2_lr == -11, s.hp("warm_up")) for s in specs} == ({(True, 5)} if is_default else {(False, 0)})
@@ -133,7 +138,7 @@ def test_the_longer_default_gets_the_compute_of_the_search(plan: Plan) -> None:
         long = plan.evaluated(label, "default_long", 0)
         default = plan.evaluated(label, "default", 0)
         assert [s.steps for s in long] == [steps] * 3 and [s.steps for s in default] == [100] * 3
-        assert [dataclasses.replace(s, steps=100) for s in long] == default
+        assert [put(dataclasses.replace(s, steps=100), "from_init", 1) for s in long] == default
     assert flops(long[0]) == pytest.approx(plan.tuning + flops(default[0]), rel=0.01)
 
 

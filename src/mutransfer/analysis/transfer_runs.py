@@ -21,6 +21,8 @@ from mutransfer.errors import UserError, unknown
 
 PROXY, SCRATCH, DEFAULT = "proxy", "_scratch", -1
 """Role and label of the search; end of a score's name if the model was not pretrained; the default's sample."""
+JUDGED = ("default", "mutransfer")
+"""Roles that pretraining is judged by: their targets are scored without it, too."""
 PARAMETRIZATIONS = {"proxy": "mup", "default": "sp", "default_long": "sp", "naive": "sp", "mutransfer": "mup"}
 COPIES = ("mutransfer", "naive")
 CHANGES = ("width", "depth", "both")
@@ -120,13 +122,18 @@ class TransferRuns:
 
     def _check_results(self) -> None:
         runs = self.runs
-        finished, decides = runs["status"] == "finished", runs["role"] != PROXY
+        finished = runs["status"] == "finished"
         known = np.isfinite(runs["test_loss"].astype(float))
-        scored = np.isfinite(runs[self.scores].astype(float)).all(axis=1)
+        main = [label for label, target in self.facts["targets"].items() if target["changes"] == "both"]
+        tasks, has_task = list(self.facts["scores"]), runs["target"].isin(main)
+        lacks = pd.Series(False, runs.index)
+        for name in self.scores:
+            needs = has_task if name in tasks else has_task & runs["role"].isin(JUDGED)
+            lacks |= needs & ~np.isfinite(runs[name].astype(float))
         for bad, what, help in (
             (runs["status"] == "failed", "failed", "the same command tries them again."),
             (finished & ~known, "finished without a validation loss", AGAIN),
-            (finished & decides & ~scored, f"lack one of the scores {', '.join(self.scores)}", AGAIN),
+            (finished & lacks, f"lack one of the scores {', '.join(self.scores)}", AGAIN),
         ):
             if bad.any():
                 raise UserError(f"{bad.sum()} runs of the transfer {what}, first {_name(runs[bad].iloc[0])}; {help}")

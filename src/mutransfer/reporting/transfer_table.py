@@ -10,7 +10,7 @@ import pandas as pd
 
 from mutransfer.analysis.estimate import Estimate, number
 from mutransfer.analysis.repeated_searches import difference_text
-from mutransfer.analysis.transfer_runs import COPIES
+from mutransfer.analysis.transfer_runs import COPIES, JUDGED
 from mutransfer.analysis.transfer_table import CHANGES, LABELS, LEAST_INITS, RULE, Against, TransferTable
 from mutransfer.errors import UserError
 from mutransfer.files import write
@@ -217,7 +217,7 @@ def _pretraining(report: TransferTable, targets: Sequence[str]) -> str:
     rows = [
         (report.name(target), LABELS[role], *pretraining_cells(one, report.facts["scores"]))
         for target in targets
-        for role in ("default", "mutransfer")
+        for role in JUDGED
         for one in report.pretraining(target, role)
     ]
     return grid(("", "method", *HEADER), rows)
@@ -226,15 +226,12 @@ def _pretraining(report: TransferTable, targets: Sequence[str]) -> str:
 def _apart(report: TransferTable, targets: Sequence[str]) -> list[str]:
     """What is only wider, and what is only deeper, with what the paper says of it."""
     header = ["", "what changes", "method", "validation loss", "diverged", "µTransfer is"]
-    header += [heading(score) for score in report.facts["scores"].values()]
     rows = []
     for target in targets:
         verdicts = {one.other: one.text for one in report.comparisons(target)}
         changes = CHANGES[report.facts["targets"][target]["changes"]]
         for role, one in report.outcomes[target].items():
-            scores = [short(one.score(name)) for name in report.facts["scores"]]
-            lost = f"{one.diverged} of {len(one.losses)}"
-            cells = [_loss(one.loss), lost, verdicts.get(role, ""), *scores]
+            cells = [_loss(one.loss), f"{one.diverged} of {len(one.losses)}", verdicts.get(role, "")]
             rows.append([report.name(target), changes, one.label, *cells])
     return [grid(header, rows), ON_DEPTH]
 

@@ -68,6 +68,7 @@ class Experiment:
     transfers: by scale, of a table of one search copied to wider and deeper targets, drawn after the sweep (Table 6).
     backends: by name, what else may train the sweep's runs (as the hyperparameter ``backend`` of their specs); called
         first, to raise if it is not installed.
+    probe: of a run that does more than train, such as fine-tuning, the training alone: the machine is measured with it.
     studies: by scale; an experiment that has them is one of Algorithm 1, not a sweep of learning rates.
     has_curves: whether losses through training are drawn too (Figure 7).
     accuracy: the paper's table of test accuracies of a copied learning rate, such as Table 12; none: not reported.
@@ -106,6 +107,7 @@ class Experiment:
     takes_corpus: bool = False
     backends: Mapping[str, Callable[[], None]] = field(default_factory=dict)
     unit: str = "examples"
+    probe: Callable[[RunSpec], RunSpec] = lambda spec: spec
     coordinates: Callable[[Any, str, str], tuple[pd.DataFrame, dict[str, Any]]] | None = None
     elsewhere: Mapping[str, Experiment] = field(default_factory=dict)
     folder: str = ""

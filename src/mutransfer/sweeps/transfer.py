@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from mutransfer.analysis.search import ranking
-from mutransfer.analysis.transfer_runs import COPIES, DEFAULT, PROXY, SCRATCH
+from mutransfer.analysis.transfer_runs import COPIES, DEFAULT, JUDGED, PROXY, SCRATCH
 from mutransfer.errors import UserError
 from mutransfer.sweeps.figure import put
 from mutransfer.sweeps.repeated import validation_loss
@@ -60,7 +60,8 @@ class Transfer:
     differs: str = ""  # what else is not the paper's, parted by "; "
     template: Mapping[str, Value] = field(default_factory=dict)  # of all runs, where not the scale's
     proxy: Mapping[str, Value] = field(default_factory=dict)  # of the proxy's runs alone, such as fewer steps
-    scored: Mapping[str, Value] = field(default_factory=dict)  # of the targets' runs alone, such as fine-tuning
+    scored: Mapping[str, Value] = field(default_factory=dict)  # of the wider and deeper targets, such as fine-tuning
+    judged: Mapping[str, Value] = field(default_factory=dict)  # of those by which pretraining is judged (`JUDGED`), too
     scores: Mapping[str, Score] = field(default_factory=dict)  # by the run's name for it
 
 
@@ -91,8 +92,7 @@ class Plan:
         if not numbers.space:
             raise UserError(f"{spec.experiment} declares no search space for {numbers.table}; give it Transfer.space.")
         targets = {
-            label: _with(_with(replace(template, width=target.width), target.hps), numbers.scored)
-            for label, target in numbers.targets.items()
+            label: _with(replace(template, width=target.width), target.hps) for label, target in numbers.targets.items()
         }
         if PROXY in targets:
             raise UserError(f"a target of {numbers.table} is called '{PROXY}', the name of another; give it its own.")
@@ -138,6 +138,8 @@ class Plan:
     def evaluated(self, label: str, role: str, sample: int) -> list[RunSpec]:
         """The target from every init; ``sample`` is the winner's, of the default's roles any."""
         target, n = self.targets[label], self.numbers
+        if self.changes(label) == "both":
+            target = _with(target, {**n.scored, **(n.judged if role in JUDGED else {})})
         if role in COPIES:
             search = replace(self.search, target=target).within({"mutransfer": "mup", "naive": "sp"}[role])
             spec = search.copied(sample)
