@@ -106,7 +106,7 @@ LONG: dict[str, dict[str, Value]] = {  # what the runs of the figure have other 
 }
 
 
-DEPTHS = {"smoke": (1, 2), "cpu": (2, 3, 4), "gpu": (4, 6, 12), "paper": (10, 12, 24)}
+DEPTHS = {"smoke": (1, 2), "cpu": (2, 4), "gpu": (4, 6, 12), "paper": (10, 12, 24)}
 
 
 def over_depth(scale: str) -> list[Panel]:
