@@ -34,16 +34,19 @@ need() {
   cp "$root/pyproject.toml" "$2"
 }
 
+case $1 in
+  test | bench) extras="[dev,fairseq,hf,labs]" ;;
+  lab) extras="[labs]" ;;
+  *) extras="" ;;
+esac
 if is_ours; then
   python=python
-  if [[ $1 = test || $1 = bench ]]; then
-    "$python" -m pip install --quiet --disable-pip-version-check -e "$root[dev,fairseq,hf]" >&2
-  fi
+  [ -z "$extras" ] || "$python" -m pip install --quiet --disable-pip-version-check -e "$root$extras" >&2
 else
   python="$root/.venv/bin/python"
   "$python" -m pip --version >/dev/null 2>&1 || make_venv
   need "" "$root/.venv/installed"
-  if [[ $1 = test || $1 = bench ]]; then need "[dev,fairseq,hf]" "$root/.venv/installed-dev"; fi
+  [ -z "$extras" ] || need "$extras" "$root/.venv/installed${extras//[^a-z]/-}"
 fi
 
 if [[ $1 = test || $1 = bench ]] && # its own list of packages has ones that no longer exist; the extra has those needed
@@ -60,8 +63,8 @@ if [ "$1" = test ]; then
   "$python" -m mypy
   exec "$python" -m pytest -n auto --maxprocesses 4 "$@"
 fi
-if [ "$1" = bench ]; then
-  shift
-  exec "$python" -m benchmarks "$@"
-fi
+case $1 in
+  bench) shift && exec "$python" -m benchmarks "$@" ;;
+  lab) shift && exec "$python" -m labs "$@" ;;
+esac
 exec "$python" -m mutransfer.cli "$@"

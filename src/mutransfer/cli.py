@@ -23,6 +23,9 @@ COMMANDS = {
     "tune": "Algorithm 1: search hyperparameters on the smallest width, copy the best to the largest",
     "runs": "list, export or delete the runs that are stored",
     "figures": "redraw figures and tables from their runs.csv, without training",
+    "report": "one page with every figure, claim and number: report/index.html",
+    "compare": "two sets of runs, yours and ours or SP and µP, as shifts of the best learning rate",
+    "lab": "a lab of the course: ./reproduce.sh lab 1",
     "bench": "how fast this machine's sweeps are, beside the usual way and the bare kernels",
     "test": "the tests",
 }
@@ -63,6 +66,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             command.add_argument("experiment", metavar="EXPERIMENT", help=", ".join(names))
         if name == "figures":
             command.add_argument("experiment", metavar="EXPERIMENT", nargs="?", help="default: all")
+        if name == "compare":
+            for which in ("a", "b"):
+                command.add_argument(which, type=Path, metavar=which.upper(), help="a runs.csv, or its folder")
         if name in ("all", "plan", "tune"):
             _add_training(command, seeds=name != "tune")
         if name == "plan":
@@ -76,7 +82,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             command.add_argument("--compare", action="store_true", help=words)
         if name == "runs":
             _add_runs(command)
-        if name in ("runs", "figures"):
+        if name in ("runs", "figures", "report"):
             _add_out(command)
     if argv and not argv[0].startswith("-") and argv[0] not in commands.choices:
         raise unknown("command or experiment", argv[0], commands.choices)
@@ -131,7 +137,7 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
 
 def _add_out(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--out", type=Path, default=ROOT, help="where results/ and figures/ are; default: this repository"
+        "--out", type=Path, default=ROOT, help="where results/, figures/ and report/ are; default: this repository"
     )
 
 
@@ -167,8 +173,15 @@ def _run(args: argparse.Namespace) -> int:
                     scales = ", ".join(other.scales)
                     print(f"{'':<16}--dataset {dataset}: {other.summary}; scales: {scales}")
             return 0
-        case "bench" | "test":  # reproduce.sh runs these itself
-            raise UserError(f"this needs the development packages: run it as ./reproduce.sh {args.command}")
+        case "bench" | "test" | "lab":  # reproduce.sh runs these itself
+            raise UserError(f"this needs more packages: run it as ./reproduce.sh {args.command}")
+        case "report":
+            return _report(args)
+        case "compare":
+            from mutransfer.reporting.compare import compare
+
+            print(compare(args.a, args.b))
+            return 0
         case "figures":
             return _figures(args)
         case "plan":
@@ -223,6 +236,16 @@ def _figures(args: argparse.Namespace) -> int:
             raise UserError(f"{args.out / 'figures' / name} has no runs; run ./reproduce.sh {name} first.")
         for folder in folders:
             draw(folder)
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from mutransfer.reporting.page import write_page
+
+    summaries = {name: load_experiment(name).summary for name in experiments()}
+    said, path = write_page(args.out / "figures", args.out / "report", experiments=summaries)
+    print(said)
+    print(f"wrote {path}")
     return 0
 
 

@@ -137,7 +137,7 @@ def test_verdicts_and_stand_in_data_stand_in_every_picture(study, monkeypatch):
         said[stem] = words + [t.get_text() for legend in figure.legends for t in legend.get_texts()]
         return [out / stem]
 
-    for module in ("method_losses", "parallel", "learning"):
+    for module in ("method_losses", "parallel", "learning_curves"):
         monkeypatch.setattr(f"mutransfer.reporting.{module}.save", keep)
     _, paths = render_study(study(data_is_real=False))
     assert list(said) == NAMES
@@ -160,7 +160,7 @@ def test_each_changed_number_changes_its_picture(study, monkeypatch):
         seen[stem] = bytes(figure.canvas.buffer_rgba())
         return []
 
-    for module in ("method_losses", "parallel", "learning"):
+    for module in ("method_losses", "parallel", "learning_curves"):
         monkeypatch.setattr(f"mutransfer.reporting.{module}.save", keep)
 
     def drawn(table=None, curve=None):

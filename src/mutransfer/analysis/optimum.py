@@ -72,9 +72,13 @@ def find_optima(log2_lr: Array, curve: Array) -> Optima:
     return Optima(curve, index, best, np.zeros(len(best)), refined)
 
 
-def bootstrap_optima(curves: Curves, draws: int, rng: np.random.Generator) -> Optima:
+def bootstrap_optima(
+    curves: Curves, draws: int, rng: np.random.Generator, spread: np.random.Generator | None = None
+) -> Optima:
     """The optimum of the mean over all seeds (row 0) and of ``draws`` resampled means (none if there is one
     seed).
+
+    ``rng`` picks the seeds, ``spread`` (default: ``rng``) where an optimum lies that is known only to the grid.
     """
     seeds = len(curves.loss)
     point = curves.loss.mean(axis=0, keepdims=True)
@@ -85,7 +89,7 @@ def bootstrap_optima(curves: Curves, draws: int, rng: np.random.Generator) -> Op
     kept = ~found.refined & ~found.edge
     kept[0] = False
     step = np.diff(curves.log2_lr)
-    where, shift = found.index[kept], rng.uniform(-0.5, 0.5, size=int(kept.sum()))
+    where, shift = found.index[kept], (spread or rng).uniform(-0.5, 0.5, size=int(kept.sum()))
     found.shift[kept] = shift * np.where(shift < 0, step[where - 1], step[where])
     return found
 

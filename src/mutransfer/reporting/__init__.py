@@ -3,7 +3,8 @@
 from mutransfer.reporting.coordinates import coordinate_figure, render_coordinates
 from mutransfer.reporting.equal_compute import render_study
 from mutransfer.reporting.landscape import render_landscape
-from mutransfer.reporting.learning import learning_figure, render_learning
+from mutransfer.reporting.learning import render_learning
+from mutransfer.reporting.learning_curves import learning_figure
 from mutransfer.reporting.lr_figure import lr_figure
 from mutransfer.reporting.render import render
 from mutransfer.reporting.stability import render_stability

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 
-import pandas as pd
-
-from mutransfer.analysis.accuracy import RULE, AccuracyReport, accuracy_report
+from mutransfer.analysis.accuracy import RULE, AccuracyReport
 from mutransfer.analysis.estimate import Estimate, label, number, power, span
 from mutransfer.reporting import published
 from mutransfer.reporting.table import grid
 
 
-def accuracy_section(runs: pd.DataFrame, table: str) -> tuple[str, str]:
+def accuracy_section(report: AccuracyReport, table: str) -> tuple[str, str]:
     """(a line for the terminal, the section in Markdown). ``table``: the paper's, such as Table 12."""
-    report = accuracy_report(runs)
     rows = [
         (
             label(r.parametrization),

@@ -150,12 +150,16 @@ def render_coordinates(folder: Path, provenance: Mapping[str, Any]) -> tuple[lis
     have ``may_shrink_at_init`` (activations) and ``lr`` (parametrization -> base learning rate).
     Raises `UserError` as `from_csv` does, and where the provenance lacks ``coordinates.activations``.
     """
-    settings = provenance.get("coordinates")
-    if not isinstance(settings, Mapping) or not isinstance(settings.get("activations"), Mapping):
-        raise UserError(f"{folder / 'provenance.json'} lacks coordinates.activations; run the experiment again.")
-    activations: Mapping[str, str] = settings["activations"]
-    frames = from_csv(read(folder / CSV), settings.get("may_shrink_at_init", ()))
-    section = coordinate_section(frames, activations)
+    frames, activations = read_coordinates(folder, provenance)
+    paths = redraw_coordinates(folder, provenance, frames, activations)
+    return coordinate_lines(frames, activations), paths, coordinate_section(frames, activations)
+
+
+def redraw_coordinates(
+    folder: Path, provenance: Mapping[str, Any], frames: Sequence[CoordFrame], activations: Mapping[str, str]
+) -> list[Path]:
+    """The figure of what `read_coordinates` read."""
+    settings = provenance["coordinates"]
     seeds = max(frame.data["seed"].nunique() for frame in frames)
     rates = settings.get("lr", {})
     lr = ", ".join(f"{label(name)} {rate:g}" for name, rate in rates.items()) if isinstance(rates, Mapping) else rates
@@ -165,8 +169,21 @@ def render_coordinates(folder: Path, provenance: Mapping[str, Any]) -> tuple[lis
         f"over {seeds} seed{'s' if seeds > 1 else ''}, bars: range. In the titles: growth with width at the last step. "
         f"{f'Learning rate: {lr}. ' if lr else ''}Data: {provenance['data_source']}."
     )
-    paths = coordinate_figure(frames, folder, activations=activations, caption=caption, banner=stand_in(provenance))
-    return [_summary(frame, activations) for frame in frames], paths, section
+    return coordinate_figure(frames, folder, activations=activations, caption=caption, banner=stand_in(provenance))
+
+
+def read_coordinates(folder: Path, provenance: Mapping[str, Any]) -> tuple[list[CoordFrame], Mapping[str, str]]:
+    """The frames of ``folder/coordinates.csv``, and activation -> heading; raises as `render_coordinates` does."""
+    settings = provenance.get("coordinates")
+    if not isinstance(settings, Mapping) or not isinstance(settings.get("activations"), Mapping):
+        raise UserError(f"{folder / 'provenance.json'} lacks coordinates.activations; run the experiment again.")
+    activations: Mapping[str, str] = settings["activations"]
+    return from_csv(read(folder / CSV), settings.get("may_shrink_at_init", ())), activations
+
+
+def coordinate_lines(frames: Sequence[CoordFrame], activations: Mapping[str, str]) -> list[str]:
+    """A line a parametrization, for the terminal."""
+    return [_summary(frame, activations) for frame in frames]
 
 
 def _summary(frame: CoordFrame, activations: Mapping[str, str]) -> str:

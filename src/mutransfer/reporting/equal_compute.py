@@ -15,15 +15,15 @@ from mutransfer.analysis.equal_compute import EQUAL, RULE, EqualCompute, Method
 from mutransfer.analysis.estimate import label, number
 from mutransfer.analysis.learning import LearningReport, learning_report
 from mutransfer.errors import UserError, unknown
-from mutransfer.files import write
 from mutransfer.reporting import published
 from mutransfer.reporting.files import read, read_figure, read_runs, stand_in
-from mutransfer.reporting.learning import CSV, learning_figure, learning_section
+from mutransfer.reporting.learning import CSV, learning_section
+from mutransfer.reporting.learning_curves import learning_figure
 from mutransfer.reporting.method_losses import method_losses
 from mutransfer.reporting.parallel import Pool, column, parallel_coordinates
 from mutransfer.reporting.search import GPT3
-from mutransfer.reporting.sections import heading_section
-from mutransfer.reporting.table import NAME, grid
+from mutransfer.reporting.sections import Described, heading_section, joined
+from mutransfer.reporting.table import grid
 
 PANEL = "width"
 METRICS: tuple[tuple[Metric, str], ...] = (("train_loss", "training loss"), ("test_loss", "test loss"))
@@ -40,22 +40,15 @@ def render_study(folder: Path) -> tuple[str, list[Path]]:
 
     Raises `UserError` if a file is missing or malformed, or as `EqualCompute` does: it names what is missing.
     """
-    provenance = read_figure(folder, ("study",))
-    facts = provenance["study"]
-    if missing := [key for key in ("space", "default_lr") if not isinstance(facts, dict) or key not in facts]:
-        raise UserError(f"{folder / 'provenance.json'} lacks study.{', study.'.join(missing)}; run the study again.")
-    report = EqualCompute(read_runs(folder / "runs.csv"), facts)
-    space = {name: facts["space"][name] for name in sorted(facts["space"], key=lambda name: (name != "lr", name))}
-    if missing := [name for name in space if column(name) not in report.runs.columns]:
-        raise UserError(f"{folder / 'runs.csv'} lacks the hyperparameters {', '.join(missing)}; run the study again.")
-    curves = _curves(folder / CSV)
+    found = describe_study(folder)
+    provenance, (report, curves) = found.provenance, found.report
     banner = stand_in(provenance)
     source = f"{provenance['title']}, scale '{provenance['scale']}'. Data: {provenance['data_source']}."
     paths = [
         *method_losses(report, out=folder, caption=f"{_methods_caption(report)} {source}", banner=banner),
         *parallel_coordinates(
             _pools(report),
-            space,
+            _space(report.facts),
             out=folder,
             y_label=provenance["y_label"],
             caption="The random search on the proxy (after Figure 14 of the paper): a line a sample, each "
@@ -74,6 +67,20 @@ def render_study(folder: Path) -> tuple[str, list[Path]]:
             banner=banner,
         ),
     ]
+    return found.summary, [*paths, found.write(folder)]
+
+
+def describe_study(folder: Path) -> Described[tuple[EqualCompute, LearningReport]]:
+    """What `render_study` writes in ``table.md``; raises as it does."""
+    provenance = read_figure(folder, ("study",))
+    facts = provenance["study"]
+    if missing := [key for key in ("space", "default_lr") if not isinstance(facts, dict) or key not in facts]:
+        raise UserError(f"{folder / 'provenance.json'} lacks study.{', study.'.join(missing)}; run the study again.")
+    report = EqualCompute(read_runs(folder / "runs.csv"), facts)
+    space = _space(facts)
+    if missing := [name for name in space if column(name) not in report.runs.columns]:
+        raise UserError(f"{folder / 'runs.csv'} lacks the hyperparameters {', '.join(missing)}; run the study again.")
+    curves = _curves(folder / CSV)
     summary = [one.sentence for one in report.comparisons()]
     summary += [*compute_sentences(report), cost_sentence(report), curves.sentence]
     parts = [
@@ -98,8 +105,12 @@ def render_study(folder: Path) -> tuple[str, list[Path]]:
         f"{RULE} Tuning cost is s (t1 N1 + t2 N2 + ...) / (S T) of App. F.4, with s and S in FLOPs a step; the paper "
         "prints about 7% for what its numbers give as 6.5%.",
     ]
-    table = write(folder / NAME, ("\n\n".join(parts) + "\n").encode())
-    return "\n".join(summary), [*paths, table]
+    return Described(provenance, (report, curves), "\n".join(summary), joined(parts))
+
+
+def _space(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Name -> distribution as text, the learning rate first."""
+    return {name: facts["space"][name] for name in sorted(facts["space"], key=lambda name: (name != "lr", name))}
 
 
 def compute_sentences(report: EqualCompute) -> list[str]:

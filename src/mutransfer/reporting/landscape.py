@@ -18,7 +18,6 @@ from mutransfer.analysis.landscape import PanelReport, landscape_report, regret_
 from mutransfer.analysis.panels import METRICS, Axis, Panel
 from mutransfer.analysis.quality import interpolate
 from mutransfer.errors import UserError, unknown
-from mutransfer.files import write
 from mutransfer.reporting.files import read_figure, read_runs, stand_in
 from mutransfer.reporting.lr_figure import MINUS, TRANSFERRED, Look, loss_limits
 from mutransfer.reporting.panels import (
@@ -34,9 +33,9 @@ from mutransfer.reporting.panels import (
     write_frame,
     write_title,
 )
-from mutransfer.reporting.sections import heading_section, paper_section
+from mutransfer.reporting.sections import Described, heading_section, joined, paper_section
 from mutransfer.reporting.style import MUTED, WARNING, WIDTH, new_figure, paper_style, save, wrapped
-from mutransfer.reporting.table import NAME, grid
+from mutransfer.reporting.table import grid
 
 STEM = "landscape"
 PANEL_KEYS = ("row", "column", "x_label", "x_name", "line_name", "parametrization", "is_log2", "heading", "row_heading")
@@ -55,6 +54,12 @@ def render_landscape(folder: Path) -> tuple[str, list[Path]]:
     Raises `UserError` if a file is missing or malformed, if runs and provenance name different panels, or if a run
     of a complete panel is missing.
     """
+    found = describe_landscape(folder)
+    return found.summary, [*_figure(found.report, found.provenance, folder), found.write(folder)]
+
+
+def describe_landscape(folder: Path) -> Described[dict[str, PanelReport]]:
+    """What `render_landscape` writes in ``table.md``, from the report of every panel; raises as it does."""
     provenance = read_figure(folder, ("panels",))
     panels: Mapping[str, Mapping[str, Any]] = provenance["panels"]
     for key, panel in panels.items():
@@ -75,7 +80,6 @@ def render_landscape(folder: Path) -> tuple[str, list[Path]]:
     )
     reports = {key: found[key] for key in panels}
     provenance["y_label"] = provenance["y_label"].replace(METRICS["train_loss"], metric_label)
-    paths = _figure(reports, provenance, folder)
     summary = [f"- {_name(provenance, key)}: {str(report).split(': ', 1)[1]}" for key, report in reports.items()]
     judged = [
         (
@@ -94,7 +98,7 @@ def render_landscape(folder: Path) -> tuple[str, list[Path]]:
         "\n".join(summary),
         "## Best choice of every line",
         *(f"### {_name(provenance, key)}\n\n{_lines(report, panels[key], loss)}" for key, report in reports.items()),
-        *paper_section(provenance, "; ".join(_counts(reports, panels)), _ours(reports)),
+        *paper_section(provenance, "; ".join(panel_counts(reports, panels)), _ours(reports)),
         "## The rule of thumb of section 6.1",
         "The paper: transfer works for language modelling if all of these hold and the target is in the tested range.",
         rule_of_thumb.markdown(runs, judged),
@@ -103,8 +107,7 @@ def render_landscape(folder: Path) -> tuple[str, list[Path]]:
         "widened by Student's t for few seeds. Losses are means ± standard errors over seeds. The rule of thumb claims "
         "nothing about SP.",
     ]
-    table = write(folder / NAME, ("\n\n".join(parts) + "\n").encode())
-    return "\n".join(map(str, reports.values())), [*paths, table]
+    return Described(provenance, reports, "\n".join(map(str, reports.values())), joined(parts))
 
 
 def _metric(provenance: Mapping[str, Any], folder: Path) -> tuple[str, str]:
@@ -129,7 +132,7 @@ def _seeds(reports: Mapping[str, PanelReport]) -> str:
     return f"{text} seed{'' if count[-1] == 1 else 's'}"
 
 
-def _counts(reports: Mapping[str, PanelReport], panels: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def panel_counts(reports: Mapping[str, PanelReport], panels: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """``µP: 3 of 4 panels transfer, 1 undecided`` for every parametrization."""
     found = []
     for name in dict.fromkeys(panel["parametrization"] for panel in panels.values()):

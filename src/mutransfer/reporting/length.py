@@ -15,13 +15,12 @@ from matplotlib.ticker import MaxNLocator
 
 from mutransfer.analysis.estimate import Array, Estimate, number
 from mutransfer.analysis.length import RULE, LengthReport, Prediction, length_report, short
-from mutransfer.files import write
 from mutransfer.reporting.files import read_figure, read_runs, stand_in
 from mutransfer.reporting.lr_figure import MINUS, Look
 from mutransfer.reporting.panels import CAPTION_LINE, CAPTION_POINTS, LETTER, TITLE_LINE
-from mutransfer.reporting.sections import heading_section, paper_section
+from mutransfer.reporting.sections import Described, heading_section, joined, paper_section
 from mutransfer.reporting.style import MUTED, WIDTH, new_figure, palette, paper_style, save, wrapped, write_banner
-from mutransfer.reporting.table import NAME, grid
+from mutransfer.reporting.table import grid
 
 STEM = "length"
 DARK, TEAL, _ = palette(3)
@@ -48,11 +47,16 @@ def render_length(folder: Path) -> tuple[str, list[Path]]:
 
     Raises `UserError` if a file is missing or malformed, or as `length_report` does.
     """
+    found = describe_length(folder)
+    return found.summary, [*_figure(found.report, found.provenance, folder), found.write(folder)]
+
+
+def describe_length(folder: Path) -> Described[LengthReport]:
+    """What `render_length` writes in ``table.md``; raises as it does."""
     provenance = read_figure(folder, ("examples", "recipe_epochs"))
     report = length_report(
         read_runs(folder / "runs.csv"), examples=provenance["examples"], recipe_epochs=provenance["recipe_epochs"]
     )
-    paths = _figure(report, provenance, folder)
     # of our lengths the provenance names one, the usual one
     ours = {"epochs": ", ".join(f"{one.epochs:.3g}" for one in report.lengths), "seeds": str(report.seeds)}
     paper = {**provenance["paper"], "ours": {**provenance["paper"].get("ours", {}), **ours}}
@@ -69,8 +73,7 @@ def render_length(folder: Path) -> tuple[str, list[Path]]:
         "## How to read it",
         f"{RULE} Final training loss: mean over the last 10% of the steps. E and b: means over seeds.",
     ]
-    table = write(folder / NAME, ("\n\n".join(parts) + "\n").encode())
-    return str(report), [*paths, table]
+    return Described(provenance, report, str(report), joined(parts))
 
 
 def _seeds(report: LengthReport) -> str:

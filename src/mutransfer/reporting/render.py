@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from mutransfer.analysis import rule_of_thumb
+from mutransfer.analysis.accuracy import AccuracyReport, accuracy_report
+from mutransfer.analysis.coordinates import CoordFrame
 from mutransfer.analysis.frame import describe, missing_cells, tidy
+from mutransfer.analysis.learning import LearningReport
 from mutransfer.analysis.transfer import TransferReport, transfer_report
 from mutransfer.errors import UserError
 from mutransfer.reporting import published
 from mutransfer.reporting.accuracy import accuracy_section
-from mutransfer.reporting.coordinates import render_coordinates
+from mutransfer.reporting.coordinates import (
+    coordinate_lines,
+    coordinate_section,
+    read_coordinates,
+    redraw_coordinates,
+)
 from mutransfer.reporting.files import read_figure, read_runs, stand_in
-from mutransfer.reporting.learning import render_learning
+from mutransfer.reporting.learning import learning_lines, learning_section, read_learning, redraw_learning
 from mutransfer.reporting.lr_figure import lr_figure
-from mutransfer.reporting.table import seed_text, write_table
+from mutransfer.reporting.sections import Described
+from mutransfer.reporting.table import seed_text, table_text
 
 
 def render(folder: Path) -> tuple[str, list[Path]]:
@@ -34,6 +44,39 @@ def render(folder: Path) -> tuple[str, list[Path]]:
     Raises `UserError` if a file is missing or malformed, or if a run of the complete table is missing: it
     names which.
     """
+    found = describe_sweep(folder)
+    provenance, sweep = found.provenance, found.report
+    paths = lr_figure(
+        sweep.runs,
+        sweep.transfer,
+        caption=_caption(provenance, sweep.transfer),
+        out=folder,
+        y_label=provenance["y_label"],
+        banner=stand_in(provenance),
+        ceiling=provenance.get("loss_ceiling"),
+    )
+    if sweep.learning:
+        paths += redraw_learning(folder, provenance, *sweep.learning)
+    if sweep.coordinates:
+        paths += redraw_coordinates(folder, provenance, *sweep.coordinates)
+    return found.summary, [*paths, found.write(folder)]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The runs of a learning-rate sweep and what they say; None where the folder does not show it."""
+
+    runs: pd.DataFrame
+    transfer: TransferReport
+    learning: tuple[dict[str, LearningReport], dict[str, str]] | None
+    """Reports by panel, and the headings of the panels that are drawn."""
+    coordinates: tuple[list[CoordFrame], Mapping[str, str]] | None
+    """A frame a parametrization, and activation -> heading."""
+    accuracy: AccuracyReport | None
+
+
+def describe_sweep(folder: Path) -> Described[Sweep]:
+    """What `render` writes in ``table.md``; raises as it does."""
     provenance = read_figure(folder)
     paper = provenance["paper"]
     runs = read_runs(folder / "runs.csv")
@@ -41,47 +84,42 @@ def render(folder: Path) -> tuple[str, list[Path]]:
     gap = missing_cells(frame, provenance.get("log2_lrs", ()))
     if gap:
         raise UserError(f"{folder / 'runs.csv'} lacks {len(gap)} runs: {describe(gap)}; run the sweep again.")
-    report = transfer_report(runs)
-    banner = stand_in(provenance)
-
-    paths = lr_figure(
+    sweep = Sweep(
         runs,
-        report,
-        caption=_caption(provenance, report),
-        out=folder,
-        y_label=provenance["y_label"],
-        banner=banner,
-        ceiling=provenance.get("loss_ceiling"),
+        transfer_report(runs),
+        read_learning(folder, provenance) if "learning" in provenance else None,
+        read_coordinates(folder, provenance) if "coordinates" in provenance else None,
+        accuracy_report(runs) if "accuracy" in provenance else None,
     )
-    summary, sections = [str(report)], []
-    for key, draw in (("learning", render_learning), ("coordinates", render_coordinates)):
-        if key in provenance:
-            lines, drawn, section = draw(folder, provenance)
-            summary += lines
-            paths += drawn
-            sections.append(section)
-    if "accuracy" in provenance:
-        line, section = accuracy_section(runs, str(provenance["accuracy"]))
+    summary, sections = [str(sweep.transfer)], []
+    if sweep.learning:
+        summary += learning_lines(*sweep.learning)
+        sections.append(learning_section(*sweep.learning))
+    if sweep.coordinates:
+        summary += coordinate_lines(*sweep.coordinates)
+        sections.append(coordinate_section(*sweep.coordinates))
+    if sweep.accuracy:
+        line, section = accuracy_section(sweep.accuracy, str(provenance["accuracy"]))
         summary.append(line)
         sections.append(section)
     if "length" in runs.columns:
         sections += ["## The rule of thumb of section 6.1", rule_of_thumb.markdown(runs)]
-    notes = [f"**{banner}**"] if banner else []
-    notes.append(
-        f"Data: {provenance['data_source']}. Scale: {provenance['scale']}. {seed_text(report.optima)} at every point."
-    )
-    table = write_table(
-        report,
+    banner, seeds = stand_in(provenance), seed_text(sweep.transfer.optima)
+    text = table_text(
+        sweep.transfer,
         published.rows(table_or_figure=paper["table_or_figure"]),
-        out=folder,
         heading=provenance["title"],
-        notes=[*notes, *provenance.get("notes", ())],
+        notes=[
+            *([f"**{banner}**"] if banner else []),
+            f"Data: {provenance['data_source']}. Scale: {provenance['scale']}. {seeds} at every point.",
+            *provenance.get("notes", ()),
+        ],
         statement=paper["statement"],
         differs=paper["differs"],
         ours={**_ours(runs, frame), **paper.get("ours", {})},
         sections=sections,
     )
-    return "\n".join(summary), [*paths, table]
+    return Described(provenance, sweep, "\n".join(summary), text)
 
 
 def _caption(provenance: Mapping[str, Any], report: TransferReport) -> str:

@@ -14,13 +14,12 @@ from mutransfer.analysis.front import Fronts
 from mutransfer.analysis.repeated_searches import METHODS, RULE, Against, RepeatedSearches, difference_text
 from mutransfer.analysis.search_runs import DEFAULT, METRICS, Metric
 from mutransfer.errors import UserError
-from mutransfer.files import write
 from mutransfer.reporting import published
 from mutransfer.reporting.bleu_figure import bleu_figure, count
 from mutransfer.reporting.files import read_figure, read_runs, stand_in
 from mutransfer.reporting.front import front_figure, front_section, front_sentences
-from mutransfer.reporting.sections import heading_section
-from mutransfer.reporting.table import NAME, grid
+from mutransfer.reporting.sections import Described, heading_section, joined
+from mutransfer.reporting.table import grid
 
 KEYS = ("table", "percentiles", "sizes", "default_lr", "space")
 """Of provenance["searches"], beside `mutransfer.analysis.search_runs.FACTS`."""
@@ -47,6 +46,19 @@ def render_searches(folder: Path) -> tuple[str, list[Path]]:
 
     Raises `UserError` if a file is missing or malformed, or as `RepeatedSearches` does: it names what is missing.
     """
+    found = describe_searches(folder)
+    provenance, (report, fronts) = found.provenance, found.report
+    banner = stand_in(provenance)
+    source = f"{provenance['title']}, scale '{provenance['scale']}'. Data: {provenance['data_source']}."
+    caption = f"{_caption(report)} After {report.facts['table']} of the paper. {source}"
+    paths = bleu_figure(report, out=folder, caption=caption, banner=banner)
+    if fronts:
+        paths += front_figure(fronts, out=folder, caption=f"{_front_caption(report)} {source}", banner=banner)
+    return found.summary, [*paths, found.write(folder)]
+
+
+def describe_searches(folder: Path) -> Described[tuple[RepeatedSearches, Fronts | None]]:
+    """What `render_searches` writes in ``table.md``; raises as it does."""
     provenance = read_figure(folder, ("searches",))
     facts = provenance["searches"]
     if missing := [key for key in KEYS if not isinstance(facts, dict) or key not in facts]:
@@ -56,13 +68,6 @@ def render_searches(folder: Path) -> tuple[str, list[Path]]:
         raise UserError(f"{folder / 'provenance.json'}: percentiles are {percents}, expected numbers from 0 to 100.")
     report = RepeatedSearches(read_runs(folder / "runs.csv"), facts)
     fronts = Fronts.of(report, facts["sizes"])
-    banner = stand_in(provenance)
-    source = f"{provenance['title']}, scale '{provenance['scale']}'. Data: {provenance['data_source']}."
-    caption = f"{_caption(report)} After {facts['table']} of the paper. {source}"
-    paths = bleu_figure(report, out=folder, caption=caption, banner=banner)
-    if fronts:
-        caption = f"{_front_caption(report)} {source}"
-        paths += front_figure(fronts, out=folder, caption=caption, banner=banner)
     summary = [sentence(report, one) for (_, metric), one in report.comparisons.items() if metric == "bleu_valid"]
     summary += [compute_sentence(report), _distinct(report), *(front_sentences(fronts) if fronts else [])]
     differs = [one.strip().rstrip(".") for one in provenance["paper"]["differs"].split("; ") if one.strip()]
@@ -90,8 +95,7 @@ def render_searches(folder: Path) -> tuple[str, list[Path]]:
         "## How to read it",
         RULE,
     ]
-    table = write(folder / NAME, ("\n\n".join(parts) + "\n").encode())
-    return "\n".join(summary), [*paths, table]
+    return Described(provenance, (report, fronts), "\n".join(summary), joined(parts))
 
 
 def sentence(report: RepeatedSearches, one: Against) -> str:

@@ -10,9 +10,9 @@ import pandas as pd
 from mutransfer.analysis.estimate import number
 from mutransfer.analysis.search import EDGE_SAMPLES, SearchReport, tuning_cost_fraction
 from mutransfer.errors import UserError
-from mutransfer.files import write
 from mutransfer.reporting.files import read_provenance, read_runs, stand_in
-from mutransfer.reporting.table import NAME, grid
+from mutransfer.reporting.sections import Described, joined
+from mutransfer.reporting.table import grid
 
 KEYS = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "search")
 TOP = 5
@@ -27,6 +27,12 @@ def render_search(folder: Path) -> tuple[str, list[Path]]:
 
     Raises `UserError` if a file is missing or malformed, or if a sample is missing.
     """
+    found = describe_search(folder)
+    return found.summary, [found.write(folder)]
+
+
+def describe_search(folder: Path) -> Described[SearchReport]:
+    """What `render_search` writes; raises as it does."""
     provenance = read_provenance(folder / "provenance.json", KEYS)
     search = provenance["search"]
     report = SearchReport(read_runs(folder / "runs.csv"), bool(search["is_halved"]))
@@ -51,7 +57,7 @@ def render_search(folder: Path) -> tuple[str, list[Path]]:
         "Tuning cost is s (t1 N1 + t2 N2 + ...) / (S T) of App. F.4, with s and S in FLOPs a step and the steps that "
         f"were really made; with the paper's numbers for GPT-3 6.7B the formula gives {GPT3:.1%}."
     )
-    return "\n".join(lines), [write(folder / NAME, ("\n\n".join(parts) + "\n").encode())]
+    return Described(provenance, report, "\n".join(lines), joined(parts))
 
 
 def summary(report: SearchReport, names: Sequence[str]) -> list[str]:

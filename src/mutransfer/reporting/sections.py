@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
+from mutransfer.files import write
 from mutransfer.reporting import published
 from mutransfer.reporting.files import stand_in
-from mutransfer.reporting.table import grid, published_rows
+from mutransfer.reporting.table import NAME, grid, published_rows
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Described(Generic[R]):
+    """A figure folder in words: its report and the table that says it. Nothing is drawn or written yet."""
+
+    provenance: dict[str, Any]
+    report: R
+    summary: str
+    """For the terminal."""
+    text: str
+    """Of the table, in Markdown."""
+
+    def write(self, folder: Path) -> Path:
+        """Write ``folder/table.md``; returns its path."""
+        return write(folder / NAME, self.text.encode())
+
+
+def joined(parts: Iterable[str]) -> str:
+    """The text of a table from its parts."""
+    return "\n\n".join(parts) + "\n"
 
 
 def heading_section(provenance: Mapping[str, Any], count: str) -> list[str]:

@@ -15,7 +15,6 @@ from matplotlib.lines import Line2D
 from mutransfer.analysis.estimate import Estimate, number
 from mutransfer.analysis.quality import interpolate
 from mutransfer.analysis.stability import REAL, RULE, SIMULATED, StabilityReport, edge_text, stability_report
-from mutransfer.files import write
 from mutransfer.reporting.files import read_figure, read_runs, stand_in
 from mutransfer.reporting.lr_figure import MINUS, Look, loss_limits
 from mutransfer.reporting.panels import (
@@ -31,9 +30,9 @@ from mutransfer.reporting.panels import (
     write_legend,
     write_title,
 )
-from mutransfer.reporting.sections import heading_section, paper_section
+from mutransfer.reporting.sections import Described, heading_section, joined, paper_section
 from mutransfer.reporting.style import MUTED, WARNING, WIDTH, new_figure, paper_style, save, wrapped
-from mutransfer.reporting.table import NAME, grid
+from mutransfer.reporting.table import grid
 
 STEM = "stability"
 THRESHOLD: Look = {"color": MUTED, "linestyle": (0, (4, 2)), "linewidth": 0.9}
@@ -50,9 +49,14 @@ def render_stability(folder: Path) -> tuple[str, list[Path]]:
 
     Raises `UserError` if a file is missing or malformed, or as `stability_report` does.
     """
+    found = describe_stability(folder)
+    return found.summary, [*_figure(found.report, found.provenance, folder), found.write(folder)]
+
+
+def describe_stability(folder: Path) -> Described[StabilityReport]:
+    """What `render_stability` writes in ``table.md``; raises as it does."""
     provenance = read_figure(folder, ("threshold",))
     report = stability_report(read_runs(folder / "runs.csv"), provenance["threshold"])
-    paths = _figure(report, provenance, folder)
     seeds = min(panel.seeds for panel in report.panels.values())
     ours = {"widths": ",".join(str(one.width) for one in report.results)}
     parts = [
@@ -65,8 +69,7 @@ def render_stability(folder: Path) -> tuple[str, list[Path]]:
         "## How to read it",
         RULE,
     ]
-    table = write(folder / NAME, ("\n\n".join(parts) + "\n").encode())
-    return str(report), [*paths, table]
+    return Described(provenance, report, str(report), joined(parts))
 
 
 def _threshold_name(provenance: Mapping[str, Any]) -> str:

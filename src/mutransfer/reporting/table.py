@@ -30,7 +30,33 @@ def write_table(
     sections: Sequence[str] = (),
 ) -> Path:
     """Write ``out/table.md``: optima, drift and verdict, the paper beside ours, and the rule; returns its
-    path.
+    path. The keywords are those of `table_text`.
+    """
+    text = table_text(
+        report,
+        published,
+        heading=heading,
+        notes=notes,
+        statement=statement,
+        differs=differs,
+        ours=ours,
+        sections=sections,
+    )
+    return write(out / NAME, text.encode())
+
+
+def table_text(
+    report: TransferReport,
+    published: Sequence[PublishedValue],
+    *,
+    heading: str,
+    notes: Sequence[str] = (),
+    statement: str = "",
+    differs: str = "",
+    ours: Mapping[str, str] | None = None,
+    sections: Sequence[str] = (),
+) -> str:
+    """The table of a sweep in Markdown.
 
     ``published`` are the paper's values of this table or figure, ``ours`` our value for any of their metrics,
     ``statement`` what the paper concludes, ``differs`` what is not the same in ours, ``notes`` lines under
@@ -53,7 +79,7 @@ def write_table(
         if differs:
             parts.append(f"What differs in ours: {differs}")
     parts += [*sections, "## How to read it", _reading(report)]
-    return write(out / NAME, ("\n\n".join(parts) + "\n").encode())
+    return "\n\n".join(parts) + "\n"
 
 
 def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -13,12 +13,11 @@ from mutransfer.analysis.repeated_searches import difference_text
 from mutransfer.analysis.transfer_runs import COPIES, JUDGED
 from mutransfer.analysis.transfer_table import CHANGES, LABELS, LEAST_INITS, RULE, Against, TransferTable
 from mutransfer.errors import UserError
-from mutransfer.files import write
 from mutransfer.reporting import published
 from mutransfer.reporting.files import read_figure, read_runs, stand_in
 from mutransfer.reporting.pretraining import HEADER, heading, pretraining_cells, short
-from mutransfer.reporting.sections import heading_section
-from mutransfer.reporting.table import NAME, grid
+from mutransfer.reporting.sections import Described, heading_section, joined
+from mutransfer.reporting.table import grid
 from mutransfer.reporting.transfer_figure import transfer_figure
 
 KEYS = ("table", "default")
@@ -46,14 +45,21 @@ def render_transfer(folder: Path) -> tuple[str, list[Path]]:
 
     Raises `UserError` if a file is missing or malformed, or as `TransferTable` does: it names what is missing.
     """
+    found = describe_transfer(folder)
+    provenance, report = found.provenance, found.report
+    source = f"{provenance['title']}, scale '{provenance['scale']}'. Data: {provenance['data_source']}."
+    caption = f"{_caption(report)} After {report.facts['table']} of the paper. {source}"
+    paths = transfer_figure(report, out=folder, caption=caption, banner=stand_in(provenance))
+    return found.summary, [*paths, found.write(folder)]
+
+
+def describe_transfer(folder: Path) -> Described[TransferTable]:
+    """What `render_transfer` writes in ``table.md``; raises as it does."""
     provenance = read_figure(folder, ("transfer",))
     facts = provenance["transfer"]
     if missing := [key for key in KEYS if not isinstance(facts, dict) or key not in facts]:
         raise UserError(f"{folder / 'provenance.json'} lacks transfer.{', transfer.'.join(missing)}; run it again.")
     report = TransferTable(read_runs(folder / "runs.csv"), facts)
-    source = f"{provenance['title']}, scale '{provenance['scale']}'. Data: {provenance['data_source']}."
-    caption = f"{_caption(report)} After {facts['table']} of the paper. {source}"
-    paths = transfer_figure(report, out=folder, caption=caption, banner=stand_in(provenance))
     main, apart = report.targets("both"), report.targets("width", "depth")
     summary = [sentence(report, target, one) for target in [*main, *apart] for one in report.comparisons(target)]
     summary += [cost_sentence(report, target) for target in main]
@@ -80,8 +86,7 @@ def render_transfer(folder: Path) -> tuple[str, list[Path]]:
         "## How to read it",
         RULE,
     ]
-    table = write(folder / NAME, ("\n\n".join(parts) + "\n").encode())
-    return "\n".join(summary), [*paths, table]
+    return Described(provenance, report, "\n".join(summary), joined(parts))
 
 
 def sentence(report: TransferTable, target: str, one: Against) -> str:

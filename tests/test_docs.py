@@ -1,0 +1,304 @@
+"""docs/: links and lines that exist, exponents that the suite and numbers confirm, a worked example that runs."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from nets import MLP, vectors
+
+from mutransfer import MUP, SP, Role, attention_scale, scaling_plan
+from mutransfer.analysis.coordinates import ADAM
+from mutransfer.parametrization import MUP_TABLE8, MUP_TABLE9, ONE
+from mutransfer.parametrization.tables import FAN_IN, FAN_OUT, Power
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+TABLES = {"MUP": MUP, "MUP_TABLE8": MUP_TABLE8, "MUP_TABLE9": MUP_TABLE9}
+COLUMNS = (Role.INPUT, Role.OUTPUT, Role.HIDDEN)
+LINES = [(name, *found) for name in DOCS for found in re.findall(r"\[`([^`]+)`\]\(([^)#]+)#L(\d+)\)", DOCS[name])]
+
+
+def anchors(markdown: str) -> set[str]:
+    """Of a file's headings, as GitHub makes them."""
+    heads = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", markdown, flags=re.S), re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def table(markdown: str, mark: str) -> list[list[str]]:
+    """The cells of the rows under the comment ``<!-- mark -->``, without the header."""
+    block = re.search(rf"<!-- {re.escape(mark)} -->\n((?:\|.*\n)+)", markdown)[1]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in block.splitlines()[2:]]
+
+
+def power(text: str) -> Power:
+    """``1/fan_in^2`` or ``sqrt(fan_out)/fan_in`` as a `Power`; the inverse of its ``str``."""
+    found = ONE
+    for k, factor in enumerate(part for part in text.split("/")):
+        for term in factor.split("*"):
+            if term == "1":
+                continue
+            root = re.fullmatch(r"sqrt\((\w+)\)|(\w+?)(?:\^(\d+))?", term)
+            base = {"fan_in": FAN_IN, "fan_out": FAN_OUT}[root[1] or root[2]]
+            found *= (base ** (Fraction(1, 2) if root[1] else int(root[3] or 1))) ** (-1 if k else 1)
+    return found
+
+
+def test_the_documents_are_there():
+    """Empty lists of links would pass the tests below."""
+    assert {"mathematics.md", "adding_an_experiment.md", "clusters.md", "limitations.md"} <= set(DOCS)
+    assert len(LINES) >= 20
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_every_link_leads_somewhere(name):
+    """Files, and headings of Markdown files; web pages are not fetched."""
+    prose = re.sub(r"```.*?```", "", DOCS[name], flags=re.S)
+    links = re.findall(r"\]\(([^)\s]+)\)", re.sub(r"\[`[^`]+`\]", "[code]", prose))
+    assert links
+    for link in links:
+        path, _, anchor = link.partition("#")
+        if path.startswith(("http://", "https://")):
+            continue
+        target = (ROOT / "docs" / path).resolve() if path else ROOT / "docs" / name
+        assert target.exists(), link
+        assert ROOT in target.parents, f"{link} leads out of the repository"
+        if anchor and target.suffix == ".md":
+            assert anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+@pytest.mark.parametrize(("name", "code", "path", "line"), LINES, ids=[f"{n}: {c}" for n, c, *_ in LINES])
+def test_every_line_holds_what_is_said(name, code, path, line):
+    """As in the README: [`code`](file#Lnn)."""
+    lines = (ROOT / "docs" / path).read_text(encoding="utf-8").splitlines()
+    where = [number for number, text in enumerate(lines, 1) if code in text]
+    assert int(line) in where, f"docs/{name}: `{code}` is in line {where} of {path}, not {line}"
+
+
+def test_power_reads_what_power_writes():
+    """The parser of the tables below is right where the code's own writer is."""
+    for rule in (rule for t in TABLES.values() for rules in t.rules.values() for rule in rules.values()):
+        for value in (rule.multiplier, rule.init_std**2, rule.lr, rule.eps):
+            assert power(str(value)) == value
+    assert power("fan_out/fan_in^2") == FAN_OUT / FAN_IN**2 != power("fan_out/fan_in")
+
+
+ROWS = {
+    "init variance": lambda rules: [rules["sgd"].init_std ** 2, rules["adam"].init_std ** 2],
+    "multiplier": lambda rules: [rules["sgd"].multiplier, rules["adam"].multiplier],
+    "SGD learning rate": lambda rules: [rules["sgd"].lr],
+    "Adam learning rate": lambda rules: [rules["adam"].lr],
+    "Adam eps": lambda rules: [rules["adam"].eps],
+}
+
+
+@pytest.mark.parametrize(("number", "name"), [("3", "MUP"), ("8", "MUP_TABLE8"), ("9", "MUP_TABLE9")])
+def test_printed_tables_are_the_suites(number, name):
+    """Every exponent of Tables 3, 8 and 9 in the document, SP's in brackets too."""
+    rows = table(DOCS["mathematics.md"], f"table {number}: {name}")
+    assert [row[0] for row in rows] == list(ROWS)
+    for row in rows:
+        for role, cell in zip(COLUMNS, row[1:], strict=True):
+            mine, sp = re.fullmatch(r"(\S+)(?: \[SP (\S+)\])?", cell).groups()
+            for value in ROWS[row[0]]({family: TABLES[name].rules[family][role] for family in ("sgd", "adam")}):
+                assert power(mine) == value, (row[0], role)
+            for value in ROWS[row[0]]({family: SP.rules[family][role] for family in ("sgd", "adam")}):
+                # where no bracket stands, SP has the same; Table 3 is the one that prints SP
+                assert number != "3" or power(sp or mine) == value, (row[0], role)
+
+
+def test_the_table_solves_its_equations():
+    """C gradient sum = 1 for SGD, C sum = 1 for Adam, eps of the gradient's size, the largest init: Table 3."""
+    roles = dict(zip(("input weights, biases", "output weights", "hidden weights"), COLUMNS, strict=True))
+    for what, *cells in table(DOCS["mathematics.md"], "sizes"):
+        gradient, total, init = map(power, cells)
+        sgd, adam = (MUP.rules[family][roles[what]] for family in ("sgd", "adam"))
+        assert sgd.lr * gradient * total == ONE
+        assert adam.lr * total == ONE
+        assert sgd.eps == adam.eps == gradient
+        assert sgd.init_std == adam.init_std == init
+
+
+def measured(name: str, n: int, rng: np.random.Generator) -> float:
+    """The root mean square of one kind of sum over n terms, each of size 1."""
+    x, u, q = rng.normal(size=n), rng.normal(size=256), rng.normal(size=(256, n))
+    other = 0.8 * x + 0.6 * rng.normal(size=n)
+    if name == "W x, W random and independent of x":
+        value = rng.normal(size=(256, n)) @ x
+    elif name.startswith("(u xᵀ) x'"):
+        value = np.outer(u, x) @ other
+    elif name.startswith("sign(u xᵀ) x'"):
+        value = np.sign(np.outer(u, x)) @ other
+    else:
+        k = rng.normal(size=(256, n)) if name == "q·k, independent" else 0.8 * q + 0.6 * rng.normal(size=(256, n))
+        value = (q * k).sum(axis=1)
+    return float(np.sqrt((value**2).mean()))
+
+
+def test_the_two_laws_by_numbers():
+    """Each sum of section 2, at six sizes: its exponent within 0.05 of the printed one."""
+    rng = np.random.default_rng(0)
+    rows = table(DOCS["mathematics.md"], "sums")
+    assert len(rows) == 5
+    sizes = [2**k for k in range(5, 13)]
+    for name, size, law in rows:
+        exponent = float(Fraction(re.fullmatch(r"n\^([\d/]+)", size)[1]))
+        growth = [math.log2(np.mean([measured(name, n, rng) for _ in range(4)])) for n in sizes]
+        assert np.polyfit(np.log2(sizes), growth, 1)[0] == pytest.approx(exponent, abs=0.05), name
+        assert law == {0.5: "central limit", 1.0: "large numbers"}[exponent]
+
+
+def test_growth_in_sp_is_that_of_the_coordinate_check():
+    """Section 9's exponents are those that the coordinate check is held against."""
+    rows = {row[0]: row[1:3] for row in table(DOCS["mathematics.md"], "sp under adam")}
+    assert set(rows) == set(ADAM)
+    for quantity, cells in rows.items():
+        for cell, name in zip(cells, ("sp", "mup"), strict=True):
+            least, exponent = re.fullmatch(r"(at least )?n\^([\d.]+)", cell).groups()
+            expected = ADAM[quantity][name]
+            assert (bool(least), float(exponent)) == (expected.at_least, expected.exponent)
+
+
+def test_equations_3_and_4_of_the_base_width_form():
+    """W3 ~ N(0, 1/(n m)) and SGD's rates eta m, eta, eta/m, as section 4 says; 1/d attention of section 7."""
+    base, m = 64, 16
+    n = base * m
+    assert MUP.rule("sgd", Role.OUTPUT).init_std(m, 1) ** 2 / base == pytest.approx(1 / (n * m))
+    assert MUP.rule("sgd", Role.INPUT).lr(1, m) == m
+    assert MUP.rule("sgd", Role.HIDDEN).lr(m, m) == 1
+    assert MUP.rule("sgd", Role.OUTPUT).lr(m, 1) == 1 / m
+    assert attention_scale(64, 16, alpha_attn=3.0) == pytest.approx(3.0 * math.sqrt(16) / 64)
+
+
+def weights_after(parametrization, *, decay="independent", eps=1e-2, steps=6):
+    """The output of an MLP of width 96 from base width 32 after some steps of AdamW, in float64."""
+    torch.manual_seed(0)
+    x, y = vectors()
+    x = x.double()
+    base, model = MLP(32).double(), MLP(96).double()
+    plan = scaling_plan(base, model, parametrization=parametrization, optimizer="adamw", weight_decay=decay)
+    plan.initialize(model, base)
+    optimizer = torch.optim.AdamW(plan.param_groups(model, lr=1e-2, weight_decay=1.0, eps=eps))
+    for _ in range(steps):
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    return model(x).detach()
+
+
+def test_lemma_j1_with_weight_decay_and_eps():
+    """Section 5: with C λ constant and eps scaled the three tables are one function; otherwise they part."""
+    table_3 = weights_after(MUP)
+    for other in (MUP_TABLE8, MUP_TABLE9):
+        torch.testing.assert_close(weights_after(other), table_3, rtol=1e-9, atol=1e-12)
+        assert not torch.allclose(weights_after(other, decay="coupled"), weights_after(MUP, decay="coupled"), rtol=1e-3)
+    flat = MUP_TABLE8.with_entry("adam", Role.OUTPUT, eps=ONE)
+    assert not torch.allclose(weights_after(flat), table_3, rtol=1e-3)
+
+
+MEASURED = ("## What our runs do not show, though the paper does", "## Undecided")
+
+
+def test_every_number_of_ours_stands_where_it_is_said_to_be():
+    """Limitations: a decimal in an item is in one of the files that the item links to. Nothing is typed from memory."""
+    text, checked = DOCS["limitations.md"], 0
+    for head in MEASURED:
+        section = text.split(head + "\n")[1].split("\n## ")[0]
+        for item in re.split(r"\n- ", section)[1:]:
+            files = [ROOT / "docs" / path for path in re.findall(r"\]\(([^)#]+\.md)", item)]
+            linked = "\n".join(path.read_text(encoding="utf-8") for path in files)
+            assert files, item
+            for number in re.findall(r"-?\d+\.\d+", re.sub(r"\]\([^)]*\)", "", item)):
+                assert re.search(rf"(?<![\d.]){re.escape(number)}(?!\d)", linked), f"{number} of: {item}"
+                checked += 1
+    assert checked >= 30
+
+
+# Types the document's commands and runs its check. One core, hence one worker, and little time for measuring it.
+DRIVER = """
+import os
+import sys
+from mutransfer import cli
+from mutransfer.sweeps import measure
+
+measure.SECONDS = 0.5
+if hasattr(os, "sched_setaffinity"):
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+for command in sys.argv[1:]:
+    print(">>>", command, flush=True)
+    if code := cli.main(command.split()):
+        sys.exit(code)
+print(">>> check", flush=True)
+exec(sys.stdin.read())
+assert verdicts["mup"].ok and not verdicts["sp"].ok
+"""
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory):
+    """The document followed in an empty copy of the house: (the folder, what the commands printed)."""
+    text, house = DOCS["adding_an_experiment.md"], tmp_path_factory.mktemp("house")
+    shutil.copytree(ROOT / "src", house / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    files = re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```\n", text, re.S)
+    assert [name for name, _ in files] == [f"experiments/gratings/{name}" for name in ("experiment.py", "README.md")]
+    for name, content in files:
+        path = house / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    shutil.copy(ROOT / "experiments/shared.py", house / "experiments")
+    lines = re.search(r"<!-- commands -->\n```sh\n(.*?)```", text, re.S)[1].splitlines()
+    commands = [line.split("#")[0].removeprefix("./reproduce.sh").strip() for line in lines]
+    check = re.search(r"<!-- check -->\n```python\n(.*?)```", text, re.S)[1]
+    run = subprocess.run(
+        [sys.executable, "-c", DRIVER, *commands],
+        cwd=house,
+        env={**os.environ, "PYTHONPATH": f"{house / 'src'}{os.pathsep}{house}", "MPLBACKEND": "agg"},
+        input=check,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return house, run.stdout
+
+
+def test_the_example_leaves_figure_table_and_verdict(followed):
+    """What the house asks of an experiment's folder, at smoke scale; and nothing in the repository."""
+    house, printed = followed
+    folder = house / "figures/gratings"
+    assert {p.name for p in folder.iterdir()} == {
+        "lr_vs_loss.png",
+        "lr_vs_loss.svg",
+        "table.md",
+        "runs.csv",
+        "provenance.json",
+    }
+    table_md = (folder / "table.md").read_text(encoding="utf-8")
+    for name in ("SP", "µP"):
+        assert re.search(rf"\| {name} \| \*\*(stable|drifts|undecided)\*\* \|", table_md)
+    assert "gratings drawn by code. Scale: smoke." in table_md and "STAND-IN" not in table_md
+    assert len((folder / "runs.csv").read_text().splitlines()) >= 1 + 2 * 2 * 4 * 2
+    assert (house / "results/gratings.sqlite").is_file()
+    assert not (ROOT / "experiments/gratings").exists() and not (ROOT / "figures/gratings").exists()
+    steps = re.split(r"^>>> ", printed, flags=re.M)[1:]
+    assert [step.split("\n")[0].split()[0] for step in steps] == ["list", "plan", "gratings", "figures", "check"]
+    assert "gratings        after Figure 3" in steps[0]
+    assert "wrote" not in steps[1] and f"wrote {folder / 'table.md'}" in steps[2] and "µP: " in steps[3]
+
+
+def test_the_example_keeps_the_houses_rules(followed):
+    """Its files are as ruff would have them."""
+    ruff = [Path(sys.executable).with_name("ruff"), "--config", ROOT / "pyproject.toml"]
+    where = followed[0] / "experiments/gratings"
+    for words in (["check"], ["format", "--check"]):
+        run = subprocess.run([ruff[0], words[0], *ruff[1:], *words[1:], where], capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout + run.stderr
