@@ -42,6 +42,7 @@ from mutransfer.analysis import landscape_report
 from mutransfer.data.synthetic import synthetic_cifar
 from mutransfer.models.mlp import MLP
 
+torch.set_num_threads(1)  # small matrices gain little from a second thread, and lose much where cores are shared
 smoke = scale() == "smoke"  # seconds instead of minutes, for tests
 
 # %% [markdown]
