@@ -100,7 +100,7 @@ FINE: dict[str, dict[str, Value]] = {  # fine-tuning of the targets of Table 6
 SCRATCH = {"scratch": 1}  # and without its pretraining
 LONG: dict[str, dict[str, Value]] = {  # what the runs of the figure have other than the scale's
     "smoke": {**FINE["smoke"], **SCRATCH},
-    "cpu": {**FINE["cpu"], **SCRATCH, "depth": 4, "steps": 4000, "finetune_steps": 120, "tasks": "sst2+pan"},
+    "cpu": {**FINE["cpu"], **SCRATCH, "batch": 32, "steps": 8000, "finetune_steps": 1500, "tasks": "sst2"},
     "gpu": {**FINE["gpu"], **SCRATCH, "steps": 100_000},
     "paper": {**FINE["paper"], **SCRATCH, "depth": 12, "steps": 1_000_000},
 }
@@ -134,8 +134,9 @@ def scores(scale: str) -> dict[str, Score]:
     return {name: SCORES[name] for name in str(FINE[scale]["tasks"]).split("+")}
 
 
-def described(dataset: SentenceDataset) -> dict[str, Any]:
-    return {"scores": {name: asdict(SCORES[name]) for name in dataset.tasks}}
+def described(dataset: SentenceDataset, scale: str) -> dict[str, Any]:
+    tasks = str(LONG[scale]["tasks"]).split("+")
+    return {"scores": {name: asdict(SCORES[name]) for name in dataset.tasks if name in tasks}}
 
 
 def targets(base: Target, large: Target, wide: Target, deep: Target) -> dict[str, Target]:

@@ -235,7 +235,7 @@ EXPERIMENT = Experiment(
             panels=lengths,
             template=lambda scale: ORIGINAL if scale != "smoke" else {},
             seeds=LENGTH_SEEDS,
-            facts=lambda dataset: {"examples": len(dataset.train_labels), "recipe_epochs": 24},
+            facts=lambda dataset, scale: {"examples": len(dataset.train_labels), "recipe_epochs": 24},
             paper={"table_or_figure": "App G.1.1", "statement": RECIPE_STATEMENT},
         ),
     },

@@ -130,7 +130,7 @@ EXPERIMENT = Experiment(
             variant="post_ln",
             panels=figure_10,
             template=lambda scale: {"log2_lr": {"gpu": -9, "paper": -11}.get(scale, -7)},
-            facts=lambda dataset: VALIDATION,
+            facts=lambda dataset, scale: VALIDATION,
             paper={
                 "table_or_figure": "Figure 10",
                 "statement": "With d_k = d_model / n_head, small at the narrow model, its landscape of alpha_attn "
@@ -143,7 +143,7 @@ EXPERIMENT = Experiment(
             variant="post_ln",
             panels=figure_12,
             template=lambda scale: {"width": WIDTH[scale], "base_width": WIDTH[scale]},
-            facts=lambda dataset: VALIDATION,
+            facts=lambda dataset, scale: VALIDATION,
             paper={
                 "table_or_figure": "Figure 12",
                 "statement": "In µP the best learning rate is stable over ratios from 0.5 to 16.",

@@ -144,7 +144,7 @@ def reverse(scale: str) -> list[Panel]:
     ]
 
 
-def entropy(dataset: TokenDataset) -> dict[str, Any]:
+def entropy(dataset: TokenDataset, scale: str) -> dict[str, Any]:
     """Of single tokens of the training text, in nats: what a model reaches that ignores the context."""
     counts = np.bincount(dataset.train_tokens.numpy(), minlength=dataset.vocab)
     shares = counts[counts > 0] / counts.sum()

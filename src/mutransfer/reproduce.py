@@ -153,7 +153,7 @@ def _figure(args: argparse.Namespace, experiment: Experiment, number: str) -> in
         "title": figure.title,
         "panels": {panel.key: panel.facts for panel in panels},
         "paper": setting.paper(figure.paper, figure.describe(setting.scale), frame["seed"].nunique()),
-        **figure.facts(setting.dataset),
+        **figure.facts(setting.dataset, setting.scale),
     }
     if scored and experiment.scores:
         best = max(scored, key=lambda record: record.scores[experiment.scores[0]])

@@ -95,7 +95,7 @@ class Figure:
     """A figure of the paper by its number.
 
     variant: of the experiment, whose hyperparameters it starts from. ``template``: changes of every run, by scale.
-    panels: of a scale. ``facts``: more for provenance.json, from the data set.
+    panels: of a scale. ``facts``: more for provenance.json, from the data set and the scale.
     """
 
     kind: str  # "landscape", "stability" or "learning": how it is drawn
@@ -105,7 +105,7 @@ class Figure:
     template: Callable[[str], Mapping[str, Value]] = lambda scale: {}
     paper: Mapping[str, Any]  # as `Variant.paper`
     seeds: Mapping[str, int] = field(default_factory=dict)  # by scale, where not the scale's
-    facts: Callable[[Any], Mapping[str, Any]] = lambda dataset: {}
+    facts: Callable[[Any, str], Mapping[str, Any]] = lambda dataset, scale: {}
 
     def describe(self, scale: str) -> str:
         """The lines of its panels, in words."""
