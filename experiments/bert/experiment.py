@@ -129,14 +129,13 @@ def over_depth(scale: str) -> list[Panel]:
     ]
 
 
-def scores(scale: str) -> dict[str, Score]:
-    """Of the tasks that the targets are fine-tuned on."""
-    return {name: SCORES[name] for name in str(FINE[scale]["tasks"]).split("+")}
+def scores(fine: Mapping[str, Value]) -> dict[str, Score]:
+    """Of the tasks of this fine-tuning."""
+    return {name: SCORES[name] for name in str(fine["tasks"]).split("+")}
 
 
 def described(dataset: SentenceDataset, scale: str) -> dict[str, Any]:
-    tasks = str(LONG[scale]["tasks"]).split("+")
-    return {"scores": {name: asdict(SCORES[name]) for name in dataset.tasks if name in tasks}}
+    return {"scores": {name: asdict(one) for name, one in scores(LONG[scale]).items() if name in dataset.tasks}}
 
 
 def targets(base: Target, large: Target, wide: Target, deep: Target) -> dict[str, Target]:
@@ -243,7 +242,7 @@ EXPERIMENT = Experiment(
             template=PROTOTYPE,
             scored=FINE["smoke"],
             judged=SCRATCH,
-            scores=scores("smoke"),
+            scores=scores(FINE["smoke"]),
         ),
         "cpu": Transfer(
             table="Table 6",
@@ -263,7 +262,7 @@ EXPERIMENT = Experiment(
             template=PROTOTYPE,
             scored=FINE["cpu"],
             judged=SCRATCH,
-            scores=scores("cpu"),
+            scores=scores(FINE["cpu"]),
         ),
         "gpu": Transfer(
             table="Table 6",
@@ -284,7 +283,7 @@ EXPERIMENT = Experiment(
             proxy={"steps": 5_000},
             scored=FINE["gpu"],
             judged=SCRATCH,
-            scores=scores("gpu"),
+            scores=scores(FINE["gpu"]),
         ),
         "paper": Transfer(
             table="Table 6",
@@ -304,7 +303,7 @@ EXPERIMENT = Experiment(
             proxy={"steps": 100_000},
             scored=FINE["paper"],
             judged=SCRATCH,
-            scores=scores("paper"),
+            scores=scores(FINE["paper"]),
         ),
     },
     variants={
