@@ -56,7 +56,7 @@ def test_4b(said, direct, transfer, hint):
     [
         (40e6 * (350 * 4e9 + 117 * 16e9) / (6.7e9 * 300e9), "right"),
         (0.065, "right"),
-        (0.07, "Sum parameters x tokens"),
+        (0.07, "sum parameters x tokens"),
         (6.5, "that is a percentage"),
         (10.9, "fewer parameters"),
         (0.00597, "how long, and how often"),
