@@ -11,18 +11,18 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mutransfer.analysis import needs_extension, untested_transfers
 from mutransfer.cli import ROOT, experiments, load_experiment, main
+from mutransfer.designs.experiment import extension, figure_cells
+from mutransfer.designs.repeated import repeated
+from mutransfer.designs.search import Search
+from mutransfer.designs.study import Plan as Study
+from mutransfer.designs.study import study
+from mutransfer.designs.transfer import transfer
+from mutransfer.designs.tune import tune
+from mutransfer.results import needs_extension, untested_transfers
+from mutransfer.runs.sweep import EXTENSION_ROUNDS
+from mutransfer.runs.table import to_frame
 from mutransfer.setting import Setting
-from mutransfer.sweeps.experiment import extension, figure_cells
-from mutransfer.sweeps.repeated import repeated
-from mutransfer.sweeps.search import Search
-from mutransfer.sweeps.study import Plan as Study
-from mutransfer.sweeps.study import study
-from mutransfer.sweeps.sweep import EXTENSION_ROUNDS
-from mutransfer.sweeps.table import to_frame
-from mutransfer.sweeps.transfer import transfer
-from mutransfer.sweeps.tune import tune
 from mutransfer.tables import searches_plan, transfer_plan
 from mutransfer.training.loop import CURVE_POINTS
 from mutransfer.training.spec import RunRecord, RunSpec

@@ -20,11 +20,11 @@ from experiments.wmt14 import experiment as wmt14
 from mutransfer import analysis, cli
 from mutransfer.data.grammar import grammar_dataset
 from mutransfer.data.pairs import PairDataset
+from mutransfer.designs.experiment import Scale, figure_cells
 from mutransfer.errors import UserError
 from mutransfer.models import transformer_cost as cost
 from mutransfer.models.transformer import EncoderDecoder
 from mutransfer.setting import Setting
-from mutransfer.sweeps.experiment import Scale, figure_cells
 from mutransfer.training.spec import RunRecord, RunSpec
 from tests.corpus_files import ENGLISH, GERMAN, put
 

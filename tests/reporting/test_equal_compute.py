@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mutransfer.analysis.equal_compute import METHODS
 from mutransfer.errors import UserError
 from mutransfer.reporting.equal_compute import render_study
 from mutransfer.reporting.method_losses import spread
 from mutransfer.reporting.parallel import BEST, Pool, loss_range, parallel_coordinates, scale
+from mutransfer.results.equal_compute import METHODS
 
 SPACE = {"lr": "10^U(-4, -1)", "init_mult": "10^U(-1, 1)", "attn_mult": "4^U(-1, 1)"}
 STUDY = {"space": SPACE, "samples": 12, "search": 6, "searches": 6, "direct": 2, "direct_samples": 5, "seed": 0}

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mutransfer.analysis.panels import Axis
 from mutransfer.errors import UserError
 from mutransfer.reporting.landscape import render_landscape
 from mutransfer.reporting.panels import legend_labels
+from mutransfer.results.panels import Axis
 
 WORDS = ["constant", "cosine", "inverse sqrt", "linear"]
 LINES = {"width": (32, 64, 128), "depth": (2, 4)}

@@ -11,11 +11,11 @@ import pytest
 from matplotlib.legend import Legend
 from search_table import LOST, search_table
 
-from mutransfer.analysis.estimate import Estimate
 from mutransfer.errors import UserError
 from mutransfer.reporting import published
 from mutransfer.reporting.bleu_figure import limits
 from mutransfer.reporting.repeated_searches import cell, render_searches
+from mutransfer.results.estimate import Estimate
 
 SPACE = {"lr": "5e-4 * 2^{-1.5..1.25}", "output_mult": "2^{-8..7}", "attn_mult": "2^{-3..8}"}
 FACTS = {
@@ -43,7 +43,7 @@ def runs(**targets):
 def coarse(monkeypatch):
     """Fewer pixels and draws: the same in less time."""
     monkeypatch.setattr("mutransfer.reporting.style.DPI", 50)
-    monkeypatch.setattr("mutransfer.analysis.repeated_searches.DRAWS", 1000)
+    monkeypatch.setattr("mutransfer.results.repeated_searches.DRAWS", 1000)
 
 
 @pytest.fixture

@@ -10,10 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mutransfer.analysis.comparison import Metric
-from mutransfer.analysis.equal_compute import EQUAL, RULE, EqualCompute, Method
-from mutransfer.analysis.estimate import label, number
-from mutransfer.analysis.learning import LearningReport, learning_report
 from mutransfer.errors import UserError, unknown
 from mutransfer.reporting import published
 from mutransfer.reporting.files import read, read_figure, read_runs, stand_in
@@ -24,6 +20,10 @@ from mutransfer.reporting.parallel import Pool, column, parallel_coordinates
 from mutransfer.reporting.search import GPT3
 from mutransfer.reporting.sections import Described, heading_section, joined
 from mutransfer.reporting.table import grid
+from mutransfer.results.comparison import Metric
+from mutransfer.results.equal_compute import EQUAL, RULE, EqualCompute, Method
+from mutransfer.results.estimate import label, number
+from mutransfer.results.learning import LearningReport, learning_report
 
 PANEL = "width"
 METRICS: tuple[tuple[Metric, str], ...] = (("train_loss", "training loss"), ("test_loss", "test loss"))
@@ -34,9 +34,9 @@ def render_study(folder: Path) -> tuple[str, list[Path]]:
 
     Figures: ``equal_compute`` (target losses of the methods), ``parallel_coordinates`` (Figure 14) and
     ``loss_vs_tokens`` (Figure 8), each as ``.png`` and ``.svg``. Reads only ``runs.csv`` (columns of
-    `mutransfer.analysis.equal_compute` and one a hyperparameter), ``curves.csv`` (panel ``width``) and
+    `mutransfer.results.equal_compute` and one a hyperparameter), ``curves.csv`` (panel ``width``) and
     ``provenance.json``; the same files give the same bytes. The provenance has the keys of `render` and ``study``: an
-    object with ``space`` (name -> distribution as text), ``default_lr`` and `mutransfer.analysis.equal_compute.FACTS`.
+    object with ``space`` (name -> distribution as text), ``default_lr`` and `mutransfer.results.equal_compute.FACTS`.
 
     Raises `UserError` if a file is missing or malformed, or as `EqualCompute` does: it names what is missing.
     """

@@ -12,11 +12,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from mutransfer.analysis import rule_of_thumb
-from mutransfer.analysis.estimate import label, number, power
-from mutransfer.analysis.landscape import PanelReport, landscape_report, regret_text, rule
-from mutransfer.analysis.panels import METRICS, Axis, Panel
-from mutransfer.analysis.quality import interpolate
 from mutransfer.errors import UserError, unknown
 from mutransfer.reporting.files import read_figure, read_runs, stand_in
 from mutransfer.reporting.lr_figure import MINUS, TRANSFERRED, Look, loss_limits
@@ -36,6 +31,11 @@ from mutransfer.reporting.panels import (
 from mutransfer.reporting.sections import Described, heading_section, joined, paper_section
 from mutransfer.reporting.style import MUTED, WARNING, WIDTH, new_figure, paper_style, save, wrapped
 from mutransfer.reporting.table import grid
+from mutransfer.results import rule_of_thumb
+from mutransfer.results.estimate import label, number, power
+from mutransfer.results.landscape import PanelReport, landscape_report, regret_text, rule
+from mutransfer.results.panels import METRICS, Axis, Panel
+from mutransfer.results.quality import interpolate
 
 STEM = "landscape"
 PANEL_KEYS = ("row", "column", "x_label", "x_name", "line_name", "parametrization", "is_log2", "heading", "row_heading")

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mutransfer.analysis.estimate import label, number, power
-from mutransfer.analysis.learning import RULE, LearningReport, learning_report
 from mutransfer.errors import UserError
 from mutransfer.reporting.files import read, read_figure, read_runs, stand_in
 from mutransfer.reporting.learning_curves import learning_figure, report_of
@@ -19,6 +17,8 @@ from mutransfer.reporting.pretraining import pretraining_lines, pretraining_sect
 from mutransfer.reporting.sections import Described, heading_section, joined, paper_section
 from mutransfer.reporting.table import grid
 from mutransfer.reporting.translations import translations_lines, translations_section
+from mutransfer.results.estimate import label, number, power
+from mutransfer.results.learning import RULE, LearningReport, learning_report
 
 CSV = "curves.csv"
 

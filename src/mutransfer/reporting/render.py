@@ -9,12 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from mutransfer.analysis import rule_of_thumb
-from mutransfer.analysis.accuracy import AccuracyReport, accuracy_report
-from mutransfer.analysis.coordinates import CoordFrame
-from mutransfer.analysis.frame import describe, missing_cells, tidy
-from mutransfer.analysis.learning import LearningReport
-from mutransfer.analysis.transfer import TransferReport, transfer_report
 from mutransfer.errors import UserError
 from mutransfer.reporting import published
 from mutransfer.reporting.accuracy import accuracy_section
@@ -29,6 +23,12 @@ from mutransfer.reporting.learning import learning_lines, learning_section, read
 from mutransfer.reporting.lr_figure import lr_figure
 from mutransfer.reporting.sections import Described
 from mutransfer.reporting.table import seed_text, table_text
+from mutransfer.results import rule_of_thumb
+from mutransfer.results.accuracy import AccuracyReport, accuracy_report
+from mutransfer.results.coordinates import CoordFrame
+from mutransfer.results.frame import describe, missing_cells, tidy
+from mutransfer.results.learning import LearningReport
+from mutransfer.results.transfer import TransferReport, transfer_report
 
 
 def render(folder: Path) -> tuple[str, list[Path]]:

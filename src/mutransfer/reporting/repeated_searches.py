@@ -8,11 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from mutransfer.analysis.equal_compute import EQUAL
-from mutransfer.analysis.estimate import Estimate, number
-from mutransfer.analysis.front import Fronts
-from mutransfer.analysis.repeated_searches import METHODS, RULE, Against, RepeatedSearches, difference_text
-from mutransfer.analysis.search_runs import DEFAULT, METRICS, Metric
 from mutransfer.errors import UserError
 from mutransfer.reporting import published
 from mutransfer.reporting.bleu_figure import bleu_figure, count
@@ -20,9 +15,14 @@ from mutransfer.reporting.files import read_figure, read_runs, stand_in
 from mutransfer.reporting.front import front_figure, front_section, front_sentences
 from mutransfer.reporting.sections import Described, heading_section, joined
 from mutransfer.reporting.table import grid
+from mutransfer.results.equal_compute import EQUAL
+from mutransfer.results.estimate import Estimate, number
+from mutransfer.results.front import Fronts
+from mutransfer.results.repeated_searches import METHODS, RULE, Against, RepeatedSearches, difference_text
+from mutransfer.results.search_runs import DEFAULT, METRICS, Metric
 
 KEYS = ("table", "percentiles", "sizes", "default_lr", "space")
-"""Of provenance["searches"], beside `mutransfer.analysis.search_runs.FACTS`."""
+"""Of provenance["searches"], beside `mutransfer.results.search_runs.FACTS`."""
 SETUPS = {
     "default": "fairseq default",
     "direct": "tuning on 1x",
@@ -37,11 +37,11 @@ def render_searches(folder: Path) -> tuple[str, list[Path]]:
     """(Re)write the figures and ``table.md`` of repeated searches in ``folder``; returns a summary and the paths.
 
     Figures: ``bleu`` (outcomes by method) and, where sizes of searches are given, ``pareto`` (Figure 6), each as
-    ``.png`` and ``.svg``. Reads only ``runs.csv`` (columns of `mutransfer.analysis.search_runs` and one a
+    ``.png`` and ``.svg``. Reads only ``runs.csv`` (columns of `mutransfer.results.search_runs` and one a
     hyperparameter) and ``provenance.json``; the same files give the same bytes. The provenance has the keys of
     `render` and ``searches``: an object with ``table`` ("Table 4"), ``percentiles``, ``sizes`` (of ``mutransfer`` and
     ``direct``, in samples; both empty: no Figure 6), ``default_lr``, ``space`` (name -> distribution as text) and
-    `mutransfer.analysis.search_runs.FACTS`. ``paper.differs`` is a list of notes, parted by "; "; ``signature``,
+    `mutransfer.results.search_runs.FACTS`. ``paper.differs`` is a list of notes, parted by "; "; ``signature``,
     optional, says how BLEU was counted.
 
     Raises `UserError` if a file is missing or malformed, or as `RepeatedSearches` does: it names what is missing.

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from mutransfer.analysis.estimate import number
-from mutransfer.analysis.search import EDGE_SAMPLES, SearchReport, tuning_cost_fraction
 from mutransfer.errors import UserError
 from mutransfer.reporting.files import read_provenance, read_runs, stand_in
 from mutransfer.reporting.sections import Described, joined
 from mutransfer.reporting.table import grid
+from mutransfer.results.estimate import number
+from mutransfer.results.search import EDGE_SAMPLES, SearchReport, tuning_cost_fraction
 
 KEYS = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "search")
 TOP = 5

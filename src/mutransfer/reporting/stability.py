@@ -12,9 +12,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from mutransfer.analysis.estimate import Estimate, number
-from mutransfer.analysis.quality import interpolate
-from mutransfer.analysis.stability import REAL, RULE, SIMULATED, StabilityReport, edge_text, stability_report
 from mutransfer.reporting.files import read_figure, read_runs, stand_in
 from mutransfer.reporting.lr_figure import MINUS, Look, loss_limits
 from mutransfer.reporting.panels import (
@@ -33,6 +30,9 @@ from mutransfer.reporting.panels import (
 from mutransfer.reporting.sections import Described, heading_section, joined, paper_section
 from mutransfer.reporting.style import MUTED, WARNING, WIDTH, new_figure, paper_style, save, wrapped
 from mutransfer.reporting.table import grid
+from mutransfer.results.estimate import Estimate, number
+from mutransfer.results.quality import interpolate
+from mutransfer.results.stability import REAL, RULE, SIMULATED, StabilityReport, edge_text, stability_report
 
 STEM = "stability"
 THRESHOLD: Look = {"color": MUTED, "linestyle": (0, (4, 2)), "linewidth": 0.9}

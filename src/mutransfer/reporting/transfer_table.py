@@ -8,10 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from mutransfer.analysis.estimate import Estimate, number
-from mutransfer.analysis.repeated_searches import difference_text
-from mutransfer.analysis.transfer_runs import COPIES, JUDGED
-from mutransfer.analysis.transfer_table import CHANGES, LABELS, LEAST_INITS, RULE, Against, TransferTable
 from mutransfer.errors import UserError
 from mutransfer.reporting import published
 from mutransfer.reporting.files import read_figure, read_runs, stand_in
@@ -19,9 +15,13 @@ from mutransfer.reporting.pretraining import HEADER, heading, pretraining_cells,
 from mutransfer.reporting.sections import Described, heading_section, joined
 from mutransfer.reporting.table import grid
 from mutransfer.reporting.transfer_figure import transfer_figure
+from mutransfer.results.estimate import Estimate, number
+from mutransfer.results.repeated_searches import difference_text
+from mutransfer.results.transfer_runs import COPIES, JUDGED
+from mutransfer.results.transfer_table import CHANGES, LABELS, LEAST_INITS, RULE, Against, TransferTable
 
 KEYS = ("table", "default")
-"""Of provenance["transfer"], beside what `mutransfer.analysis.transfer_runs` needs."""
+"""Of provenance["transfer"], beside what `mutransfer.results.transfer_runs` needs."""
 SETUPS = {"default": "Megatron default", "naive": "naive transfer", "mutransfer": "muTransfer"}
 """As published/values.csv names the methods; the paper has no longer default."""
 LOSS, SPEEDUPS = "test loss", ("model speedup", "total speedup")
@@ -38,7 +38,7 @@ ON_DEPTH = (
 def render_transfer(folder: Path) -> tuple[str, list[Path]]:
     """(Re)write ``losses.png``, ``.svg`` and ``table.md`` in ``folder``; returns a summary and the paths.
 
-    Reads only ``runs.csv`` (columns of `mutransfer.analysis.transfer_runs`, one a hyperparameter, one a score) and
+    Reads only ``runs.csv`` (columns of `mutransfer.results.transfer_runs`, one a hyperparameter, one a score) and
     ``provenance.json``; the same files give the same bytes. The provenance has the keys of `render` and ``transfer``:
     an object with ``table`` ("Table 6"), ``default`` (hyperparameters) and the facts of `TransferRuns`.
     ``paper.differs`` is a list of notes, parted by "; ".
