@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 from page_tree import EXPERIMENTS, FIGURES, ONE_OF_EVERY_KIND, change, copied
 
+from mutransfer import page
 from mutransfer.errors import UserError
 from mutransfer.page import claims, markdown, write_page
 from mutransfer.page.claims import Claim, Part
 from mutransfer.page.folders import DESCRIBE, PICTURES, read_folders
-from mutransfer.reporting import page, published
+from mutransfer.reporting import published
 
 
 @pytest.fixture(autouse=True)
