@@ -263,31 +263,9 @@ def _exit_code(failed: int, runs: int) -> int:
 
 def draw(folder: Path) -> None:
     """Redraw what ``folder`` holds from its CSV files and provenance.json, and say what it shows."""
-    from mutransfer.reporting.equal_compute import render_study
-    from mutransfer.reporting.files import read_provenance
-    from mutransfer.reporting.landscape import render_landscape
-    from mutransfer.reporting.learning import render_curves
-    from mutransfer.reporting.length import render_length
-    from mutransfer.reporting.render import render
-    from mutransfer.reporting.repeated_searches import render_searches
-    from mutransfer.reporting.search import render_search
-    from mutransfer.reporting.stability import render_stability
-    from mutransfer.reporting.transfer_table import render_transfer
+    from mutransfer.reporting.kinds import redraw
 
-    provenance = read_provenance(folder / "provenance.json", ())
-    kind = "search" if "search" in provenance else provenance.get("kind", "sweep")
-    drawers = {
-        "sweep": render,
-        "search": render_search,
-        "landscape": render_landscape,
-        "learning": render_curves,
-        "length": render_length,
-        "stability": render_stability,
-        "study": render_study,
-        "searches": render_searches,
-        "transfer": render_transfer,
-    }
-    report, paths = drawers[kind](folder)
+    report, paths = redraw(folder)
     print(report)
     for path in paths:
         print(f"wrote {path}")

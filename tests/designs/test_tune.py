@@ -11,7 +11,7 @@ from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer.designs.search import Grid, LogUniform, Search, assign
 from mutransfer.designs.tune import loss_at, tune
 from mutransfer.errors import UserError
-from mutransfer.reporting.search import render_search
+from mutransfer.reporting.search import SEARCH
 from mutransfer.results.search import MOST_CUTS, SearchReport
 from mutransfer.runs.table import write_csv
 from mutransfer.training.loop import CURVE_POINTS
@@ -260,7 +260,7 @@ def test_the_table_is_redrawn_from_what_is_committed(specs, tmp_path):
     provenance = dict(experiment="tiny", title="Tiny", scale="smoke", data_source="noise", data_is_real=False)
     provenance |= dict(y_label="training loss", search={**search.facts, "is_halved": False})
     (tmp_path / "provenance.json").write_text(json.dumps(provenance))
-    text, (path,) = render_search(tmp_path)
+    text, (path,) = SEARCH.redraw(tmp_path)
     table, report = path.read_text(), SearchReport(frame, is_halved=False)
     winner = search.samples[report.winner["sample"]]
     assert f"lr {winner['lr']:.6g}, output_mult {winner['output_mult']:.6g}: training loss" in text
@@ -270,7 +270,7 @@ def test_the_table_is_redrawn_from_what_is_committed(specs, tmp_path):
     assert f"tuning cost: {cost:.3g}% of the target's training" in text and "naive transfer" in text
     assert "STAND-IN DATA" in table and "gives 6.5%" in table and text.splitlines()[0] in table
     assert "successive halving (16 x 40, 4 x 160, 1 x 640 steps) would have cost" in text
-    assert render_search(tmp_path)[1] == [path] and path.read_text() == table
+    assert SEARCH.redraw(tmp_path)[1] == [path] and path.read_text() == table
     write_csv(frame[frame["sample"] != 3], tmp_path / "runs.csv")
     with pytest.raises(UserError, match="lacks 1 of the 16 samples, first 3"):
-        render_search(tmp_path)
+        SEARCH.redraw(tmp_path)

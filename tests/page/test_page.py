@@ -13,10 +13,11 @@ from page_tree import EXPERIMENTS, FIGURES, ONE_OF_EVERY_KIND, change, copied
 
 from mutransfer import page
 from mutransfer.errors import UserError
-from mutransfer.page import claims, markdown, write_page
-from mutransfer.page.claims import Claim, Part
-from mutransfer.page.folders import DESCRIBE, PICTURES, read_folders
+from mutransfer.page import markdown, write_page
+from mutransfer.page.folders import read_folders
 from mutransfer.reporting import published
+from mutransfer.reporting.claims import Claim, Part
+from mutransfer.reporting.kinds import KINDS, kind_of
 
 
 @pytest.fixture(autouse=True)
@@ -180,11 +181,13 @@ def test_mistakes_are_named(mlp, tmp_path):
         read_folders(mlp, EXPERIMENTS)
 
 
-def test_every_kind_has_claims_and_pictures():
-    assert set(DESCRIBE) == set(PICTURES) == set(claims.CLAIMS)
-    assert {stem for stems in PICTURES.values() for stem in stems} == set(page.SHOWS)
-    committed = {path.stem for path in FIGURES.rglob("*.png")}
-    assert committed <= set(page.SHOWS)
+def test_every_kind_names_the_pictures_of_its_folder():
+    """And every kind has a committed folder."""
+    folders = [FIGURES / name for name in ONE_OF_EVERY_KIND]
+    for folder in folders:
+        described = kind_of(folder).describe(folder)
+        assert set(described.pictures) == {path.stem for path in folder.glob("*.png")}
+    assert {kind_of(folder).name for folder in folders} == set(KINDS)
 
 
 @pytest.mark.parametrize(

@@ -18,30 +18,13 @@ from markupsafe import Markup
 from mutransfer.files import write
 from mutransfer.page import markdown
 from mutransfer.page.charts import Chart, sweep_chart
-from mutransfer.page.claims import VERDICTS, Claim
 from mutransfer.page.folders import Folder, read_folders
 from mutransfer.page.pictures import Picture, embed
+from mutransfer.reporting.claims import VERDICTS, Claim
 
 NAME = "index.html"
 MARKS = {"reproduced": "✓", "in part": "◔", "mixed": "±", "undecided": "?", "not reproduced": "✗", "not judged": "–"}
 """Beside the colour of a verdict, and its word."""
-SHOWS = {
-    "lr_vs_loss": "Training loss against learning rate, a line a width",
-    "learning_curves": "Training loss through training, a line a width",
-    "coordinate_check": "Growth with width of the change of activations over a few steps",
-    "landscape": "Loss against one hyperparameter a panel, a line for every value of what is scaled",
-    "length": "Test accuracy and training loss against the length of training",
-    "stability": "Training loss against learning rate: real SP models beside one µP model that simulates them",
-    "equal_compute": "Final losses of the target by method, at equal compute",
-    "loss_vs_tokens": "Training loss against tokens, a line a width",
-    "parallel_coordinates": "The samples of the search, a line a sample over the axes of its hyperparameters",
-    "bleu": "BLEU of the target by method, over the searches",
-    "pareto": "Median BLEU of a search against its compute and its number of samples",
-    "losses": "Validation losses of the targets by method",
-}
-"""Stem of a picture -> what it is."""
-CLAIM_OF = {"learning_curves": "Figure 7", "coordinate_check": "Figure 5", "loss_vs_tokens": "Figure 8"}
-"""Stem of a picture that shows another claim than its folder's first."""
 PAPER_HEADING = "The paper beside ours"
 
 
@@ -57,10 +40,10 @@ class Shown:
         """(stem, what it is, what it shows in words, the picture)."""
         found = []
         for path in self.folder.pictures:
-            claims = {claim.source: claim for claim in self.folder.claims}
-            claim = claims.get(CLAIM_OF.get(path.stem, ""), self.folder.claims[0])
-            alt = f"{SHOWS[path.stem]}. {claim.ours}. Verdict: {claim.verdict}."
-            found.append((path.stem, SHOWS[path.stem], alt, embed(path)))
+            claims = self.folder.claims
+            claim = next((claim for claim in claims if claim.picture == path.stem), claims[0])
+            what = self.folder.described.pictures[path.stem]
+            found.append((path.stem, what, f"{what}. {claim.ours}. Verdict: {claim.verdict}.", embed(path)))
         return found
 
     @cached_property

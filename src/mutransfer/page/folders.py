@@ -3,49 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mutransfer.errors import UserError, unknown
-from mutransfer.page.claims import CLAIMS, Claim
-from mutransfer.reporting.equal_compute import describe_study
-from mutransfer.reporting.files import read_provenance, stand_in
-from mutransfer.reporting.landscape import describe_landscape
-from mutransfer.reporting.learning import describe_curves
-from mutransfer.reporting.length import describe_length
-from mutransfer.reporting.render import describe_sweep
-from mutransfer.reporting.repeated_searches import describe_searches
-from mutransfer.reporting.search import describe_search
+from mutransfer.reporting.claims import Claim
+from mutransfer.reporting.files import stand_in
+from mutransfer.reporting.kinds import kind_of
 from mutransfer.reporting.sections import Described
-from mutransfer.reporting.stability import describe_stability
-from mutransfer.reporting.transfer_table import describe_transfer
-
-DESCRIBE: dict[str, Callable[[Path], Described[Any]]] = {
-    "sweep": describe_sweep,
-    "search": describe_search,
-    "landscape": describe_landscape,
-    "learning": describe_curves,
-    "length": describe_length,
-    "stability": describe_stability,
-    "study": describe_study,
-    "searches": describe_searches,
-    "transfer": describe_transfer,
-}
-"""By the kind of a figure."""
-PICTURES = {
-    "sweep": ("lr_vs_loss", "learning_curves", "coordinate_check"),
-    "search": (),
-    "landscape": ("landscape",),
-    "learning": ("learning_curves",),
-    "length": ("length",),
-    "stability": ("stability",),
-    "study": ("equal_compute", "loss_vs_tokens", "parallel_coordinates"),
-    "searches": ("bleu", "pareto"),
-    "transfer": ("losses",),
-}
-"""By the kind of a figure: stems of all that its folder may hold."""
 
 
 @dataclass(frozen=True)
@@ -110,27 +77,14 @@ def read_folders(figures: Path, experiments: Iterable[str]) -> list[Folder]:
 
 
 def _read(path: Path, name: str) -> Folder:
-    provenance = read_provenance(path / "provenance.json", ())
-    kind = "search" if "search" in provenance else provenance.get("kind", "sweep")
-    if kind not in DESCRIBE:
-        raise unknown(f"kind of figure in {path / 'provenance.json'}", kind, DESCRIBE)
-    described = DESCRIBE[kind](path)
-    claims = CLAIMS[kind](described.provenance, described.report)
-    return Folder(name, kind, described, tuple(claims), _pictures(path, kind, described))
-
-
-def _pictures(path: Path, kind: str, described: Described[Any]) -> tuple[Path, ...]:
-    absent: set[str] = set()
-    if kind == "sweep":
-        absent |= {"learning_curves"} if described.report.learning is None else set()
-        absent |= {"coordinate_check"} if described.report.coordinates is None else set()
-    if kind == "searches" and described.report[1] is None:
-        absent.add("pareto")
-    found = [path / f"{stem}.png" for stem in PICTURES[kind] if stem not in absent]
-    for picture in found:
+    kind = kind_of(path)
+    described = kind.describe(path)
+    claims = kind.claims(described.provenance, described.report)
+    pictures = tuple(path / f"{stem}.png" for stem in described.pictures)
+    for picture in pictures:
         if not picture.is_file():
             raise UserError(f"{picture} does not exist; draw it with ./reproduce.sh figures.")
-    return tuple(found)
+    return Folder(name, kind.name, described, tuple(claims), pictures)
 
 
 def _natural(text: str) -> list[tuple[int, str]]:
