@@ -49,12 +49,6 @@ def test_conda_has_the_same_dependencies():
     assert set(project["optional-dependencies"]) == {"dev", "fairseq", "cluster", "hf", "labs"}
 
 
-def test_files_stay_readable():
-    """A file that no longer fits in one sitting is split by concept."""
-    long = {p: n for p in (ROOT / "src").rglob("*.py") if (n := len(p.read_text().splitlines())) > 320}
-    assert not long
-
-
 def test_every_experiment_has_its_folder():
     """One stem for the command, the folder, its README and its figures."""
     for path in (ROOT / "experiments").glob("*/experiment.py"):
