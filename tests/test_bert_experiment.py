@@ -133,7 +133,7 @@ def test_commands_from_text_to_table(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "load_experiment", lambda name: small)
     monkeypatch.setattr(setting, "_engine", lambda args: Here())
     monkeypatch.setattr(setting.Setting, "calibrate", lambda self, precision: None)
-    monkeypatch.setattr("mutransfer.reporting.style.DPI", 40)
+    monkeypatch.setattr("mutransfer.results.draw.style.DPI", 40)
     monkeypatch.setitem(bert.LONG, "smoke", FINE)
     for more in ([], ["--figure", "pretraining", "--seeds", "3"], ["--figure", "depth"]):
         assert cli.main(["bert", "--scale", "smoke", "--out", str(tmp_path), *more]) == 0

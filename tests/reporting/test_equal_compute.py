@@ -61,7 +61,7 @@ def curves(behind=False):
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
     """Fewer pixels: the same drawing in less time."""
-    monkeypatch.setattr("mutransfer.reporting.style.DPI", 50)
+    monkeypatch.setattr("mutransfer.results.draw.style.DPI", 50)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from mutransfer.errors import UserError
 from mutransfer.reporting.learning import learning_section, render_learning
-from mutransfer.reporting.learning_curves import learning_figure, loss_limits
+from mutransfer.results.draw.learning_curves import learning_figure, loss_limits
 from mutransfer.results.learning import COLUMNS, learning_report
 
 PANELS = {"mup": "µP at LR 2^-6", "sp_same_lr": "SP at the same LR", "sp_widest_lr": "SP at the LR of the widest"}

@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from mutransfer.reporting.lr_figure import loss_limits, lr_figure, title
-from mutransfer.reporting.style import palette
 from mutransfer.results import transfer_report
+from mutransfer.results.draw.lr_figure import loss_limits, lr_figure, title
+from mutransfer.results.draw.style import palette
 from mutransfer.results.frame import Curves
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from mutransfer.errors import UserError
-from mutransfer.reporting.render import SWEEP
+from mutransfer.results.render import SWEEP
 
 FILES = {"lr_vs_loss.png", "lr_vs_loss.svg", "table.md"}
 

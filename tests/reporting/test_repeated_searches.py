@@ -12,9 +12,9 @@ from matplotlib.legend import Legend
 from search_table import LOST, search_table
 
 from mutransfer.errors import UserError
-from mutransfer.reporting import published
 from mutransfer.reporting.bleu_figure import limits
 from mutransfer.reporting.repeated_searches import SEARCHES, cell
+from mutransfer.results import published
 from mutransfer.results.estimate import Estimate
 
 SPACE = {"lr": "5e-4 * 2^{-1.5..1.25}", "output_mult": "2^{-8..7}", "attn_mult": "2^{-3..8}"}
@@ -42,7 +42,7 @@ def runs(**targets):
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
     """Fewer pixels and draws: the same in less time."""
-    monkeypatch.setattr("mutransfer.reporting.style.DPI", 50)
+    monkeypatch.setattr("mutransfer.results.draw.style.DPI", 50)
     monkeypatch.setattr("mutransfer.results.repeated_searches.DRAWS", 1000)
 
 

@@ -9,8 +9,8 @@ import pytest
 from transfer_runs import LOST, facts, transfer_runs
 
 from mutransfer.errors import UserError
-from mutransfer.reporting import published
 from mutransfer.reporting.transfer_table import TRANSFER
+from mutransfer.results import published
 
 PAPER = {"table_or_figure": "Table 6", "statement": "µTransfer wins.", "differs": "width 64; SST-2 for MNLI."}
 POOL = (6.1, 6.0, 6.2, LOST, 6.4, 6.5)
@@ -49,7 +49,7 @@ def two():
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
     """Fewer pixels: the same in less time."""
-    monkeypatch.setattr("mutransfer.reporting.style.DPI", 50)
+    monkeypatch.setattr("mutransfer.results.draw.style.DPI", 50)
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from mutransfer.files import write
-from mutransfer.reporting import published
-from mutransfer.reporting.claims import Claim
-from mutransfer.reporting.files import stand_in
-from mutransfer.reporting.table import NAME, grid, published_rows
+from mutransfer.results import published
+from mutransfer.results.claims import Claim
+from mutransfer.results.files import stand_in
+from mutransfer.results.table import NAME, grid, published_rows
 
 R = TypeVar("R")
 

@@ -1,4 +1,4 @@
-"""Every kind of figure folder. A module of this package that declares a `Kind` is listed here by itself."""
+"""Every kind of figure folder. A module here that declares a `Kind` is listed here by itself."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pkgutil import iter_modules
 from typing import Any
 
 from mutransfer.errors import unknown
-from mutransfer.reporting.files import read_provenance
-from mutransfer.reporting.sections import Kind
+from mutransfer.results.files import read_provenance
+from mutransfer.results.sections import Kind
 
 
 def _declared() -> dict[str, Kind[Any]]:
-    here = str(__package__)
-    modules = [import_module(f"{here}.{module.name}") for module in iter_modules(import_module(here).__path__)]
+    packages = ("mutransfer.results", "mutransfer.reporting")
+    places = [(name, module) for name in packages for module in iter_modules(import_module(name).__path__)]
+    modules = [import_module(f"{name}.{module.name}") for name, module in places]
     kinds = [value for module in modules for value in vars(module).values() if isinstance(value, Kind)]
     return {kind.name: kind for kind in kinds}
 

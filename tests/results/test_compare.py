@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mutransfer.errors import UserError
-from mutransfer.reporting.compare import compare
+from mutransfer.results.compare import compare
 from mutransfer.results.compare_runs import compare_runs
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mutransfer.errors import UserError
-from mutransfer.reporting import published
+from mutransfer.results import published
 
 
 def test_figure_3_is_the_mlp():

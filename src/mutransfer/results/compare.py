@@ -12,10 +12,10 @@ from pathlib import Path
 import pandas as pd
 
 from mutransfer.errors import UserError
-from mutransfer.reporting.files import read_provenance, read_runs
 from mutransfer.results.compare_runs import RULE, Shift, Shifts, compare_runs
 from mutransfer.results.drift import DriftResult
 from mutransfer.results.estimate import label, listing, number, power, span
+from mutransfer.results.files import read_provenance, read_runs
 from mutransfer.results.frame import tidy
 
 OWN = ("run_id", "seed", "parametrization", "width", "log2_lr", "status", "steps_done", "wall_seconds")

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from mutransfer.errors import UserError, unknown
-from mutransfer.reporting.style import (
+from mutransfer.results.draw.style import (
     MARKERS,
     MUTED,
     WARNING,

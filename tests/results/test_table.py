@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mutransfer.reporting import published
-from mutransfer.reporting.table import grid, write_table
-from mutransfer.results import transfer_report
+from mutransfer.results import published, transfer_report
 from mutransfer.results.drift import RULE
+from mutransfer.results.table import grid, write_table
 
 
 def table(runs, tmp_path, **kwargs) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from mutransfer.files import write
-from mutransfer.reporting.published import PublishedValue
 from mutransfer.results.drift import RULE, DriftResult
 from mutransfer.results.estimate import Estimate, label, number, power, span
+from mutransfer.results.published import PublishedValue
 from mutransfer.results.transfer import TransferReport, interval_text
 
 NAME = "table.md"

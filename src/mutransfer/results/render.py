@@ -10,16 +10,13 @@ from typing import Any
 import pandas as pd
 
 from mutransfer.errors import UserError
-from mutransfer.reporting import published
 from mutransfer.reporting.accuracy import accuracy_section
-from mutransfer.reporting.claims import Claim, Part, paper_claim
 from mutransfer.reporting.coordinates import (
     coordinate_lines,
     coordinate_section,
     read_coordinates,
     redraw_coordinates,
 )
-from mutransfer.reporting.files import read_figure, read_runs, stand_in
 from mutransfer.reporting.learning import (
     CURVES,
     FIGURE_7,
@@ -29,15 +26,17 @@ from mutransfer.reporting.learning import (
     redraw_learning,
     wider_claims,
 )
-from mutransfer.reporting.lr_figure import lr_figure
-from mutransfer.reporting.sections import Described, Kind
-from mutransfer.reporting.table import seed_text, table_text
-from mutransfer.results import rule_of_thumb
+from mutransfer.results import published, rule_of_thumb
 from mutransfer.results.accuracy import AccuracyReport, accuracy_report
+from mutransfer.results.claims import Claim, Part, paper_claim
 from mutransfer.results.coordinates import CoordFrame, against_theory
+from mutransfer.results.draw.lr_figure import lr_figure
 from mutransfer.results.estimate import label, number, span
+from mutransfer.results.files import read_figure, read_runs, stand_in
 from mutransfer.results.frame import describe, missing_cells, tidy
 from mutransfer.results.learning import LearningReport
+from mutransfer.results.sections import Described, Kind
+from mutransfer.results.table import seed_text, table_text
 from mutransfer.results.transfer import TransferReport, transfer_report
 
 

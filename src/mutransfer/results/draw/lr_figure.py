@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
 
-from mutransfer.reporting.style import (
+from mutransfer.results.draw.style import (
     MARKERS,
     MUTED,
     WARNING,
