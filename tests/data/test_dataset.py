@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from mutransfer.data import ImageDataset, fingerprint_of
-from mutransfer.data.dataset import ARRAYS
+from mutransfer.data.images import ARRAYS
 from mutransfer.errors import UserError
 
 

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from mutransfer.data import grammar, grammar_words
-from mutransfer.data.grammar import Clause, Phrase, grammar_dataset, grammar_texts
-from mutransfer.data.grammar_words import ANIMALS, PEOPLE, PERSONS, PLACES, ROOMS, THINGS, third
+from mutransfer.data.standins import grammar, grammar_words
+from mutransfer.data.standins.grammar import Clause, Phrase, grammar_dataset, grammar_texts
+from mutransfer.data.standins.grammar_words import ANIMALS, PEOPLE, PERSONS, PLACES, ROOMS, THINGS, third
 from mutransfer.errors import UserError
 
 COUNTS = {"test": 200, "valid": 200, "train": 3000}

@@ -14,11 +14,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mutransfer.data import joint, parallel
-from mutransfer.data.grammar import grammar_texts
+from data_scripts import parallel
+from data_scripts.parallel import Cleaning
+from mutransfer.data import joint
 from mutransfer.data.joint import JointPieces
 from mutransfer.data.pairs import ARRAYS, BOS, EOS, PAD, PARTS, UNK, PairDataset, fingerprint_of_pairs
-from mutransfer.data.parallel import Cleaning
+from mutransfer.data.standins.grammar import grammar_texts
 from mutransfer.data.tokenizers import SentencePiece
 from mutransfer.errors import UserError
 from mutransfer.sweeps.sweep import on_disk

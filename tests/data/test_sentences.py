@@ -15,7 +15,7 @@ import torch
 
 from mutransfer.data.documents import Examples, TaskTexts
 from mutransfer.data.sentences import ARRAYS, PARTS, SentenceDataset, Task, fingerprint_of_sentences
-from mutransfer.data.stories import stories_dataset, stories_task, stories_texts
+from mutransfer.data.standins.stories import stories_dataset, stories_task, stories_texts
 from mutransfer.data.wordpiece import WordPiece
 from mutransfer.errors import UserError
 from mutransfer.sweeps.sweep import on_disk

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import mutransfer
-from mutransfer.data.dataset import ARRAYS, ImageDataset, fingerprint_of
+from mutransfer.data.images import ARRAYS, ImageDataset, fingerprint_of
 from mutransfer.training.loop import train
 from mutransfer.training.spec import RunRecord, RunSpec
 from mutransfer.training.task import Classification

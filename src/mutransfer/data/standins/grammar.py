@@ -18,10 +18,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from mutransfer.data import grammar_words as words
-from mutransfer.data.grammar_words import Noun, Verb, third
+from data_scripts.parallel import Lines
 from mutransfer.data.pairs import PARTS, PairDataset
-from mutransfer.data.parallel import Lines
+from mutransfer.data.standins import grammar_words as words
+from mutransfer.data.standins.grammar_words import Noun, Verb, third
 from mutransfer.errors import UserError
 
 NAME = "grammar"

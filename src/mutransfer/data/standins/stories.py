@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mutransfer.data import grammar_words as words
 from mutransfer.data.documents import Examples, TaskTexts
-from mutransfer.data.grammar import DEFAULT_SEED, T, _Speaker
 from mutransfer.data.sentences import SentenceDataset
+from mutransfer.data.standins import grammar_words as words
+from mutransfer.data.standins.grammar import DEFAULT_SEED, T, _Speaker
 
 NAME = "stories"
 SOURCE = "STAND-IN: synthetic stories of a small English grammar, no real text"
