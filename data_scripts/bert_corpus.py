@@ -41,8 +41,8 @@ from data_scripts.places import OTHER_TEXT, Missing, data_folder, read_text
 from mutransfer.data.documents import Text
 from mutransfer.data.keep import keep
 from mutransfer.data.sentences import PARTS, SentenceDataset
-from mutransfer.data.standins.stories import NAME as STAND_IN
-from mutransfer.data.standins.stories import stories_dataset
+from mutransfer.data.standins.grammar import STORIES as STAND_IN
+from mutransfer.data.standins.grammar import stories_dataset
 from mutransfer.errors import UserError, unknown
 
 FOLDER = "bert_corpus"

@@ -17,7 +17,7 @@ from huggingface_hub import constants
 from data_scripts import bert_corpus, books, glue, hub
 from data_scripts.places import Documented, Missing
 from mutransfer.data.sentences import SentenceDataset
-from mutransfer.data.standins.stories import stories_dataset, stories_texts
+from mutransfer.data.standins.grammar import stories_dataset, stories_texts
 from mutransfer.data.wordpiece import SPECIALS
 from mutransfer.errors import UserError
 

@@ -15,7 +15,7 @@ import torch
 
 from mutransfer.data.documents import Examples, TaskTexts
 from mutransfer.data.sentences import ARRAYS, PARTS, SentenceDataset, Task, fingerprint_of_sentences
-from mutransfer.data.standins.stories import stories_dataset, stories_task, stories_texts
+from mutransfer.data.standins.grammar import stories_dataset, stories_task, stories_texts
 from mutransfer.data.wordpiece import WordPiece
 from mutransfer.errors import UserError
 from mutransfer.sweeps.sweep import on_disk
@@ -293,11 +293,11 @@ def test_wrong_tensors_are_refused(dataset: SentenceDataset) -> None:
 
 def test_the_stand_in() -> None:
     """Stories that say what they are, the same everywhere; the first ones do not depend on how many are drawn."""
-    found = stories_dataset(400, counts={"test": 4, "train": 100})
-    assert (found.name, found.is_real, found.vocab) == ("stories", False, 400)
+    found = stories_dataset(300, counts={"test": 4, "train": 100})
+    assert (found.name, found.is_real, found.vocab) == ("stories", False, 300)
     assert found.source.startswith("STAND-IN: ") and [*found.tasks] == ["stories"]
     assert stories_texts(counts={"test": 4, "train": 2})["train"] == TEXTS["train"][:2]
-    assert TEXTS["test"][0][0] == "His ugly man is dark."
+    assert TEXTS["test"][0][0] == "I show my strong man this blue knife."
     assert [found.decode(sentence) for sentence in found.documents("train")[39]] == [*map(spelt, TEXTS["train"][39])]
 
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mutransfer.data import wordpiece
-from mutransfer.data.standins.stories import stories_texts
+from mutransfer.data.standins.grammar import stories_texts
 from mutransfer.data.wordpiece import LEAST, SPECIALS, Special, WordPiece, trained, word_counts
 from mutransfer.errors import UserError
 
