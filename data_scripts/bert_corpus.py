@@ -38,12 +38,11 @@ if not __package__:  # run alone: then the path has this folder, not its parent
 
 from data_scripts import books, glue, hub, prose
 from data_scripts.places import OTHER_TEXT, Missing, data_folder, read_text
-from mutransfer.data.documents import Text
-from mutransfer.data.keep import keep
-from mutransfer.data.sentences import PARTS, SentenceDataset
+from mutransfer.data.sentences import PARTS, SentenceDataset, Text
 from mutransfer.data.standins.grammar import STORIES as STAND_IN
 from mutransfer.data.standins.grammar import stories_dataset
 from mutransfer.errors import UserError, unknown
+from mutransfer.files import keep
 
 FOLDER = "bert_corpus"
 FILES = ("train.txt", "valid.txt")

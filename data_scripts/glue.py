@@ -40,10 +40,10 @@ if not __package__:  # run alone: then the path has this folder, not its parent
 
 from data_scripts import hub
 from data_scripts.places import OTHER_TEXT, Documented, Missing, data_folder, read_text
-from mutransfer.data.documents import Examples, TaskTexts, mark_of
-from mutransfer.data.keep import keep
+from mutransfer.data.sentences import Examples, TaskTexts, mark_of
 from mutransfer.data.standins.grammar import stories_task
 from mutransfer.errors import UserError, unknown
+from mutransfer.files import keep
 
 LOCAL, KEPT = "glue_like", "glue"
 HUB = "nyu-mll/glue"

@@ -43,9 +43,9 @@ from data_scripts import corpora, parallel
 from data_scripts import download as web
 from data_scripts.parallel import Cleaning, Lines
 from data_scripts.places import MENDING, OTHER_TEXT, data_folder, read_text
-from mutransfer.data.keep import keep
 from mutransfer.data.pairs import PairDataset
 from mutransfer.errors import UserError
+from mutransfer.files import keep
 
 FOLDER, UNPACKED, ARCHIVE = "iwslt14", "de-en", "de-en.tgz"
 URL = "https://dl.fbaipublicfiles.com/fairseq/data/iwslt14/de-en.tgz"

@@ -16,11 +16,10 @@ from hypothesis import strategies as st
 
 from data_scripts import parallel
 from data_scripts.parallel import Cleaning
-from mutransfer.data import joint
-from mutransfer.data.joint import JointPieces
-from mutransfer.data.pairs import ARRAYS, BOS, EOS, PAD, PARTS, UNK, PairDataset, fingerprint_of_pairs
+from mutransfer.data import pairs
+from mutransfer.data.pairs import ARRAYS, BOS, EOS, PAD, PARTS, UNK, JointPieces, PairDataset, fingerprint_of_pairs
 from mutransfer.data.standins.grammar import grammar_texts
-from mutransfer.data.tokenizers import SentencePiece
+from mutransfer.data.tokens import SentencePiece
 from mutransfer.errors import UserError
 from mutransfer.sweeps.sweep import on_disk
 
@@ -112,7 +111,7 @@ def test_pieces_are_shared_and_deterministic(dataset: PairDataset) -> None:
 def test_many_lines_are_drawn_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Millions of lines would take hours to fit and change little; both languages are in the half that is taken."""
     seen = []
-    monkeypatch.setattr(joint, "LINES", 50)
+    monkeypatch.setattr(pairs, "LINES", 50)
     monkeypatch.setattr(JointPieces, "_fit", classmethod(lambda cls, text, size: seen.append(text.split("\n"))))
     monkeypatch.setattr(JointPieces, "__init__", lambda *args: None)
     JointPieces.fit_lines([str(i) for i in range(100)], 10)

@@ -13,8 +13,15 @@ import numpy as np
 import pytest
 import torch
 
-from mutransfer.data.documents import Examples, TaskTexts
-from mutransfer.data.sentences import ARRAYS, PARTS, SentenceDataset, Task, fingerprint_of_sentences
+from mutransfer.data.sentences import (
+    ARRAYS,
+    PARTS,
+    Examples,
+    SentenceDataset,
+    Task,
+    TaskTexts,
+    fingerprint_of_sentences,
+)
 from mutransfer.data.standins.grammar import stories_dataset, stories_task, stories_texts
 from mutransfer.data.wordpiece import WordPiece
 from mutransfer.errors import UserError

@@ -16,8 +16,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 
-from mutransfer.data.keep import keep
 from mutransfer.errors import UserError
+from mutransfer.files import keep
 
 _META = "dataset.json"
 

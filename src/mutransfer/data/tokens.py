@@ -1,10 +1,16 @@
-"""A text as two tensors of token numbers in memory, with where it came from and how it was cut into tokens."""
+"""A text as token numbers in memory, and the tokenizers that make them: bytes, words, SentencePiece pieces."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import io
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from itertools import chain
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -12,6 +18,7 @@ from torch import Tensor
 
 from mutransfer.data.arrays import ArrayDataset, digest_of
 from mutransfer.errors import UserError, unknown
+from mutransfer.files import keep
 
 PARTS = ("train", "test")
 ARRAYS = ("train_tokens", "test_tokens")
@@ -103,3 +110,210 @@ def dtype_of(vocab: int) -> type[np.uint8] | type[np.int32]:
 def fingerprint_of_tokens(tensors: Mapping[str, Tensor], *, vocab: int, tokenizer: str) -> str:
     """First 16 hex digits of a sha256 over ``vocab``, ``tokenizer``, and shape, dtype and bytes of the tokens."""
     return digest_of({name: tensors[name] for name in ARRAYS}, head=f"{vocab} {tokenizer}\n")
+
+
+NAMES = ("bytes", "words", "sentencepiece-8000")  # sentencepiece-N for any other N is valid too
+EOS, UNK = "<eos>", "<unk>"
+LEAST = 3  # times a word stands in the training text: WikiText's own rule (Merity et al. 2016, section 4.3)
+_LINES = 10_000  # encoded at once: bounds memory, changes no token
+
+
+class Tokenizer(Protocol):
+    """Text to numbers 0..vocab-1 and back."""
+
+    name: str
+    vocab: int
+
+    def encode(self, text: str) -> np.ndarray: ...  # uint8 [N] where vocab <= 256, else int32 [N]
+    def decode(self, tokens: np.ndarray) -> str: ...
+
+
+class Bytes:
+    """The 256 bytes of UTF-8: nothing to fit, nothing lost."""
+
+    name, vocab = "bytes", 256
+
+    def encode(self, text: str) -> np.ndarray:
+        """uint8 [N], read-only."""
+        return np.frombuffer(text.encode(), np.uint8)
+
+    def decode(self, tokens: np.ndarray) -> str:
+        """What is no UTF-8 (a cut character, a model's mistake) becomes U+FFFD."""
+        return np.asarray(tokens).astype(np.uint8).tobytes().decode(errors="replace")
+
+
+class Words:
+    """Whatever stands between white space, with <eos> at the end of each line; <unk> where the word is unknown."""
+
+    name = "words"
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        """``vocabulary``: the words, each at its number. Raises `UserError` unless they can be read back."""
+        self.words = list(vocabulary)
+        self.vocab = len(self.words)
+        self._number = {word: i for i, word in enumerate(self.words)}
+        if missing := {EOS, UNK} - self._number.keys():
+            raise UserError(
+                f"the vocabulary of {self.vocab} words lacks {min(missing)}; expected {EOS} and {UNK} in it."
+            )
+        if len(self._number) < self.vocab:
+            word, count = Counter(self.words).most_common(1)[0]
+            raise UserError(f"the vocabulary has {word!r} {count} times; expected each word once.")
+        for word in self.words:
+            if word.split() != [word]:
+                raise UserError(f"the vocabulary has {word!r}; expected words without white space.")
+
+    @classmethod
+    def fit(cls, text: str, least: int = LEAST) -> Words:
+        """The words that ``text`` has ``least`` times or more: the frequent first, then in order of appearance."""
+        counts = Counter(split_words(text))
+        special = {EOS: counts.pop(EOS, 0), UNK: counts.pop(UNK, 0)}
+        return cls([*special, *(word for word, count in counts.most_common() if count >= least)])
+
+    def encode(self, text: str) -> np.ndarray:
+        """uint8 or int32 [N]; a line without an end gets its <eos> too."""
+        words, unk = split_words(text), self._number[UNK]
+        numbers = map(self._number.get, words, [unk] * len(words))
+        return np.fromiter(numbers, dtype_of(self.vocab), len(words))
+
+    def decode(self, tokens: np.ndarray) -> str:
+        """The words with one space between them, a line for each <eos>."""
+        text = " ".join("\n" if w == EOS else w for w in map(self.words.__getitem__, np.asarray(tokens).tolist()))
+        return re.sub(r" ?\n ?", "\n", text)
+
+
+def split_words(text: str) -> list[str]:
+    """The words of ``text`` with <eos> at the end of each line."""
+    return (text if text.endswith("\n") or not text else text + "\n").replace("\n", f" {EOS} ").split()
+
+
+class SentencePiece:
+    """Pieces of words (byte-pair encoding), fitted to the training text; the same text gives the same pieces.
+
+    Text is taken as it is, not normalised: line ends are a piece of their own and what no piece spells is spelt in
+    bytes, so that all text comes back but for the character U+2581, SentencePiece's own mark of a space.
+    """
+
+    # BPE counts whole numbers: unlike the unigram model's, its pieces do not depend on the order of a float sum.
+    SETTINGS: ClassVar[dict[str, Any]] = {
+        "model_type": "bpe",
+        "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False,
+        "add_dummy_prefix": False,
+        "user_defined_symbols": ["\n"],
+        "byte_fallback": True,
+        "character_coverage": 0.9999,
+        "max_sentence_length": 1 << 24,  # bytes: the default leaves out paragraphs longer than 4192
+        "hard_vocab_limit": False,  # a short text has fewer pieces
+        "bos_id": -1,
+        "eos_id": -1,
+        "pad_id": -1,
+        "num_threads": 1,
+        "minloglevel": 2,
+    }
+
+    def __init__(self, name: str, model: bytes) -> None:
+        """``model``: a serialised SentencePiece model. Raises `UserError` if it is none."""
+        from sentencepiece import SentencePieceProcessor
+
+        self.name = name
+        try:
+            self._model = SentencePieceProcessor(model_proto=model)
+        except RuntimeError as error:
+            raise UserError(f"{name}: not a SentencePiece model ({' '.join(str(error).split())}).") from error
+        self.vocab: int = self._model.vocab_size()
+
+    @classmethod
+    def fit(cls, text: str, size: int, cache: Path | None = None) -> SentencePiece:
+        """``size`` pieces (fewer if ``text`` has no more), from the folder ``cache`` if they were fitted before."""
+        name, path = f"sentencepiece-{size}", None
+        if cache is not None:
+            mark = hashlib.sha256(f"{size} {cls.SETTINGS}\n".encode() + text.encode()).hexdigest()[:16]
+            path = cache / f"{name}-{mark}.model"
+            if path.is_file():
+                try:
+                    return cls(name, path.read_bytes())
+                except (OSError, UserError) as error:
+                    raise UserError(f"{path} cannot be read ({error}); delete it and run again.") from error
+        model = cls._fit(text, size)
+        if path is not None:
+            keep(path, model)
+        return cls(name, model)
+
+    @classmethod
+    def _fit(cls, text: str, size: int) -> bytes:
+        from sentencepiece import SentencePieceTrainer
+
+        lines = (line for line in text.split("\n") if line)
+        model = io.BytesIO()
+        try:
+            SentencePieceTrainer.train(sentence_iterator=lines, model_writer=model, vocab_size=size, **cls.SETTINGS)
+        except RuntimeError as error:
+            raise UserError(
+                f"SentencePiece cannot make {size} pieces of this text ({' '.join(str(error).split())}); "
+                "take another number of pieces or a longer text."
+            ) from error
+        return model.getvalue()
+
+    def encode(self, text: str) -> np.ndarray:
+        """uint8 or int32 [N]."""
+        *whole, last = text.split("\n")
+        lines = [*(line + "\n" for line in whole), last]
+        parts = [np.empty(0, dtype_of(self.vocab))]
+        for start in range(0, len(lines), _LINES):
+            pieces = self._model.encode(lines[start : start + _LINES])
+            parts.append(np.fromiter(chain.from_iterable(pieces), dtype_of(self.vocab)))
+        return np.concatenate(parts)
+
+    def decode(self, tokens: np.ndarray) -> str:
+        """The text, exactly."""
+        return self._model.decode(np.asarray(tokens).tolist())
+
+
+def pieces_of(name: str) -> int | None:
+    """The N of "sentencepiece-N"; None for the other tokenizers. Raises `UserError` if ``name`` is none."""
+    if found := re.fullmatch(r"sentencepiece-([1-9]\d{1,6})", name):
+        return int(found[1])
+    if name not in NAMES:
+        raise unknown("tokenizer", name, NAMES)
+    return None
+
+
+def fit(name: str, text: str, *, vocabulary: Sequence[str] | None = None, cache: Path | None = None) -> Tokenizer:
+    """The tokenizer ``name`` for the training text ``text``.
+
+    Args:
+        vocabulary: of "words"; by default it is made from the text.
+        cache: a folder in which "sentencepiece-N" keeps its model.
+
+    Raises `UserError` if there is no tokenizer of this name.
+    """
+    if (size := pieces_of(name)) is not None:
+        return SentencePiece.fit(text, size, cache)
+    if name == "bytes":
+        return Bytes()
+    return Words.fit(text) if vocabulary is None else Words(vocabulary)
+
+
+def tokenize(
+    name: str,
+    source: str,
+    tokenizer: str,
+    *,
+    is_real: bool,
+    train: str,
+    test: str,
+    vocabulary: Sequence[str] | None = None,
+    cache: Path | None = None,
+) -> TokenDataset:
+    """The texts ``train`` and ``test`` as a data set; ``source`` gets the tokenizer's name. The rest as for `fit`."""
+    fitted = fit(tokenizer, train, vocabulary=vocabulary, cache=cache)
+    return TokenDataset.from_arrays(
+        name,
+        f"{source}, {fitted.name}",
+        is_real=is_real,
+        vocab=fitted.vocab,
+        tokenizer=fitted.name,
+        train=fitted.encode(train),
+        test=fitted.encode(test),
+    )

@@ -18,9 +18,8 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
-from mutransfer.data.documents import Examples, TaskTexts
 from mutransfer.data.pairs import PARTS, PairDataset, Texts
-from mutransfer.data.sentences import SentenceDataset
+from mutransfer.data.sentences import Examples, SentenceDataset, TaskTexts
 from mutransfer.errors import UserError
 
 NAME, STORIES = "grammar", "stories"
@@ -260,9 +259,11 @@ def grammar_dataset(
     texts = grammar_texts(seed, counts)
     if languages != LANGUAGES:
         texts = {part: (english, german) for part, (german, english) in texts.items()}
-    parts = {part: texts[part] for part in PARTS}
+    train, valid, test = (texts[part] for part in PARTS)
     size = min(pieces, MOST_PIECES)
-    return PairDataset.from_texts(NAME, SOURCE, is_real=False, languages=languages, pieces=size, **parts)
+    return PairDataset.from_texts(
+        NAME, SOURCE, is_real=False, languages=languages, train=train, valid=valid, test=test, pieces=size
+    )
 
 
 def stories_texts(seed: int = DEFAULT_SEED, counts: Mapping[str, int] = STORY_COUNTS) -> dict[str, list[list[str]]]:
@@ -284,4 +285,6 @@ def stories_dataset(
     """Stories as tokens of ``pieces`` at most, or 400; with their own task, unless others are given."""
     tasks = {STORIES: stories_task()} if tasks is None else tasks
     texts = stories_texts(counts=counts)
-    return SentenceDataset.from_texts(STORIES, STORIES_SOURCE, is_real=False, pieces=pieces, tasks=tasks, **texts)
+    return SentenceDataset.from_texts(
+        STORIES, STORIES_SOURCE, is_real=False, train=texts["train"], test=texts["test"], pieces=pieces, tasks=tasks
+    )
