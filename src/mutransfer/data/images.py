@@ -4,38 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.datasets import ImageFolder
-from torchvision.transforms import functional
 
-from mutransfer.data.arrays import ArrayDataset, digest_of
+from mutransfer.data.arrays import ArrayDataset
 from mutransfer.errors import UserError
 
-ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+FOLDERS = {"train": "train", "test": "val"}
+COUNTS, CLASSES = {"train": 1_281_167, "test": 50_000}, 1000
+TRIES, AREA, SHAPE = 10, (0.08, 1.0), (3 / 4, 4 / 3)
+DRAWS = 4 * TRIES + 1
+"""Uniform numbers that `cropped` needs: area, shape and place of ten tries, and whether the image is mirrored."""
+SHORTER = 256 / 224
+"""The shorter side of a test image before its centre is cut out, over the side of what is cut out."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageDataset(ArrayDataset):
     """Images as uint8 [N, H, W, C] in 0..255 and labels as int64 [N], in a training and a test part.
 
-    Pixels stay bytes: the training step normalises them, so that all workers can share one copy. They may lie
-    in memory that cannot be written: the tensors are only read.
+    Pixels stay bytes: the training step normalises them, so that all workers can share one copy.
     """
 
-    ARRAYS: ClassVar[tuple[str, ...]] = ARRAYS
-
-    train_images: torch.Tensor
-    train_labels: torch.Tensor
-    test_images: torch.Tensor
-    test_labels: torch.Tensor
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
 
     def __post_init__(self) -> None:
         for part in ("train", "test"):
@@ -59,32 +59,18 @@ class ImageDataset(ArrayDataset):
         train: tuple[np.ndarray, np.ndarray],
         test: tuple[np.ndarray, np.ndarray],
     ) -> ImageDataset:
-        """From (images uint8 [N, H, W, C], labels [N] of any integer type) a part; takes the fingerprint."""
-        tensors = {}
+        """From (images uint8 [N, H, W, C], labels [N] of any integer type) of each part."""
+        content = {}
         for part, (x, y) in (("train", train), ("test", test)):
-            tensors[f"{part}_images"] = torch.from_numpy(np.ascontiguousarray(x))
-            tensors[f"{part}_labels"] = torch.from_numpy(np.asarray(y).astype(np.int64))
-        return cls(name, source, is_real, fingerprint_of(tensors), **tensors)
+            content[f"{part}_images"] = torch.from_numpy(np.ascontiguousarray(x))
+            content[f"{part}_labels"] = torch.from_numpy(np.asarray(y).astype(np.int64))
+        return cls.made(name, source, is_real=is_real, **content)
 
     def head(self, train: int, test: int) -> ImageDataset:
         """The first images of both parts, named as such."""
         source = f"{self.source}, the first {train:,} training and {test:,} test images"
-        tensors = {name: getattr(self, name)[: train if name.startswith("train") else test] for name in ARRAYS}
-        return ImageDataset(self.name, source, self.is_real, fingerprint_of(tensors), **tensors)
-
-
-def fingerprint_of(tensors: Mapping[str, torch.Tensor]) -> str:
-    """First 16 hex digits of a sha256 over shape, dtype and bytes of the four `ARRAYS`, in that order."""
-    return digest_of({name: tensors[name] for name in ARRAYS})
-
-
-PARTS = {"train": "train", "test": "val"}
-COUNTS, CLASSES = {"train": 1_281_167, "test": 50_000}, 1000
-TRIES, AREA, SHAPE = 10, (0.08, 1.0), (3 / 4, 4 / 3)
-DRAWS = 4 * TRIES + 1
-"""Uniform numbers that `cropped` needs: area, shape and place of ten tries, and whether the image is mirrored."""
-SHORTER = 256 / 224
-"""The shorter side of a test image before its centre is cut out, over the side of what is cut out."""
+        content = {name: x[: train if name.startswith("train") else test] for name, x in self.tensors().items()}
+        return ImageDataset.made(self.name, source, is_real=self.is_real, **content)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -114,19 +100,21 @@ class ImageNetFolder:
 
         Raises `UserError` if a part is missing, has no class folders or an empty one, or if their classes differ.
         """
-        found, digest = {}, hashlib.sha256()
-        for part, name in PARTS.items():
+        from torchvision.datasets import ImageFolder
+
+        listed, digest = {}, hashlib.sha256()
+        for part, name in FOLDERS.items():
             try:
-                found[part] = ImageFolder(str(folder / name))
+                listed[part] = ImageFolder(str(folder / name))
             except (OSError, RuntimeError) as error:  # RuntimeError: a class without an image, of older versions
                 words = f"{folder / name} cannot be read as torchvision's ImageFolder ({error})"
                 raise UserError(f"{words}; expected {name}/CLASS/*.JPEG.") from error
-            for path, _ in found[part].samples:
+            for path, _ in listed[part].samples:
                 digest.update(f"{Path(path).relative_to(folder).as_posix()} {Path(path).stat().st_size}\n".encode())
-        train, test = found["train"], found["test"]
+        train, test = listed["train"], listed["test"]
         if strange := sorted(set(train.classes) ^ set(test.classes)):
-            raise UserError(f"{folder}: class {strange[0]} is in one of {' and '.join(PARTS.values())} only.")
-        labels = {part: torch.tensor(one.targets) for part, one in found.items()}
+            raise UserError(f"{folder}: class {strange[0]} is in one of {' and '.join(FOLDERS.values())} only.")
+        labels = {part: torch.tensor(images.targets) for part, images in listed.items()}
         is_whole = all(len(labels[part]) == count for part, count in COUNTS.items()) and len(train.classes) == CLASSES
         counts = f"{len(labels['train']):,} training images of {len(train.classes)} classes"
         return cls(
@@ -134,7 +122,7 @@ class ImageNetFolder:
             is_real=is_whole,
             fingerprint=digest.hexdigest()[:16],
             folder=folder,
-            paths={part: [path for path, _ in one.samples] for part, one in found.items()},
+            paths={part: [path for path, _ in images.samples] for part, images in listed.items()},
             labels=labels,
         )
 
@@ -142,7 +130,7 @@ class ImageNetFolder:
     def absent(cls, folder: Path, reason: str) -> ImageNetFolder:
         """Its counts alone, to plan with."""
         labels = {part: torch.zeros(count, dtype=torch.int64) for part, count in COUNTS.items()}
-        empty: dict[str, list[str]] = {part: [] for part in PARTS}
+        empty: dict[str, list[str]] = {part: [] for part in FOLDERS}
         return cls("ImageNet (not here: its counts alone)", True, "absent", folder, empty, labels, reason)
 
     @property
@@ -157,13 +145,14 @@ def cropped(path: str, uniform: Sequence[float], size: int) -> np.ndarray:
     Raises `UserError` if the file is no image.
     """
     image = _read(path)
-    found = image.crop(_box(*image.size, uniform)).resize((size, size), Image.Resampling.BILINEAR)
-    pixels = np.asarray(found)
+    pixels = np.asarray(image.crop(_box(*image.size, uniform)).resize((size, size), Image.Resampling.BILINEAR))
     return pixels[:, ::-1] if uniform[-1] < 0.5 else pixels
 
 
 def central(path: str, size: int) -> np.ndarray:
     """A test image: scaled so that its shorter side is `SHORTER` times ``size``, its centre cut out."""
+    from torchvision.transforms import functional
+
     scaled = functional.resize(_read(path), [round(SHORTER * size)])
     return np.asarray(functional.center_crop(scaled, [size, size]))
 

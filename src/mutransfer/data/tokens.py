@@ -1,4 +1,4 @@
-"""A text as token numbers in memory, and the tokenizers that make them: bytes, words, SentencePiece pieces."""
+"""A text as token numbers in memory, and the tokenizers that make them: bytes, words, SentencePiece's pieces."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import hashlib
 import io
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mutransfer.data.arrays import ArrayDataset, digest_of
+from mutransfer.data.arrays import ArrayDataset, check_form, check_range, dtype_of
 from mutransfer.errors import UserError, unknown
 from mutransfer.files import keep
 
 PARTS = ("train", "test")
-ARRAYS = ("train_tokens", "test_tokens")
+NAMES = ("bytes", "words", "sentencepiece-8000")  # sentencepiece-N for any other N is valid too
+EOS, UNK = "<eos>", "<unk>"
+LEAST = 3  # times a word stands in the training text: WikiText's own rule (Merity et al. 2016, section 4.3)
+_LINES = 10_000  # encoded at once: bounds memory, changes no token
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -31,28 +34,22 @@ class TokenDataset(ArrayDataset):
     They stay that small in memory: a batch is turned into int64 when it is cut out.
     """
 
-    ARRAYS: ClassVar[tuple[str, ...]] = ARRAYS
-
     vocab: int  # number of different tokens, seen in the text or not
     tokenizer: str  # "bytes", "words", "sentencepiece-8000"
     train_tokens: Tensor
     test_tokens: Tensor
 
     def __post_init__(self) -> None:
-        wanted = torch.from_numpy(np.empty(0, dtype_of(self.vocab))).dtype
-        for name, tokens in self._tensors().items():
-            if tokens.dtype != wanted or tokens.ndim != 1:
-                raise ValueError(f"{name}: expected {wanted} [N], got {tokens.dtype} {[*tokens.shape]}")
-            low, high = (int(x) for x in tokens.aminmax()) if len(tokens) else (0, 0)
-            if low < 0 or high >= self.vocab:
-                raise ValueError(f"{name}: expected tokens in 0..{self.vocab - 1}, got {low}..{high}")
+        for name, tokens in self.tensors().items():
+            check_form(name, tokens, dtype_of(self.vocab))
+            check_range(name, tokens, 0, self.vocab - 1)
 
     def __repr__(self) -> str:
         counts = f"vocab={self.vocab}, train={len(self.train_tokens)}, test={len(self.test_tokens)}"
         return f"TokenDataset({self.name!r}, {self.source!r}, {counts}, fingerprint={self.fingerprint})"
 
-    def _found_fingerprint(self) -> str:
-        return fingerprint_of_tokens(self._tensors(), vocab=self.vocab, tokenizer=self.tokenizer)
+    def _head(self) -> str:
+        return f"{self.vocab} {self.tokenizer}\n"
 
     @classmethod
     def from_arrays(
@@ -66,21 +63,18 @@ class TokenDataset(ArrayDataset):
         train: np.ndarray,
         test: np.ndarray,
     ) -> TokenDataset:
-        """From token numbers [N] and [M] of any integer type; takes the fingerprint.
+        """From token numbers [N] and [M] of any integer type.
 
         Raises ValueError if one is not in 0..vocab-1 or an array is not a vector of integers.
         """
-        tensors = {}
-        for key, array in zip(ARRAYS, (train, test), strict=True):
+        content: dict[str, Any] = {"vocab": vocab, "tokenizer": tokenizer}
+        for key, array in (("train_tokens", train), ("test_tokens", test)):
             if array.ndim != 1 or array.dtype.kind not in "ui":
                 raise ValueError(f"{key}: expected integers [N], got {array.dtype} {[*array.shape]}")
-            # Before they are made smaller, which would wrap a number that is too large into a valid one.
-            if array.size and (array.min() < 0 or array.max() >= vocab):
-                raise ValueError(f"{key}: expected tokens in 0..{vocab - 1}, got {array.min()}..{array.max()}")
+            check_range(key, array, 0, vocab - 1)  # before a smaller type wraps a number that is too large
             array = np.ascontiguousarray(array, dtype_of(vocab))
-            tensors[key] = torch.from_numpy(array if array.flags.writeable else array.copy())
-        fingerprint = fingerprint_of_tokens(tensors, vocab=vocab, tokenizer=tokenizer)
-        return cls(name, source, is_real, fingerprint, vocab=vocab, tokenizer=tokenizer, **tensors)
+            content[key] = torch.from_numpy(array if array.flags.writeable else array.copy())
+        return cls.made(name, source, is_real=is_real, **content)
 
     def windows(self, part: str, length: int) -> Tensor:
         """[n, length + 1]: consecutive windows of ``part`` ("train" or "test"), a view of its tokens, no copy.
@@ -100,32 +94,6 @@ class TokenDataset(ArrayDataset):
                 f"take a length of at most {max(len(tokens) - 1, 0)} or a longer text."
             )
         return tokens.unfold(0, length + 1, length)
-
-
-def dtype_of(vocab: int) -> type[np.uint8] | type[np.int32]:
-    """The integer type of the tokens of a vocabulary."""
-    return np.uint8 if vocab <= 256 else np.int32
-
-
-def fingerprint_of_tokens(tensors: Mapping[str, Tensor], *, vocab: int, tokenizer: str) -> str:
-    """First 16 hex digits of a sha256 over ``vocab``, ``tokenizer``, and shape, dtype and bytes of the tokens."""
-    return digest_of({name: tensors[name] for name in ARRAYS}, head=f"{vocab} {tokenizer}\n")
-
-
-NAMES = ("bytes", "words", "sentencepiece-8000")  # sentencepiece-N for any other N is valid too
-EOS, UNK = "<eos>", "<unk>"
-LEAST = 3  # times a word stands in the training text: WikiText's own rule (Merity et al. 2016, section 4.3)
-_LINES = 10_000  # encoded at once: bounds memory, changes no token
-
-
-class Tokenizer(Protocol):
-    """Text to numbers 0..vocab-1 and back."""
-
-    name: str
-    vocab: int
-
-    def encode(self, text: str) -> np.ndarray: ...  # uint8 [N] where vocab <= 256, else int32 [N]
-    def decode(self, tokens: np.ndarray) -> str: ...
 
 
 class Bytes:
@@ -151,17 +119,7 @@ class Words:
         """``vocabulary``: the words, each at its number. Raises `UserError` unless they can be read back."""
         self.words = list(vocabulary)
         self.vocab = len(self.words)
-        self._number = {word: i for i, word in enumerate(self.words)}
-        if missing := {EOS, UNK} - self._number.keys():
-            raise UserError(
-                f"the vocabulary of {self.vocab} words lacks {min(missing)}; expected {EOS} and {UNK} in it."
-            )
-        if len(self._number) < self.vocab:
-            word, count = Counter(self.words).most_common(1)[0]
-            raise UserError(f"the vocabulary has {word!r} {count} times; expected each word once.")
-        for word in self.words:
-            if word.split() != [word]:
-                raise UserError(f"the vocabulary has {word!r}; expected words without white space.")
+        self._number = numbers_of("the vocabulary", self.words, (EOS, UNK))
 
     @classmethod
     def fit(cls, text: str, least: int = LEAST) -> Words:
@@ -185,6 +143,24 @@ class Words:
 def split_words(text: str) -> list[str]:
     """The words of ``text`` with <eos> at the end of each line."""
     return (text if text.endswith("\n") or not text else text + "\n").replace("\n", f" {EOS} ").split()
+
+
+def numbers_of(name: str, vocabulary: Sequence[str], special: Sequence[str]) -> dict[str, int]:
+    """The number of each entry of a vocabulary.
+
+    Raises `UserError` if it lacks one that is ``special``, has an entry twice, an empty one or one with white space.
+    """
+    numbers = {entry: i for i, entry in enumerate(vocabulary)}
+    if missing := [entry for entry in special if entry not in numbers]:
+        has = f"{name} of {len(vocabulary):,} entries lacks {missing[0]}"
+        raise UserError(f"{has}; expected {' '.join(special)} in it, each on its line.")
+    if len(numbers) < len(vocabulary):
+        entry, count = Counter(vocabulary).most_common(1)[0]
+        raise UserError(f"{name} has {entry!r} {count} times; expected each entry once.")
+    for entry in vocabulary:
+        if entry.split() != [entry]:
+            raise UserError(f"{name} has {entry!r}; expected entries without white space.")
+    return numbers
 
 
 class SentencePiece:
@@ -258,12 +234,16 @@ class SentencePiece:
     def encode(self, text: str) -> np.ndarray:
         """uint8 or int32 [N]."""
         *whole, last = text.split("\n")
-        lines = [*(line + "\n" for line in whole), last]
-        parts = [np.empty(0, dtype_of(self.vocab))]
+        return self.encode_lines([*(line + "\n" for line in whole), last])[0]
+
+    def encode_lines(self, lines: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """All lines one after the other, uint8 or int32 [tokens], and where each ends, int64 [lines]."""
+        parts, lengths = [np.empty(0, dtype_of(self.vocab))], list[int]()
         for start in range(0, len(lines), _LINES):
-            pieces = self._model.encode(lines[start : start + _LINES])
+            pieces = self._model.encode(list(lines[start : start + _LINES]))
+            lengths += map(len, pieces)
             parts.append(np.fromiter(chain.from_iterable(pieces), dtype_of(self.vocab)))
-        return np.concatenate(parts)
+        return np.concatenate(parts), np.cumsum(lengths, dtype=np.int64)
 
     def decode(self, tokens: np.ndarray) -> str:
         """The text, exactly."""
@@ -272,14 +252,16 @@ class SentencePiece:
 
 def pieces_of(name: str) -> int | None:
     """The N of "sentencepiece-N"; None for the other tokenizers. Raises `UserError` if ``name`` is none."""
-    if found := re.fullmatch(r"sentencepiece-([1-9]\d{1,6})", name):
-        return int(found[1])
+    if match := re.fullmatch(r"sentencepiece-([1-9]\d{1,6})", name):
+        return int(match[1])
     if name not in NAMES:
         raise unknown("tokenizer", name, NAMES)
     return None
 
 
-def fit(name: str, text: str, *, vocabulary: Sequence[str] | None = None, cache: Path | None = None) -> Tokenizer:
+def fit(
+    name: str, text: str, *, vocabulary: Sequence[str] | None = None, cache: Path | None = None
+) -> Bytes | Words | SentencePiece:
     """The tokenizer ``name`` for the training text ``text``.
 
     Args:
