@@ -119,7 +119,7 @@ def test_a_published_vocabulary_is_taken(folder: Path) -> None:
     assert dataset.special == (0, 2, 3, 4, 5) and dataset.tokenizer == f"vocab.txt-{len(pieces)}"
     assert spelt(dataset, "test")[0][0] == dataset.pieces.normalize(STORIES["test"][0][0])
     put_corpus(folder, **{"vocab.txt": "\n".join(pieces[6:])})
-    with pytest.raises(UserError, match=r"vocab\.txt of 56 pieces lacks \[PAD"):
+    with pytest.raises(UserError, match=r"vocab\.txt of 56 entries lacks \[PAD"):
         bert_corpus.load(folder, tasks=())
 
 
