@@ -12,7 +12,7 @@ pytest.importorskip("fairseq.tasks", reason="needs fairseq; see mutransfer.fairs
 
 from fairseq_nets import VOCAB, build, options, padded, sentences
 
-from mutransfer.data.joint import EOS
+from mutransfer.data.pairs import EOS
 from mutransfer.errors import UserError
 from mutransfer.fairseq_mup import plugin  # noqa: F401  (registers the architectures)
 from mutransfer.fairseq_mup.scales import Base

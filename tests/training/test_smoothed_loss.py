@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mutransfer.data.joint import PAD
+from mutransfer.data.pairs import PAD
 from mutransfer.training import smoothed_loss
 from mutransfer.training.smoothed_loss import smoothed_cross_entropy
 from mutransfer.training.step import Step

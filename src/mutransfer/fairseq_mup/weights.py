@@ -1,7 +1,7 @@
 """Weights both ways between our `EncoderDecoder` and fairseq's Transformer, which then give the same logits.
 
 fairseq's side is a state dict with the options of its model (its namespace of arguments, or a model's ``cfg``); it need
-not be installed, but to read a checkpoint. Both sides number symbols alike (`mutransfer.data.joint`). fairseq pads
+not be installed, but to read a checkpoint. Both sides number symbols alike (`mutransfer.data.pairs`). fairseq pads
 sources on the left, ours are padded on the right: see `mutransfer.training.translation.Translation`.
 
 Nothing is rounded: there and back gives the same bits.

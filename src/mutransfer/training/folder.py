@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mutransfer.data.imagenet import DRAWS, ImageNetFolder, central, cropped
+from mutransfer.data.images import DRAWS, ImageNetFolder, central, cropped
 from mutransfer.training.augment import Standardize
 from mutransfer.training.provenance import cores
 from mutransfer.training.task import Loss, scored

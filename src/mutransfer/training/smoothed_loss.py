@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mutransfer.data.joint import PAD
+from mutransfer.data.pairs import PAD
 
 LOGITS = 1 << 20
 """That `smoothed_readout_loss` makes at a time: 4 MiB, which stay in a core's cache."""

@@ -28,7 +28,7 @@ class Source(Protocol):
 
 
 class Dataset(Source, Protocol):
-    """Labelled images; `mutransfer.data.dataset.ImageDataset` is one."""
+    """Labelled images; `mutransfer.data.images.ImageDataset` is one."""
 
     @property
     def train_images(self) -> Tensor: ...  # uint8 [N, H, W, C]

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mutransfer.data.joint import EOS, PAD
+from mutransfer.data.pairs import EOS, PAD
 from mutransfer.errors import UserError
 from mutransfer.models.beam import beam_search
 from mutransfer.models.transformer import EncoderDecoder
