@@ -1,7 +1,7 @@
 """The mathematics: roles, rules as tables, Lemma J.1, plans. Knows no data set and no training loop."""
 
-from mutransfer.parametrization.apply import InitError, Multiplier
-from mutransfer.parametrization.plan import Plan, Scale, scaling_plan
+from mutransfer.parametrization.own_init import InitError
+from mutransfer.parametrization.plan import Multiplier, Plan, Scale, scaling_plan
 from mutransfer.parametrization.roles import RoleError
 from mutransfer.parametrization.tables import (
     FAN_IN,
