@@ -21,7 +21,7 @@ from mutransfer import analysis, cli
 from mutransfer.data.grammar import grammar_dataset
 from mutransfer.data.pairs import PairDataset
 from mutransfer.errors import UserError
-from mutransfer.models import transformer_cost as cost
+from mutransfer.models import transformer_config as cost
 from mutransfer.models.transformer import EncoderDecoder
 from mutransfer.setting import Setting
 from mutransfer.sweeps.experiment import Scale, figure_cells

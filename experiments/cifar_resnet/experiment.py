@@ -26,7 +26,7 @@ from mutransfer.models.resnet import DAVIDNET_WIDTH, Cost, Davidnet, by_fan_out,
 from mutransfer.sweeps.experiment import Experiment, Scale, Variant
 from mutransfer.sweeps.figure import Axis, Figure, Panel, rectangle
 from mutransfer.sweeps.search import LogUniform
-from mutransfer.training.augment import Augmented, CropFlipCutout, Standardize
+from mutransfer.training.images import Augmented, CropFlipCutout, Standardize
 from mutransfer.training.spec import RunRecord, RunSpec
 from mutransfer.training.task import Dataset
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mutransfer.errors import UserError
-from mutransfer.training.finetuning import METRICS, Labelled, epochs, finetune
+from mutransfer.training.bert import METRICS, Labelled, epochs, finetune
 
 SPECIAL = SimpleNamespace(pad=0, unk=1, cls=2, sep=3, mask=4)
 CPU = torch.device("cpu")
