@@ -8,7 +8,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest
 import torch
 
-from mutransfer.sweeps import measure
+from mutransfer.runs import measure
 
 torch.set_num_threads(1)
 

@@ -13,8 +13,8 @@ from experiments.bert.experiment import EXPERIMENT
 from experiments.bert.runs import config, model_of, run, scored
 from mutransfer import cli, setting
 from mutransfer.data.stories import stories_dataset
-from mutransfer.sweeps.figure import put
-from mutransfer.sweeps.transfer import Plan
+from mutransfer.designs.figure import put
+from mutransfer.designs.transfer import Plan
 
 TINY = dataclasses.replace(EXPERIMENT.scales["smoke"], steps=4, log2_lrs=(-8, -7), seeds=1)
 FINE = {"finetuned": 1, "scratch": 1, "finetune_steps": 2, "finetune_lr": 1e-3, "tasks": "stories"}

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from data_scripts import cifar10
 from experiments.shared import scaled
+from mutransfer.designs.experiment import Experiment, Scale, Variant
+from mutransfer.designs.search import LogUniform
 from mutransfer.models.mlp import MLP, flops_per_step, memory_bytes
-from mutransfer.sweeps.experiment import Experiment, Scale, Variant
-from mutransfer.sweeps.search import LogUniform
 from mutransfer.training.loop import train
 from mutransfer.training.spec import RunRecord, RunSpec
 from mutransfer.training.task import Classification, Dataset, Loss

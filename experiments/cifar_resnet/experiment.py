@@ -22,10 +22,10 @@ from data_scripts import cifar10
 from experiments.cifar_resnet.imagenet import IMAGENET
 from experiments.shared import coordinate_table, train_sgd
 from mutransfer.data import ImageDataset
+from mutransfer.designs.experiment import Experiment, Scale, Variant
+from mutransfer.designs.figure import Axis, Figure, Panel, rectangle
+from mutransfer.designs.search import LogUniform
 from mutransfer.models.resnet import DAVIDNET_WIDTH, Cost, Davidnet, by_fan_out, training_cost
-from mutransfer.sweeps.experiment import Experiment, Scale, Variant
-from mutransfer.sweeps.figure import Axis, Figure, Panel, rectangle
-from mutransfer.sweeps.search import LogUniform
 from mutransfer.training.images import Augmented, CropFlipCutout, Standardize
 from mutransfer.training.spec import RunRecord, RunSpec
 from mutransfer.training.task import Dataset

@@ -16,9 +16,9 @@ from torch import nn
 from data_scripts import imagenet
 from experiments.shared import train_sgd
 from mutransfer.data.imagenet import COUNTS, ImageNetFolder
+from mutransfer.designs.experiment import Experiment, Scale, Variant
+from mutransfer.designs.search import Grid
 from mutransfer.models.resnet import Cost, WideResNet50, training_cost
-from mutransfer.sweeps.experiment import Experiment, Scale, Variant
-from mutransfer.sweeps.search import Grid
 from mutransfer.training.images import FolderClassification, Standardize
 from mutransfer.training.spec import RunRecord, RunSpec
 

@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from labs.checks.base import Wrong, call, choice, exercise, number, shown, table
 from mutransfer import SP, scaling_plan
-from mutransfer.analysis.estimate import Estimate
 from mutransfer.models.mlp import MLP
+from mutransfer.results.estimate import Estimate
 
 METHODS = ("direct", "naive", "transfer")
 OTHERS = ("direct", "naive")

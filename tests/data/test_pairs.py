@@ -21,7 +21,7 @@ from mutransfer.data.pairs import ARRAYS, BOS, EOS, PAD, PARTS, UNK, PairDataset
 from mutransfer.data.parallel import Cleaning
 from mutransfer.data.tokenizers import SentencePiece
 from mutransfer.errors import UserError
-from mutransfer.sweeps.sweep import on_disk
+from mutransfer.runs.sweep import on_disk
 
 TEXTS = grammar_texts(counts={"test": 7, "valid": 5, "train": 90})
 ALPHABET = sorted(set("".join("".join(side) for side in TEXTS["train"])) - {"\n"})

@@ -18,7 +18,7 @@ from mutransfer.data.sentences import ARRAYS, PARTS, SentenceDataset, Task, fing
 from mutransfer.data.stories import stories_dataset, stories_task, stories_texts
 from mutransfer.data.wordpiece import WordPiece
 from mutransfer.errors import UserError
-from mutransfer.sweeps.sweep import on_disk
+from mutransfer.runs.sweep import on_disk
 
 TEXTS = stories_texts(counts={"test": 4, "train": 40})
 LINES = [line for story in TEXTS["train"] for line in story]

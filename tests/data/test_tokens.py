@@ -14,7 +14,7 @@ import torch
 from mutransfer.data import TokenDataset
 from mutransfer.data.tokens import fingerprint_of_tokens
 from mutransfer.errors import UserError
-from mutransfer.sweeps.sweep import on_disk
+from mutransfer.runs.sweep import on_disk
 
 
 def small(vocab: int = 256, seed: int = 0, train: int = 21, test: int = 9) -> TokenDataset:

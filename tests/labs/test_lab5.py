@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from labs.checks import lab5 as check
-from mutransfer.analysis import Estimate
+from mutransfer.results import Estimate
 
 FIGURE_4 = pd.read_csv(check.FIGURES / "figure_4" / "runs.csv")
 DEPTH = FIGURE_4[FIGURE_4["panel"] == "mup/depth/log2_lr"]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mutransfer.analysis.compare_runs import compare_runs
 from mutransfer.errors import UserError
 from mutransfer.reporting.compare import compare
+from mutransfer.results.compare_runs import compare_runs
 
 
 def planted(drift=0.0, *, name="sp", widths=(64, 128, 256), seeds=3, noise=0.01, start=-4.3, key=0, shift=0.0):

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 from mutransfer import coordinate_figure
-from mutransfer.analysis.coordinates import COLUMNS, CoordFrame, against_theory, from_csv, to_csv
 from mutransfer.errors import UserError
 from mutransfer.reporting.coordinates import coordinate_section, render_coordinates
+from mutransfer.results.coordinates import COLUMNS, CoordFrame, against_theory, from_csv, to_csv
 
 
 def frame(parametrization, exponent):

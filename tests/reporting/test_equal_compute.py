@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mutransfer.analysis.equal_compute import METHODS
 from mutransfer.errors import UserError
-from mutransfer.reporting.equal_compute import render_study
+from mutransfer.reporting.equal_compute import STUDY
 from mutransfer.reporting.method_losses import spread
 from mutransfer.reporting.parallel import BEST, Pool, loss_range, parallel_coordinates, scale
+from mutransfer.results.equal_compute import METHODS
 
 SPACE = {"lr": "10^U(-4, -1)", "init_mult": "10^U(-1, 1)", "attn_mult": "4^U(-1, 1)"}
-STUDY = {"space": SPACE, "samples": 12, "search": 6, "searches": 6, "direct": 2, "direct_samples": 5, "seed": 0}
-STUDY["default_lr"] = 0.001
+FACTS = {"space": SPACE, "samples": 12, "search": 6, "searches": 6, "direct": 2, "direct_samples": 5, "seed": 0}
+FACTS["default_lr"] = 0.001
 NAMES = ["equal_compute", "parallel_coordinates", "loss_vs_tokens"]
 
 
@@ -78,7 +78,7 @@ def study(folder):
     def write(table=None, curve=None, facts=(), **more):
         paper = {"table_or_figure": "Table 7", "statement": "7% is enough.", "differs": "narrower."}
         table = runs() if table is None else table
-        where = folder(table, paper=paper, study={**STUDY, **dict(facts)}, stands_in_for="GPT-3's data", **more)
+        where = folder(table, paper=paper, study={**FACTS, **dict(facts)}, stands_in_for="GPT-3's data", **more)
         (curves() if curve is None else curve).to_csv(where / "curves.csv", index=False)
         return where
 
@@ -86,15 +86,15 @@ def study(folder):
 
 
 def test_redrawing_gives_the_same_bytes_in_any_order_of_rows(study):
-    text, paths = render_study(study())
+    text, paths = STUDY.redraw(study())
     assert [p.name for p in paths] == [*(f"{n}.{s}" for n in NAMES for s in ("png", "svg")), "table.md"]
     first = [path.read_bytes() for path in paths]
-    again, paths = render_study(study(runs().sample(frac=1, random_state=1)))
+    again, paths = STUDY.redraw(study(runs().sample(frac=1, random_state=1)))
     assert again == text and [path.read_bytes() for path in paths] == first
 
 
 def test_the_table_says_who_won_what_it_cost_and_what_the_paper_has(study, text_only):
-    text, paths = render_study(study())
+    text, paths = STUDY.redraw(study())
     table = paths[-1].read_text()
     assert text.startswith("µTransfer against naive transfer: better; training loss lower in 6 of 6 searches")
     assert all(f"- {line}" in table for line in text.split("\n"))
@@ -122,9 +122,9 @@ def test_unlike_verdicts_are_told_apart(study, text_only):
     """Where the naive copy is the better one, the table says worse."""
     table = runs()
     table.loc[table["role"] == "naive", "train_loss"] -= 0.8
-    text, _ = render_study(study(table))
+    text, _ = STUDY.redraw(study(table))
     assert "µTransfer against naive transfer: worse" in text and "µTransfer against SP default: better" in text
-    worse, _ = render_study(study(curve=curves(behind=True)))
+    worse, _ = STUDY.redraw(study(curve=curves(behind=True)))
     assert "behind at 1 of 40 cells" in worse
 
 
@@ -139,7 +139,7 @@ def test_verdicts_and_stand_in_data_stand_in_every_picture(study, monkeypatch):
 
     for module in ("method_losses", "parallel", "learning_curves"):
         monkeypatch.setattr(f"mutransfer.reporting.{module}.save", keep)
-    _, paths = render_study(study(data_is_real=False))
+    _, paths = STUDY.redraw(study(data_is_real=False))
     assert list(said) == NAMES
     for words in said.values():
         assert any("STAND-IN DATA, not GPT-3's data" in text for text in words)
@@ -164,7 +164,7 @@ def test_each_changed_number_changes_its_picture(study, monkeypatch):
         monkeypatch.setattr(f"mutransfer.reporting.{module}.save", keep)
 
     def drawn(table=None, curve=None):
-        (path,) = render_study(study(table, curve))[1]
+        (path,) = STUDY.redraw(study(table, curve))[1]
         return {**seen, "table": path.read_bytes()}
 
     before = drawn()
@@ -214,7 +214,7 @@ def test_odd_studies_are_drawn(study, case):
     if "above" in case:
         table.loc[(table["role"] == "direct") & (table["sample"] > 2), "train_loss"] = 50.0
         table.loc[(table["role"] == "proxy") & (table["sample"] > 8), "train_loss"] = 50.0
-    text, paths = render_study(study(table))
+    text, paths = STUDY.redraw(study(table))
     assert all(path.stat().st_size for path in paths)
     if "targets" in case:
         assert text.count("undecided; training loss lower in 0 of 6 searches (6 ties)") == 4
@@ -222,21 +222,21 @@ def test_odd_studies_are_drawn(study, case):
 
 def test_gaps_are_named(study):
     with pytest.raises(UserError, match="no run with role 'direct'"):
-        render_study(study(runs().query("role != 'direct'")))
+        STUDY.redraw(study(runs().query("role != 'direct'")))
     with pytest.raises(UserError, match="lacks the hyperparameters attn_mult"):
-        render_study(study(runs().drop(columns="attn_mult")))
+        STUDY.redraw(study(runs().drop(columns="attn_mult")))
     with pytest.raises(UserError, match="panel 'width' of the learning curves lacks 1 rows"):
-        render_study(study(curve=curves().drop(index=7)))
+        STUDY.redraw(study(curve=curves().drop(index=7)))
     with pytest.raises(UserError, match=r"unknown panel of .*curves.csv 'widths'"):
-        render_study(study(curve=curves().assign(panel="widths")))
+        STUDY.redraw(study(curve=curves().assign(panel="widths")))
     where = study()
     (where / "curves.csv").unlink()
     with pytest.raises(UserError, match=r"curves.csv does not exist"):
-        render_study(where)
+        STUDY.redraw(where)
     known = json.loads((study() / "provenance.json").read_text())
     del known["study"]["space"]
     (where / "provenance.json").write_text(json.dumps(known))
     with pytest.raises(UserError, match=r"lacks study.space"):
-        render_study(where)
+        STUDY.redraw(where)
     with pytest.raises(UserError, match="lack embed_mult"):
         parallel_coordinates([Pool("x", runs())], {"embed_mult": "10^U(-1, 1)"}, out=where, y_label="loss")

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mutransfer.analysis.panels import Axis
 from mutransfer.errors import UserError
-from mutransfer.reporting.landscape import render_landscape
+from mutransfer.reporting.landscape import LANDSCAPE
 from mutransfer.reporting.panels import legend_labels
+from mutransfer.results.panels import Axis
 
 WORDS = ["constant", "cosine", "inverse sqrt", "linear"]
 LINES = {"width": (32, 64, 128), "depth": (2, 4)}
@@ -53,17 +53,17 @@ def landscape(folder):
 
 
 def test_redrawing_gives_the_same_bytes_in_any_order_of_rows(landscape):
-    text, paths = render_landscape(where := landscape())
+    text, paths = LANDSCAPE.redraw(where := landscape())
     assert [path.name for path in paths] == ["landscape.png", "landscape.svg", "table.md"]
     first = [path.read_bytes() for path in paths]
     where = landscape(lambda runs: runs.sample(frac=1, random_state=1))
-    again, paths = render_landscape(where)
+    again, paths = LANDSCAPE.redraw(where)
     assert [path.read_bytes() for path in paths] == first
     assert sorted(again.split("\n")) == sorted(text.split("\n"))
 
 
 def test_the_table_says_each_verdict_the_paper_and_the_rule_of_thumb(landscape):
-    _, paths = render_landscape(landscape())
+    _, paths = LANDSCAPE.redraw(landscape())
     table = paths[-1].read_text()
     assert "- learning rate across width, µP: transfers. Best 2^-7 at width 32" in table
     assert "- learning rate across depth, µP: does not transfer. Best 2^-7 at depth 2, 2^-5 at depth 4" in table
@@ -86,7 +86,7 @@ def test_verdicts_and_stand_in_data_stand_in_the_picture(landscape, monkeypatch)
             or [out / stem]
         ),
     )
-    render_landscape(landscape(data_is_real=False, stands_in_for="WikiText-2"))
+    LANDSCAPE.redraw(landscape(data_is_real=False, stands_in_for="WikiText-2"))
     assert (said.count("transfers"), said.count("does not transfer")) == (3, 1)
     assert "STAND-IN DATA, not WikiText-2" in said
     assert {"width 32", "width 128", "depth 2"} <= set(said)
@@ -101,8 +101,8 @@ def test_one_changed_loss_changes_table_and_figure(landscape):
         at = (runs["panel"] == "width/LR schedule") & (runs["line"] == 64) & (runs["x"] == "inverse sqrt")
         return runs.assign(train_loss=runs["train_loss"] - 0.01 * at)
 
-    before = [path.read_bytes() for path in render_landscape(landscape())[1]]
-    after = [path.read_bytes() for path in render_landscape(landscape(lower))[1]]
+    before = [path.read_bytes() for path in LANDSCAPE.redraw(landscape())[1]]
+    after = [path.read_bytes() for path in LANDSCAPE.redraw(landscape(lower))[1]]
     assert all(old != new for old, new in zip(before, after, strict=True))
 
 
@@ -113,18 +113,18 @@ def test_different_headings_in_a_column_stand_over_their_own_panels(landscape):
         panels["depth/LR schedule"]["heading"] = "schedule, deep"
         return panels
 
-    _, paths = render_landscape(landscape(edit=rename, seeds=1))
+    _, paths = LANDSCAPE.redraw(landscape(edit=rename, seeds=1))
     assert all(path.stat().st_size for path in paths)
     assert "undecided (one seed)" in paths[-1].read_text()
 
 
 def test_gaps_are_named(landscape):
     with pytest.raises(UserError, match=r"1 runs are missing: \(width/learning rate, width 64, x 2\^-6, seed 1\)"):
-        render_landscape(landscape(lambda r: r.query("not (width == 64 and x == -6 and seed == 1 and line == 64)")))
+        LANDSCAPE.redraw(landscape(lambda r: r.query("not (width == 64 and x == -6 and seed == 1 and line == 64)")))
     with pytest.raises(UserError, match="differ in their panels: depth/LR schedule"):
-        render_landscape(landscape(lambda r: r.query("panel != 'depth/LR schedule'")))
+        LANDSCAPE.redraw(landscape(lambda r: r.query("panel != 'depth/LR schedule'")))
     with pytest.raises(UserError, match="panel 'width/LR schedule' lacks is_log2"):
-        render_landscape(landscape(edit=lambda p: (p["width/LR schedule"].pop("is_log2") and p) or p))
+        LANDSCAPE.redraw(landscape(edit=lambda p: (p["width/LR schedule"].pop("is_log2") and p) or p))
 
 
 def test_provenance_without_panels_is_named(landscape):
@@ -133,7 +133,7 @@ def test_provenance_without_panels_is_named(landscape):
     del known["panels"]
     (where / "provenance.json").write_text(json.dumps(known))
     with pytest.raises(UserError, match="lacks panels"):
-        render_landscape(where)
+        LANDSCAPE.redraw(where)
 
 
 def test_legend_names_fit_the_page():
@@ -157,19 +157,19 @@ def test_another_loss_is_read_and_named(landscape, monkeypatch):
         return runs.assign(test_loss=runs["train_loss"].mask(lost), train_loss=0.0)
 
     monkeypatch.setattr("mutransfer.reporting.landscape.save", keep)
-    before, paths = render_landscape(landscape())
+    before, paths = LANDSCAPE.redraw(landscape())
     table = paths[-1].read_text()
     facts = {"metric": "test_loss", "metric_label": "validation loss"}
-    text, paths = render_landscape(landscape(moved, **facts))
+    text, paths = LANDSCAPE.redraw(landscape(moved, **facts))
     ours = paths[-1].read_text()
     assert text == before and "training" not in ours.split("## The paper beside ours")[0].split("\n", 1)[1]
     assert "least mean validation loss over seeds" in ours and "| 95% interval | validation loss | regret |" in ours
     assert "depth\nvalidation loss (nats)" in said and "depth\ntraining loss (nats)" in said
     assert "least mean training loss over seeds" in table and "| 95% interval | loss | regret |" in table
-    unnamed, paths = render_landscape(landscape(moved, metric="test_loss"))
+    unnamed, paths = LANDSCAPE.redraw(landscape(moved, metric="test_loss"))
     assert unnamed == before and "least mean test loss over seeds" in paths[-1].read_text()
     assert (
-        render_landscape(landscape(**{**facts, "metric": "train_loss", "metric_label": "training loss"}))[0] == before
+        LANDSCAPE.redraw(landscape(**{**facts, "metric": "train_loss", "metric_label": "training loss"}))[0] == before
     )
 
 
@@ -177,14 +177,14 @@ def test_a_loss_that_is_not_there_is_named(landscape):
     with pytest.raises(
         UserError, match="runs table lacks test_loss; it needs the columns panel, x, line, seed, test_loss"
     ):
-        render_landscape(landscape(metric="test_loss"))
+        LANDSCAPE.redraw(landscape(metric="test_loss"))
     with pytest.raises(UserError, match=r"unknown metric of .* 'test_los'. Did you mean 'test_loss'"):
-        render_landscape(landscape(metric="test_los"))
+        LANDSCAPE.redraw(landscape(metric="test_los"))
     with pytest.raises(UserError, match="metric train_loss cannot be labelled 'validation loss'"):
-        render_landscape(landscape(metric_label="validation loss"))
+        LANDSCAPE.redraw(landscape(metric_label="validation loss"))
 
     def gap(runs):
         return runs.assign(test_loss=runs["train_loss"].mask(runs.index == 0))
 
     with pytest.raises(UserError, match=r"1 of \d+ runs failed or hold no number, first \(.*test_loss=nan\)"):
-        render_landscape(landscape(gap, metric="test_loss"))
+        LANDSCAPE.redraw(landscape(gap, metric="test_loss"))

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mutransfer.analysis.learning import COLUMNS, learning_report
 from mutransfer.errors import UserError
 from mutransfer.reporting.learning import learning_section, render_learning
 from mutransfer.reporting.learning_curves import learning_figure, loss_limits
+from mutransfer.results.learning import COLUMNS, learning_report
 
 PANELS = {"mup": "µP at LR 2^-6", "sp_same_lr": "SP at the same LR", "sp_widest_lr": "SP at the LR of the widest"}
 PROVENANCE = {

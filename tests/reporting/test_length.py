@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mutransfer.errors import UserError
-from mutransfer.reporting.length import render_length
+from mutransfer.reporting.length import LENGTH
 
 PAPER = {
     "table_or_figure": "App G.1.1",
@@ -38,16 +38,16 @@ def length(folder):
 
 
 def test_redrawing_gives_the_same_bytes_in_any_order_of_rows(length):
-    text, paths = render_length(length())
+    text, paths = LENGTH.redraw(length())
     assert [path.name for path in paths] == ["length.png", "length.svg", "table.md"]
     first = [path.read_bytes() for path in paths]
-    again, paths = render_length(length(change=lambda runs: runs.sample(frac=1, random_state=1)))
+    again, paths = LENGTH.redraw(length(change=lambda runs: runs.sample(frac=1, random_state=1)))
     assert ([path.read_bytes() for path in paths], again) == (first, text)
 
 
 def test_the_claim_stands_in_the_table(length):
     """Both predictions, every length, and the paper beside ours: its statement, and all our lengths, not the usual."""
-    text, paths = render_length(length())
+    text, paths = LENGTH.redraw(length())
     table = paths[-1].read_text()
     lines = text.split("\n")
     assert len(lines) == 2 and all(f"- {line}" in table for line in lines)
@@ -62,14 +62,14 @@ def test_the_claim_stands_in_the_table(length):
 
 def test_a_wrong_prediction_is_a_difference(length):
     """The law broken by five points at the longest: predicted too high by about that."""
-    text, _ = render_length(length(worse=5))
+    text, _ = LENGTH.redraw(length(worse=5))
     difference = float(text.split("; difference ")[1].split(" ")[0])
     assert difference == pytest.approx(5, abs=1)
 
 
 def test_stand_in_data_is_announced(length):
-    real = [path.read_bytes() for path in render_length(length())[1]]
-    paths = render_length(length(data_is_real=False))[1]
+    real = [path.read_bytes() for path in LENGTH.redraw(length())[1]]
+    paths = LENGTH.redraw(length(data_is_real=False))[1]
     assert "**STAND-IN DATA, not CIFAR-10**" in paths[-1].read_text()
     assert all(path.read_bytes() != before for path, before in zip(paths, real, strict=True))
 
@@ -94,7 +94,7 @@ def lost(runs):
 )
 def test_odd_tables_are_drawn(length, more, words):
     """What a small, a wild or a complete experiment leaves is drawn, without a warning, and named."""
-    text, paths = render_length(length(**more))
+    text, paths = LENGTH.redraw(length(**more))
     assert words in text and text.split("\n")[0] in paths[-1].read_text()
     assert all(path.stat().st_size for path in paths)
     assert ("| diverged |" in paths[-1].read_text()) == ("change" in more)
@@ -103,12 +103,12 @@ def test_odd_tables_are_drawn(length, more, words):
 def test_gaps_are_refused(length):
     """A missing run, a missing fact, and no table."""
     with pytest.raises(UserError, match=r"1 runs are missing: \(length, steps 97, .* seed 2\)"):
-        render_length(length(change=lambda runs: runs.query("not (steps == 97 and seed == 2)")))
+        LENGTH.redraw(length(change=lambda runs: runs.query("not (steps == 97 and seed == 2)")))
     with pytest.raises(UserError, match="no test_accuracy"):
-        render_length(length(change=lambda runs: runs.assign(test_accuracy=np.nan)))
+        LENGTH.redraw(length(change=lambda runs: runs.assign(test_accuracy=np.nan)))
     with pytest.raises(UserError, match="training images: a positive number is needed"):
-        render_length(length(examples=None))
+        LENGTH.redraw(length(examples=None))
     folder = length()
     (folder / "runs.csv").unlink()
     with pytest.raises(UserError, match="does not exist"):
-        render_length(folder)
+        LENGTH.redraw(folder)

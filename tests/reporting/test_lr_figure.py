@@ -10,10 +10,10 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 
-from mutransfer.analysis import transfer_report
-from mutransfer.analysis.frame import Curves
 from mutransfer.reporting.lr_figure import loss_limits, lr_figure, title
 from mutransfer.reporting.style import palette
+from mutransfer.results import transfer_report
+from mutransfer.results.frame import Curves
 
 
 def words(runs: pd.DataFrame, out: Path, **kwargs: object) -> str:

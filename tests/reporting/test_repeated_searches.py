@@ -11,11 +11,11 @@ import pytest
 from matplotlib.legend import Legend
 from search_table import LOST, search_table
 
-from mutransfer.analysis.estimate import Estimate
 from mutransfer.errors import UserError
 from mutransfer.reporting import published
 from mutransfer.reporting.bleu_figure import limits
-from mutransfer.reporting.repeated_searches import cell, render_searches
+from mutransfer.reporting.repeated_searches import SEARCHES, cell
+from mutransfer.results.estimate import Estimate
 
 SPACE = {"lr": "5e-4 * 2^{-1.5..1.25}", "output_mult": "2^{-8..7}", "attn_mult": "2^{-3..8}"}
 FACTS = {
@@ -43,7 +43,7 @@ def runs(**targets):
 def coarse(monkeypatch):
     """Fewer pixels and draws: the same in less time."""
     monkeypatch.setattr("mutransfer.reporting.style.DPI", 50)
-    monkeypatch.setattr("mutransfer.analysis.repeated_searches.DRAWS", 1000)
+    monkeypatch.setattr("mutransfer.results.repeated_searches.DRAWS", 1000)
 
 
 @pytest.fixture
@@ -71,16 +71,16 @@ def row(table, heading, start):
 
 
 def test_redrawing_gives_the_same_bytes_in_any_order_of_rows(searches):
-    text, paths = render_searches(searches())
+    text, paths = SEARCHES.redraw(searches())
     assert [p.name for p in paths] == ["bleu.png", "bleu.svg", "pareto.png", "pareto.svg", "table.md"]
     first = [path.read_bytes() for path in paths]
-    again, paths = render_searches(searches(runs().sample(frac=1, random_state=1)))
+    again, paths = SEARCHES.redraw(searches(runs().sample(frac=1, random_state=1)))
     assert again == text and [path.read_bytes() for path in paths] == first
 
 
 def test_the_table_sets_ours_beside_the_paper(searches, text_only):
     """Every selected sample is 0 or another low number; the paper's numbers are those of values.csv."""
-    text, paths = render_searches(searches(facts={"search": 12}))
+    text, paths = SEARCHES.redraw(searches(facts={"search": 12}))
     table = paths[-1].read_text()
     name = "Validation BLEU beside Table 4 of the paper"
     mup = row(table, name, "µTransfer from 0.25x")
@@ -103,7 +103,7 @@ def test_the_table_sets_ours_beside_the_paper(searches, text_only):
 
 def test_table_5_has_its_own_percentiles_and_numbers(searches, text_only):
     facts = {"table": "Table 5", "percentiles": [0, 50, 100], "searches": 3, **NO_FRONT}
-    text, paths = render_searches(searches(facts=facts, signature="BLEU|tok:13a"))
+    text, paths = SEARCHES.redraw(searches(facts=facts, signature="BLEU|tok:13a"))
     table = paths[-1].read_text()
     assert "| p0 (worst) | the paper | p50 (median) | the paper | p100 (best) | the paper |" in table
     name = "Validation BLEU beside Table 5 of the paper"
@@ -122,13 +122,13 @@ def test_the_published_numbers_come_from_values_csv(searches, text_only, monkeyp
     compute = replace(one, metric="total compute", value="1", unit="x", confidence="MEMORY")
     other = [replace(v, value="77.7") if v == one else v for v in every]
     monkeypatch.setattr(published, "_all", lambda: (*other, compute))
-    table = render_searches(searches())[1][-1].read_text()
+    table = SEARCHES.redraw(searches())[1][-1].read_text()
     cells = row(table, "Validation BLEU beside Table 4 of the paper", "µTransfer from 0.25x")
     assert cells[8] == "77.7" and cells[2] == "1x (memory)"
 
 
 def test_verdicts_compute_and_what_was_selected(searches, text_only):
-    text, paths = render_searches(searches())
+    text, paths = SEARCHES.redraw(searches())
     table = paths[-1].read_text()
     assert "µTransfer against naive transfer from 0.25x (SP): better; validation BLEU higher in 7 of 7 searches" in text
     assert "µTransfer against fairseq default (SP): better" in text and "| **better** |" in table
@@ -136,7 +136,7 @@ def test_verdicts_compute_and_what_was_selected(searches, text_only):
     assert "| 5 of 5 inits diverged" not in table and "| 1 of 2 inits diverged |" in table
     assert "lr, of 5e-4 * 2^{-1.5..1.25}" in table and "learning rate 0.0005" in table
     assert "Figure 6, at equal compute: µTransfer dominates" in text
-    worse, _ = render_searches(searches(runs(mutransfer={i: (1.0, 1.1) for i in range(12)})))
+    worse, _ = SEARCHES.redraw(searches(runs(mutransfer={i: (1.0, 1.1) for i in range(12)})))
     assert "µTransfer against tuning on 1x (SP): worse" in worse
     assert "Figure 6, at equal number of samples: tuning on 1x dominates" in worse
 
@@ -154,7 +154,7 @@ def test_each_changed_number_changes_table_and_picture(searches, monkeypatch):
         monkeypatch.setattr(f"mutransfer.reporting.{module}.save", keep)
 
     def drawn(table=None):
-        (path,) = render_searches(searches(table))[1]
+        (path,) = SEARCHES.redraw(searches(table))[1]
         return {**seen, "table": path.read_bytes()}
 
     before = drawn()
@@ -185,7 +185,7 @@ def test_pictures_say_what_they_are_made_of(searches, monkeypatch):
 
     for module in ("bleu_figure", "front"):
         monkeypatch.setattr(f"mutransfer.reporting.{module}.save", keep)
-    render_searches(searches(data_is_real=False))
+    SEARCHES.redraw(searches(data_is_real=False))
     assert list(said) == ["bleu", "pareto"]
     for words in said.values():
         assert "STAND-IN DATA, not IWSLT14" in words
@@ -206,7 +206,7 @@ def test_odd_searches_are_drawn(searches, role):
     table.loc[lost, ["status", "test_loss", "bleu_valid", "bleu_test"]] = ["diverged", math.nan, math.nan, math.nan]
     if role == "direct":
         table.loc[table["role"] == "direct_pool", ["status", "test_loss"]] = ["diverged", math.nan]
-    text, paths = render_searches(searches(table))
+    text, paths = SEARCHES.redraw(searches(table))
     assert all(path.stat().st_size for path in paths)
     words = {"mutransfer": "against fairseq default (SP): worse", "direct": "tuning on 1x (SP): better"}
     assert (words.get(role, "fairseq default (SP): better") in text and "[+inf, +inf]" in text) or role == "mutransfer"
@@ -230,23 +230,23 @@ def test_cells():
 
 def test_gaps_are_named(searches):
     with pytest.raises(UserError, match="no run with role 'direct_pool'"):
-        render_searches(searches(runs().query("role != 'direct_pool'")))
+        SEARCHES.redraw(searches(runs().query("role != 'direct_pool'")))
     with pytest.raises(UserError, match="lacks attn_mult"):
-        render_searches(searches(runs().drop(columns="attn_mult")))
+        SEARCHES.redraw(searches(runs().drop(columns="attn_mult")))
     with pytest.raises(UserError, match="of the target lack a BLEU"):
-        render_searches(searches(runs().assign(bleu_test=math.nan)))
+        SEARCHES.redraw(searches(runs().assign(bleu_test=math.nan)))
     with pytest.raises(UserError, match=r"expected numbers from 0 to 100"):
-        render_searches(searches(facts={"percentiles": [25, 101]}))
+        SEARCHES.redraw(searches(facts={"percentiles": [25, 101]}))
     with pytest.raises(UserError, match=r"unknown published table or figure 'Table 44'. Did you mean 'Table 4'"):
-        render_searches(searches(facts={"table": "Table 44", **NO_FRONT}))
+        SEARCHES.redraw(searches(facts={"table": "Table 44", **NO_FRONT}))
     with pytest.raises(UserError, match="needs sizes of direct and mutransfer"):
-        render_searches(searches(facts={"sizes": []}))
+        SEARCHES.redraw(searches(facts={"sizes": []}))
     where = searches()
     known = json.loads((where / "provenance.json").read_text())
     del known["searches"]["percentiles"]
     (where / "provenance.json").write_text(json.dumps(known))
     with pytest.raises(UserError, match=r"lacks searches.percentiles"):
-        render_searches(where)
+        SEARCHES.redraw(where)
     (where / "runs.csv").unlink()
     with pytest.raises(UserError, match=r"does not exist|lacks searches"):
-        render_searches(where)
+        SEARCHES.redraw(where)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mutransfer.errors import UserError
-from mutransfer.reporting.stability import render_stability
+from mutransfer.reporting.stability import STABILITY
 
 PAPER = {"table_or_figure": "Figure 21", "statement": "Instability is reproduced.", "differs": "narrower."}
 
@@ -34,15 +34,15 @@ def stability(folder):
 
 
 def test_redrawing_gives_the_same_bytes_in_any_order_of_rows(stability):
-    text, paths = render_stability(stability())
+    text, paths = STABILITY.redraw(stability())
     assert [path.name for path in paths] == ["stability.png", "stability.svg", "table.md"]
     first = [path.read_bytes() for path in paths]
-    again, paths = render_stability(stability(change=lambda runs: runs.sample(frac=1, random_state=1)))
+    again, paths = STABILITY.redraw(stability(change=lambda runs: runs.sample(frac=1, random_state=1)))
     assert ([path.read_bytes() for path in paths], again) == (first, text)
 
 
 def test_the_claim_stands_in_the_table(stability):
-    text, paths = render_stability(stability())
+    text, paths = STABILITY.redraw(stability())
     table = paths[-1].read_text()
     assert text.startswith("All 3 widths: predicted; the largest miss is 0.")
     assert "- The widest, n = 128: predicted within 0." in table
@@ -52,7 +52,7 @@ def test_the_claim_stands_in_the_table(stability):
 
 
 def test_a_miss_is_not_called_predicted(stability):
-    text, paths = render_stability(stability(miss=-1.5, seeds=1))
+    text, paths = STABILITY.redraw(stability(miss=-1.5, seeds=1))
     assert text.startswith("All 3 widths: missed; the largest miss is -1.5")
     assert "missed by 1.5" in paths[-1].read_text()
     assert "One seed gives no interval." in text
@@ -60,7 +60,7 @@ def test_a_miss_is_not_called_predicted(stability):
 
 def test_a_grid_that_ends_too_early_is_undecided(stability):
     """Nothing broke: the figure is drawn, and claims nothing."""
-    text, paths = render_stability(stability(top=-6.0))
+    text, paths = STABILITY.redraw(stability(top=-6.0))
     assert text.startswith("All 3 widths: undecided.\nn = 32: undecided (neither breaks up to 2^-7).")
     assert "above 2^-7" in paths[-1].read_text()
 
@@ -70,7 +70,7 @@ def test_a_model_that_never_learned_is_drawn_and_named(stability):
         at = (runs["panel"] == "simulated") & (runs["line"] == 64)
         return runs.assign(status=np.where(at, "diverged", runs["status"]))
 
-    text, paths = render_stability(stability(change=spoil))
+    text, paths = STABILITY.redraw(stability(change=spoil))
     assert "n = 64: undecided (the simulated model is above the threshold at its best learning rate)" in text
     assert "| none |" in paths[-1].read_text()
 
@@ -78,6 +78,6 @@ def test_a_model_that_never_learned_is_drawn_and_named(stability):
 def test_gaps_and_a_missing_threshold_are_named(stability):
     with pytest.raises(UserError, match=r"1 runs are missing: \(simulated, n = 64, x 2\^-6, seed 1\)"):
         cut = "not (panel == 'simulated' and line == 64 and x == -6 and seed == 1)"
-        render_stability(stability(change=lambda runs: runs.query(cut)))
+        STABILITY.redraw(stability(change=lambda runs: runs.query(cut)))
     with pytest.raises(UserError, match="threshold None is no loss"):
-        render_stability(stability(threshold=None))
+        STABILITY.redraw(stability(threshold=None))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mutransfer.analysis import transfer_report
-from mutransfer.analysis.drift import RULE
 from mutransfer.reporting import published
 from mutransfer.reporting.table import grid, write_table
+from mutransfer.results import transfer_report
+from mutransfer.results.drift import RULE
 
 
 def table(runs, tmp_path, **kwargs) -> str:

@@ -10,7 +10,7 @@ from transfer_runs import LOST, facts, transfer_runs
 
 from mutransfer.errors import UserError
 from mutransfer.reporting import published
-from mutransfer.reporting.transfer_table import render_transfer
+from mutransfer.reporting.transfer_table import TRANSFER
 
 PAPER = {"table_or_figure": "Table 6", "statement": "µTransfer wins.", "differs": "width 64; SST-2 for MNLI."}
 POOL = (6.1, 6.0, 6.2, LOST, 6.4, 6.5)
@@ -78,16 +78,16 @@ def rows(table, heading, *start):
 
 def test_redrawing_gives_the_same_bytes_in_any_order_of_rows(written):
     table, known = two()
-    text, paths = render_transfer(written(table, of=known))
+    text, paths = TRANSFER.redraw(written(table, of=known))
     assert [p.name for p in paths] == ["losses.png", "losses.svg", "table.md"]
     first = [path.read_bytes() for path in paths]
-    again, paths = render_transfer(written(table.sample(frac=1, random_state=1), of=known))
+    again, paths = TRANSFER.redraw(written(table.sample(frac=1, random_state=1), of=known))
     assert again == text and [path.read_bytes() for path in paths] == first
 
 
 def test_ours_stands_beside_the_paper(written, text_only):
     """Speedups by hand, losses over inits; the paper's from values.csv, a dash where it has none."""
-    text, (path,) = render_transfer(written())
+    text, (path,) = TRANSFER.redraw(written())
     table, base = path.read_text(), "base (width 64, depth 4)"
     name = "Pretraining beside Table 6 of the paper"
     found = rows(table, name, base, "µTransfer")
@@ -111,7 +111,7 @@ def test_ours_stands_beside_the_paper(written, text_only):
 
 
 def test_what_is_said(written, text_only):
-    text, (path,) = render_transfer(written())
+    text, (path,) = TRANSFER.redraw(written())
     table, base = path.read_text(), "base (width 64, depth 4)"
     assert f"{base}, wider and deeper: µTransfer against SP default: better; validation loss lower in 3 of 3" in text
     assert "against naive transfer: better (naive transfer diverged in 3 of 3 inits)" in text
@@ -125,7 +125,7 @@ def test_what_is_said(written, text_only):
 
 def test_width_and_depth_stand_apart(written, text_only):
     """Not among the targets that decide; the paper's word on depth beside them. Without such, no section."""
-    table = render_transfer(written())[1][-1].read_text()
+    table = TRANSFER.redraw(written())[1][-1].read_text()
     apart = "Transfer over width and depth apart"
     assert rows(table, apart, "wide (width 64, depth 2)", "only wider", "SP default")[2] == "better"
     assert rows(table, apart, "deep (width 32, depth 4)", "only deeper", "µTransfer")[2] == ""
@@ -135,7 +135,7 @@ def test_width_and_depth_stand_apart(written, text_only):
     assert "wide" not in main and "deep (" not in main
     only = {name: targets()[name] for name in ("base",)}
     alone = transfer_runs(POOL, only, winner=1)
-    table = render_transfer(written(alone, of=facts(6, 3, ("base",))))[1][-1].read_text()
+    table = TRANSFER.redraw(written(alone, of=facts(6, 3, ("base",))))[1][-1].read_text()
     assert apart not in table and "Does pretraining matter?" not in table and "Fine-tuned" not in table
 
 
@@ -148,7 +148,7 @@ def test_the_published_numbers_come_from_values_csv(written, text_only, monkeypa
         for v in every
     ]
     monkeypatch.setattr(published, "_all", lambda: tuple(other))
-    table = render_transfer(written())[1][-1].read_text()
+    table = TRANSFER.redraw(written())[1][-1].read_text()
     assert "| 7.77 (memory) |" in table and "1.97 " not in table.split("## Fine-tuned")[0]
 
 
@@ -167,7 +167,7 @@ def test_each_changed_number_changes_table_and_picture(written, monkeypatch):
     start, known = two()
 
     def drawn(table, **more):
-        (path,) = render_transfer(written(table, of=known, **more))[1]
+        (path,) = TRANSFER.redraw(written(table, of=known, **more))[1]
         return {**seen, "table": path.read_bytes()}
 
     before = drawn(start)
@@ -187,20 +187,20 @@ def test_each_changed_number_changes_table_and_picture(written, monkeypatch):
 
 def test_gaps_are_named(written, text_only):
     with pytest.raises(UserError, match="'mutransfer' of target 'large' has the inits none, not 0 to 2"):
-        render_transfer(written(runs().query("role != 'mutransfer' or target != 'large'")))
+        TRANSFER.redraw(written(runs().query("role != 'mutransfer' or target != 'large'")))
     with pytest.raises(UserError, match="lacks qqp"):
-        render_transfer(written(runs().drop(columns="qqp")))
+        TRANSFER.redraw(written(runs().drop(columns="qqp")))
     with pytest.raises(UserError, match=r"unknown experiment of Table 6 'BERT-bse'. Did you mean 'BERT-base'"):
         known = facts(6, 3, NAMES, ("sst2", "qqp"))
         known["targets"]["base"]["published"] = "BERT-bse"
-        render_transfer(written(of=known))
+        TRANSFER.redraw(written(of=known))
     where = written()
     known = json.loads((where / "provenance.json").read_text())
     del known["transfer"]["table"]
     (where / "provenance.json").write_text(json.dumps(known))
     with pytest.raises(UserError, match=r"lacks transfer.table"):
-        render_transfer(where)
+        TRANSFER.redraw(where)
     where = written()
     (where / "runs.csv").unlink()
     with pytest.raises(UserError, match=r"runs.csv does not exist"):
-        render_transfer(where)
+        TRANSFER.redraw(where)

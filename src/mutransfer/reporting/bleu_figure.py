@@ -11,9 +11,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from mutransfer.analysis.estimate import Array, Estimate, number
-from mutransfer.analysis.repeated_searches import METHODS, Outcomes, RepeatedSearches
-from mutransfer.analysis.search_runs import DEFAULT, METRICS, Metric
 from mutransfer.reporting.lr_figure import Look
 from mutransfer.reporting.method_losses import (
     BAR,
@@ -35,6 +32,9 @@ from mutransfer.reporting.method_losses import (
     write_foot,
 )
 from mutransfer.reporting.style import WIDTH, new_figure, palette, paper_style, save, wrapped
+from mutransfer.results.estimate import Array, Estimate, number
+from mutransfer.results.repeated_searches import METHODS, Outcomes, RepeatedSearches
+from mutransfer.results.search_runs import DEFAULT, METRICS, Metric
 
 STEM = "bleu"
 TICKS = {

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from mutransfer.analysis.compare_runs import RULE, Shift, Shifts, compare_runs
-from mutransfer.analysis.drift import DriftResult
-from mutransfer.analysis.estimate import label, listing, number, power, span
-from mutransfer.analysis.frame import tidy
 from mutransfer.errors import UserError
 from mutransfer.reporting.files import read_provenance, read_runs
+from mutransfer.results.compare_runs import RULE, Shift, Shifts, compare_runs
+from mutransfer.results.drift import DriftResult
+from mutransfer.results.estimate import label, listing, number, power, span
+from mutransfer.results.frame import tidy
 
 OWN = ("run_id", "seed", "parametrization", "width", "log2_lr", "status", "steps_done", "wall_seconds")
 """Columns that are a run's own, as are its losses and scores; all others are settings that two sets should share."""

@@ -13,8 +13,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from mutransfer.analysis.estimate import Array
-from mutransfer.analysis.learning import START, LearningReport
 from mutransfer.errors import UserError, unknown
 from mutransfer.reporting.style import (
     MARKERS,
@@ -28,6 +26,8 @@ from mutransfer.reporting.style import (
     wrapped,
     write_banner,
 )
+from mutransfer.results.estimate import Array
+from mutransfer.results.learning import START, LearningReport
 
 STEM = "learning_curves"
 VERDICT_COLOURS = {"holds": "black", "undecided": MUTED, "fails": WARNING}

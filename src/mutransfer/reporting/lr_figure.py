@@ -14,11 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MultipleLocator
 
-from mutransfer.analysis.drift import DriftResult
-from mutransfer.analysis.estimate import Array, label, listing, number, span
-from mutransfer.analysis.frame import Curves, curves, tidy
-from mutransfer.analysis.quality import interpolate
-from mutransfer.analysis.transfer import TransferReport
 from mutransfer.reporting.style import (
     MARKERS,
     MUTED,
@@ -31,6 +26,11 @@ from mutransfer.reporting.style import (
     wrapped,
     write_banner,
 )
+from mutransfer.results.drift import DriftResult
+from mutransfer.results.estimate import Array, label, listing, number, span
+from mutransfer.results.frame import Curves, curves, tidy
+from mutransfer.results.quality import interpolate
+from mutransfer.results.transfer import TransferReport
 
 STEM = "lr_vs_loss"
 Look = dict[str, Any]

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mutransfer.analysis import rule_of_thumb
-from mutransfer.analysis.accuracy import AccuracyReport, accuracy_report
-from mutransfer.analysis.coordinates import CoordFrame
-from mutransfer.analysis.frame import describe, missing_cells, tidy
-from mutransfer.analysis.learning import LearningReport
-from mutransfer.analysis.transfer import TransferReport, transfer_report
 from mutransfer.errors import UserError
 from mutransfer.reporting import published
 from mutransfer.reporting.accuracy import accuracy_section
+from mutransfer.reporting.claims import Claim, Part, paper_claim
 from mutransfer.reporting.coordinates import (
     coordinate_lines,
     coordinate_section,
@@ -25,27 +20,29 @@ from mutransfer.reporting.coordinates import (
     redraw_coordinates,
 )
 from mutransfer.reporting.files import read_figure, read_runs, stand_in
-from mutransfer.reporting.learning import learning_lines, learning_section, read_learning, redraw_learning
+from mutransfer.reporting.learning import (
+    CURVES,
+    FIGURE_7,
+    learning_lines,
+    learning_section,
+    read_learning,
+    redraw_learning,
+    wider_claims,
+)
 from mutransfer.reporting.lr_figure import lr_figure
-from mutransfer.reporting.sections import Described
+from mutransfer.reporting.sections import Described, Kind
 from mutransfer.reporting.table import seed_text, table_text
+from mutransfer.results import rule_of_thumb
+from mutransfer.results.accuracy import AccuracyReport, accuracy_report
+from mutransfer.results.coordinates import CoordFrame, against_theory
+from mutransfer.results.estimate import label, number, span
+from mutransfer.results.frame import describe, missing_cells, tidy
+from mutransfer.results.learning import LearningReport
+from mutransfer.results.transfer import TransferReport, transfer_report
 
 
-def render(folder: Path) -> tuple[str, list[Path]]:
-    """(Re)write ``lr_vs_loss.png``, ``lr_vs_loss.svg`` and ``table.md`` in ``folder``; returns a summary and paths.
-
-    Where the provenance has ``learning`` or ``coordinates``, the figures of ``curves.csv`` and ``coordinates.csv`` too.
-    Reads only these CSV files and ``provenance.json``; the same files give the same bytes. The provenance has `KEYS`,
-    of which ``paper`` is an object with `PAPER_KEYS`; optional are ``log2_lrs`` (the planned grid, which every width
-    must then have), ``loss_ceiling`` (no loss above it is drawn), ``stands_in_for`` (what stand-in data replaces,
-    default CIFAR-10), ``accuracy`` (the paper's table of accuracies, such as Table 12), ``experiment``-wide remarks in
-    ``notes`` (a list), and ``paper.ours`` (metric of the published values -> ours).
-
-    Raises `UserError` if a file is missing or malformed, or if a run of the complete table is missing: it
-    names which.
-    """
-    found = describe_sweep(folder)
-    provenance, sweep = found.provenance, found.report
+def _draw(folder: Path, described: Described[Any]) -> list[Path]:
+    provenance, sweep = described.provenance, described.report
     paths = lr_figure(
         sweep.runs,
         sweep.transfer,
@@ -59,7 +56,7 @@ def render(folder: Path) -> tuple[str, list[Path]]:
         paths += redraw_learning(folder, provenance, *sweep.learning)
     if sweep.coordinates:
         paths += redraw_coordinates(folder, provenance, *sweep.coordinates)
-    return found.summary, [*paths, found.write(folder)]
+    return paths
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,12 @@ def describe_sweep(folder: Path) -> Described[Sweep]:
         ours={**_ours(runs, frame), **paper.get("ours", {})},
         sections=sections,
     )
-    return Described(provenance, sweep, "\n".join(summary), text)
+    pictures = {"lr_vs_loss": "Training loss against learning rate, a line a width"}
+    if sweep.learning:
+        pictures |= CURVES
+    if sweep.coordinates:
+        pictures["coordinate_check"] = "Growth with width of the change of activations over a few steps"
+    return Described(provenance, sweep, "\n".join(summary), text, pictures)
 
 
 def _caption(provenance: Mapping[str, Any], report: TransferReport) -> str:
@@ -144,3 +146,69 @@ def _ours(runs: pd.DataFrame, frame: pd.DataFrame) -> dict[str, str]:
         if metric in runs.columns and runs[metric].nunique() == 1:
             found[metric] = str(runs[metric].iloc[0])
     return found
+
+
+FIGURE_5 = (
+    "With Adam, in SP the logits and the attention logits blow up with width within a step, the word embeddings do "
+    "not; in µP all stay."
+)
+ACCURACY = "With hyperparameters copied from the narrow network, the widest is more accurate in µP than in SP."
+
+
+def _claims(provenance: Mapping[str, Any], report: Sweep) -> list[Claim]:
+    """The best learning rate over widths, and what else the folder shows (Figures 5 and 7, Table 12)."""
+    expected = {"sp": ("SP: the best learning rate moves", "drifts"), "mup": ("µP: it stays", "stable")}
+    parts = []
+    for result in report.transfer.results:
+        what, verdict = expected.get(result.name, (label(result.name), None))
+        moves = f"{number(result.slope.value)} {span(*result.interval)} octaves per doubling"
+        parts.append(Part.of(what, f"{result.verdict}, {moves}", result.verdict, verdict))
+    claims = [paper_claim(provenance, parts)]
+    if report.learning:
+        claims.append(Claim("Figure 7", FIGURE_7, wider_claims(*report.learning), picture="learning_curves"))
+    if report.coordinates:
+        claims.append(_coordinates(*report.coordinates))
+    if report.accuracy:
+        claims.append(_accuracy(report.accuracy, str(provenance["accuracy"])))
+    return claims
+
+
+def _coordinates(frames: Sequence[CoordFrame], activations: Mapping[str, str]) -> Claim:
+    parts = []
+    for frame in frames:
+        for name, heading in activations.items():
+            quantity = heading.partition(",")[0]
+            told = against_theory(frame, name, quantity)
+            has_theory = frame.expected(quantity) is not None
+            found = "as theory says" if told.endswith("as theory says") else told
+            what = f"{label(frame.parametrization)}: {heading}"
+            parts.append(Part.of(what, told, found, "as theory says" if has_theory else None))
+    return Claim("Figure 5", FIGURE_5, tuple(parts), picture="coordinate_check")
+
+
+def _accuracy(report: AccuracyReport, table: str) -> Claim:
+    difference = (
+        f"{number(100 * report.difference.value)} {span(100 * report.difference.low, 100 * report.difference.high)}"
+    )
+    part = Part.of(
+        "accuracy in µP less that in SP, at the widest",
+        f"{report.verdict}, {difference} points",
+        report.verdict,
+        "higher",
+    )
+    return Claim(table, ACCURACY, (part,))
+
+
+SWEEP = Kind("sweep", describe_sweep, _draw, _claims)
+"""A folder with ``lr_vs_loss.png``, ``lr_vs_loss.svg`` and ``table.md`` in ``folder``.
+
+Where the provenance has ``learning`` or ``coordinates``, the figures of ``curves.csv`` and ``coordinates.csv`` too.
+Reads only these CSV files and ``provenance.json``; the same files give the same bytes. The provenance has `KEYS`,
+of which ``paper`` is an object with `PAPER_KEYS`; optional are ``log2_lrs`` (the planned grid, which every width
+must then have), ``loss_ceiling`` (no loss above it is drawn), ``stands_in_for`` (what stand-in data replaces,
+default CIFAR-10), ``accuracy`` (the paper's table of accuracies, such as Table 12), ``experiment``-wide remarks in
+``notes`` (a list), and ``paper.ours`` (metric of the published values -> ours).
+
+Raises `UserError` if a file is missing or malformed, or if a run of the complete table is missing: it
+names which.
+"""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from mutransfer.files import write
 from mutransfer.reporting import published
+from mutransfer.reporting.claims import Claim
 from mutransfer.reporting.files import stand_in
 from mutransfer.reporting.table import NAME, grid, published_rows
 
@@ -25,10 +26,33 @@ class Described(Generic[R]):
     """For the terminal."""
     text: str
     """Of the table, in Markdown."""
+    pictures: Mapping[str, str]
+    """Those that the folder holds: their stems, and what each is."""
 
     def write(self, folder: Path) -> Path:
         """Write ``folder/table.md``; returns its path."""
         return write(folder / NAME, self.text.encode())
+
+
+@dataclass(frozen=True)
+class Kind(Generic[R]):
+    """A kind of figure folder: what its files say (R), what is drawn of it, which claims of the paper it concerns.
+
+    describe: reads the folder; raises `UserError` if a file is missing or malformed, or if a run is missing.
+    draw: writes the pictures and returns their paths; the same files give the same bytes.
+    """
+
+    name: str
+    """As ``kind`` in provenance.json."""
+    describe: Callable[[Path], Described[R]]
+    draw: Callable[[Path, Described[R]], list[Path]]
+    claims: Callable[[Mapping[str, Any], R], list[Claim]]
+
+    def redraw(self, folder: Path) -> tuple[str, list[Path]]:
+        """(Re)write all pictures and ``table.md`` of ``folder``; returns a text for the terminal and the paths."""
+        described = self.describe(folder)
+        paths = self.draw(folder, described)
+        return described.summary, [*paths, described.write(folder)]
 
 
 def joined(parts: Iterable[str]) -> str:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from mutransfer.analysis.drift import RULE, DriftResult
-from mutransfer.analysis.estimate import Estimate, label, number, power, span
-from mutransfer.analysis.transfer import TransferReport, interval_text
 from mutransfer.files import write
 from mutransfer.reporting.published import PublishedValue
+from mutransfer.results.drift import RULE, DriftResult
+from mutransfer.results.estimate import Estimate, label, number, power, span
+from mutransfer.results.transfer import TransferReport, interval_text
 
 NAME = "table.md"
 

@@ -1,0 +1,200 @@
+"""What every engine has in common: which run goes where, and what the death of a worker costs."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, Protocol
+
+from mutransfer.errors import UserError
+from mutransfer.runs.worker import BROKEN, READY
+from mutransfer.training.spec import RunRecord, RunSpec
+
+OnRecords = Callable[[list[RunRecord]], None]
+OnEvent = Callable[[str], None]
+Cost = Callable[[RunSpec], float]
+
+# What a backend tells of a worker, besides what the worker itself says (`mutransfer.runs.worker`):
+DIED, LOST = "died", "lost"  # it alone, and how; with its machine, and how
+
+_AHEAD = 8  # runs queued behind the one under way, if with it they cost ...
+_SHARE = 1 / 4  # ... no more than this part of what is left for each worker
+_STILLBORN_LIMIT = 3  # workers in a row that die before they are ready: then something is wrong with all
+
+
+class Engine(Protocol):
+    """Where the runs of a sweep are made."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def workers(self) -> int: ...  # runs at once
+    @property
+    def devices(self) -> Sequence[str]: ...  # that runs are given, such as ("cuda:0", "cuda:1")
+
+    def run(
+        self,
+        specs: Sequence[RunSpec],
+        runner: str,
+        dataset: Any,
+        *,
+        on_records: OnRecords,
+        on_event: OnEvent | None = None,
+        cost: Cost | None = None,
+    ) -> None:
+        """Run ``specs`` and hand over the records as they come; the rules are those of `schedule`.
+
+        Args:
+            runner: "module:function", resolved in the worker. ``function(spec, dataset)`` returns a `RunRecord`;
+                on a device other than the plain CPU it is called as ``function(spec, dataset, device=device)``.
+            dataset: anything that can be pickled. One with a ``folder`` is opened from there in each local worker.
+            on_records: called in this process with all records that came in together; what it raises ends the sweep.
+            on_event: called with a line about a worker that died.
+            cost: of a run, in any unit: the longest go first, so that no worker waits for the last one.
+
+        Raises:
+            UserError: no worker can start (the reason is given).
+        """
+
+
+class Backend(Protocol):
+    """The workers of one sweep, each known by what `start` returned."""
+
+    def slots(self) -> int:
+        """How many workers there is room for, at this moment."""
+
+    def start(self) -> Hashable: ...
+
+    def send(self, worker: Any, spec: RunSpec) -> None:
+        """Queue a run behind those that the worker has; a dead worker is no error here."""
+
+    def wait(self) -> Iterable[tuple[Hashable, str, Any]]:
+        """All that has happened, as (worker, kind, content); after a while, nothing.
+
+        kind and content: READY; a RECORD and the `RunRecord`; BROKEN and why no run can be made; DIED or LOST and
+        how, once and last. The records of a worker come in the order in which its runs were sent.
+        """
+
+    def stop(self, workers: Iterable[Any]) -> None:
+        """End them at once."""
+
+
+def schedule(
+    backend: Backend,
+    specs: Sequence[RunSpec],
+    *,
+    on_records: OnRecords,
+    on_event: OnEvent | None = None,
+    cost: Cost | None = None,
+) -> None:
+    """Run ``specs`` on the workers of ``backend``.
+
+    The result of a run depends on its spec alone: not on the order, nor on the workers. A worker that dies (out of
+    memory, killed) loses one attempt of one run. That run is put aside and, when all others are done, tried once
+    more with nothing beside it; if its worker dies again it is recorded as ``failed``. So is a run that raises, at
+    once. A machine that dies costs no attempt: its runs go back in the queue.
+    """
+    on_event = on_event or (lambda line: None)
+    cost = cost or (lambda spec: 1.0)
+    order = sorted(specs, key=cost, reverse=True)  # stable: equal costs keep their order
+    died: dict[RunSpec, str] = {}
+
+    def give_up(spec: RunSpec, how: str) -> None:
+        reason = f"two workers died in this run: the first by {died[spec]}, the second, alone, by {how}"
+        on_records([RunRecord.failed(spec, reason)])
+
+    _Crew(backend, order, cost, None, on_records, on_event, died.__setitem__).work()
+    if died:
+        on_event(f"{len(died)} runs whose worker died are tried once more, one by one")
+        _Crew(backend, list(died), cost, 1, on_records, on_event, give_up).work()
+
+
+class _Crew:
+    """Workers, at most ``limit``, that work off ``specs``; a run whose worker dies is given to ``on_death``."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        specs: Sequence[RunSpec],
+        cost: Cost,
+        limit: int | None,
+        on_records: OnRecords,
+        on_event: OnEvent,
+        on_death: Callable[[RunSpec, str], None],
+    ) -> None:
+        self.backend, self.cost, self.limit = backend, cost, limit
+        self.on_records, self.on_event, self.on_death = on_records, on_event, on_death
+        self.waiting = deque(specs)
+        self.left = sum(map(cost, specs))  # of all that wait
+        self.queues: dict[Hashable, deque[RunSpec]] = {}  # of all workers; the first spec is under way
+        self.ready: set[Hashable] = set()
+        self.stillborn = 0
+
+    def work(self) -> None:
+        try:
+            while self.waiting or any(self.queues.values()):
+                self._hire()
+                records = [record for event in self.backend.wait() if (record := self._take(*event))]
+                self._hand_out()  # first: the workers go on while the records are stored
+                if records:
+                    self.on_records(records)
+        finally:
+            self.backend.stop(self.queues)
+
+    def _hire(self) -> None:
+        """As many workers as there are slots, but none that would have nothing to do."""
+        slots = self.backend.slots() if self.limit is None else self.limit
+        busy = sum(map(bool, self.queues.values()))
+        while len(self.queues) < min(slots, busy + len(self.waiting)):
+            self.queues[self.backend.start()] = deque()
+
+    def _take(self, worker: Hashable, kind: str, content: Any) -> RunRecord | None:
+        if kind == READY:
+            self.ready.add(worker)
+            self.stillborn = 0
+        elif kind == BROKEN:
+            raise UserError(f"no run can start: {content}")
+        elif kind in (DIED, LOST):
+            self._bury(worker, kind, content)
+        else:
+            record: RunRecord = content
+            self.queues[worker].remove(record.spec)
+            return record
+        return None
+
+    def _bury(self, worker: Hashable, kind: str, how: str) -> None:
+        queue = self.queues.pop(worker)
+        if kind == LOST:
+            self.on_event(f"a machine was lost ({how}): {len(queue)} runs go back in the queue")
+        elif worker not in self.ready:
+            self.stillborn += 1
+            if self.stillborn == _STILLBORN_LIMIT:
+                raise UserError(f"no run can start: the workers die as they start ({how}); is memory short?")
+        elif queue:
+            spec = queue.popleft()
+            self.on_event(f"a worker died ({how}) in run {spec.run_id}")
+            self.on_death(spec, how)
+        self.ready.discard(worker)
+        self.waiting.extendleft(reversed(queue))
+        self.left += sum(map(self.cost, queue))
+
+    def _hand_out(self) -> None:
+        # With runs queued behind the one under way, no worker waits while the driver stores records. But what waits
+        # behind a long run could have been started elsewhere: so all that a worker has must be little.
+        share = self.left * _SHARE / max(1, len(self.queues))
+        for ahead in range(_AHEAD + 1):
+            for worker in self.ready:
+                queue = self.queues[worker]
+                if not self.waiting:
+                    break
+                if len(queue) == ahead and (not ahead or sum(map(self.cost, [*queue, self.waiting[0]])) <= share):
+                    spec = self.waiting.popleft()
+                    self.left -= self.cost(spec)
+                    queue.append(spec)
+                    self.backend.send(worker, spec)
+        if not self.waiting:
+            idle = [worker for worker, queue in self.queues.items() if not queue]
+            self.backend.stop(idle)
+            for worker in idle:
+                del self.queues[worker]
+                self.ready.discard(worker)
