@@ -17,7 +17,7 @@ from mutransfer.coordinate_check import coord_check
 from mutransfer.designs.experiment import Scale
 from mutransfer.models.resnet import Davidnet
 from mutransfer.training import loop
-from mutransfer.training.images import Standardize
+from mutransfer.training.augment import Standardize
 from mutransfer.training.schedule import schedule
 from tests.images import tinted
 

@@ -18,8 +18,8 @@ from mutransfer.data.dataset import ImageDataset
 from mutransfer.models.transformer import Decoder, EncoderDecoder
 from mutransfer.models.transformer_config import Config
 from mutransfer.parametrization import scaling_plan
+from mutransfer.training.augment import Augmented, CropFlipCutout, Standardize
 from mutransfer.training.checkpoint import FOLDER, Checkpoint, Progress
-from mutransfer.training.images import Augmented, CropFlipCutout, Standardize
 from mutransfer.training.loop import train
 from mutransfer.training.spec import RunSpec
 from mutransfer.training.task import Classification, NextToken, Task

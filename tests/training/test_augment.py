@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mutransfer.training.images import Augmented, CropFlipCutout, Standardize
+from mutransfer.training.augment import Augmented, CropFlipCutout, Standardize
 
 SIZE, PAD, CUT = 8, 2, 3
 MEAN = (120.4, 99.6, 7.0)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from mutransfer.errors import UserError, unknown
 from mutransfer.training.schedule import schedule
 from mutransfer.training.step import Step
-from mutransfer.training.task import Source
+
+if TYPE_CHECKING:
+    from mutransfer.data.sentences import Documents, Labelled, SentenceDataset, Special
 
 MASKED = 0.15  # of the tokens are predicted; of these
 AS_MASK, AS_RANDOM = 0.8, 0.1  # are shown as the mask, as a random token; the others as they are
@@ -26,40 +28,6 @@ IGNORED = -100  # the target of a place that is not predicted (torch's default)
 EVAL_SEQUENCES, EVAL_BATCH, EVAL_SEED = 1024, 64, 0
 
 Batch = tuple[Tensor, ...]
-
-
-class Special(Protocol):
-    """Numbers of the vocabulary."""
-
-    @property
-    def pad(self) -> int: ...
-    @property
-    def cls(self) -> int: ...
-    @property
-    def sep(self) -> int: ...
-    @property
-    def mask(self) -> int: ...
-
-
-class Documents(Protocol):
-    """The text of a part, without special tokens."""
-
-    @property
-    def tokens(self) -> Tensor: ...  # integers, of all documents one after the other
-    @property
-    def sentence_ends(self) -> Tensor: ...  # int64, in tokens
-    @property
-    def document_ends(self) -> Tensor: ...  # int64, in sentences
-
-
-class Corpus(Source, Protocol):
-    """Documents of sentences; `mutransfer.data.sentences.SentenceDataset` is one."""
-
-    @property
-    def vocab(self) -> int: ...
-    @property
-    def special(self) -> Special: ...
-    def documents(self, part: str) -> Documents: ...  # of "train", "test"
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +89,7 @@ class Pretraining:
         UserError: no room for a word on either side.
     """
 
-    def __init__(self, data: Corpus, length: int, *, seed: int) -> None:
+    def __init__(self, data: SentenceDataset, length: int, *, seed: int) -> None:
         if length < SPECIAL + 2:
             raise UserError(f"a sequence has {length} tokens, expected at least {SPECIAL + 2}.")
         self.data, self._length = data, length
@@ -257,23 +225,10 @@ MULTIPLE = 8  # of which the length of a padded batch is one: fewer shapes
 SCORE_BATCH = 256
 
 
-class Examples(Protocol):
-    """The labelled examples of a part, without special tokens."""
-
-    @property
-    def tokens(self) -> Tensor: ...  # integers, of all texts one after the other
-    @property
-    def starts(self) -> Tensor: ...  # int64 [N]: where each example begins
-    @property
-    def ends(self) -> Tensor: ...  # int64 [N, 2]: of its first and of its second text (the same: there is none)
-    @property
-    def labels(self) -> Tensor: ...  # int64 [N]
-
-
-class Labelled:
+class LabelledSequences:
     """Examples as sequences, on a device: of pairs that are too long, the end of the longer text is left out."""
 
-    def __init__(self, examples: Examples, length: int, special: Special, device: torch.device) -> None:
+    def __init__(self, examples: Labelled, length: int, special: Special, device: torch.device) -> None:
         first = examples.ends[:, 0] - examples.starts
         second = examples.ends[:, 1] - examples.ends[:, 0]
         room = length - 2 - (second > 0).long()
@@ -301,8 +256,8 @@ class Labelled:
 
 def finetune(
     classifier: nn.Module,
-    train: Labelled,
-    test: Labelled,
+    train: LabelledSequences,
+    test: LabelledSequences,
     *,
     metric: str,
     lr: float,
@@ -352,7 +307,7 @@ def epochs(sizes_N: np.ndarray, batch: int, rng: np.random.Generator) -> Iterato
 
 
 @torch.no_grad()
-def score(classifier: nn.Module, test: Labelled, metric: str) -> float:
+def score(classifier: nn.Module, test: LabelledSequences, metric: str) -> float:
     """In percent; 0 if the classifier gives no numbers."""
     classifier.eval()
     order_N = np.argsort(test.sizes, kind="stable")

@@ -9,7 +9,7 @@ rows (target tokens of a batch), N width where a readout is meant.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,7 +20,9 @@ from mutransfer.data.joint import EOS, PAD
 from mutransfer.errors import UserError
 from mutransfer.models.beam import beam_search
 from mutransfer.models.transformer import EncoderDecoder
-from mutransfer.training.task import Source
+
+if TYPE_CHECKING:
+    from mutransfer.data.pairs import PairDataset, Side
 
 LOGITS = 1 << 20
 """That `smoothed_readout_loss` makes at a time: 4 MiB, which stay in a core's cache."""
@@ -130,31 +132,6 @@ MULTIPLE = 8  # of which the number of a batch's pairs is one, where it is not l
 EVAL_TOKENS = 4096
 
 
-class Side(Protocol):
-    """Sentences in one language, one after the other, without special tokens."""
-
-    @property
-    def tokens(self) -> Tensor: ...  # integers, of all sentences
-    @property
-    def ends(self) -> Tensor: ...  # int64 [N]: where each sentence ends
-
-
-class Sides(Protocol):
-    """The pairs of a part of the corpus."""
-
-    @property
-    def source(self) -> Side: ...
-    @property
-    def target(self) -> Side: ...
-
-
-class Corpus(Source, Protocol):
-    """Sentences and their translations; `mutransfer.data.pairs.PairDataset` is one."""
-
-    def pairs(self, part: str) -> Sides: ...  # of "train", "valid", "test"
-    def decode(self, tokens: Sequence[int]) -> str: ...
-
-
 class Translation:
     """Learn p(target | source) of sentences.
 
@@ -173,7 +150,7 @@ class Translation:
         UserError: no pair is short enough, or a pair of the valid part is too long.
     """
 
-    def __init__(self, data: Corpus, length: int, *, smoothing: float = 0.1, multiple: int = 1) -> None:
+    def __init__(self, data: PairDataset, length: int, *, smoothing: float = 0.1, multiple: int = 1) -> None:
         self.data, self._length, self._smoothing, self._multiple = data, length, smoothing, multiple
         self._train, self._valid = self._sides("train"), self._sides("valid")
         self._kept = np.flatnonzero(_longer(self._train) <= length)  # rows of the train part
@@ -295,7 +272,7 @@ def cuts(sizes_N: np.ndarray, limit: int) -> list[int]:
 
 def translate(
     model: EncoderDecoder,
-    data: Corpus,
+    data: PairDataset,
     part: str = "test",
     *,
     beam: int = 5,

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mutransfer.data import ImageDataset
 from mutransfer.data.imagenet import DRAWS, ImageNetFolder, central, cropped
 from mutransfer.training.provenance import cores
-from mutransfer.training.task import Classification, Dataset, Loss, scored
+from mutransfer.training.task import Classification, Loss, scored
 
 
 class CropFlipCutout:
@@ -61,7 +62,7 @@ class CropFlipCutout:
 class Augmented(Classification):
     """`Classification` whose training images are augmented, afresh in every epoch; the test images are not."""
 
-    def __init__(self, data: Dataset, loss_fn: Loss, standardize: Standardize, augment: CropFlipCutout) -> None:
+    def __init__(self, data: ImageDataset, loss_fn: Loss, standardize: Standardize, augment: CropFlipCutout) -> None:
         self._augment, self._standardize = augment, standardize
         super().__init__(data, loss_fn, standardize)
 
