@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mutransfer.errors import UserError
-from mutransfer.models.transformer_config import ACTIVATIONS, Config
+from mutransfer.models.transformer_config import Config
 
 BITS = 16  # of an element's dropout: the rate is rounded to a multiple of 2**-16
 
@@ -115,7 +115,7 @@ class Block(nn.Module):
     def __init__(self, c: Config, *, cross: bool) -> None:
         super().__init__()
         self.is_pre, self.drop = c.norm == "pre", Dropout(c.dropout)
-        self.phi, self.inner_drop = ACTIVATIONS[c.activation], Dropout(c.activation_dropout)
+        self.phi, self.inner_drop = getattr(F, c.activation), Dropout(c.activation_dropout)
         self.attention_norm = nn.LayerNorm(c.width, c.norm_eps)  # µP: INPUT (gain and bias)
         self.attention = Attention(c)
         if cross:
@@ -356,7 +356,7 @@ class Bert(nn.Module):
 
     def __init__(self, c: Config) -> None:
         super().__init__()
-        self.c, self.phi, self.output_mult = c, ACTIVATIONS[c.activation], c.output_mult
+        self.c, self.phi, self.output_mult = c, getattr(F, c.activation), c.output_mult
         self.stack = Stack(c, causal=False)
         self.transform = nn.Linear(c.width, c.width, bias=c.bias)  # µP: HIDDEN
         self.transform_norm = nn.LayerNorm(c.width, c.norm_eps)  # µP: INPUT (gain and bias)
