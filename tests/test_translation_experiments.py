@@ -22,7 +22,7 @@ from mutransfer.data.pairs import PairDataset
 from mutransfer.data.standins.grammar import grammar_dataset
 from mutransfer.designs.experiment import Scale, figure_cells
 from mutransfer.errors import UserError
-from mutransfer.models import transformer_cost as cost
+from mutransfer.models import transformer_config as cost
 from mutransfer.models.transformer import EncoderDecoder
 from mutransfer.setting import Setting
 from mutransfer.training.spec import RunRecord, RunSpec

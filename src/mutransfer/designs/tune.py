@@ -15,8 +15,7 @@ from mutransfer.designs.search import Search
 from mutransfer.errors import UserError
 from mutransfer.results.search import Losses, halve, rung_plan
 from mutransfer.runs.table import to_roles
-from mutransfer.training.loop import CURVE_POINTS
-from mutransfer.training.spec import RunRecord, RunSpec
+from mutransfer.training.spec import CURVE_POINTS, RunRecord, RunSpec
 
 Train = Callable[[Sequence[RunSpec]], Iterable[RunRecord]]
 Known = Callable[[Collection[str]], Mapping[str, RunRecord]]

@@ -10,8 +10,7 @@ import pandas as pd
 
 from mutransfer.files import write
 from mutransfer.results.learning import logged
-from mutransfer.training.loop import CURVE_POINTS
-from mutransfer.training.spec import RunRecord, RunSpec
+from mutransfer.training.spec import CURVE_POINTS, RunRecord, RunSpec
 
 _SPEC_COLUMNS = ["run_id", "experiment", "variant", "parametrization", "width", "base_width", "log2_lr"]
 _SPEC_COLUMNS += ["seed", "steps", "batch", "momentum", "precision", "data", "data_fingerprint"]

@@ -16,6 +16,7 @@ from mutransfer.errors import UserError, unknown
 OPTIMIZERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("float32", "bfloat16")
 STATUSES = ("finished", "diverged", "failed")
+CURVE_POINTS = 50  # of a loss curve, at most
 
 Value = float | int | str
 
@@ -119,7 +120,7 @@ class RunRecord:
     test_loss: float = math.nan  # nan unless finished
     test_accuracy: float = math.nan  # in [0, 1]; nan unless finished
     steps_done: int = 0
-    loss_curve: tuple[float, ...] = ()  # mean training loss of up to 50 equal chunks of the planned steps
+    loss_curve: tuple[float, ...] = ()  # mean training loss of up to `CURVE_POINTS` equal chunks of the planned steps
     wall_seconds: float = math.nan  # of the training steps, without the evaluation
     examples_per_second: float = math.nan
     peak_memory_mib: float = math.nan
