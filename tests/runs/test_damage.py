@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from mutransfer.errors import UserError
-from mutransfer.runs import database
-from mutransfer.runs.database import Damaged
-from mutransfer.runs.runs import runs
-from mutransfer.runs.store import Store
+from mutransfer.runs import store as database
+from mutransfer.runs.store import Damaged, Store
+from mutransfer.runs.table import runs
 from mutransfer.training.spec import RunRecord
 from tests.runs.stores import ids, many, put_and_die, record, texts, version_1
 

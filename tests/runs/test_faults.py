@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from mutransfer.errors import UserError
-from mutransfer.runs.local import LocalEngine
+from mutransfer.runs.engine import LocalEngine
 from mutransfer.runs.progress import SweepProgress
-from mutransfer.runs.runs import runs
 from mutransfer.runs.store import Store
 from mutransfer.runs.sweep import SweepResult, sweep
+from mutransfer.runs.table import runs
 from mutransfer.training.spec import RunRecord
 from tests.runs import tiny
 from tests.runs.stores import DATA, disk, ids, many, put_and_die, remount, texts, version_1

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mutransfer.runs.local import LocalEngine
+from mutransfer.runs.engine import LocalEngine
 from mutransfer.runs.store import Store
 from mutransfer.runs.sweep import checkpoints, sweep
 from mutransfer.runs.worker import Runner
@@ -25,7 +25,7 @@ LONG = tiny.spec(DATA, steps=6000, log2_lr=-8)
 SECONDS = 60.0
 SWEEP = """
 import sys
-from mutransfer.runs.local import LocalEngine
+from mutransfer.runs.engine import LocalEngine
 from mutransfer.runs.store import Store
 from mutransfer.runs.sweep import sweep
 from tests.runs import test_resume, tiny

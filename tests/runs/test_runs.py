@@ -14,9 +14,8 @@ import pandas as pd
 import pytest
 
 from mutransfer.errors import UserError
-from mutransfer.runs.runs import runs
 from mutransfer.runs.store import Store
-from mutransfer.runs.table import to_frame
+from mutransfer.runs.table import runs, to_frame
 from mutransfer.training.spec import RunRecord
 from tests.runs.stores import ids, record, version_1
 
@@ -207,7 +206,7 @@ def test_a_running_sweep_is_read_but_not_deleted(path: Path, capsys: pytest.Capt
 
 def test_head_may_stop_reading(path: Path) -> None:
     """``runs ... | head -1`` is no error."""
-    code = f"import sys; from mutransfer.runs.runs import runs; from pathlib import Path; runs(Path({str(path)!r}))"
+    code = f"import sys; from mutransfer.runs.table import runs; from pathlib import Path; runs(Path({str(path)!r}))"
     paths = os.pathsep.join(filter(None, sys.path))
     reading, writing = os.pipe()
     os.close(reading)

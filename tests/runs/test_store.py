@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 
 from mutransfer.errors import UserError
-from mutransfer.runs.database import SCHEMA_VERSION, Damaged
-from mutransfer.runs.store import Store
+from mutransfer.runs.store import SCHEMA_VERSION, Damaged, Store
 from mutransfer.runs.table import to_frame, write_csv
 from mutransfer.training.spec import RunRecord
 from tests.runs.stores import ids, many, record

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mutransfer.runs.database import COLUMNS, SCHEMA_VERSION
-from mutransfer.runs.store import Store
+from mutransfer.runs.store import COLUMNS, SCHEMA_VERSION, Store
 from mutransfer.training.spec import RunRecord
 from tests.runs.stores import ids, many, record, version_1
 

@@ -126,7 +126,7 @@ def _die(spec: RunSpec) -> None:
 
 
 if __name__ == "__main__":
-    from mutransfer.runs.local import LocalEngine  # not above: the workers need no pandas
+    from mutransfer.runs.engine import LocalEngine  # not above: the workers need no pandas
     from mutransfer.runs.store import Store
     from mutransfer.runs.sweep import sweep
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -13,9 +14,237 @@ from pathlib import Path
 from types import TracebackType
 
 from mutransfer.errors import UserError
-from mutransfer.runs import database
-from mutransfer.runs.database import Damaged, Row, explained
+from mutransfer.runs import pages
 from mutransfer.training.spec import RunRecord
+
+SCHEMA_VERSION = 2
+SCHEMA = {  # what is asked for in bulk, so that no JSON need be parsed; the record itself is last, as it is long
+    "run_id": "TEXT PRIMARY KEY",
+    "experiment": "TEXT NOT NULL",
+    "variant": "TEXT NOT NULL",
+    "parametrization": "TEXT NOT NULL",
+    "width": "INTEGER NOT NULL",
+    "log2_lr": "REAL NOT NULL",
+    "seed": "INTEGER NOT NULL",
+    "steps": "INTEGER NOT NULL",
+    "precision": "TEXT NOT NULL",
+    "status": "TEXT NOT NULL",  # finished, diverged, failed
+    "train_loss": "REAL",  # inf if diverged, NULL if failed
+    "steps_done": "INTEGER NOT NULL",
+    "wall_seconds": "REAL",  # NULL if failed
+    "finished_at": "TEXT",  # UTC, by this machine's clock; shown, never used; NULL if a version 1 file did not say
+    "reason": "TEXT NOT NULL",  # why it diverged or failed
+    "record": "TEXT NOT NULL",  # JSON, the spec included
+}
+COLUMNS = tuple(SCHEMA)
+_CREATE = f"CREATE TABLE runs ({', '.join(map(' '.join, SCHEMA.items()))})"
+# The rows of version 1 (run_id, spec, status, record, experiment to seed, train_loss: NULL unless finite) as ours.
+_FROM_1 = """SELECT run_id, experiment, variant, parametrization, width, log2_lr, seed,
+    json_extract(record, '$.spec.steps') AS steps, json_extract(record, '$.spec.precision') AS precision, status,
+    CASE status WHEN 'diverged' THEN 9e999 ELSE train_loss END AS train_loss,
+    json_extract(record, '$.steps_done') AS steps_done,
+    nullif(json_extract(record, '$.wall_seconds'), 'nan') AS wall_seconds, NULL AS finished_at,
+    json_extract(record, '$.reason') AS reason, record FROM """
+_UPGRADE_1 = f"ALTER TABLE runs RENAME TO runs_1; {_CREATE}; INSERT INTO runs {_FROM_1} runs_1; DROP TABLE runs_1"
+_NO_ACCESS = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_NO_ACCESS |= {sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
+_FAULTS = (sqlite3.Error, UnicodeDecodeError)  # Python fails on SQLite's message where that quotes damaged bytes
+
+Row = tuple[str | float | None, ...]  # as COLUMNS
+
+
+class Damaged(UserError):
+    """The file of a store is damaged; the line says how many runs can still be read, and how to keep them."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        self.readable = len(readable(path))
+        cure = "it is damaged or no store; move it away and run again"
+        if self.readable:
+            runs = (
+                f"{self.readable} of {all_runs}" if (all_runs := _count(path)) >= self.readable else str(self.readable)
+            )
+            command = f"./reproduce.sh runs {path.stem} --salvage --out {path.parent.parent}"
+            cure = f"it is damaged, but {runs} runs can still be read; to keep them: {command}"
+        super().__init__(f"cannot read the store {path}: {' '.join(why.split())}; {cure}.")
+
+
+def existing(path: Path) -> Path:
+    """``path``; `UserError` if there is no file."""
+    if not path.is_file():
+        raise UserError(f"there is no store at {path}; run the experiment first, or name another folder.")
+    return path
+
+
+def lock_of(path: Path) -> int:
+    """The lock of the store at ``path``, a file descriptor that only this process has; its folder is made."""
+    file = path.with_name(path.name + ".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)  # not inherited by the workers
+    except OSError as error:
+        cure = "make it writable or use another --out"
+        raise UserError(f"cannot write in {path.parent}: {error.strerror}; {cure}.") from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        os.close(descriptor)
+        if not isinstance(error, BlockingIOError):
+            raise UserError(f"cannot lock {file}: {error.strerror}; use another --out.") from None
+        raise UserError(
+            f"the store {path} is in use by another run (process {owner}); wait until it is done or use another --out."
+        ) from None
+    with contextlib.suppress(OSError):  # a full disk: the number is a courtesy, the lock holds without it
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def open_to_write(path: Path) -> sqlite3.Connection:
+    """Open the store at ``path``, whose lock is ours: make it if it is new, bring it up to date if it is old.
+
+    Raises `UserError` if the file is something else; nothing in it is changed then.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not a file, expected the store of a sweep; move it or use another --out.")
+    with explained(path, "write"):
+        db = sqlite3.connect(path, timeout=10)
+        try:
+            version = 0
+            if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] or _version(db):
+                version = _check(db, path)
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")  # a commit returns when it is on the disk
+            db.execute("PRAGMA secure_delete=ON")  # so that `readable` never finds what was deleted
+            if version < SCHEMA_VERSION:
+                script = _UPGRADE_1 if version else _CREATE
+                db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={SCHEMA_VERSION}; COMMIT")
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """Open the store at ``path`` without the lock; whatever its version, the table ``runs`` has our `COLUMNS`."""
+    with explained(existing(path), "read"):
+        db = _connect_to_read(path)
+        try:
+            if _check(db, path) == 1:
+                db.execute("PRAGMA temp_store=MEMORY")
+                db.execute(f"CREATE TEMP VIEW runs AS {_FROM_1} main.runs")
+            db.execute("PRAGMA query_only=ON")
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def in_memory(rows: Iterable[Row]) -> sqlite3.Connection:
+    """A store that is in no file."""
+    db = sqlite3.connect(":memory:")
+    db.executescript(f"{_CREATE}; PRAGMA user_version={SCHEMA_VERSION}")
+    insert(db, rows)
+    return db
+
+
+def insert(db: sqlite3.Connection, rows: Iterable[Row]) -> None:
+    """Write ``rows``, each in place of an older one of its run, in one transaction."""
+    with db:
+        db.executemany(f"INSERT OR REPLACE INTO runs VALUES ({','.join('?' * len(COLUMNS))})", rows)
+
+
+def row(record: RunRecord, finished_at: str | None) -> Row:
+    """What is stored of a record."""
+    s, r = record.spec, record
+    what = (s.run_id, s.experiment, s.variant, s.parametrization, s.width, s.log2_lr, s.seed, s.steps, s.precision)
+    # SQLite stores nan as NULL
+    return (*what, r.status, r.train_loss, r.steps_done, r.wall_seconds, finished_at, r.reason, r.to_json())
+
+
+def readable(path: Path) -> list[Row]:
+    """The rows that can still be read of a damaged file; all of them if it is whole."""
+    try:
+        with contextlib.closing(_connect_to_read(path)) as db:
+            image = db.serialize()  # with what is still in the log
+    except _FAULTS:
+        image = path.read_bytes()
+    found: dict[str, Row] = {}
+    for texts in pages.rows(image):
+        for text in texts:
+            if text and text.startswith("{"):
+                with contextlib.suppress(Exception):  # damaged text may parse as anything
+                    record = RunRecord.from_json(text)
+                    if record.spec.run_id == texts[0]:
+                        at = texts[COLUMNS.index("finished_at")] if len(texts) == len(COLUMNS) else None
+                        found[record.spec.run_id] = row(record, at)
+    return list(found.values())
+
+
+def _count(path: Path) -> int:
+    """How many runs a damaged file had; 0 if that cannot be read either."""
+    with contextlib.suppress(*_FAULTS), contextlib.closing(_connect_to_read(path)) as db:
+        return int(db.execute("SELECT count(*) FROM runs").fetchone()[0])  # of the index, which holds no records
+    return 0
+
+
+@contextlib.contextmanager
+def explained(path: Path, verb: str) -> Iterator[None]:
+    """SQLite's errors as `UserError`: the file, what is wrong, what to do."""
+    try:
+        yield
+    except sqlite3.ProgrammingError:
+        raise
+    except _FAULTS as error:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            cure = "free space on the disk; all runs so far are kept, and the same command goes on from there"
+        elif code in _NO_ACCESS:
+            cure = "make file and folder accessible or use another --out"
+        else:
+            raise Damaged(path, str(error)) from error
+        raise UserError(f"cannot {verb} the store {path}: {error}; {cure}.") from error
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    def connect(mode: str) -> sqlite3.Connection:
+        db = sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True)
+        try:
+            db.execute("SELECT count(*) FROM sqlite_master")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    try:
+        return connect("mode=rw")  # the files of the log, which a reader needs too, are removed again
+    except sqlite3.OperationalError:
+        # On a full disk or in a read-only folder SQLite cannot make the files of its log. If there is no log,
+        # nothing is in it, and the file can be read as it is.
+        log = path.with_name(path.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        return connect("immutable=1")
+
+
+def _check(db: sqlite3.Connection, path: Path) -> int:
+    """The version of the schema; `UserError` unless this is a whole store of a version that we know."""
+    has_runs = db.execute("SELECT count(*) FROM main.sqlite_master WHERE name = 'runs'").fetchone()[0]
+    if (version := _version(db)) > SCHEMA_VERSION and has_runs:
+        raise UserError(
+            f"{path} was written by a newer mutransfer (format {version}, this one knows {SCHEMA_VERSION}); "
+            "update mutransfer or use another --out."
+        )
+    if not 1 <= version <= SCHEMA_VERSION or not has_runs:
+        raise UserError(f"{path} is a database, but not the store of a sweep; move it or use another --out.")
+    if (verdict := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+        raise sqlite3.DatabaseError(verdict)
+    return version
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])
+
 
 Where = tuple[str, Sequence[str | float]]  # a condition on the columns, in SQL, and a value for each `?` in it
 ALL: Where = ("1", ())
@@ -46,11 +275,11 @@ class Store:
         if self._db is not None:  # `salvaged`
             return self
         if self._read_only:
-            self._db = database.open_to_read(self.path)
+            self._db = open_to_read(self.path)
             return self
-        self._lock = database.lock(self.path)
+        self._lock = lock_of(self.path)
         try:
-            self._db = database.open_to_write(self.path)
+            self._db = open_to_write(self.path)
         except BaseException:
             self.close()
             raise
@@ -81,9 +310,9 @@ class Store:
         They are written in one transaction, all or none: a commit waits for the disk, however many it holds.
         """
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        rows = [database.row(record, now) for record in records]
+        rows = [row(record, now) for record in records]
         with explained(self.path, "write"):
-            database.insert(self._connection(), rows)
+            insert(self._connection(), rows)
 
     def done(self, run_ids: Collection[str]) -> set[str]:
         """Those of ``run_ids`` that are done (a failed run is not: it will be retried); parses no record."""
@@ -102,7 +331,7 @@ class Store:
         return (self._record(text) for (text,) in self.rows(["record"], both, order="run_id"))
 
     def rows(self, columns: Sequence[str], where: Where = ALL, order: str = "") -> Iterator[Row]:
-        """The values of ``columns``, of `database.COLUMNS`, run by run; no record is parsed."""
+        """The values of ``columns``, of `COLUMNS`, run by run; no record is parsed."""
         query = f"SELECT {', '.join(columns)} FROM runs WHERE {where[0]} {order and 'ORDER BY ' + order}"
         return self._read(query, where[1])
 
@@ -126,7 +355,7 @@ class Store:
     def salvaged(cls, path: Path | str) -> Store:
         """A copy in memory of what can still be read of a damaged file."""
         store = cls(path, read_only=True)
-        store._db = database.in_memory(database.readable(store.path))
+        store._db = in_memory(readable(store.path))
         return store
 
     @classmethod
@@ -136,8 +365,8 @@ class Store:
         Returns (runs saved, the file put aside). Raises `UserError`, with nothing changed, if the file is whole,
         nothing in it can be read, another process has it open, or the folder cannot be written.
         """
-        path = database.existing(Path(path).resolve())
-        lock = database.lock(path)
+        path = existing(Path(path).resolve())
+        lock = lock_of(path)
         try:
             with contextlib.suppress(Damaged):
                 cls.read(path)

@@ -138,6 +138,21 @@ class RunRecord:
         """Whether this is a result (divergence is one); a failed run is not, and is tried again."""
         return self.status != "failed"
 
+    def logged(self) -> list[tuple[int, float]]:
+        """(step, loss) at the end of each of up to `CURVE_POINTS` equal chunks of the planned steps.
+
+        The chunk in which a diverged run stopped, and every one after, is +inf. Raises `UserError` if a finished run
+        has not a loss for every chunk.
+        """
+        has_diverged, steps = self.status == "diverged", self.spec.steps
+        points = min(CURVE_POINTS, steps)
+        kept = self.loss_curve[: len(self.loss_curve) - 1 if has_diverged else None]
+        if len(self.loss_curve) > points or (len(self.loss_curve) < points and not has_diverged):
+            have = f"{len(self.loss_curve)} points of {points}"
+            raise UserError(f"a finished run of {steps} steps has {have}; run it again.")
+        losses = [*kept, *[math.inf] * (points - len(kept))]
+        return [((i + 1) * steps // points, loss) for i, loss in enumerate(losses)]
+
     @classmethod
     def failed(cls, spec: RunSpec, reason: str) -> RunRecord:
         """The record of a run that gave no result, with the reason in one line."""
