@@ -37,7 +37,7 @@ from data_scripts import cifar10
 from labs.checks import lab1 as check
 from labs.checks.base import scale
 from mutransfer import scaling_plan, transfer_report
-from mutransfer.data.synthetic import synthetic_cifar
+from mutransfer.data import synthetic_cifar
 from mutransfer.models.mlp import MLP
 
 # %% [markdown]

@@ -41,7 +41,7 @@ from data_scripts import cifar10
 from labs.checks import lab4 as check
 from labs.checks.base import scale
 from mutransfer import scaling_plan
-from mutransfer.data.synthetic import synthetic_cifar
+from mutransfer.data import synthetic_cifar
 from mutransfer.models.mlp import MLP
 
 # %% [markdown]

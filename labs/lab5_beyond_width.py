@@ -38,9 +38,9 @@ from data_scripts import cifar10
 from labs.checks import lab5 as check
 from labs.checks.base import scale
 from mutransfer import scaling_plan
-from mutransfer.analysis import landscape_report
-from mutransfer.data.synthetic import synthetic_cifar
+from mutransfer.data import synthetic_cifar
 from mutransfer.models.mlp import MLP
+from mutransfer.results import landscape_report
 
 torch.set_num_threads(1)  # small matrices gain little from a second thread, and lose much where cores are shared
 smoke = scale() == "smoke"  # seconds instead of minutes, for tests

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from labs.checks.base import call, choices, exercise, number, numbers, slip, table
-from mutransfer.analysis.drift import TOLERANCE, decide
-from mutransfer.analysis.estimate import Estimate
-from mutransfer.analysis.transfer import TransferReport
+from mutransfer.results.drift import TOLERANCE, decide
+from mutransfer.results.estimate import Estimate
+from mutransfer.results.transfer import TransferReport
 
 NAMES = ("sp", "mup")
 WORDS = ("lower", "same", "higher")

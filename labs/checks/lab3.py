@@ -9,9 +9,9 @@ import numpy as np
 
 from labs.checks.base import call, choice, choices, exercise, listed, shown, table
 from mutransfer import MUP, SP, Role
-from mutransfer.analysis.coordinates import CoordFrame
 from mutransfer.parametrization import Parametrization
 from mutransfer.parametrization.tables import FIELDS
+from mutransfer.results.coordinates import CoordFrame
 
 LAYERS = ("input", "hidden", "readout")
 VERDICTS = ("ok", "grows", "shrinks")

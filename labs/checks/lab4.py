@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from labs.checks.base import Wrong, call, choices, exercise, number, numbers, shown, slip
 from mutransfer import scaling_plan
-from mutransfer.analysis.estimate import Estimate
 from mutransfer.models.mlp import MLP
+from mutransfer.results.estimate import Estimate
 
 METHODS = ("direct", "naive", "transfer")
 OTHERS = ("direct", "naive")

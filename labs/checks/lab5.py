@@ -12,10 +12,10 @@ import torch
 
 from labs.checks.base import Wrong, call, choices, exercise, growth, listed, number, numbers, shown, slip, table
 from mutransfer import scaling_plan
-from mutransfer.analysis import Estimate, PanelReport, landscape_report
-from mutransfer.analysis.panels import Axis
-from mutransfer.analysis.rule_of_thumb import LEAST, conditions
 from mutransfer.models.mlp import MLP
+from mutransfer.results import Estimate, PanelReport, landscape_report
+from mutransfer.results.panels import Axis
+from mutransfer.results.rule_of_thumb import LEAST, conditions
 
 FIGURES = Path(__file__).resolve().parents[2] / "figures" / "transformer_lm"
 """The committed runs."""

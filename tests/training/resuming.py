@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mutransfer.data import TokenDataset
-from mutransfer.data.dataset import ImageDataset
+from mutransfer.data.images import ImageDataset
 from mutransfer.models.transformer import Decoder, EncoderDecoder
 from mutransfer.models.transformer_config import Config
 from mutransfer.parametrization import scaling_plan
@@ -25,7 +25,7 @@ from mutransfer.training.spec import RunSpec
 from mutransfer.training.task import Classification, NextToken, Task
 from mutransfer.training.translation import Translation
 from tests.nets import MLP
-from tests.sweeps.tiny import outcome
+from tests.runs.tiny import outcome
 from tests.training.test_step import Images
 from tests.training.test_translation import CORPUS, LONGEST, VOCAB
 
