@@ -17,8 +17,8 @@ from scipy import stats
 from labs.checks import base, lab1, lab2, lab3, lab4, lab5
 from labs.run import notebook_of, texts
 from mutransfer import MUP, SP, Role, scaling_plan, transfer_report
-from mutransfer.results import Estimate
 from mutransfer.models.mlp import MLP
+from mutransfer.results import Estimate
 
 UNDONE, RIGHT = "not done yet: replace the ...", "right"
 
