@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.sweeps.killing import plan, play, undisturbed
+from tests.runs.killing import plan, play, undisturbed
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -29,7 +29,7 @@ from mutransfer.data import ImageDataset
 from mutransfer.models.resnet import DAVIDNET_WIDTH, Davidnet
 from mutransfer.models.winograd import Conv3x3
 from mutransfer.parametrization import scaling_plan
-from mutransfer.sweeps.worker import environment
+from mutransfer.runs.worker import environment
 from mutransfer.training.provenance import cores
 from mutransfer.training.step import Step
 

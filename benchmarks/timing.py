@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from mutransfer.sweeps.worker import environment, keep_freed_memory
+from mutransfer.runs.worker import environment, keep_freed_memory
 
 READY = "ready"
 

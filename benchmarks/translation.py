@@ -39,7 +39,7 @@ from mutransfer.errors import UserError
 from mutransfer.fairseq_mup import require
 from mutransfer.fairseq_mup.weights import read_checkpoint, to_fairseq
 from mutransfer.models.transformer import EncoderDecoder
-from mutransfer.sweeps.worker import environment
+from mutransfer.runs.worker import environment
 from mutransfer.training.provenance import cores
 from mutransfer.training.step import Step
 from mutransfer.training.translation import PAD, Translation, bleu, translate

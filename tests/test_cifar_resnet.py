@@ -14,8 +14,8 @@ from experiments.cifar_resnet import experiment as resnet
 from experiments.shared import scaled
 from mutransfer import cli
 from mutransfer.coordinate_check import coord_check
+from mutransfer.designs.experiment import Scale
 from mutransfer.models.resnet import Davidnet
-from mutransfer.sweeps.experiment import Scale
 from mutransfer.training import loop
 from mutransfer.training.augment import Standardize
 from mutransfer.training.schedule import schedule

@@ -11,9 +11,9 @@ import pytest
 
 from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer import cli
+from mutransfer.designs.experiment import Scale
 from mutransfer.errors import UserError
-from mutransfer.sweeps.experiment import Scale
-from mutransfer.sweeps.store import Store
+from mutransfer.runs.store import Store
 from tests.images import tinted
 
 TINY = Scale(widths=(16, 32), base_width=16, log2_lrs=(-6, -4, -2), seeds=2, steps=30, batch=16)

@@ -7,8 +7,8 @@ from nets import MLP, Transformer, tokens, vectors
 from torch import nn
 
 from mutransfer import MUP, SP, Role, coord_check
-from mutransfer.analysis.coordinates import COLUMNS, CoordFrame
 from mutransfer.parametrization.tables import FIELDS
+from mutransfer.results.coordinates import COLUMNS, CoordFrame
 
 WIDTHS = [64, 128, 256, 512]
 LOGITS = [f"blocks.{i}.attn.logits" for i in range(2)]

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from nets import MLP, vectors
 
 from mutransfer import MUP, SP, Role, attention_scale, scaling_plan
-from mutransfer.analysis.coordinates import ADAM
 from mutransfer.parametrization import MUP_TABLE8, MUP_TABLE9, ONE
 from mutransfer.parametrization.tables import FAN_IN, FAN_OUT, Power
+from mutransfer.results.coordinates import ADAM
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
@@ -229,9 +229,9 @@ DRIVER = """
 import os
 import sys
 from mutransfer import cli
-from mutransfer.sweeps import measure
+from mutransfer.runs import cost
 
-measure.SECONDS = 0.5
+cost.SECONDS = 0.5
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 for command in sys.argv[1:]:

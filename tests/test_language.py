@@ -12,8 +12,8 @@ from experiments.transformer_lm import experiment as transformer_lm
 from experiments.transformer_lm import figures
 from mutransfer import cli
 from mutransfer.data import TokenDataset
-from mutransfer.sweeps.experiment import Scale
-from mutransfer.sweeps.study import Study
+from mutransfer.designs.experiment import Scale
+from mutransfer.designs.study import Study
 
 LM = transformer_lm.EXPERIMENT
 HPS = {"output_mult": 1.0, "depth": 2, "length": 16}
@@ -134,7 +134,7 @@ def test_figure_7_draws_learning_curves_at_fixed_rates(lm, tmp_path, capsys):
 
 def test_every_figure_at_every_scale_is_a_whole_plan():
     """Each panel is a full rectangle of valid runs, and no two panels have one key."""
-    from mutransfer.sweeps.experiment import figure_cells
+    from mutransfer.designs.experiment import figure_cells
 
     data = tiny_text()
     for number in LM.figures:

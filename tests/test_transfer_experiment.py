@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from mutransfer import cli, reproduce, setting
-from mutransfer.sweeps.experiment import Experiment, Scale, Variant
-from mutransfer.sweeps.search import Grid
-from mutransfer.sweeps.transfer import Score, Target, Transfer
+from mutransfer.designs.experiment import Experiment, Scale, Variant
+from mutransfer.designs.search import Grid
+from mutransfer.designs.transfer import Score, Target, Transfer
 from mutransfer.training.spec import RunRecord, RunSpec
-from tests.sweeps import tiny
+from tests.runs import tiny
 
 HPS = {"output_mult": 1.0, "tuned": 0, "from_init": 0, "depth": 2}
 PAPER = {"table_or_figure": "Table 6", "statement": ""}
@@ -82,7 +82,7 @@ def experiment(monkeypatch) -> Experiment:
     monkeypatch.setattr(setting, "_engine", lambda args: Here())
     monkeypatch.setattr(setting.Setting, "calibrate", lambda self, precision: None)
     monkeypatch.setattr(reproduce, "_sweep", lambda args, experiment: 0)
-    monkeypatch.setattr("mutransfer.reporting.style.DPI", 40)
+    monkeypatch.setattr("mutransfer.results.draw.style.DPI", 40)
     monkeypatch.setattr(Here, "made", [])
     return fake
 

@@ -17,14 +17,14 @@ from data_scripts import multi30k
 from experiments import fairseq_backend, translation
 from experiments.iwslt14 import experiment as iwslt14
 from experiments.wmt14 import experiment as wmt14
-from mutransfer import analysis, cli
+from mutransfer import cli, results
 from mutransfer.data.pairs import PairDataset
 from mutransfer.data.standins.grammar import grammar_dataset
+from mutransfer.designs.experiment import Scale, figure_cells
 from mutransfer.errors import UserError
-from mutransfer.models import transformer_cost as cost
+from mutransfer.models import transformer_config as cost
 from mutransfer.models.transformer import EncoderDecoder
 from mutransfer.setting import Setting
-from mutransfer.sweeps.experiment import Scale, figure_cells
 from mutransfer.training.spec import RunRecord, RunSpec
 from tests.corpus_files import ENGLISH, GERMAN, put
 
@@ -160,7 +160,7 @@ def test_the_data_that_is_there_is_chosen(tmp_path: Path, monkeypatch) -> None:
 def tiny(monkeypatch):
     """Both experiments at a size of seconds: the machine is not measured, no grid is extended."""
     monkeypatch.setattr(Setting, "calibrate", lambda self, precision: None)
-    monkeypatch.setattr(analysis, "needs_extension", lambda frame: [])
+    monkeypatch.setattr(results, "needs_extension", lambda frame: [])
     for module, experiment in ((iwslt14, IWSLT), (wmt14, WMT)):
         s = experiment.scales["smoke"]
         small = Scale(**{**vars(s), "steps": 6, "batch": 128})

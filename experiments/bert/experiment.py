@@ -15,10 +15,10 @@ from typing import Any
 from data_scripts import bert_corpus
 from experiments.bert.runs import OWN, examples, flops, memory, parameters, run
 from mutransfer.data.sentences import SentenceDataset
-from mutransfer.sweeps.experiment import Experiment, Scale, Variant
-from mutransfer.sweeps.figure import Axis, Figure, Panel, put
-from mutransfer.sweeps.search import Grid, LogUniform, Space
-from mutransfer.sweeps.transfer import Score, Target, Transfer
+from mutransfer.designs.experiment import Experiment, Scale, Variant
+from mutransfer.designs.figure import Axis, Figure, Panel, put
+from mutransfer.designs.search import Grid, LogUniform, Space
+from mutransfer.designs.transfer import Score, Target, Transfer
 from mutransfer.training.spec import Value
 
 PIECES = {"smoke": 300, "cpu": 1000, "gpu": 8000, "paper": 30_522}

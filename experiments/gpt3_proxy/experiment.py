@@ -12,9 +12,9 @@ from pathlib import Path
 from data_scripts import text
 from experiments.language import examples, flops, memory, parameters, run
 from mutransfer.data import TokenDataset
-from mutransfer.sweeps.experiment import Experiment, Scale, Variant
-from mutransfer.sweeps.search import LogUniform
-from mutransfer.sweeps.study import Study
+from mutransfer.designs.experiment import Experiment, Scale, Variant
+from mutransfer.designs.search import LogUniform
+from mutransfer.designs.study import Study
 from mutransfer.training.spec import Value
 
 BYTES = 256

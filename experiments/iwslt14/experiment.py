@@ -13,11 +13,11 @@ from data_scripts import corpora, iwslt14, multi30k
 from data_scripts.places import data_folder
 from experiments.translation import BACKENDS, BLEUS, OWN, examples, flops, loader, memory, parameters, run
 from mutransfer.data.pairs import PairDataset
+from mutransfer.designs.experiment import Experiment, Scale, Variant
+from mutransfer.designs.figure import Axis, Figure, Panel
+from mutransfer.designs.repeated import Searches
+from mutransfer.designs.search import Grid, LogUniform, Space
 from mutransfer.errors import unknown
-from mutransfer.sweeps.experiment import Experiment, Scale, Variant
-from mutransfer.sweeps.figure import Axis, Figure, Panel
-from mutransfer.sweeps.repeated import Searches
-from mutransfer.sweeps.search import Grid, LogUniform, Space
 from mutransfer.training.spec import Value
 
 SCRIPTS: dict[str, Callable[..., PairDataset]] = {"iwslt14": iwslt14.load, "multi30k": multi30k.load}

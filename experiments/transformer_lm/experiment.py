@@ -18,8 +18,8 @@ from experiments.language import config, examples, flops, memory, run
 from experiments.shared import coordinate_table
 from experiments.transformer_lm.figures import BASE_WIDTHS, FIGURES, HEADS, NARROW_OUTPUT
 from mutransfer.data import TokenDataset
+from mutransfer.designs.experiment import Experiment, Scale, Variant
 from mutransfer.models.transformer import Decoder
-from mutransfer.sweeps.experiment import Experiment, Scale, Variant
 from mutransfer.training.spec import RunSpec, Value
 
 TOKENIZERS = {"paper": "words"}  # WikiText-2's words; else bytes

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from mutransfer.analysis.estimate import label
 from mutransfer.data import TokenDataset
-from mutransfer.sweeps.figure import Axis, Figure, Panel, rectangle
+from mutransfer.designs.figure import Axis, Figure, Panel, rectangle
+from mutransfer.results.estimate import label
 from mutransfer.training.schedule import FIGURE_4
 from mutransfer.training.spec import Value
 

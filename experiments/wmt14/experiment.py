@@ -14,10 +14,10 @@ from data_scripts import wmt14
 from experiments.iwslt14.experiment import BEAM, FULL, SHORT, quarters, space
 from experiments.translation import BACKENDS, BLEUS, OWN, examples, flops, loader, memory, parameters, run
 from mutransfer.data.pairs import PairDataset
+from mutransfer.designs.experiment import Experiment, Scale, Variant
+from mutransfer.designs.repeated import Searches
+from mutransfer.designs.search import LogUniform
 from mutransfer.errors import unknown
-from mutransfer.sweeps.experiment import Experiment, Scale, Variant
-from mutransfer.sweeps.repeated import Searches
-from mutransfer.sweeps.search import LogUniform
 
 PIECES = {"smoke": 300, "cpu": 2000, "gpu": 32_000, "paper": 32_000}
 DEFAULT_LR = log2(5e-4)  # fairseq's, examples/scaling_nmt; App. F.2 centres its grid on 6e-4

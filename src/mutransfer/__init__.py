@@ -4,7 +4,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mutransfer.analysis import transfer_report as transfer_report
     from mutransfer.coordinate_check import coord_check as coord_check
     from mutransfer.parametrization import MEAN_FIELD as MEAN_FIELD
     from mutransfer.parametrization import MUP as MUP
@@ -15,13 +14,14 @@ if TYPE_CHECKING:
     from mutransfer.parametrization import Scale as Scale
     from mutransfer.parametrization import attention_scale as attention_scale
     from mutransfer.parametrization import scaling_plan as scaling_plan
-    from mutransfer.reporting import coordinate_figure as coordinate_figure
+    from mutransfer.reporting.coordinates import coordinate_figure as coordinate_figure
+    from mutransfer.results import transfer_report as transfer_report
 
 _PARAMETRIZATION = ("MEAN_FIELD", "MUP", "NTK", "SP", "Plan", "Role", "Scale", "attention_scale", "scaling_plan")
 _WHERE = {
     "coord_check": "mutransfer.coordinate_check",
-    "coordinate_figure": "mutransfer.reporting",
-    "transfer_report": "mutransfer.analysis",
+    "coordinate_figure": "mutransfer.reporting.coordinates",
+    "transfer_report": "mutransfer.results",
     **dict.fromkeys(_PARAMETRIZATION, "mutransfer.parametrization"),
 }
 __all__ = sorted(_WHERE)

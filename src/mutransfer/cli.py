@@ -13,7 +13,7 @@ from mutransfer.errors import UserError, unknown
 from mutransfer.setting import PARTS
 
 if TYPE_CHECKING:
-    from mutransfer.sweeps.experiment import Experiment
+    from mutransfer.designs.experiment import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = {
@@ -178,7 +178,7 @@ def _run(args: argparse.Namespace) -> int:
         case "report":
             return _report(args)
         case "compare":
-            from mutransfer.reporting.compare import compare
+            from mutransfer.results.compare import compare
 
             print(compare(args.a, args.b))
             return 0
@@ -214,7 +214,7 @@ def _known(name: str) -> str:
 
 
 def _runs(args: argparse.Namespace) -> int:
-    from mutransfer.sweeps.runs import runs
+    from mutransfer.runs.table import runs
 
     return runs(
         args.out / "results" / f"{_known(args.experiment)}.sqlite",
@@ -240,7 +240,7 @@ def _figures(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from mutransfer.reporting.page import write_page
+    from mutransfer.page import write_page
 
     summaries = {name: load_experiment(name).summary for name in experiments()}
     said, path = write_page(args.out / "figures", args.out / "report", experiments=summaries)

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from mutransfer.analysis.coordinates import COLUMNS, CoordFrame
 from mutransfer.errors import unknown
 from mutransfer.parametrization import Parametrization, Plan, Role, scaling_plan
 from mutransfer.parametrization.roles import tensors_of
+from mutransfer.results.coordinates import COLUMNS, CoordFrame
 
 Batch = tuple[Any, Tensor]
 Loss = Callable[[Any, Tensor], Tensor]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from mutransfer.setting import Setting
 
 if TYPE_CHECKING:
-    from mutransfer.sweeps.experiment import Experiment
-    from mutransfer.sweeps.search import Search
+    from mutransfer.designs.experiment import Experiment
+    from mutransfer.designs.search import Search
 
 
 def plan(args: argparse.Namespace, experiment: Experiment) -> int:
@@ -48,7 +48,7 @@ def plan(args: argparse.Namespace, experiment: Experiment) -> int:
 
 
 def _search(args: argparse.Namespace, setting: Setting) -> Search:
-    from mutransfer.sweeps.search import Search
+    from mutransfer.designs.search import Search
 
     space = setting.experiment.variants[setting.variant].search
     count = args.samples or setting.experiment.scales[setting.scale].samples
@@ -86,10 +86,11 @@ def _has_transfer(args: argparse.Namespace, experiment: Experiment) -> bool:
 
 def _sweep(args: argparse.Namespace, experiment: Experiment) -> int:
     """The learning-rate sweep over widths: runs.csv, and what else its folder shows."""
-    from mutransfer.analysis import needs_extension, untested_transfers
-    from mutransfer.sweeps.experiment import extension
-    from mutransfer.sweeps.store import Store
-    from mutransfer.sweeps.table import to_curves, to_frame, write_csv
+    from mutransfer.designs.experiment import extension
+    from mutransfer.designs.rows import to_curves
+    from mutransfer.results import needs_extension, untested_transfers
+    from mutransfer.runs.store import Store
+    from mutransfer.runs.table import to_frame, write_csv
 
     start = time.monotonic()
     setting = Setting.of(args, experiment)
@@ -128,9 +129,9 @@ def _sweep(args: argparse.Namespace, experiment: Experiment) -> int:
 
 def _figure(args: argparse.Namespace, experiment: Experiment, number: str) -> int:
     """One figure of panels: runs.csv with a row a point."""
-    from mutransfer.sweeps.figure import to_panels
-    from mutransfer.sweeps.store import Store
-    from mutransfer.sweeps.table import curve_rows, write_csv
+    from mutransfer.designs.figure import to_panels
+    from mutransfer.runs.store import Store
+    from mutransfer.runs.table import curve_rows, write_csv
 
     start = time.monotonic()
     figure = experiment.figure(number)
@@ -187,9 +188,9 @@ def _transfer(args: argparse.Namespace, experiment: Experiment) -> int:
 
 def _study(args: argparse.Namespace, experiment: Experiment) -> int:
     """Algorithm 1 against its alternatives: runs.csv with role and sample, curves.csv over widths."""
-    from mutransfer.sweeps.store import Store
-    from mutransfer.sweeps.study import study
-    from mutransfer.sweeps.table import write_csv
+    from mutransfer.designs.study import study
+    from mutransfer.runs.store import Store
+    from mutransfer.runs.table import write_csv
 
     start = time.monotonic()
     setting = Setting.of(args, experiment)
@@ -226,9 +227,9 @@ def _drawn(setting: Setting, start: float) -> int:
 
 def tune(args: argparse.Namespace, experiment: Experiment) -> int:
     """Algorithm 1: search on the proxy, copy the winner to the target; the exit code."""
-    from mutransfer.sweeps import tune as algorithm
-    from mutransfer.sweeps.store import Store
-    from mutransfer.sweeps.table import write_csv
+    from mutransfer.designs import tune as algorithm
+    from mutransfer.runs.store import Store
+    from mutransfer.runs.table import write_csv
 
     start, experiment = time.monotonic(), experiment.on(args.dataset)
     args.seeds = 1
@@ -263,31 +264,9 @@ def _exit_code(failed: int, runs: int) -> int:
 
 def draw(folder: Path) -> None:
     """Redraw what ``folder`` holds from its CSV files and provenance.json, and say what it shows."""
-    from mutransfer.reporting.equal_compute import render_study
-    from mutransfer.reporting.files import read_provenance
-    from mutransfer.reporting.landscape import render_landscape
-    from mutransfer.reporting.learning import render_curves
-    from mutransfer.reporting.length import render_length
-    from mutransfer.reporting.render import render
-    from mutransfer.reporting.repeated_searches import render_searches
-    from mutransfer.reporting.search import render_search
-    from mutransfer.reporting.stability import render_stability
-    from mutransfer.reporting.transfer_table import render_transfer
+    from mutransfer.results.kinds import redraw
 
-    provenance = read_provenance(folder / "provenance.json", ())
-    kind = "search" if "search" in provenance else provenance.get("kind", "sweep")
-    drawers = {
-        "sweep": render,
-        "search": render_search,
-        "landscape": render_landscape,
-        "learning": render_curves,
-        "length": render_length,
-        "stability": render_stability,
-        "study": render_study,
-        "searches": render_searches,
-        "transfer": render_transfer,
-    }
-    report, paths = drawers[kind](folder)
+    report, paths = redraw(folder)
     print(report)
     for path in paths:
         print(f"wrote {path}")

@@ -16,12 +16,12 @@ from mutransfer.files import write
 from mutransfer.training.spec import PRECISIONS, Value
 
 if TYPE_CHECKING:
-    from mutransfer.sweeps.calibration import Calibration
-    from mutransfer.sweeps.engine import Engine
-    from mutransfer.sweeps.experiment import Experiment
-    from mutransfer.sweeps.store import Store
-    from mutransfer.sweeps.study import Plan
-    from mutransfer.sweeps.sweep import SweepResult
+    from mutransfer.designs.experiment import Experiment
+    from mutransfer.designs.study import Plan
+    from mutransfer.runs.cost import Calibration
+    from mutransfer.runs.engine import Engine
+    from mutransfer.runs.store import Store
+    from mutransfer.runs.sweep import SweepResult
     from mutransfer.training.spec import RunRecord, RunSpec
 
 ENGINES = ("local", "ray")
@@ -48,7 +48,7 @@ class Setting:
     @classmethod
     def of(cls, args: argparse.Namespace, experiment: Experiment, figure: str | None = None) -> Setting:
         """Check names before the data is loaded, load it, make the specs, and print what was found."""
-        from mutransfer.sweeps.experiment import figure_cells
+        from mutransfer.designs.experiment import figure_cells
 
         engine = _engine(args)
         scale = args.scale or ("cpu" if engine.devices[0] == "cpu" else "gpu")
@@ -108,8 +108,7 @@ class Setting:
 
         Raises `UserError` if the data are not here: there is nothing to measure with, or to train on.
         """
-        from mutransfer.sweeps.calibration import fastest
-        from mutransfer.sweeps.measure import calibrate
+        from mutransfer.runs.cost import calibrate, fastest
 
         if self.missing:
             raise UserError(self.missing)
@@ -132,14 +131,13 @@ class Setting:
 
         folder: default beside the store, whose lock must be held.
         """
-        from mutransfer.sweeps.sweep import beside, on_disk
+        from mutransfer.runs.sweep import beside, on_disk
 
         return on_disk(self.dataset, Path(folder) / "data" if folder else beside(self.store))
 
     def show(self, notes: Sequence[str] = ()) -> None:
         """Print the plan."""
-        from mutransfer.sweeps.hardware import device_hours
-        from mutransfer.sweeps.plan import plan_table
+        from mutransfer.runs.cost import device_hours, plan_table
 
         flops, memory = self.experiment.flops, self.experiment.memory
         hours = [device_hours(self.specs, flops)] if self.scale == "paper" else []
@@ -153,7 +151,7 @@ class Setting:
 
     def train(self, specs: Iterable[RunSpec], store: Store, **options: Any) -> SweepResult:
         """`sweep` with all that this setting decides."""
-        from mutransfer.sweeps.sweep import sweep
+        from mutransfer.runs.sweep import sweep
 
         known = self.calibration
         return sweep(
@@ -169,7 +167,7 @@ class Setting:
 
     def study(self) -> Plan:
         """The experiment's study at this scale, planned on the templates in ``specs``."""
-        from mutransfer.sweeps.study import Plan
+        from mutransfer.designs.study import Plan
 
         space = self.experiment.variants[self.variant].search
         return Plan.of(self.experiment.studies[self.scale], self.specs, space, 0, self.experiment.flops)
@@ -251,8 +249,8 @@ def _corpus(args: argparse.Namespace, experiment: Experiment) -> dict[str, Any]:
 
 def _engine(args: argparse.Namespace) -> Engine:
     """The engine that ``args`` name."""
-    from mutransfer.sweeps.local import LocalEngine
-    from mutransfer.sweeps.ray import RayEngine
+    from mutransfer.runs.engine import LocalEngine
+    from mutransfer.runs.ray import RayEngine
     from mutransfer.training.provenance import cores
 
     if args.engine not in ENGINES:

@@ -10,14 +10,14 @@ from mutransfer.errors import UserError
 from mutransfer.setting import Setting
 
 if TYPE_CHECKING:
-    from mutransfer.sweeps.experiment import Experiment
-    from mutransfer.sweeps.repeated import Plan as Repeated
-    from mutransfer.sweeps.transfer import Plan as Transfer
+    from mutransfer.designs.experiment import Experiment
+    from mutransfer.designs.repeated import Plan as Repeated
+    from mutransfer.designs.transfer import Plan as Transfer
 
 
 def searches_plan(experiment: Experiment, setting: Setting, *, has_sizes: bool) -> Repeated:
     """The plan of the experiment's table of searches, in the precision of ``setting``."""
-    from mutransfer.sweeps.repeated import Plan
+    from mutransfer.designs.repeated import Plan
 
     numbers, precision = experiment.searches[setting.scale], setting.specs[0].precision
     templates = experiment.specs(
@@ -32,9 +32,9 @@ def searches(args: argparse.Namespace, experiment: Experiment, number: str) -> t
 
     Writes runs.csv and provenance.json if all have a result; returns the setting, the runs that failed, and all.
     """
-    from mutransfer.sweeps.repeated import repeated
-    from mutransfer.sweeps.store import Store
-    from mutransfer.sweeps.table import write_csv
+    from mutransfer.designs.repeated import repeated
+    from mutransfer.runs.store import Store
+    from mutransfer.runs.table import write_csv
 
     if args.backend:
         raise UserError(f"--backend {args.backend} is for the learning-rate sweep: leave --figure {number} out.")
@@ -64,7 +64,7 @@ def searches(args: argparse.Namespace, experiment: Experiment, number: str) -> t
 
 def transfer_plan(experiment: Experiment, setting: Setting) -> Transfer:
     """The plan of the experiment's table of transfer, in the precision of ``setting``."""
-    from mutransfer.sweeps.transfer import Plan
+    from mutransfer.designs.transfer import Plan
 
     template = experiment.specs(setting.dataset, scale=setting.scale, variant=setting.variant, seeds=1)[0]
     template = replace(template, precision=setting.specs[0].precision)
@@ -73,9 +73,9 @@ def transfer_plan(experiment: Experiment, setting: Setting) -> Transfer:
 
 def transfer(args: argparse.Namespace, experiment: Experiment) -> tuple[Setting, int, int]:
     """One search on the proxy, its winner copied to wider and deeper targets (Table 6); writes as `searches` does."""
-    from mutransfer.sweeps.store import Store
-    from mutransfer.sweeps.table import write_csv
-    from mutransfer.sweeps.transfer import transfer as run
+    from mutransfer.designs.transfer import transfer as run
+    from mutransfer.runs.store import Store
+    from mutransfer.runs.table import write_csv
 
     setting = Setting.of(args, experiment)
     setting.part = _part(experiment.transfers[setting.scale].table)

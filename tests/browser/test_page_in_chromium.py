@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from page_tree import EXPERIMENTS, FIGURES, ONE_OF_EVERY_KIND, change, copied
 
-from mutransfer.reporting.page import write_page
+from mutransfer.page import write_page
 
 SWITCHED = (
     "[...document.querySelectorAll('#figure-cifar_mlp .js-plotly-plot')].map(plot => plot.data.map(x => x.visible))"

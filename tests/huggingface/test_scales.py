@@ -12,9 +12,9 @@ pytest.importorskip("transformers", reason="needs transformers: pip install -e '
 from transformers import BertForMaskedLM, BertForPreTraining, GPT2Config, GPT2LMHeadModel
 
 from mutransfer import coord_check, scaling_plan
-from mutransfer.analysis.coordinates import CoordVerdict
 from mutransfer.errors import UserError
 from mutransfer.huggingface import set_attention_scale
+from mutransfer.results.coordinates import CoordVerdict
 from tests.huggingface.nets import batch, built, config, theirs
 
 WIDTHS = (128, 256, 512)  # narrower, the random part of the tied readout still moves it as much as what it learns

@@ -25,7 +25,7 @@ from mutransfer.training.spec import RunSpec
 from mutransfer.training.task import Classification, NextToken, Task
 from mutransfer.training.translation import Translation
 from tests.nets import MLP
-from tests.sweeps.tiny import outcome
+from tests.runs.tiny import outcome
 from tests.training.test_step import Images
 from tests.training.test_translation import CORPUS, LONGEST, VOCAB
 

@@ -20,7 +20,7 @@ from mutransfer.training.schedule import FIGURE_4, SCHEDULES, schedule
 from mutransfer.training.spec import RunSpec
 from mutransfer.training.task import Classification
 from tests.nets import MLP
-from tests.sweeps import tiny
+from tests.runs import tiny
 
 STEPS = 50
 SPEC: RunSpec = tiny.spec(tiny.dataset(), steps=STEPS)

@@ -10,11 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from mutransfer.analysis.coordinates import TOLERANCE, CoordFrame, against_theory, from_csv
-from mutransfer.analysis.estimate import label, listing, number, span
 from mutransfer.errors import UserError, unknown
-from mutransfer.reporting.files import read, stand_in
-from mutransfer.reporting.style import (
+from mutransfer.results.coordinates import TOLERANCE, CoordFrame, against_theory, from_csv
+from mutransfer.results.draw.style import (
     MARKERS,
     WARNING,
     WIDTH,
@@ -25,7 +23,9 @@ from mutransfer.reporting.style import (
     wrapped,
     write_banner,
 )
-from mutransfer.reporting.table import grid
+from mutransfer.results.estimate import label, listing, number, span
+from mutransfer.results.files import read, stand_in
+from mutransfer.results.table import grid
 
 CSV = "coordinates.csv"
 MOST_COLUMNS = 4
@@ -114,7 +114,7 @@ def coordinate_section(frames: Sequence[CoordFrame], activations: Mapping[str, s
     """The numbers of the figure in Markdown, without a final newline: the growth exponent of every shown activation
     after every step with its 95% interval, what theory expects, what follows; the reasons and the rule.
 
-    activations: activation -> heading, a quantity of `mutransfer.analysis.coordinates.ADAM`, perhaps with a comma and
+    activations: activation -> heading, a quantity of `mutransfer.results.coordinates.ADAM`, perhaps with a comma and
     more behind it (``attention logits, block 2``). Raises `UserError` for an activation or quantity that is unknown.
     """
     tables = [(frame, name, frame.changes(name)) for frame in frames for name in activations]

@@ -10,41 +10,37 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mutransfer.analysis.comparison import Metric
-from mutransfer.analysis.equal_compute import EQUAL, RULE, EqualCompute, Method
-from mutransfer.analysis.estimate import label, number
-from mutransfer.analysis.learning import LearningReport, learning_report
 from mutransfer.errors import UserError, unknown
-from mutransfer.reporting import published
-from mutransfer.reporting.files import read, read_figure, read_runs, stand_in
-from mutransfer.reporting.learning import CSV, learning_section
-from mutransfer.reporting.learning_curves import learning_figure
+from mutransfer.reporting.learning import CSV, FIGURE_7, learning_section, wider_claims
 from mutransfer.reporting.method_losses import method_losses
 from mutransfer.reporting.parallel import Pool, column, parallel_coordinates
 from mutransfer.reporting.search import GPT3
-from mutransfer.reporting.sections import Described, heading_section, joined
-from mutransfer.reporting.table import grid
+from mutransfer.results import published
+from mutransfer.results.claims import Claim, Part, paper_claim
+from mutransfer.results.comparison import Metric
+from mutransfer.results.draw.learning_curves import learning_figure
+from mutransfer.results.equal_compute import EQUAL, RULE, EqualCompute, Method
+from mutransfer.results.estimate import label, number
+from mutransfer.results.files import read, read_figure, read_runs, stand_in
+from mutransfer.results.learning import LearningReport, learning_report
+from mutransfer.results.sections import Described, Kind, heading_section, joined
+from mutransfer.results.table import grid
 
 PANEL = "width"
+PICTURES = {
+    "equal_compute": "Final losses of the target by method, at equal compute",
+    "loss_vs_tokens": "Training loss against tokens, a line a width",
+    "parallel_coordinates": "The samples of the search, a line a sample over the axes of its hyperparameters",
+}
+"""Each, and what it is."""
 METRICS: tuple[tuple[Metric, str], ...] = (("train_loss", "training loss"), ("test_loss", "test loss"))
 
 
-def render_study(folder: Path) -> tuple[str, list[Path]]:
-    """(Re)write the figures and ``table.md`` of a study in ``folder``; returns a summary and the paths.
-
-    Figures: ``equal_compute`` (target losses of the methods), ``parallel_coordinates`` (Figure 14) and
-    ``loss_vs_tokens`` (Figure 8), each as ``.png`` and ``.svg``. Reads only ``runs.csv`` (columns of
-    `mutransfer.analysis.equal_compute` and one a hyperparameter), ``curves.csv`` (panel ``width``) and
-    ``provenance.json``; the same files give the same bytes. The provenance has the keys of `render` and ``study``: an
-    object with ``space`` (name -> distribution as text), ``default_lr`` and `mutransfer.analysis.equal_compute.FACTS`.
-
-    Raises `UserError` if a file is missing or malformed, or as `EqualCompute` does: it names what is missing.
-    """
-    found = describe_study(folder)
-    provenance, (report, curves) = found.provenance, found.report
+def _draw(folder: Path, described: Described[Any]) -> list[Path]:
+    provenance, (report, curves) = described.provenance, described.report
     banner = stand_in(provenance)
     source = f"{provenance['title']}, scale '{provenance['scale']}'. Data: {provenance['data_source']}."
-    paths = [
+    return [
         *method_losses(report, out=folder, caption=f"{_methods_caption(report)} {source}", banner=banner),
         *parallel_coordinates(
             _pools(report),
@@ -67,7 +63,6 @@ def render_study(folder: Path) -> tuple[str, list[Path]]:
             banner=banner,
         ),
     ]
-    return found.summary, [*paths, found.write(folder)]
 
 
 def describe_study(folder: Path) -> Described[tuple[EqualCompute, LearningReport]]:
@@ -105,7 +100,7 @@ def describe_study(folder: Path) -> Described[tuple[EqualCompute, LearningReport
         f"{RULE} Tuning cost is s (t1 N1 + t2 N2 + ...) / (S T) of App. F.4, with s and S in FLOPs a step; the paper "
         "prints about 7% for what its numbers give as 6.5%.",
     ]
-    return Described(provenance, (report, curves), "\n".join(summary), joined(parts))
+    return Described(provenance, (report, curves), "\n".join(summary), joined(parts), PICTURES)
 
 
 def _space(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -281,3 +276,38 @@ def _paper(report: EqualCompute, provenance: Mapping[str, Any]) -> str:
             setup = one.setup.replace("muP", "µP")
             rows.append((f"Table 7, {setup}: validation loss ({one.unit})", one.value, text))
     return grid(("", "the paper", "ours"), rows)
+
+
+def _claims(provenance: Mapping[str, Any], report: tuple[EqualCompute, LearningReport]) -> list[Claim]:
+    """µTransfer against every alternative at equal compute, and Figure 8."""
+    parts = [
+        Part.of(
+            f"µTransfer against {one.other}",
+            f"{one.verdict}, {one.difference_text} nats",
+            one.verdict,
+            "better",
+        )
+        for one in report[0].comparisons()
+    ]
+    return [
+        paper_claim(provenance, parts),
+        Claim(
+            "Figure 8",
+            FIGURE_7.split(";")[0] + ".",
+            wider_claims({"": report[1]}, {"": ""}),
+            picture="loss_vs_tokens",
+        ),
+    ]
+
+
+STUDY = Kind("study", describe_study, _draw, _claims)
+"""A folder with the figures and ``table.md`` of a study in ``folder``.
+
+Figures: ``equal_compute`` (target losses of the methods), ``parallel_coordinates`` (Figure 14) and
+``loss_vs_tokens`` (Figure 8), each as ``.png`` and ``.svg``. Reads only ``runs.csv`` (columns of
+`mutransfer.results.equal_compute` and one a hyperparameter), ``curves.csv`` (panel ``width``) and
+``provenance.json``; the same files give the same bytes. The provenance has the keys of `render` and ``study``: an
+object with ``space`` (name -> distribution as text), ``default_lr`` and `mutransfer.results.equal_compute.FACTS`.
+
+Raises `UserError` if a file is missing or malformed, or as `EqualCompute` does: it names what is missing.
+"""

@@ -12,14 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from mutransfer.analysis import rule_of_thumb
-from mutransfer.analysis.estimate import label, number, power
-from mutransfer.analysis.landscape import PanelReport, landscape_report, regret_text, rule
-from mutransfer.analysis.panels import METRICS, Axis, Panel
-from mutransfer.analysis.quality import interpolate
 from mutransfer.errors import UserError, unknown
-from mutransfer.reporting.files import read_figure, read_runs, stand_in
-from mutransfer.reporting.lr_figure import MINUS, TRANSFERRED, Look, loss_limits
 from mutransfer.reporting.panels import (
     CAPTION_POINTS,
     LETTER,
@@ -33,29 +26,27 @@ from mutransfer.reporting.panels import (
     write_frame,
     write_title,
 )
-from mutransfer.reporting.sections import Described, heading_section, joined, paper_section
-from mutransfer.reporting.style import MUTED, WARNING, WIDTH, new_figure, paper_style, save, wrapped
-from mutransfer.reporting.table import grid
+from mutransfer.results import rule_of_thumb
+from mutransfer.results.claims import Claim, Part, paper_claim
+from mutransfer.results.draw.lr_figure import MINUS, TRANSFERRED, Look, loss_limits
+from mutransfer.results.draw.style import MUTED, WARNING, WIDTH, new_figure, paper_style, save, wrapped
+from mutransfer.results.estimate import label, number, power
+from mutransfer.results.files import read_figure, read_runs, stand_in
+from mutransfer.results.landscape import PanelReport, landscape_report, regret_text, rule
+from mutransfer.results.panels import METRICS, Axis, Panel
+from mutransfer.results.quality import interpolate
+from mutransfer.results.sections import Described, Kind, heading_section, joined, paper_section
+from mutransfer.results.table import grid
 
 STEM = "landscape"
 PANEL_KEYS = ("row", "column", "x_label", "x_name", "line_name", "parametrization", "is_log2", "heading", "row_heading")
 COLOURS = {"transfers": "black", "does not transfer": WARNING, "undecided": MUTED}
+PICTURES = {"landscape": "Loss against one hyperparameter a panel, a line for every value of what is scaled"}
+"""The one, and what it is."""
 
 
-def render_landscape(folder: Path) -> tuple[str, list[Path]]:
-    """(Re)write ``landscape.png``, ``landscape.svg`` and ``table.md`` in ``folder``; returns summary and paths.
-
-    Reads only ``folder/runs.csv`` (columns panel, x, line, then a runs table) and ``folder/provenance.json``; the
-    same two files give the same bytes. The provenance has the keys of `render` and ``panels``: key -> object with
-    `PANEL_KEYS` and, optionally, ``choices``, the order of the words on a word axis. Also optional are
-    ``loss_ceiling``, ``stands_in_for``, ``notes`` and ``paper.ours``, as in `render`, and ``metric``, the column that
-    holds the loss (default ``train_loss``), with ``metric_label``, that loss in words.
-
-    Raises `UserError` if a file is missing or malformed, if runs and provenance name different panels, or if a run
-    of a complete panel is missing.
-    """
-    found = describe_landscape(folder)
-    return found.summary, [*_figure(found.report, found.provenance, folder), found.write(folder)]
+def _draw(folder: Path, described: Described[Any]) -> list[Path]:
+    return _figure(described.report, described.provenance, folder)
 
 
 def describe_landscape(folder: Path) -> Described[dict[str, PanelReport]]:
@@ -107,7 +98,13 @@ def describe_landscape(folder: Path) -> Described[dict[str, PanelReport]]:
         "widened by Student's t for few seeds. Losses are means ± standard errors over seeds. The rule of thumb claims "
         "nothing about SP.",
     ]
-    return Described(provenance, reports, "\n".join(map(str, reports.values())), joined(parts))
+    return Described(
+        provenance,
+        reports,
+        "\n".join(map(str, reports.values())),
+        joined(parts),
+        PICTURES,
+    )
 
 
 def _metric(provenance: Mapping[str, Any], folder: Path) -> tuple[str, str]:
@@ -293,3 +290,41 @@ def _caption(
             named[", ".join(f"{a} {b}" for a, b in zip(letters, words, strict=True))] = provenance["panels"][key]
     text += "".join(f"{panel['x_name']}: {names}. " for names, panel in named.items())
     return text + f"Data: {provenance['data_source']}."
+
+
+EXCEPTIONS: dict[tuple[str, str, str, str], str | None] = {
+    ("Figure 4", "mup", "init std", "depth"): None,  # "but for the init std across depth"
+    ("App G.1.1", "sp", "alpha_output", "width"): None,  # Figure 16 draws SP's learning rate only
+    ("Figure 10", "mup", "d_k = width / 4", "width"): "does not transfer",  # the panel that d_k is too small in
+}
+"""(figure, parametrization, x or heading, line) -> the verdict that the paper's panel has; None: it claims nothing."""
+
+
+def _claims(provenance: Mapping[str, Any], reports: dict[str, PanelReport]) -> list[Claim]:
+    """A part a panel."""
+    usual = {"mup": "transfers", "sp": "does not transfer"}
+    figure, parts = provenance["paper"]["table_or_figure"], []
+    for key, report in reports.items():
+        panel = provenance["panels"][key]
+        name, line = panel["parametrization"], panel["line_name"]
+        wanted = usual.get(name)
+        for x in (panel["x_name"], panel["heading"]):
+            wanted = EXCEPTIONS.get((figure, name, x, line), wanted)
+        words = f"{label(name)}: {panel['x_name']} across {line}"
+        words += f", {panel['heading']}" * (panel["heading"] != panel["x_name"])
+        parts.append(Part.of(words, report.text, report.verdict, wanted))
+    return [paper_claim(provenance, parts, counts="; ".join(panel_counts(reports, provenance["panels"])))]
+
+
+LANDSCAPE = Kind("landscape", describe_landscape, _draw, _claims)
+"""A folder with ``landscape.png``, ``landscape.svg`` and ``table.md`` in ``folder``.
+
+Reads only ``folder/runs.csv`` (columns panel, x, line, then a runs table) and ``folder/provenance.json``; the
+same two files give the same bytes. The provenance has the keys of `render` and ``panels``: key -> object with
+`PANEL_KEYS` and, optionally, ``choices``, the order of the words on a word axis. Also optional are
+``loss_ceiling``, ``stands_in_for``, ``notes`` and ``paper.ours``, as in `render`, and ``metric``, the column that
+holds the loss (default ``train_loss``), with ``metric_label``, that loss in words.
+
+Raises `UserError` if a file is missing or malformed, if runs and provenance name different panels, or if a run
+of a complete panel is missing.
+"""

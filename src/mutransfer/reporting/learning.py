@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mutransfer.analysis.estimate import label, number, power
-from mutransfer.analysis.learning import RULE, LearningReport, learning_report
 from mutransfer.errors import UserError
-from mutransfer.reporting.files import read, read_figure, read_runs, stand_in
-from mutransfer.reporting.learning_curves import learning_figure, report_of
 from mutransfer.reporting.pretraining import pretraining_lines, pretraining_section
-from mutransfer.reporting.sections import Described, heading_section, joined, paper_section
-from mutransfer.reporting.table import grid
 from mutransfer.reporting.translations import translations_lines, translations_section
+from mutransfer.results.claims import Claim, Part, paper_claim
+from mutransfer.results.draw.learning_curves import learning_figure, report_of
+from mutransfer.results.estimate import label, number, power
+from mutransfer.results.files import read, read_figure, read_runs, stand_in
+from mutransfer.results.learning import RULE, LearningReport, learning_report
+from mutransfer.results.sections import Described, Kind, heading_section, joined, paper_section
+from mutransfer.results.table import grid
 
 CSV = "curves.csv"
 
@@ -122,10 +123,8 @@ def redraw_learning(
     return learning_figure(reports, headings, out=folder, caption=caption, banner=stand_in(provenance))
 
 
-def render_curves(folder: Path) -> tuple[str, list[Path]]:
-    """(Re)write the figure of ``folder/curves.csv``, and ``table.md``; returns a summary and the paths."""
-    found = describe_curves(folder)
-    return found.summary, [*redraw_learning(folder, found.provenance, *found.report), found.write(folder)]
+def _draw(folder: Path, described: Described[Any]) -> list[Path]:
+    return redraw_learning(folder, described.provenance, *described.report)
 
 
 def describe_curves(folder: Path) -> Described[tuple[dict[str, LearningReport], dict[str, str]]]:
@@ -139,7 +138,7 @@ def describe_curves(folder: Path) -> Described[tuple[dict[str, LearningReport], 
     lines += [*translations_lines(runs), *pretraining_lines(provenance, runs)]
     parts = [*heading, section, *translations_section(provenance, runs), *pretraining_section(provenance, runs)]
     parts += paper_section(provenance, " ".join(lines), ours)
-    return Described(provenance, (reports, headings), "\n".join(lines), joined(parts))
+    return Described(provenance, (reports, headings), "\n".join(lines), joined(parts), CURVES)
 
 
 def _end(report: LearningReport, width: int) -> str:
@@ -149,3 +148,34 @@ def _end(report: LearningReport, width: int) -> str:
     if np.isinf(last).any() or report.seeds == 1:
         return number(float(last.mean()), 4)
     return f"{number(float(last.mean()), 4)} ± {number(float(last.std(ddof=1)) / np.sqrt(report.seeds), 4)}"
+
+
+CURVES = {"learning_curves": "Training loss through training, a line a width"}
+"""The picture, and what it is."""
+FIGURE_7 = "In µP the wider model is at least as good at every step; in SP it is not, at either rate."
+
+
+def _claims(provenance: Mapping[str, Any], report: tuple[dict[str, LearningReport], dict[str, str]]) -> list[Claim]:
+    """Figure 7; a figure of scores (BLEU, tasks) sets numbers beside the paper's, and no rule compares them."""
+    parts = wider_claims(*report)
+    if "translations" in provenance or "scores" in provenance:
+        return [paper_claim(provenance, [Part(one.what, one.ours, "not judged") for one in parts])]
+    return [paper_claim(provenance, parts)]
+
+
+def wider_claims(reports: Mapping[str, LearningReport], headings: Mapping[str, str]) -> tuple[Part, ...]:
+    expected = {"mup": "holds", "sp": "fails"}
+    chosen = [reports[panel] for panel in headings]
+    return tuple(
+        Part.of(
+            f"{label(one.parametrization)} at {power(one.log2_lr, 1)}, wider is better",
+            f"{one.verdict}, behind at {one.whole.text}",
+            one.verdict,
+            expected.get(one.parametrization),
+        )
+        for one in chosen
+    )
+
+
+LEARNING = Kind("learning", describe_curves, _draw, _claims)
+"""A folder with the figure of ``folder/curves.csv``, and ``table.md``."""

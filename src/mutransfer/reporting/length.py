@@ -13,14 +13,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from mutransfer.analysis.estimate import Array, Estimate, number
-from mutransfer.analysis.length import RULE, LengthReport, Prediction, length_report, short
-from mutransfer.reporting.files import read_figure, read_runs, stand_in
-from mutransfer.reporting.lr_figure import MINUS, Look
 from mutransfer.reporting.panels import CAPTION_LINE, CAPTION_POINTS, LETTER, TITLE_LINE
-from mutransfer.reporting.sections import Described, heading_section, joined, paper_section
-from mutransfer.reporting.style import MUTED, WIDTH, new_figure, palette, paper_style, save, wrapped, write_banner
-from mutransfer.reporting.table import grid
+from mutransfer.results.claims import Claim, Part, paper_claim
+from mutransfer.results.draw.lr_figure import MINUS, Look
+from mutransfer.results.draw.style import MUTED, WIDTH, new_figure, palette, paper_style, save, wrapped, write_banner
+from mutransfer.results.estimate import Array, Estimate, number
+from mutransfer.results.files import read_figure, read_runs, stand_in
+from mutransfer.results.length import RULE, LengthReport, Prediction, length_report, short
+from mutransfer.results.sections import Described, Kind, heading_section, joined, paper_section
+from mutransfer.results.table import grid
 
 STEM = "length"
 DARK, TEAL, _ = palette(3)
@@ -36,19 +37,12 @@ BESIDE = 0.025
 LEFT, RIGHT, GAP, TALL = 0.58, 0.1, 0.62, 2.4
 BELOW, LEGEND = 0.42, 0.2
 """Below the panels: tick labels and axis label, and the legend."""
+PICTURES = {"length": "Test accuracy and training loss against the length of training"}
+"""The one, and what it is."""
 
 
-def render_length(folder: Path) -> tuple[str, list[Path]]:
-    """(Re)write ``length.png``, ``length.svg`` and ``table.md`` in ``folder``; returns summary and paths.
-
-    Reads only ``folder/runs.csv`` (columns panel, x, line = steps, then a runs table) and ``folder/provenance.json``;
-    the same two files give the same bytes. The provenance has the keys of `render`, ``examples`` (training images) and
-    ``recipe_epochs``; optional are ``stands_in_for``, ``notes`` and ``paper.ours``.
-
-    Raises `UserError` if a file is missing or malformed, or as `length_report` does.
-    """
-    found = describe_length(folder)
-    return found.summary, [*_figure(found.report, found.provenance, folder), found.write(folder)]
+def _draw(folder: Path, described: Described[Any]) -> list[Path]:
+    return _figure(described.report, described.provenance, folder)
 
 
 def describe_length(folder: Path) -> Described[LengthReport]:
@@ -73,7 +67,13 @@ def describe_length(folder: Path) -> Described[LengthReport]:
         "## How to read it",
         f"{RULE} Final training loss: mean over the last 10% of the steps. E and b: means over seeds.",
     ]
-    return Described(provenance, report, str(report), joined(parts))
+    return Described(
+        provenance,
+        report,
+        str(report),
+        joined(parts),
+        PICTURES,
+    )
 
 
 def _seeds(report: LengthReport) -> str:
@@ -251,3 +251,24 @@ def _caption(report: LengthReport, provenance: Mapping[str, Any]) -> str:
     elif "all" in found:
         text += f"No prediction of the recipe's {report.recipe_epochs:g} epochs: {found['all'].accuracy.reason}. "
     return text + f"Data: {provenance['data_source']}."
+
+
+def _claims(provenance: Mapping[str, Any], report: LengthReport) -> list[Claim]:
+    """Accuracies beside the paper's, of another length of training: not judged."""
+    first, *more = str(report).split("\n")
+    return [
+        paper_claim(
+            provenance, [Part("longest", first.split(": ", 1)[1], "not judged")], counts=" ".join([first, *more])
+        )
+    ]
+
+
+LENGTH = Kind("length", describe_length, _draw, _claims)
+"""A folder with ``length.png``, ``length.svg`` and ``table.md`` in ``folder``.
+
+Reads only ``folder/runs.csv`` (columns panel, x, line = steps, then a runs table) and ``folder/provenance.json``;
+the same two files give the same bytes. The provenance has the keys of `render`, ``examples`` (training images) and
+``recipe_epochs``; optional are ``stands_in_for``, ``notes`` and ``paper.ours``.
+
+Raises `UserError` if a file is missing or malformed, or as `length_report` does.
+"""

@@ -8,21 +8,22 @@ from typing import Any
 
 import pandas as pd
 
-from mutransfer.analysis.equal_compute import EQUAL
-from mutransfer.analysis.estimate import Estimate, number
-from mutransfer.analysis.front import Fronts
-from mutransfer.analysis.repeated_searches import METHODS, RULE, Against, RepeatedSearches, difference_text
-from mutransfer.analysis.search_runs import DEFAULT, METRICS, Metric
 from mutransfer.errors import UserError
-from mutransfer.reporting import published
 from mutransfer.reporting.bleu_figure import bleu_figure, count
-from mutransfer.reporting.files import read_figure, read_runs, stand_in
-from mutransfer.reporting.front import front_figure, front_section, front_sentences
-from mutransfer.reporting.sections import Described, heading_section, joined
-from mutransfer.reporting.table import grid
+from mutransfer.reporting.front import PAPER, front_figure, front_section, front_sentences
+from mutransfer.results import published
+from mutransfer.results.claims import Claim, Part, paper_claim
+from mutransfer.results.equal_compute import EQUAL
+from mutransfer.results.estimate import Estimate, number
+from mutransfer.results.files import read_figure, read_runs, stand_in
+from mutransfer.results.front import Fronts
+from mutransfer.results.repeated_searches import METHODS, RULE, Against, RepeatedSearches, difference_text
+from mutransfer.results.search_runs import DEFAULT, METRICS, Metric
+from mutransfer.results.sections import Described, Kind, heading_section, joined
+from mutransfer.results.table import grid
 
 KEYS = ("table", "percentiles", "sizes", "default_lr", "space")
-"""Of provenance["searches"], beside `mutransfer.analysis.search_runs.FACTS`."""
+"""Of provenance["searches"], beside `mutransfer.results.search_runs.FACTS`."""
 SETUPS = {
     "default": "fairseq default",
     "direct": "tuning on 1x",
@@ -33,28 +34,15 @@ SETUPS = {
 WORDS = {0: "worst", 50: "median", 100: "best"}
 
 
-def render_searches(folder: Path) -> tuple[str, list[Path]]:
-    """(Re)write the figures and ``table.md`` of repeated searches in ``folder``; returns a summary and the paths.
-
-    Figures: ``bleu`` (outcomes by method) and, where sizes of searches are given, ``pareto`` (Figure 6), each as
-    ``.png`` and ``.svg``. Reads only ``runs.csv`` (columns of `mutransfer.analysis.search_runs` and one a
-    hyperparameter) and ``provenance.json``; the same files give the same bytes. The provenance has the keys of
-    `render` and ``searches``: an object with ``table`` ("Table 4"), ``percentiles``, ``sizes`` (of ``mutransfer`` and
-    ``direct``, in samples; both empty: no Figure 6), ``default_lr``, ``space`` (name -> distribution as text) and
-    `mutransfer.analysis.search_runs.FACTS`. ``paper.differs`` is a list of notes, parted by "; "; ``signature``,
-    optional, says how BLEU was counted.
-
-    Raises `UserError` if a file is missing or malformed, or as `RepeatedSearches` does: it names what is missing.
-    """
-    found = describe_searches(folder)
-    provenance, (report, fronts) = found.provenance, found.report
+def _draw(folder: Path, described: Described[Any]) -> list[Path]:
+    provenance, (report, fronts) = described.provenance, described.report
     banner = stand_in(provenance)
     source = f"{provenance['title']}, scale '{provenance['scale']}'. Data: {provenance['data_source']}."
     caption = f"{_caption(report)} After {report.facts['table']} of the paper. {source}"
     paths = bleu_figure(report, out=folder, caption=caption, banner=banner)
     if fronts:
         paths += front_figure(fronts, out=folder, caption=f"{_front_caption(report)} {source}", banner=banner)
-    return found.summary, [*paths, found.write(folder)]
+    return paths
 
 
 def describe_searches(folder: Path) -> Described[tuple[RepeatedSearches, Fronts | None]]:
@@ -95,7 +83,10 @@ def describe_searches(folder: Path) -> Described[tuple[RepeatedSearches, Fronts 
         "## How to read it",
         RULE,
     ]
-    return Described(provenance, (report, fronts), "\n".join(summary), joined(parts))
+    pictures = {"bleu": "BLEU of the target by method, over the searches"}
+    if fronts:
+        pictures["pareto"] = "Median BLEU of a search against its compute and its number of samples"
+    return Described(provenance, (report, fronts), "\n".join(summary), joined(parts), pictures)
 
 
 def sentence(report: RepeatedSearches, one: Against) -> str:
@@ -297,3 +288,46 @@ def _paper(report: RepeatedSearches, provenance: Mapping[str, Any]) -> str:
         if one.metric in ours:
             rows.append((f"{one.table_or_figure}: {one.metric}", one.value, str(ours[one.metric])))
     return grid(("", "the paper", "ours"), rows)
+
+
+def _claims(provenance: Mapping[str, Any], report: tuple[RepeatedSearches, Fronts | None]) -> list[Claim]:
+    """Tables 4 and 5: better than direct tuning and naive transfer, about equal to the default; or Figure 6."""
+    found, fronts = report
+    if fronts:
+        equal, same = fronts.duel("compute"), fronts.duel("samples")
+        parts = [
+            Part.of("at equal compute", equal.text, equal.verdict, "µTransfer dominates"),
+            Part.of("at equal number of samples", same.text, same.verdict, None),
+        ]
+        return [Claim("Figure 6", PAPER[0].upper() + PAPER[1:] + ".", tuple(parts))]
+    beats = {"direct": "better", "naive": "better"}
+    return [
+        paper_claim(
+            provenance,
+            [
+                Part.of(
+                    f"µTransfer against {found.label(name)}",
+                    f"{one.text}, {difference_text(one.difference)} BLEU",
+                    one.verdict,
+                    beats.get(name),
+                )
+                for (name, metric), one in found.comparisons.items()
+                if metric == "bleu_valid"
+            ],
+        )
+    ]
+
+
+SEARCHES = Kind("searches", describe_searches, _draw, _claims)
+"""A folder with the figures and ``table.md`` of repeated searches in ``folder``.
+
+Figures: ``bleu`` (outcomes by method) and, where sizes of searches are given, ``pareto`` (Figure 6), each as
+``.png`` and ``.svg``. Reads only ``runs.csv`` (columns of `mutransfer.results.search_runs` and one a
+hyperparameter) and ``provenance.json``; the same files give the same bytes. The provenance has the keys of
+`render` and ``searches``: an object with ``table`` ("Table 4"), ``percentiles``, ``sizes`` (of ``mutransfer`` and
+``direct``, in samples; both empty: no Figure 6), ``default_lr``, ``space`` (name -> distribution as text) and
+`mutransfer.results.search_runs.FACTS`. ``paper.differs`` is a list of notes, parted by "; "; ``signature``,
+optional, says how BLEU was counted.
+
+Raises `UserError` if a file is missing or malformed, or as `RepeatedSearches` does: it names what is missing.
+"""

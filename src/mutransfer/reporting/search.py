@@ -4,31 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from mutransfer.analysis.estimate import number
-from mutransfer.analysis.search import EDGE_SAMPLES, SearchReport, tuning_cost_fraction
 from mutransfer.errors import UserError
-from mutransfer.reporting.files import read_provenance, read_runs, stand_in
-from mutransfer.reporting.sections import Described, joined
-from mutransfer.reporting.table import grid
+from mutransfer.results.claims import Claim, Part
+from mutransfer.results.estimate import number
+from mutransfer.results.files import read_provenance, read_runs, stand_in
+from mutransfer.results.search import EDGE_SAMPLES, SearchReport, tuning_cost_fraction
+from mutransfer.results.sections import Described, Kind, joined
+from mutransfer.results.table import grid
 
 KEYS = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "search")
 TOP = 5
 GPT3 = tuning_cost_fraction(40e6, [(350, 4e9), (117, 16e9)], 6.7e9, 300e9)  # App. F.4
 
 
-def render_search(folder: Path) -> tuple[str, list[Path]]:
-    """(Re)write ``table.md`` in ``folder`` from its ``runs.csv`` and ``provenance.json``; returns a summary and paths.
-
-    The provenance has `KEYS`, of which ``search`` is an object with ``space`` (name -> distribution as text), ``seed``,
-    ``samples`` (how many were planned) and ``is_halved``.
-
-    Raises `UserError` if a file is missing or malformed, or if a sample is missing.
-    """
-    found = describe_search(folder)
-    return found.summary, [found.write(folder)]
+def _draw(folder: Path, described: Described[Any]) -> list[Path]:
+    return []
 
 
 def describe_search(folder: Path) -> Described[SearchReport]:
@@ -57,7 +51,7 @@ def describe_search(folder: Path) -> Described[SearchReport]:
         "Tuning cost is s (t1 N1 + t2 N2 + ...) / (S T) of App. F.4, with s and S in FLOPs a step and the steps that "
         f"were really made; with the paper's numbers for GPT-3 6.7B the formula gives {GPT3:.1%}."
     )
-    return Described(provenance, report, "\n".join(lines), joined(parts))
+    return Described(provenance, report, "\n".join(lines), joined(parts), {})
 
 
 def summary(report: SearchReport, names: Sequence[str]) -> list[str]:
@@ -145,3 +139,31 @@ def _rungs(report: SearchReport) -> str:
         rows.append((str(rung.steps), str(len(rung.losses)), str(len(rung.ranking)), best, number(correlation)))
     header = ("steps", "samples", "trained", "best first", "rank correlation (Spearman) with the full search")
     return grid(header, rows)
+
+
+ALGORITHM_1 = "Tune a narrow model in µP, and copy its hyperparameters to the wide one."
+
+
+def _claims(provenance: Mapping[str, Any], report: SearchReport) -> list[Claim]:
+    """Algorithm 1, one search, one run a sample: not judged."""
+    runs = {"copied in µP": report.target, "tuned and copied in SP": report.naive}
+    parts = [
+        Part(
+            f"{what} to width {run.width}",
+            f"training loss {number(run.train_loss, 4)}" if run.status == "finished" else str(run.status),
+            "not judged",
+        )
+        for what, run in runs.items()
+        if run is not None
+    ]
+    return [Claim("Algorithm 1", ALGORITHM_1, tuple(parts))]
+
+
+SEARCH = Kind("search", describe_search, _draw, _claims)
+"""A folder with ``table.md`` in ``folder`` from its ``runs.csv`` and ``provenance.json``.
+
+The provenance has `KEYS`, of which ``search`` is an object with ``space`` (name -> distribution as text), ``seed``,
+``samples`` (how many were planned) and ``is_halved``.
+
+Raises `UserError` if a file is missing or malformed, or if a sample is missing.
+"""

@@ -12,11 +12,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from mutransfer.analysis.estimate import Estimate, number
-from mutransfer.analysis.quality import interpolate
-from mutransfer.analysis.stability import REAL, RULE, SIMULATED, StabilityReport, edge_text, stability_report
-from mutransfer.reporting.files import read_figure, read_runs, stand_in
-from mutransfer.reporting.lr_figure import MINUS, Look, loss_limits
 from mutransfer.reporting.panels import (
     CAPTION_POINTS,
     LEGEND,
@@ -30,27 +25,25 @@ from mutransfer.reporting.panels import (
     write_legend,
     write_title,
 )
-from mutransfer.reporting.sections import Described, heading_section, joined, paper_section
-from mutransfer.reporting.style import MUTED, WARNING, WIDTH, new_figure, paper_style, save, wrapped
-from mutransfer.reporting.table import grid
+from mutransfer.results.claims import Claim, Part, paper_claim
+from mutransfer.results.draw.lr_figure import MINUS, Look, loss_limits
+from mutransfer.results.draw.style import MUTED, WARNING, WIDTH, new_figure, paper_style, save, wrapped
+from mutransfer.results.estimate import Estimate, number
+from mutransfer.results.files import read_figure, read_runs, stand_in
+from mutransfer.results.quality import interpolate
+from mutransfer.results.sections import Described, Kind, heading_section, joined, paper_section
+from mutransfer.results.stability import REAL, RULE, SIMULATED, StabilityReport, edge_text, stability_report
+from mutransfer.results.table import grid
 
 STEM = "stability"
 THRESHOLD: Look = {"color": MUTED, "linestyle": (0, (4, 2)), "linewidth": 0.9}
 COLOURS = {"predicted": "black", "missed": WARNING, "undecided": MUTED}
+PICTURES = {"stability": "Training loss against learning rate: real SP models beside one µP model that simulates them"}
+"""The one, and what it is."""
 
 
-def render_stability(folder: Path) -> tuple[str, list[Path]]:
-    """(Re)write ``stability.png``, ``stability.svg`` and ``table.md`` in ``folder``; returns summary and paths.
-
-    Reads only ``folder/runs.csv`` (columns panel, x = log2 LR, line = n, then a runs table) and
-    ``folder/provenance.json``; the same two files give the same bytes. The provenance has the keys of `render`
-    and ``threshold`` (a loss); optional are ``threshold_name`` (what it is), ``panels`` (key -> object with a
-    ``heading``, default the key), ``loss_ceiling``, ``stands_in_for``, ``notes`` and ``paper.ours``.
-
-    Raises `UserError` if a file is missing or malformed, or as `stability_report` does.
-    """
-    found = describe_stability(folder)
-    return found.summary, [*_figure(found.report, found.provenance, folder), found.write(folder)]
+def _draw(folder: Path, described: Described[Any]) -> list[Path]:
+    return _figure(described.report, described.provenance, folder)
 
 
 def describe_stability(folder: Path) -> Described[StabilityReport]:
@@ -69,7 +62,13 @@ def describe_stability(folder: Path) -> Described[StabilityReport]:
         "## How to read it",
         RULE,
     ]
-    return Described(provenance, report, str(report), joined(parts))
+    return Described(
+        provenance,
+        report,
+        str(report),
+        joined(parts),
+        PICTURES,
+    )
 
 
 def _threshold_name(provenance: Mapping[str, Any]) -> str:
@@ -191,3 +190,21 @@ def _caption(report: StabilityReport, provenance: Mapping[str, Any]) -> str:
         f"paper). Lines: {shown}. Edge: the learning rate above the optimum at which the loss reaches the threshold"
         f"{ends}. Threshold: {_threshold_name(provenance)}. Data: {provenance['data_source']}."
     )
+
+
+def _claims(provenance: Mapping[str, Any], report: StabilityReport) -> list[Claim]:
+    """Figure 21."""
+    line = str(report).split("\n")[0]
+    return [paper_claim(provenance, [Part.of("simulation", line, report.verdict, "predicted")], counts=line)]
+
+
+STABILITY = Kind("stability", describe_stability, _draw, _claims)
+"""A folder with ``stability.png``, ``stability.svg`` and ``table.md`` in ``folder``.
+
+Reads only ``folder/runs.csv`` (columns panel, x = log2 LR, line = n, then a runs table) and
+``folder/provenance.json``; the same two files give the same bytes. The provenance has the keys of `render`
+and ``threshold`` (a loss); optional are ``threshold_name`` (what it is), ``panels`` (key -> object with a
+``heading``, default the key), ``loss_ceiling``, ``stands_in_for``, ``notes`` and ``paper.ours``.
+
+Raises `UserError` if a file is missing or malformed, or as `stability_report` does.
+"""

@@ -8,20 +8,21 @@ from typing import Any
 
 import pandas as pd
 
-from mutransfer.analysis.estimate import Estimate, number
-from mutransfer.analysis.repeated_searches import difference_text
-from mutransfer.analysis.transfer_runs import COPIES, JUDGED
-from mutransfer.analysis.transfer_table import CHANGES, LABELS, LEAST_INITS, RULE, Against, TransferTable
 from mutransfer.errors import UserError
-from mutransfer.reporting import published
-from mutransfer.reporting.files import read_figure, read_runs, stand_in
 from mutransfer.reporting.pretraining import HEADER, heading, pretraining_cells, short
-from mutransfer.reporting.sections import Described, heading_section, joined
-from mutransfer.reporting.table import grid
 from mutransfer.reporting.transfer_figure import transfer_figure
+from mutransfer.results import published
+from mutransfer.results.claims import Claim, Part, paper_claim
+from mutransfer.results.estimate import Estimate, number
+from mutransfer.results.files import read_figure, read_runs, stand_in
+from mutransfer.results.repeated_searches import difference_text
+from mutransfer.results.sections import Described, Kind, heading_section, joined
+from mutransfer.results.table import grid
+from mutransfer.results.transfer_runs import COPIES, JUDGED
+from mutransfer.results.transfer_table import CHANGES, LABELS, LEAST_INITS, RULE, Against, TransferTable
 
 KEYS = ("table", "default")
-"""Of provenance["transfer"], beside what `mutransfer.analysis.transfer_runs` needs."""
+"""Of provenance["transfer"], beside what `mutransfer.results.transfer_runs` needs."""
 SETUPS = {"default": "Megatron default", "naive": "naive transfer", "mutransfer": "muTransfer"}
 """As published/values.csv names the methods; the paper has no longer default."""
 LOSS, SPEEDUPS = "test loss", ("model speedup", "total speedup")
@@ -33,24 +34,15 @@ ON_DEPTH = (
     "(Figure 17). A model that is only deeper has the base width, where SP and µP are one: naive transfer to it is the "
     "same run as µTransfer."
 )
+PICTURES = {"losses": "Validation losses of the targets by method"}
+"""The one, and what it is."""
 
 
-def render_transfer(folder: Path) -> tuple[str, list[Path]]:
-    """(Re)write ``losses.png``, ``.svg`` and ``table.md`` in ``folder``; returns a summary and the paths.
-
-    Reads only ``runs.csv`` (columns of `mutransfer.analysis.transfer_runs`, one a hyperparameter, one a score) and
-    ``provenance.json``; the same files give the same bytes. The provenance has the keys of `render` and ``transfer``:
-    an object with ``table`` ("Table 6"), ``default`` (hyperparameters) and the facts of `TransferRuns`.
-    ``paper.differs`` is a list of notes, parted by "; ".
-
-    Raises `UserError` if a file is missing or malformed, or as `TransferTable` does: it names what is missing.
-    """
-    found = describe_transfer(folder)
-    provenance, report = found.provenance, found.report
+def _draw(folder: Path, described: Described[Any]) -> list[Path]:
+    provenance, report = described.provenance, described.report
     source = f"{provenance['title']}, scale '{provenance['scale']}'. Data: {provenance['data_source']}."
     caption = f"{_caption(report)} After {report.facts['table']} of the paper. {source}"
-    paths = transfer_figure(report, out=folder, caption=caption, banner=stand_in(provenance))
-    return found.summary, [*paths, found.write(folder)]
+    return transfer_figure(report, out=folder, caption=caption, banner=stand_in(provenance))
 
 
 def describe_transfer(folder: Path) -> Described[TransferTable]:
@@ -86,7 +78,7 @@ def describe_transfer(folder: Path) -> Described[TransferTable]:
         "## How to read it",
         RULE,
     ]
-    return Described(provenance, report, "\n".join(summary), joined(parts))
+    return Described(provenance, report, "\n".join(summary), joined(parts), PICTURES)
 
 
 def sentence(report: TransferTable, target: str, one: Against) -> str:
@@ -278,3 +270,30 @@ def _paper(report: TransferTable, provenance: Mapping[str, Any]) -> str:
         if one.setup == "BERT-prototype" and one.metric in ours:
             rows.append((f"the proxy's {one.metric.replace('_', ' ')}", one.value, str(ours[one.metric])))
     return grid(("", f"the paper, {report.facts['table']}", "ours"), rows)
+
+
+def _claims(provenance: Mapping[str, Any], report: TransferTable) -> list[Claim]:
+    """Table 6: better than the default and than naive transfer, on what is wider and deeper."""
+    parts = [
+        Part.of(
+            f"{target}, µTransfer against {LABELS[one.other]}",
+            f"{one.text}, {one.difference_text}",
+            one.verdict,
+            "better" if one.other in SETUPS else None,
+        )
+        for target in report.targets("both")
+        for one in report.comparisons(target)
+    ]
+    return [paper_claim(provenance, parts)]
+
+
+TRANSFER = Kind("transfer", describe_transfer, _draw, _claims)
+"""A folder with ``losses.png``, ``.svg`` and ``table.md`` in ``folder``.
+
+Reads only ``runs.csv`` (columns of `mutransfer.results.transfer_runs`, one a hyperparameter, one a score) and
+``provenance.json``; the same files give the same bytes. The provenance has the keys of `render` and ``transfer``:
+an object with ``table`` ("Table 6"), ``default`` (hyperparameters) and the facts of `TransferRuns`.
+``paper.differs`` is a list of notes, parted by "; ".
+
+Raises `UserError` if a file is missing or malformed, or as `TransferTable` does: it names what is missing.
+"""

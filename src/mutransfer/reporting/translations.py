@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from mutransfer.analysis.estimate import number
 from mutransfer.errors import UserError
-from mutransfer.reporting.table import grid
+from mutransfer.results.estimate import number
+from mutransfer.results.table import grid
 
 BLEUS = {"bleu_valid": "validation BLEU", "bleu_test": "test BLEU"}
 

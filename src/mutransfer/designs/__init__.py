@@ -1,0 +1,1 @@
+"""What to run: grids, panels and searches, and what an experiment declares."""

@@ -1,0 +1,182 @@
+"""The learning-rate sweeps as charts that can be hovered, a panel a parametrization, a line a width."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from matplotlib.colors import to_hex
+
+from mutransfer.results.draw.lr_figure import loss_limits, title
+from mutransfer.results.draw.style import palette
+from mutransfer.results.estimate import label, number, span
+from mutransfer.results.frame import Curves, curves, tidy
+from mutransfer.results.quality import interpolate
+from mutransfer.results.render import Sweep
+from mutransfer.results.sections import Described
+
+SYMBOLS = ("circle", "square", "diamond", "triangle-down", "cross", "x", "pentagon", "hexagon")
+"""As `mutransfer.results.draw.style.MARKERS`, by Plotly's names."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One width, as the switches and the table show it."""
+
+    width: int
+    light: str
+    """Hex colour on white."""
+    dark: str
+    """On black."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One parametrization."""
+
+    name: str
+    title: str
+    figure: str
+    """Plotly's JSON; the traces have ``meta``: their width."""
+    rates: tuple[float, ...]
+    """Log2 of the learning rates, the rows of the table."""
+    rows: tuple[tuple[str, ...], ...]
+    """[rates][widths] losses in words."""
+
+
+@dataclass(frozen=True)
+class Chart:
+    lines: tuple[Line, ...]
+    panels: tuple[Panel, ...]
+
+
+def sweep_chart(described: Described[Sweep]) -> Chart:
+    """The chart of a sweep: means over seeds, what a hover shows, optima as stars, diverged runs as crosses."""
+    sweep, provenance = described.report, described.provenance
+    table = curves(tidy(sweep.runs))
+    names = list(sweep.transfer.parametrizations)
+    every = [one for name in names for one in table[name]]
+    widths = sorted({one.width for one in every})
+    lines = tuple(map(Line, widths, palette(len(widths)), _dark(len(widths))))
+    low, high = loss_limits(every, provenance.get("loss_ceiling"))
+    grid = np.concatenate([one.log2_lr for one in every])
+    panels = []
+    for name in names:
+        optima = sweep.transfer.optima.query("parametrization == @name")
+        traces = []
+        for one, optimum in zip(table[name], optima.itertuples(), strict=True):
+            k = widths.index(one.width)
+            traces += _traces(one, optimum, lines[k], SYMBOLS[k % len(SYMBOLS)], high)
+        figure = go.Figure(
+            traces,
+            {
+                "xaxis": {
+                    "title": {"text": "log<sub>2</sub> learning rate"},
+                    "range": [float(grid.min()) - 0.5, float(grid.max()) + 0.5],
+                    "dtick": 1 if np.ptp(grid) <= 10 else 2,
+                },
+                "yaxis": {"range": [low, high]},
+                "shapes": [
+                    {
+                        "type": "line", "yref": "paper", "y0": 0, "y1": 1, "layer": "below",
+                        "x0": optima["transferred_log2_lr"].iloc[0], "x1": optima["transferred_log2_lr"].iloc[0],
+                        "line": {"dash": "dot", "width": 1.2},
+                    }
+                ],
+                "margin": {"l": 44, "r": 12, "t": 14, "b": 48},
+                "showlegend": False,
+                "hovermode": "closest",
+                "template": None,
+            },
+        )  # fmt: skip
+        rates = tuple(sorted({float(x) for one in table[name] for x in one.log2_lr}))
+        by_width = {one.width: one for one in table[name]}
+        rows = tuple(tuple(_cell(by_width.get(width), rate) for width in widths) for rate in rates)
+        panels.append(Panel(label(name), title(sweep.transfer.parametrizations[name]), _json(figure), rates, rows))
+    return Chart(lines, tuple(panels))
+
+
+def _dark(count: int) -> list[str]:
+    """As `palette`, of the part of the same map that is light enough on black."""
+    colours = matplotlib.colormaps["viridis"]
+    return [to_hex(colours(0.35 + 0.65 * k / max(count - 1, 1))) for k in range(count)]
+
+
+def _json(figure: go.Figure) -> str:
+    """Without what would end a script element."""
+    return json.dumps(json.loads(figure.to_json()), separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _traces(one: Curves, optimum: Any, line: Line, symbol: str, top: float) -> list[go.Scatter]:
+    mean, seeds = one.loss.mean(axis=0), len(one.loss)
+    finite = np.isfinite(mean)
+    shared: dict[str, Any] = {"meta": one.width, "name": f"width {one.width}"}
+    hover = [f"<b>width {one.width}</b><br>LR 2<sup>{x:g}</sup><br>loss {_cell(one, x)}" for x in one.log2_lr]
+    found = [
+        go.Scatter(
+            x=one.log2_lr.tolist(),
+            y=[round(float(y), 6) if np.isfinite(y) else None for y in mean],
+            mode="lines+markers",
+            line={"color": line.light, "width": 2},
+            marker={"symbol": symbol, "size": 7, "color": line.light},
+            hovertext=hover,
+            hoverinfo="text",
+            **shared,
+        )
+    ]
+    if not finite.all():
+        lost = np.isinf(one.loss).sum(axis=0)[~finite]
+        found.append(
+            go.Scatter(
+                x=one.log2_lr[~finite].tolist(),
+                y=[top] * int((~finite).sum()),
+                mode="markers",
+                cliponaxis=False,
+                marker={"symbol": "x-thin", "size": 8, "color": line.light, "line": {"width": 2, "color": line.light}},
+                hovertext=[
+                    f"<b>width {one.width}</b><br>LR 2<sup>{x:g}</sup><br>diverged in {k} of {seeds} seeds"
+                    for x, k in zip(one.log2_lr[~finite], lost, strict=True)
+                ],
+                hoverinfo="text",
+                **shared,
+            )
+        )
+    y = interpolate(one.log2_lr, mean[None], np.array([optimum.log2_lr]))[0]
+    interval = "no interval" if pd.isna(optimum.low) else f"95% interval {span(optimum.low, optimum.high)}"
+    found.append(
+        go.Scatter(
+            x=[optimum.log2_lr],
+            y=[float(optimum.loss if np.isnan(y) else y)],
+            mode="markers",
+            marker={
+                "symbol": "star-open" if optimum.on_edge else "star",
+                "size": 13,
+                "color": line.light,
+                "line": {"width": 1.2, "color": "black"},
+            },
+            hovertext=[
+                f"<b>width {one.width}: best LR</b><br>2<sup>{number(optimum.log2_lr)}</sup>, {interval} of log2"
+                + "<br>on the edge of the grid" * bool(optimum.on_edge)
+            ],
+            hoverinfo="text",
+            **shared,
+        )
+    )
+    return found
+
+
+def _cell(one: Curves | None, rate: float) -> str:
+    """``1.8942 ± 0.0091 (n = 2)``, with the standard error; ``diverged``; a dash where it was not run."""
+    if one is None or rate not in one.log2_lr:
+        return "-"
+    losses = one.loss[:, np.flatnonzero(one.log2_lr == rate)[0]]
+    n, lost = len(losses), int(np.isinf(losses).sum())
+    if lost:
+        return f"diverged ({lost} of {n})"
+    spread = f" ± {number(float(losses.std(ddof=1)) / np.sqrt(n), 4)}" if n > 1 else ""
+    return f"{number(float(losses.mean()), 4)}{spread} (n = {n})"

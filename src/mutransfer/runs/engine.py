@@ -1,0 +1,329 @@
+"""What every engine has in common: which run goes where, and what the death of a worker costs; and the local engine."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, ClassVar, Protocol
+
+from mutransfer.errors import UserError
+from mutransfer.runs.worker import BROKEN, READY, Work, environment, in_environment, main
+from mutransfer.training.spec import RunRecord, RunSpec
+
+OnRecords = Callable[[list[RunRecord]], None]
+OnEvent = Callable[[str], None]
+Cost = Callable[[RunSpec], float]
+
+# What a backend tells of a worker, besides what the worker itself says (`mutransfer.runs.worker`):
+DIED, LOST = "died", "lost"  # it alone, and how; with its machine, and how
+
+_AHEAD = 8  # runs queued behind the one under way, if with it they cost ...
+_SHARE = 1 / 4  # ... no more than this part of what is left for each worker
+_STILLBORN_LIMIT = 3  # workers in a row that die before they are ready: then something is wrong with all
+
+
+class Engine(Protocol):
+    """Where the runs of a sweep are made."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def workers(self) -> int: ...  # runs at once
+    @property
+    def devices(self) -> Sequence[str]: ...  # that runs are given, such as ("cuda:0", "cuda:1")
+
+    def run(
+        self,
+        specs: Sequence[RunSpec],
+        runner: str,
+        dataset: Any,
+        *,
+        on_records: OnRecords,
+        on_event: OnEvent | None = None,
+        cost: Cost | None = None,
+    ) -> None:
+        """Run ``specs`` and hand over the records as they come; the rules are those of `schedule`.
+
+        Args:
+            runner: "module:function", resolved in the worker. ``function(spec, dataset)`` returns a `RunRecord`;
+                on a device other than the plain CPU it is called as ``function(spec, dataset, device=device)``.
+            dataset: anything that can be pickled. One with a ``folder`` is opened from there in each local worker.
+            on_records: called in this process with all records that came in together; what it raises ends the sweep.
+            on_event: called with a line about a worker that died.
+            cost: of a run, in any unit: the longest go first, so that no worker waits for the last one.
+
+        Raises:
+            UserError: no worker can start (the reason is given).
+        """
+
+
+class Backend(Protocol):
+    """The workers of one sweep, each known by what `start` returned."""
+
+    def slots(self) -> int:
+        """How many workers there is room for, at this moment."""
+
+    def start(self) -> Hashable: ...
+
+    def send(self, worker: Any, spec: RunSpec) -> None:
+        """Queue a run behind those that the worker has; a dead worker is no error here."""
+
+    def wait(self) -> Iterable[tuple[Hashable, str, Any]]:
+        """All that has happened, as (worker, kind, content); after a while, nothing.
+
+        kind and content: READY; a RECORD and the `RunRecord`; BROKEN and why no run can be made; DIED or LOST and
+        how, once and last. The records of a worker come in the order in which its runs were sent.
+        """
+
+    def stop(self, workers: Iterable[Any]) -> None:
+        """End them at once."""
+
+
+def schedule(
+    backend: Backend,
+    specs: Sequence[RunSpec],
+    *,
+    on_records: OnRecords,
+    on_event: OnEvent | None = None,
+    cost: Cost | None = None,
+) -> None:
+    """Run ``specs`` on the workers of ``backend``.
+
+    The result of a run depends on its spec alone: not on the order, nor on the workers. A worker that dies (out of
+    memory, killed) loses one attempt of one run. That run is put aside and, when all others are done, tried once
+    more with nothing beside it; if its worker dies again it is recorded as ``failed``. So is a run that raises, at
+    once. A machine that dies costs no attempt: its runs go back in the queue.
+    """
+    on_event = on_event or (lambda line: None)
+    cost = cost or (lambda spec: 1.0)
+    order = sorted(specs, key=cost, reverse=True)  # stable: equal costs keep their order
+    died: dict[RunSpec, str] = {}
+
+    def give_up(spec: RunSpec, how: str) -> None:
+        reason = f"two workers died in this run: the first by {died[spec]}, the second, alone, by {how}"
+        on_records([RunRecord.failed(spec, reason)])
+
+    _Crew(backend, order, cost, None, on_records, on_event, died.__setitem__).work()
+    if died:
+        on_event(f"{len(died)} runs whose worker died are tried once more, one by one")
+        _Crew(backend, list(died), cost, 1, on_records, on_event, give_up).work()
+
+
+class _Crew:
+    """Workers, at most ``limit``, that work off ``specs``; a run whose worker dies is given to ``on_death``."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        specs: Sequence[RunSpec],
+        cost: Cost,
+        limit: int | None,
+        on_records: OnRecords,
+        on_event: OnEvent,
+        on_death: Callable[[RunSpec, str], None],
+    ) -> None:
+        self.backend, self.cost, self.limit = backend, cost, limit
+        self.on_records, self.on_event, self.on_death = on_records, on_event, on_death
+        self.waiting = deque(specs)
+        self.left = sum(map(cost, specs))  # of all that wait
+        self.queues: dict[Hashable, deque[RunSpec]] = {}  # of all workers; the first spec is under way
+        self.ready: set[Hashable] = set()
+        self.stillborn = 0
+
+    def work(self) -> None:
+        try:
+            while self.waiting or any(self.queues.values()):
+                self._hire()
+                records = [record for event in self.backend.wait() if (record := self._take(*event))]
+                self._hand_out()  # first: the workers go on while the records are stored
+                if records:
+                    self.on_records(records)
+        finally:
+            self.backend.stop(self.queues)
+
+    def _hire(self) -> None:
+        """As many workers as there are slots, but none that would have nothing to do."""
+        slots = self.backend.slots() if self.limit is None else self.limit
+        busy = sum(map(bool, self.queues.values()))
+        while len(self.queues) < min(slots, busy + len(self.waiting)):
+            self.queues[self.backend.start()] = deque()
+
+    def _take(self, worker: Hashable, kind: str, content: Any) -> RunRecord | None:
+        if kind == READY:
+            self.ready.add(worker)
+            self.stillborn = 0
+        elif kind == BROKEN:
+            raise UserError(f"no run can start: {content}")
+        elif kind in (DIED, LOST):
+            self._bury(worker, kind, content)
+        else:
+            record: RunRecord = content
+            self.queues[worker].remove(record.spec)
+            return record
+        return None
+
+    def _bury(self, worker: Hashable, kind: str, how: str) -> None:
+        queue = self.queues.pop(worker)
+        if kind == LOST:
+            self.on_event(f"a machine was lost ({how}): {len(queue)} runs go back in the queue")
+        elif worker not in self.ready:
+            self.stillborn += 1
+            if self.stillborn == _STILLBORN_LIMIT:
+                raise UserError(f"no run can start: the workers die as they start ({how}); is memory short?")
+        elif queue:
+            spec = queue.popleft()
+            self.on_event(f"a worker died ({how}) in run {spec.run_id}")
+            self.on_death(spec, how)
+        self.ready.discard(worker)
+        self.waiting.extendleft(reversed(queue))
+        self.left += sum(map(self.cost, queue))
+
+    def _hand_out(self) -> None:
+        # With runs queued behind the one under way, no worker waits while the driver stores records. But what waits
+        # behind a long run could have been started elsewhere: so all that a worker has must be little.
+        share = self.left * _SHARE / max(1, len(self.queues))
+        for ahead in range(_AHEAD + 1):
+            for worker in self.ready:
+                queue = self.queues[worker]
+                if not self.waiting:
+                    break
+                if len(queue) == ahead and (not ahead or sum(map(self.cost, [*queue, self.waiting[0]])) <= share):
+                    spec = self.waiting.popleft()
+                    self.left -= self.cost(spec)
+                    queue.append(spec)
+                    self.backend.send(worker, spec)
+        if not self.waiting:
+            idle = [worker for worker, queue in self.queues.items() if not queue]
+            self.backend.stop(idle)
+            for worker in idle:
+                del self.queues[worker]
+                self.ready.discard(worker)
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """``workers`` processes at once; the i-th works on ``devices[i % len(devices)]``. They die with the driver.
+
+    Raises `UserError` if ``workers`` is not positive or ``devices`` is empty.
+    """
+
+    workers: int
+    devices: Sequence[str] = ("cpu",)  # such as ("cuda:0", "cuda:1")
+    name: ClassVar[str] = "local"
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise UserError(f"workers is {self.workers}, expected at least 1.")
+        if not self.devices:
+            raise UserError("devices is empty, expected at least one, such as 'cpu' or 'cuda:0'.")
+
+    def run(
+        self,
+        specs: Sequence[RunSpec],
+        runner: str,
+        dataset: Any,
+        *,
+        on_records: OnRecords,
+        on_event: OnEvent | None = None,
+        cost: Cost | None = None,
+    ) -> None:
+        """See `Engine.run`."""
+        folder = getattr(dataset, "folder", None)
+        load = partial(type(dataset).open, folder) if folder else partial(_itself, dataset)
+        devices = [self.devices[i % len(self.devices)] for i in range(self.workers)]
+        processes = _Processes([Work(runner, load, device) for device in devices])
+        schedule(processes, specs, on_records=on_records, on_event=on_event, cost=cost)
+
+
+def _itself(dataset: Any) -> Any:
+    return dataset
+
+
+@dataclass(eq=False)
+class _Worker:
+    work: Work
+    process: BaseProcess
+    pipe: Connection
+
+
+@dataclass
+class _Processes:
+    """The backend: a process for each ``Work``, and a pipe to each."""
+
+    free: list[Work]  # slots without a process
+    workers: set[_Worker] = field(default_factory=set)
+
+    def slots(self) -> int:
+        return len(self.free) + len(self.workers)
+
+    def start(self) -> _Worker:
+        work = self.free.pop(0)
+        context = multiprocessing.get_context("spawn")  # fork and torch's threads do not go together
+        ours, theirs = context.Pipe()
+        process = context.Process(target=main, args=(theirs, work), daemon=True)
+        with in_environment(environment()), _no_interrupt():
+            process.start()
+        theirs.close()  # else its death would not end the pipe
+        self.workers.add(new := _Worker(work, process, ours))
+        return new
+
+    def send(self, to: _Worker, spec: RunSpec) -> None:
+        with contextlib.suppress(OSError):  # it is dead: `wait` will say so
+            to.pipe.send(spec)
+
+    def wait(self) -> Iterator[tuple[_Worker, str, Any]]:
+        awake = set(wait([x for w in self.workers for x in (w.pipe, w.process.sentinel)]))
+        for w in [w for w in self.workers if {w.pipe, w.process.sentinel} & awake]:
+            is_alive = w.process.is_alive()  # before the pipe is emptied: the dead send no more
+            for kind, content in _messages(w.pipe):
+                yield w, kind, content
+            if not is_alive:
+                self.stop([w])
+                yield w, DIED, _how(w.process.exitcode)
+
+    def stop(self, workers: Iterable[_Worker]) -> None:
+        stopped = self.workers.intersection(workers)
+        for w in stopped:
+            w.process.kill()
+        for w in stopped:
+            w.process.join()
+            w.pipe.close()
+            self.free.append(w.work)
+        self.workers -= stopped
+
+
+def _messages(pipe: Connection) -> Iterator[tuple[str, Any]]:
+    """What lies in ``pipe`` now; nothing more once the other end is gone."""
+    while True:
+        try:
+            if not pipe.poll():
+                return
+            message = pipe.recv()
+        except (EOFError, OSError):
+            return
+        yield message
+
+
+def _how(code: int | None) -> str:
+    """An exit code in words."""
+    if code is not None and code < 0:
+        with contextlib.suppress(ValueError):
+            return signal.Signals(-code).name
+    return f"exit code {code}"
+
+
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """A process started in the block never sees Ctrl-C, which goes to the whole group: the driver decides."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

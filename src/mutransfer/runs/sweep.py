@@ -1,0 +1,204 @@
+"""A sweep: run what the store lacks, keep each run as it ends, go on after a kill as if nothing had been."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from mutransfer.errors import UserError
+from mutransfer.runs.engine import Cost, Engine, OnEvent
+from mutransfer.runs.progress import SweepProgress
+from mutransfer.runs.store import DONE, Store
+from mutransfer.runs.table import to_frame
+from mutransfer.runs.worker import in_environment
+from mutransfer.training import checkpoint
+from mutransfer.training.spec import RunRecord, RunSpec
+
+EXTENSION_ROUNDS = 3  # so that a loss that falls forever cannot keep a sweep going
+_CHUNK = 500  # records read at once
+
+Extend = Callable[[pd.DataFrame, bool], Sequence[RunSpec]]
+
+
+class Saved(Protocol):
+    """A data set that can be saved to a folder, and whose class has ``open(folder)``."""
+
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def folder(self) -> Path | None: ...  # where it is memory-mapped from, if it is
+    def save(self, folder: Path) -> None: ...
+    @classmethod
+    def open(cls, folder: Path) -> Any: ...
+
+
+class Interrupted(UserError):
+    """Ctrl-C: what is finished is kept. The command line prints the line and exits with ``exit_code``."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """What a sweep came to. The records stay in the store, where each use of them reads them anew."""
+
+    store: Path
+    run_ids: tuple[str, ...]  # of all runs, those of earlier sweeps included, in the order of the specs
+    skipped: int  # runs that the store had
+    failed: int  # runs without a result; the same command tries them again
+
+    @property
+    def records(self) -> Iterator[RunRecord]:
+        """The record of every run, one by one, in the order of the specs."""
+        with Store(self.store, read_only=True) as store:
+            for start in range(0, len(self.run_ids), _CHUNK):
+                run_ids = self.run_ids[start : start + _CHUNK]
+                records = {record.spec.run_id: record for record in store.records(run_ids)}
+                yield from (records[run_id] for run_id in run_ids)
+
+    @property
+    def frame(self) -> pd.DataFrame:
+        """The runs table (`mutransfer.runs.table.to_frame`)."""
+        return to_frame(self.records)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Runs by status."""
+        return Counter(record.status for record in self.records)
+
+
+def sweep(
+    specs: Iterable[RunSpec],
+    store: Store,
+    runner: str,
+    *,
+    engine: Engine,
+    dataset: Saved,
+    cost: Cost | None = None,
+    progress: bool = True,
+    extend: Extend | None = None,
+    is_timed: bool = False,
+) -> SweepResult:
+    """Run those of ``specs`` that ``store`` lacks; a record is durable before it is counted.
+
+    Killed at any moment, the same call goes on where it was, and its result equals an uninterrupted one. A run that
+    was under way goes on from its checkpoint, if it had taken long enough for one.
+
+    Args:
+        store: open (``with Store(path) as store``).
+        runner: "module:function", called in a worker as ``function(spec, dataset)`` (see `Engine.run`).
+        dataset: if it is only in memory, it is put on the disk while runs are made (`on_disk`).
+        cost: of a run, in any unit (FLOPs, say): the longest go first, and the ETA is weighted by it.
+        extend: after the grid, called with the runs table (failed runs left out) and whether this is the last time;
+            the new runs that it returns are made too, up to `EXTENSION_ROUNDS` times.
+        is_timed: ``cost`` is in seconds: then there is an ETA before the first run has ended.
+
+    Raises:
+        Interrupted: Ctrl-C; says how many runs are kept.
+        UserError: a spec is declared on other data, the store cannot be written, or no worker can start.
+    """
+    wanted: dict[str, RunSpec] = {}
+    skipped = 0
+    cost = cost or (lambda spec: 1.0)
+    folder = checkpoints(store.path)
+    with SweepProgress(progress, workers=engine.workers, is_timed=is_timed) as shown, contextlib.ExitStack() as stack:
+
+        def keep(records: list[RunRecord]) -> None:
+            store.put_many(records)
+            checkpoint.remove(folder, {record.spec.run_id for record in records if record.is_done})
+            for record in records:
+                if record.status == "failed":
+                    shown.say(f"run {record.spec.run_id} failed: {record.reason}")
+                shown.record(record, cost(record.spec))
+
+        batch = _new(specs, wanted, dataset)
+        stack.enter_context(checkpointed(folder, shown.say))
+        for rounds_left in reversed(range(EXTENSION_ROUNDS + 1)):
+            wanted |= batch
+            known = store.done(batch)
+            checkpoint.remove(folder, known)  # killed between the two lines above
+            skipped += len(known)
+            todo = [spec for run_id, spec in batch.items() if run_id not in known]
+            if known:
+                shown.say(f"{len(known)} of {len(batch)} runs are in the store already, {len(todo)} to do")
+            shown.add(len(todo), sum(map(cost, todo)))
+            try:
+                if todo:
+                    dataset = stack.enter_context(on_disk(dataset, beside(store.path)))
+                    engine.run(todo, runner, dataset, on_records=keep, on_event=shown.say, cost=cost)
+            except KeyboardInterrupt:
+                raise Interrupted(
+                    f"interrupted: {len(store.done(wanted))} of {len(wanted)} runs are kept; "
+                    "the same command goes on from here."
+                ) from None
+            if extend is None or not rounds_left:
+                break
+            found = to_frame(store.records(wanted, where=DONE))
+            batch = _new(extend(found, rounds_left == 1), wanted, dataset)
+            if not batch:
+                break
+            shown.say(f"the grid is extended by {len(batch)} runs")
+        return SweepResult(store.path, tuple(wanted), skipped, shown.counts["failed"])
+
+
+@contextlib.contextmanager
+def on_disk(dataset: Any, folder: Path) -> Iterator[Any]:
+    """``dataset`` memory-mapped from ``folder``, which is removed in the end; itself if it is on the disk already.
+
+    ``with on_disk(dataset, folder) as dataset`` drops the copy in memory if nobody else has it: then this process and
+    all local workers share one copy, in the page cache. What a killed process left in ``folder`` is removed first.
+    """
+    if dataset.folder is not None:
+        yield dataset
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        dataset.save(folder)
+        dataset = type(dataset).open(folder)
+        yield dataset
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def beside(store: Path) -> Path:
+    """A folder whose only user is the sweep that has the store's lock: what is left in it is a dead one's."""
+    return store.with_name(store.name + ".data")
+
+
+def checkpoints(store: Path) -> Path:
+    """The folder of the checkpoints of runs under way."""
+    return store.with_name(store.name + ".checkpoints")
+
+
+@contextlib.contextmanager
+def checkpointed(folder: Path, say: OnEvent) -> Iterator[None]:
+    """Runs that are made in the block keep their checkpoints in ``folder``, which is removed if it is empty."""
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        say(f"no checkpoints are kept: {folder} cannot be made ({error.strerror})")
+    try:
+        with in_environment({checkpoint.FOLDER: str(folder)}):
+            yield
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _new(specs: Iterable[RunSpec], wanted: dict[str, RunSpec], dataset: Saved) -> dict[str, RunSpec]:
+    """Those specs that are not wanted yet, once each, by run_id."""
+    new = {spec.run_id: spec for spec in specs if spec.run_id not in wanted}
+    for spec in new.values():
+        if spec.data_fingerprint != dataset.fingerprint:
+            raise UserError(
+                f"run {spec.run_id} is declared on data {spec.data_fingerprint}, but the data set given is "
+                f"{dataset.fingerprint}; plan the runs again on the data you have."
+            )
+    return new

@@ -1,0 +1,297 @@
+"""A figure's cells are the runs that its declaration names, each once; curves are those of the declared rates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from experiments.cifar_mlp.experiment import EXPERIMENT
+from mutransfer.data import TokenDataset
+from mutransfer.designs.experiment import Experiment, Scale, Variant, figure_cells
+from mutransfer.designs.figure import Axis, Figure, Panel, put, to_panels
+from mutransfer.designs.rows import to_curves
+from mutransfer.errors import UserError
+from mutransfer.results.learning import learning_report
+from mutransfer.runs.table import to_frame
+from mutransfer.training.spec import RunRecord, RunSpec, Value
+
+TEXT = {"is_real": False, "vocab": 9, "tokenizer": "bytes", "train": np.arange(9), "test": np.arange(9)}
+DATA = TokenDataset.from_arrays("tiny", "digits", **TEXT)
+RATES = Axis(name="log2_lr", label="learning rate", values=(-8, -6))
+MULTS = Axis(name="output_mult", label="alpha_output", values=(-4, 0, 2))
+SCHEDULES = Axis(name="schedule", label="LR schedule", values=("cosine", "constant"))
+WIDTHS = Axis(name="width", label="width", values=(32, 64))
+DEPTHS = Axis(name="depth", label="depth", values=(2, 4))
+BATCHES = Axis(name="batch", label="batch size", values=(4, 8))
+
+
+def panel(x: Axis, line: Axis, **options: Any) -> Panel:
+    return Panel(**{"key": f"{line.name}/{x.name}", "row": 0, "column": 0, "x": x, "line": line, **options})
+
+
+def figure(*panels: Panel, **options: Any) -> Figure:
+    values: dict[str, Any] = {"kind": "landscape", "title": "T", "variant": "post_ln", "panels": lambda scale: panels}
+    values |= {"paper": {}, "template": lambda scale: {"log2_lr": -7, "width": 32, "batch": 8}}
+    return Figure(**values | options)
+
+
+def experiment(**figures: Figure) -> Experiment:
+    hps: dict[str, Value] = {"schedule": "constant", "output_mult": 1.0}
+    variants = {
+        name: Variant(title="", y_label="", hps={"norm": name[:-3], **hps}, paper={}) for name in ("pre_ln", "post_ln")
+    }
+    size: dict[str, Any] = {
+        "widths": (16, 32),
+        "base_width": 16,
+        "log2_lrs": (-9, -5),
+        "steps": 60,
+        "batch": 16,
+        "hps": {"depth": 2},
+    }
+
+    return replace(
+        EXPERIMENT,
+        name="tiny",
+        scales={"smoke": Scale(seeds=1, **size), "cpu": Scale(seeds=2, **size)},
+        variants=variants,
+        optimizer="adam",
+        momentum=0.0,
+        figures=figures,
+    )
+
+
+def cells(
+    *panels: Panel, scale: str = "cpu", seeds: int | None = None, **options: Any
+) -> list[tuple[str, Value, Value, RunSpec]]:
+    declared = experiment(**{"4": figure(*panels, **options)})
+    return figure_cells(declared, "4", DATA, scale=scale, seeds=seeds)
+
+
+def test_a_swept_number_is_octaves_and_a_line_is_plain() -> None:
+    """x = -4 of alpha_output is 2^-4 in the run; the learning rate is log2 in a spec already; a width is a width."""
+    found = cells(panel(MULTS, WIDTHS), seeds=1)
+    assert [(x, n, s.hp("output_mult"), s.width) for _, x, n, s in found] == [
+        (-4, 32, 2**-4, 32),
+        (0, 32, 1, 32),
+        (2, 32, 4, 32),
+        (-4, 64, 2**-4, 64),
+        (0, 64, 1, 64),
+        (2, 64, 4, 64),
+    ]
+    assert [(x, s.log2_lr) for _, x, _, s in cells(panel(RATES, WIDTHS), seeds=1)] == [(-8, -8), (-6, -6)] * 2
+    assert all(isinstance(s.hp("output_mult"), float) for *_, s in found)
+
+
+def test_words_are_choices() -> None:
+    """A schedule is not raised to a power; its panel says which choices there are, and in which order."""
+    found = cells(panel(SCHEDULES, DEPTHS), seeds=1)
+    assert [(x, n, s.hp("schedule"), s.hp("depth")) for _, x, n, s in found] == [
+        (word, depth, word, depth) for depth in (2, 4) for word in ("cosine", "constant")
+    ]
+    assert panel(SCHEDULES, DEPTHS).facts["choices"] == ["cosine", "constant"]
+    assert not SCHEDULES.is_log2 and MULTS.is_log2
+
+
+@pytest.mark.parametrize(
+    ("axis", "field"),
+    [
+        (BATCHES, "batch"),
+        (WIDTHS, "width"),
+        (Axis(name="base_width", label="simulated width", values=(16, 128)), "base_width"),
+        (Axis(name="steps", label="steps", values=(20, 40)), "steps"),
+    ],
+)
+def test_fields_of_a_spec_are_lines_too(axis: Axis, field: str) -> None:
+    """Batch size, steps, widths are fields, not hyperparameters: the field changes, whole numbers stay whole."""
+    found = cells(panel(RATES, axis), seeds=1)
+    assert [getattr(s, field) for *_, s in found] == [value for value in axis.values for _ in RATES.values]
+    others = {f: value for f, value in vars(found[0][-1]).items() if f not in (field, "log2_lr", "run_id")}
+    for *_, s in found:
+        assert {f: value for f, value in vars(s).items() if f in others} == others
+
+
+def test_what_a_run_starts_from() -> None:
+    """The figure's variant, the scale, the figure's template, the panel's parametrization and changes, in this order.
+
+    The base width is the scale's whatever the lines' widths: where µP equals SP does not move.
+    """
+    changed = panel(RATES, DEPTHS, parametrization="sp", changes={"width": 64, "output_mult": 0.5}, key="b")
+    found = cells(panel(RATES, DEPTHS), changed, seeds=1)
+    first, second = (next(s for key, *_, s in found if key == k) for k in ("depth/log2_lr", "b"))
+    assert (first.variant, first.hp("norm"), first.base_width, first.optimizer) == ("post_ln", "post", 16, "adam")
+    assert (first.width, first.batch, first.steps, first.parametrization) == (32, 8, 60, "mup")
+    assert (first.data, first.data_fingerprint) == (DATA.name, DATA.fingerprint)
+    assert (second.width, second.hp("output_mult"), second.parametrization) == (64, 0.5, "sp")
+    assert second.hp("depth") == 2 and first.hp("output_mult") == 1
+
+
+def test_a_line_wins_over_the_template_and_x_over_the_line() -> None:
+    """The template fixes width 32 and a learning rate; lines and x say otherwise."""
+    assert {s.width for *_, s in cells(panel(MULTS, WIDTHS))} == {32, 64}
+    assert {s.log2_lr for *_, s in cells(panel(MULTS, WIDTHS))} == {-7}
+    assert {s.log2_lr for *_, s in cells(panel(RATES, WIDTHS))} == {-8, -6}
+
+
+def test_seeds() -> None:
+    """The scale's, the figure's own where it says so, the caller's above all; always from 0 on."""
+
+    def seeds(**options: Any) -> set[int]:
+        return {s.seed for *_, s in cells(panel(RATES, WIDTHS), **options)}
+
+    assert seeds() == {0, 1} and seeds(scale="smoke") == {0}
+    figures = {"4": figure(panel(RATES, WIDTHS), seeds={"cpu": 3})}
+    found = [figure_cells(experiment(**figures), "4", DATA, scale="cpu", seeds=n) for n in (None, 4)]
+    assert [{s.seed for *_, s in points} for points in found] == [{0, 1, 2}, {0, 1, 2, 3}]
+
+
+def test_panels_share_runs() -> None:
+    """The default point lies in every panel: one run_id, trained once, and shown in each of them."""
+    rates = replace(RATES, values=(-8, -7))
+    found = cells(panel(rates, WIDTHS), panel(MULTS, WIDTHS), panel(SCHEDULES, WIDTHS), panel(rates, BATCHES), seeds=1)
+    of: dict[str, list[str]] = {}
+    for key, _, _, spec in found:
+        of.setdefault(spec.run_id, []).append(key)
+    # (log2 LR -8, width 32, batch 8) twice; the default point thrice at width 64, and at width 32 in the batch row too
+    assert sorted(len(keys) for keys in of.values() if len(keys) > 1) == [2, 3, 4]
+    assert len(found) == 4 + 6 + 4 + 4 and len(of) == len(found) - (1 + 2 + 3)
+
+
+def test_the_table_repeats_a_shared_run() -> None:
+    """A row a point: panel, x and line first, then the run's own columns; a point without a run is an error later."""
+    found = cells(panel(RATES, WIDTHS), panel(SCHEDULES, WIDTHS), seeds=1, template=lambda scale: {"log2_lr": -6})
+    losses = {s: float(i) for i, s in enumerate(dict.fromkeys(s for *_, s in found))}
+    records = [RunRecord(spec=s, status="finished", train_loss=loss) for s, loss in losses.items()]
+    table = to_panels([(key, x, n, s.run_id) for key, x, n, s in found], records, ["schedule"])
+    assert list(table.columns[:4]) == ["panel", "x", "line", "run_id"] and "schedule" in table
+    assert len(table) == len(found) == 8 and len(records) == 6
+    for row, (key, x, n, s) in zip(table.itertuples(), found, strict=True):
+        assert (row.panel, row.x, row.line, row.train_loss, row.width) == (key, x, n, losses[s], n)
+
+
+def test_a_name_that_no_run_has_is_refused() -> None:
+    """With the nearest name; nothing is added silently that no runner reads."""
+    with pytest.raises(UserError, match=r"unknown hyperparameter 'outputmult'\. Did you mean 'output_mult'"):
+        cells(panel(replace(MULTS, name="outputmult"), WIDTHS))
+    with pytest.raises(UserError, match="Did you mean 'depth'"):
+        cells(panel(RATES, replace(DEPTHS, name="dept")))
+    with pytest.raises(UserError, match="Did you mean 'schedule'"):
+        cells(panel(RATES, WIDTHS, changes={"shedule": "linear"}))
+    with pytest.raises(UserError, match="Did you mean 'schedule'"):
+        cells(panel(RATES, WIDTHS), template=lambda scale: {"schedules": "linear"})
+
+
+def test_a_misspelt_field_is_refused() -> None:
+    """It is no hyperparameter either; and all of them at once are not a value."""
+    spec = cells(panel(RATES, WIDTHS))[0][-1]
+    assert put(spec, "steps", 7).steps == 7
+    for name in ("step", "hps"):
+        with pytest.raises(UserError, match=f"'{name}'"):
+            put(spec, name, 7)
+
+
+def test_an_unknown_figure_is_refused() -> None:
+    """With the numbers that there are."""
+    declared = experiment(**{"4": figure(panel(RATES, WIDTHS)), "17": figure(panel(RATES, WIDTHS))})
+    with pytest.raises(UserError, match=r"unknown figure '7'\. Did you mean '17'\? Valid: 4, 17, all"):
+        figure_cells(declared, "7", DATA, scale="cpu")
+    with pytest.raises(UserError, match="unknown scale"):
+        figure_cells(declared, "4", DATA, scale="cpuu")
+
+
+def test_what_a_panel_says_of_itself() -> None:
+    """For provenance.json: labels with their unit."""
+    facts = panel(RATES, WIDTHS, row_heading="over width").facts
+    assert (facts["x_name"], facts["x_label"]) == ("learning rate", "log2 learning rate")
+    assert (facts["line_name"], facts["is_log2"], facts["row_heading"]) == ("width", True, "over width")
+    assert panel(SCHEDULES, WIDTHS).facts["x_label"] == "LR schedule" and "choices" not in facts
+    described = figure(panel(RATES, WIDTHS), panel(MULTS, WIDTHS), panel(RATES, BATCHES)).describe("cpu")
+    assert described == "batch size 4, 8; width 32, 64"
+
+
+# ---- learning curves -----------------------------------------------------------------------------------------------
+
+Loss = Callable[[RunSpec], float]
+
+
+def records(final: Loss, *, seeds: int = 2, steps: int = 10) -> list[RunRecord]:
+    """The grid of SP and µP at two widths and three rates; a curve of 10 points that ends at ``final``."""
+    points = experiment().specs(DATA, scale="cpu", variant="post_ln", seeds=seeds)
+    hps = (*points[0].hps, ("length", 4))
+    grid = {replace(s, log2_lr=lr, steps=steps, hps=hps) for s in points for lr in (-9, -7, -5)}
+    found = []
+    for s in sorted(grid, key=lambda s: s.run_id):
+        loss = final(s)
+        curve = tuple(loss + 9 - i for i in range(10)) if math.isfinite(loss) else (5.0, 4.0, 8.0)
+        status = "finished" if math.isfinite(loss) else "diverged"
+        found.append(RunRecord(spec=s, status=status, train_loss=loss, loss_curve=curve))
+    return found
+
+
+def curves(runs: list[RunRecord]) -> tuple[pd.DataFrame, dict[str, str]]:
+    found, facts = to_curves(runs, to_frame(runs))
+    return found, facts["panels"]
+
+
+def parabola(spec: RunSpec) -> float:
+    """Best at -7 in µP, and in SP at -5 (narrow) and -9 (wide)."""
+    best = -7 if spec.parametrization == "mup" else -5 if spec.width == 16 else -9
+    return 2 + 0.1 * (spec.log2_lr - best) ** 2 + 0.01 * spec.seed
+
+
+def test_curves_are_those_of_all_rates_and_three_are_drawn() -> None:
+    """µP and SP at µP's best of the smallest width, and SP at its own best of the largest; a panel for every rate that
+    both widths ran.
+    """
+    found, headings = curves(records(parabola))
+    assert list(headings) == ["mup/-7", "sp/-7", "sp/-9"]
+    assert "{-7}" in headings["mup/-7"] and "width 16" in headings["mup/-7"] and "width 32" in headings["sp/-9"]
+    assert set(found["panel"]) == {f"{name}/{lr}" for name in ("sp", "mup") for lr in (-9, -7, -5)}
+    assert len(found) == 2 * 3 * 2 * 2 * 10
+    told = found["parametrization"] + "/" + found["log2_lr"].map("{:g}".format)
+    assert (found["panel"] == told).all() and set(learning_report(found)) > set(headings)
+
+    lone = [r for r in records(parabola) if (r.spec.parametrization, r.spec.width, r.spec.log2_lr) != ("mup", 16, -9)]
+    assert set(curves(lone)[0]["panel"]) == set(found["panel"]) - {"mup/-9"}
+
+
+def test_a_rate_that_loses_one_seed_is_not_the_best() -> None:
+    """A mean over seeds with a divergence in it is +inf, however low the other seed's loss."""
+
+    def final(spec: RunSpec) -> float:
+        if (spec.parametrization, spec.width, spec.log2_lr) == ("mup", 16, -7):
+            return math.inf if spec.seed else 0.1
+        return parabola(spec)
+
+    _, headings = curves(records(final))
+    assert "mup/-7" not in headings
+
+
+def test_steps_tokens_and_losses() -> None:
+    """A point stands at the end of its chunk of steps; tokens are steps times batch times length."""
+    runs = [replace(r, loss_curve=tuple(float(i) for i in range(50))) for r in records(parabola, steps=200)]
+    one = curves(runs)[0].query("panel == 'mup/-7' and width == 32 and seed == 1")
+    assert one["step"].tolist() == [*range(4, 201, 4)]
+    assert one["tokens"].tolist() == [16 * 4 * step for step in one["step"]]
+    assert one["loss"].tolist() == [*range(50)]
+    with pytest.raises(UserError, match="10 points of 50"):
+        curves(records(parabola, steps=200))
+
+
+def test_a_diverged_run_is_infinite_from_there_on() -> None:
+    """The chunk in which it stopped, and all after: the curve must not end as if it had been low to the last."""
+
+    def final(spec: RunSpec) -> float:
+        return math.inf if (spec.parametrization, spec.width, spec.log2_lr) == ("sp", 32, -7) else parabola(spec)
+
+    found, _ = curves(records(final))
+    lost = found.query("panel == 'sp/-7' and width == 32 and seed == 0")
+    assert lost["step"].tolist() == [*range(1, 11)]
+    assert lost["loss"].tolist() == [5.0, 4.0, *[math.inf] * 8]
+    others = found.query("not (panel == 'sp/-7' and width == 32)")
+    assert np.isfinite(others["loss"]).all()

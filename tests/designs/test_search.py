@@ -1,0 +1,117 @@
+"""Search spaces: every one of the paper is data, and sample i is the same in every search of one seed."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mutransfer.designs.search import Grid, LogUniform, draw
+from mutransfer.errors import UserError
+
+
+def powers(center, exponents):
+    return Grid(tuple(center * 2.0**z for z in exponents))
+
+
+QUARTERS = np.arange(-1.5, 1.5, 0.25)
+SPACES = {  # App. F and G
+    "IWSLT14": {
+        "lr": powers(5e-4, QUARTERS),
+        "output_mult": powers(1, range(-8, 8)),
+        "attn_mult": powers(1, range(-3, 9)),
+    },
+    "BERT": {
+        "lr": powers(1e-4, (1.5, 2, 2.5, 3, 3.5)),
+        "embedding_lr": powers(1e-4, (-1, -0.5, 0, 0.5, 1)),
+        "output_mult": powers(1, (2, 4, 6)),
+        "attn_mult": powers(1, np.arange(3, 7.5, 0.5)),
+        "gain_mult": powers(1, np.arange(8.5, 11, 0.5)),
+        "bias_mult": powers(1, np.arange(8.5, 11, 0.5)),
+    },
+    "GPT-3": {
+        "lr": LogUniform(-4, -1, base=10),
+        "init_mult": LogUniform(-1, 1, base=10),
+        "attn_mult": LogUniform(-1, 1, base=4),
+        "output_mult": LogUniform(-1, 1, base=4),
+        "embedding_mult": LogUniform(-1, 1, base=10),
+        "position_mult": LogUniform(-1, 1, base=10),
+    },
+    "ImageNet": {
+        "lr": powers(2.048, range(-5, 5)),
+        "output_mult": powers(10, range(-5, 5)),
+        "weight_decay": powers(3.05e-5, np.arange(-2, 2, 0.5)),
+        "momentum": powers(0.875, np.arange(-2, 2, 0.5)),
+    },
+}
+SIZES = {"IWSLT14": 12 * 16 * 12, "BERT": 16_875, "GPT-3": math.inf, "ImageNet": 10 * 10 * 8 * 8}
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_papers_spaces_are_data(name):
+    """Every search space of the paper can be declared; sampling it gives no point of a grid twice."""
+    space = SPACES[name]
+    assert math.prod(d.size for d in space.values()) == SIZES[name]
+    samples = draw(space, 200, seed=1)
+    assert len({tuple(s.values()) for s in samples}) == 200
+    for sample in samples:
+        assert set(sample) == set(space)
+        for hp, d in space.items():
+            assert sample[hp] in d.values if isinstance(d, Grid) else d.base**d.low <= sample[hp] <= d.base**d.high
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_more_samples_keep_the_earlier_ones(name):
+    """Sample i is its own, so that a search can be enlarged; the order in which a space names its HPs is nothing."""
+    space = SPACES[name]
+    many = draw(space, 60, seed=0)
+    assert draw(space, 20, seed=0) == many[:20]
+    assert draw(dict(reversed(space.items())), 60, seed=0) == many
+    assert draw(space, 60, seed=1) != many
+
+
+def test_one_hyperparameter_more_leaves_the_others_alone():
+    """So that a search over more hyperparameters compares with the one before, sample by sample."""
+    space = SPACES["GPT-3"]
+    wider = draw({**space, "weight_decay": LogUniform(-3, 0, base=10)}, 20, seed=0)
+    assert [{k: v for k, v in s.items() if k in space} for s in wider] == draw(space, 20, seed=0)
+
+
+def test_samples_are_log_uniform_and_independent():
+    """Kolmogorov-Smirnov at the level 0.001: distance below 1.95/sqrt(n); correlations below 3.3/sqrt(n)."""
+    n = 2000
+    samples = draw(SPACES["GPT-3"], n, seed=0)
+    quantiles = {}
+    for hp, d in SPACES["GPT-3"].items():
+        exponents = np.log([s[hp] for s in samples]) / np.log(d.base)
+        quantiles[hp] = (exponents - d.low) / (d.high - d.low)
+        assert ks(quantiles[hp]) < 1.95 / n**0.5
+    correlations = np.corrcoef(list(quantiles.values())) - np.eye(6)
+    assert np.abs(correlations).max() < 3.3 / n**0.5
+    # the test sees the difference: the same numbers, uniform on a linear scale
+    assert ks([(s["lr"] - 1e-4) / (1e-1 - 1e-4) for s in samples]) > 10 * 1.95 / n**0.5
+
+
+def ks(values):
+    """Largest distance between the empirical distribution of ``values`` and the uniform one on [0, 1]."""
+    x, n = np.sort(values), len(values)
+    return max(np.max(np.arange(1, n + 1) / n - x), np.max(x - np.arange(n) / n))
+
+
+def test_a_finite_space_is_exhausted_and_no_more():
+    """With as many samples as points, random search is grid search: each point once."""
+    space = {"lr": Grid((0.1, 0.2, 0.4)), "output_mult": Grid((1, 2, 4, 8)), "schedule": Grid(("linear", "cosine"))}
+    all_points = {(a, b, c) for a in (0.1, 0.2, 0.4) for b in (1, 2, 4, 8) for c in ("linear", "cosine")}
+    for count in (24, 1000):
+        samples = draw(space, count, seed=3)
+        assert len(samples) == 24
+        assert {(s["lr"], s["output_mult"], s["schedule"]) for s in samples} == all_points
+    assert draw(space, 23, seed=3) == samples[:23]
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: LogUniform(-1, -4), lambda: LogUniform(0, 1, base=1), lambda: Grid(()), lambda: Grid((1, 2, 1.0))]
+)
+def test_no_space_is_refused(make):
+    """A range upside down, base 1, an empty grid, a value twice."""
+    with pytest.raises(UserError, match="expected"):
+        make()

@@ -1,0 +1,255 @@
+"""The page says what the committed numbers say: it changes with them, and never says more than the reports do."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from page_tree import EXPERIMENTS, FIGURES, ONE_OF_EVERY_KIND, change, copied
+
+from mutransfer import page
+from mutransfer.errors import UserError
+from mutransfer.page import markdown, write_page
+from mutransfer.page.folders import read_folders
+from mutransfer.results import published
+from mutransfer.results.claims import Claim, Part
+from mutransfer.results.kinds import KINDS, kind_of
+
+
+@pytest.fixture(autouse=True)
+def no_library(monkeypatch):
+    """Plotly's library is 2 MB of the page, compressed anew each time; the browser's tests have it."""
+    monkeypatch.setattr(page, "_plotly", lambda: "")
+
+
+@pytest.fixture
+def mlp(tmp_path) -> Path:
+    """A tree with the sweep of cifar_mlp alone."""
+    return copied(("cifar_mlp",), tmp_path)
+
+
+def written(figures: Path) -> str:
+    return write_page(figures, figures.parent / "report", experiments=EXPERIMENTS)[1].read_text(encoding="utf-8")
+
+
+class Outline(HTMLParser):
+    """Levels of the headings, ids, and what refers to something outside of the page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.levels: list[int] = []
+        self.ids: list[str] = []
+        self.targets: list[str] = []
+        self.images: list[dict[str, str]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        given = {name: value or "" for name, value in attrs}
+        if re.fullmatch("h[1-6]", tag):
+            self.levels.append(int(tag[1]))
+        if "id" in given:
+            self.ids.append(given["id"])
+        self.targets += [given[name] for name in ("src", "href") if name in given]
+        if tag == "img":
+            self.images.append(given)
+
+
+@pytest.fixture(scope="module")
+def every_kind(tmp_path_factory) -> str:
+    """The page of one folder of every kind, one of them on stand-in data."""
+    figures = copied(ONE_OF_EVERY_KIND, tmp_path_factory.mktemp("page"))
+    change(figures / "cifar_resnet/figure_16", data_is_real=False, data_source="synthetic images")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "_plotly", lambda: "")
+        return written(figures)
+
+
+def test_one_changed_loss_changes_the_page(mlp):
+    """Else the page would not come from the numbers."""
+    before = written(mlp)
+    runs = pd.read_csv(mlp / "cifar_mlp/runs.csv")
+    cell = (runs.parametrization == "mup") & (runs.width == 1024) & (runs.log2_lr == -5)
+    assert "1.5551 ± 0.0017 (n = 2)" in before
+    runs.loc[cell, "train_loss"] += 0.1
+    runs.to_csv(mlp / "cifar_mlp/runs.csv", index=False)
+    after = written(mlp)
+    assert "1.6551 ± 0.0017 (n = 2)" in after and "1.5551" not in after
+
+
+def test_a_changed_published_number_changes_the_page(mlp, tmp_path, monkeypatch):
+    """The paper's numbers come from values.csv; ``published`` finds the changed copy in place of the package's."""
+    before = written(mlp)
+    row = "SP and µP: epochs</td>\n<td>20</td>"
+    assert row in before
+    text = (Path(published.__file__).parents[1] / "published/values.csv").read_text(encoding="utf-8")
+    line = next(line for line in text.splitlines() if ",Figure 3," in line and ",epochs," in line)
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published/values.csv").write_text(text.replace(line, line.replace(",20,", ",21,")), encoding="utf-8")
+    monkeypatch.setattr(published, "resources", SimpleNamespace(files=lambda _: tmp_path))
+    published._all.cache_clear()
+    try:
+        after = written(mlp)
+    finally:
+        published._all.cache_clear()
+    assert row not in after and row.replace("20", "21") in after
+
+
+def test_the_page_needs_no_written_table(every_kind):
+    """Its tables are made from the CSV files: the copied folders hold no table.md, and each kind is there."""
+    kinds = {folder.split("/")[0] for folder in ONE_OF_EVERY_KIND}
+    assert all(f'id="{name}"' in every_kind for name in kinds)
+    for name in ONE_OF_EVERY_KIND:
+        assert f'<article id="figure-{name.replace("/", "-")}"' in every_kind
+    assert every_kind.count("How to read it</h4>") >= 5
+
+
+def test_a_stand_in_is_said_at_every_place(every_kind):
+    """In the overview, in its row, over its figure, in its caption and in its facts; and of no other folder."""
+    assert every_kind.count("STAND-IN DATA, not CIFAR-10") >= 5
+    article = every_kind.split('<article id="figure-cifar_resnet-figure_16"')[1].split("</article>")[0]
+    assert '<p class="banner">STAND-IN DATA, not CIFAR-10</p>' in article and "real data" not in article
+    other = every_kind.split('<article id="figure-cifar_mlp"')[1].split("</article>")[0]
+    assert "STAND-IN" not in other and "real data" in other
+
+
+def test_another_corpus_than_the_papers_is_named(every_kind):
+    """Real books are no stand-in, and are not WikiText-2 either."""
+    article = every_kind.split('<article id="figure-transformer_lm-figure_7"')[1].split("</article>")[0]
+    assert "classic books (40 English novels and essays), bytes (the paper: WikiText-2)" in article
+
+
+def test_nothing_outside_of_the_file_is_asked_for(every_kind):
+    outline = Outline(every_kind)
+    inside = ("#", "data:")
+    assert outline.targets and all(target.startswith(inside) for target in outline.targets)
+    anchors = [target[1:] for target in outline.targets if target.startswith("#")]
+    assert set(anchors) <= set(outline.ids) and len(set(outline.ids)) == len(outline.ids)
+
+
+def test_headings_have_an_order_and_pictures_say_what_they_show(every_kind):
+    """A screen reader jumps by headings: one h1, and no level is skipped on the way down."""
+    outline = Outline(every_kind)
+    assert outline.levels.count(1) == 1 and outline.levels[0] == 1
+    assert all(after <= before + 1 for before, after in zip(outline.levels, outline.levels[1:], strict=False))
+    assert len(outline.images) == len({image["alt"] for image in outline.images}) > 5
+    assert all(len(image["alt"]) > 80 and "Verdict: " in image["alt"] for image in outline.images)
+
+
+def test_the_page_is_the_same_for_the_same_numbers_and_written_whole(mlp):
+    first = written(mlp)
+    assert written(mlp) == first
+    assert [path.name for path in (mlp.parent / "report").iterdir()] == ["index.html"]
+
+
+def test_what_is_printed_names_the_claims(mlp):
+    said, path = write_page(mlp, mlp.parent / "report", experiments=EXPERIMENTS)
+    assert said == "reproduced (1): Figure 3 in cifar_mlp"
+    assert path == mlp.parent / "report/index.html"
+
+
+def test_text_of_a_folder_is_no_markup(mlp):
+    """A title or a data source comes from a file, and may hold anything."""
+    change(mlp / "cifar_mlp", title="<script>alert(1)</script>", data_source="a & b </script>")
+    text = written(mlp)
+    assert "<script>alert" not in text and "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "a &amp; b &lt;/script&gt;" in text
+    change(mlp / "cifar_mlp", y_label="</script><b>loss")
+    assert "</script><b>" not in written(mlp)
+
+
+def test_mistakes_are_named(mlp, tmp_path):
+    with pytest.raises(UserError, match="nowhere holds no figure"):
+        read_folders(tmp_path / "nowhere", EXPERIMENTS)
+    with pytest.raises(UserError, match="unknown experiment of a figure folder 'cifar_mlp'"):
+        read_folders(mlp, ["cifar_mlps"])
+    (mlp / "cifar_mlp/lr_vs_loss.png").rename(tmp_path / "kept.png")
+    with pytest.raises(UserError, match=r"lr_vs_loss.png does not exist; draw it with"):
+        read_folders(mlp, EXPERIMENTS)
+    (mlp / "cifar_mlp/lr_vs_loss.png").write_text("no picture")
+    with pytest.raises(UserError, match=r"lr_vs_loss.png is no picture"):
+        written(mlp)
+    change(mlp / "cifar_mlp", kind="landscapes")
+    with pytest.raises(UserError, match=r"unknown kind of figure in .*provenance.json 'landscapes'. Did you mean 'lan"):
+        read_folders(mlp, EXPERIMENTS)
+    change(mlp / "cifar_mlp", kind="sweep")
+    (mlp / "cifar_mlp/runs.csv").unlink()
+    with pytest.raises(UserError, match=r"runs.csv does not exist"):
+        read_folders(mlp, EXPERIMENTS)
+
+
+def test_every_kind_names_the_pictures_of_its_folder():
+    """And every kind has a committed folder."""
+    folders = [FIGURES / name for name in ONE_OF_EVERY_KIND]
+    for folder in folders:
+        described = kind_of(folder).describe(folder)
+        assert set(described.pictures) == {path.stem for path in folder.glob("*.png")}
+    assert {kind_of(folder).name for folder in folders} == set(KINDS)
+
+
+@pytest.mark.parametrize(
+    ("parts", "verdict"),
+    [
+        ("yes yes", "reproduced"),
+        ("yes undecided", "in part"),
+        ("yes no", "mixed"),
+        ("yes no undecided", "mixed"),
+        ("no undecided", "not reproduced"),
+        ("no", "not reproduced"),
+        ("undecided undecided", "undecided"),
+        ("yes none", "reproduced"),
+        ("undecided none", "undecided"),
+        ("none", "not judged"),
+        ("", "not judged"),
+    ],
+)
+def test_a_claim_is_no_better_than_its_parts(parts, verdict):
+    """What is undecided, contradicted or not judged never counts as seen."""
+    found = {"yes": ("a", "a"), "no": ("b", "a"), "undecided": ("undecided", "a"), "none": ("a", None)}
+    made = tuple(Part.of(word, "", *found[word]) for word in parts.split())
+    assert Claim("Figure 1", "", made).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("change_runs", "verdict", "ours"),
+    [
+        (lambda runs: runs, "reproduced", ["reproduced", "reproduced"]),
+        (
+            lambda runs: runs.assign(parametrization=runs.parametrization.map({"sp": "mup", "mup": "sp"})),
+            "not reproduced",
+            ["not reproduced", "not reproduced"],
+        ),
+        (lambda runs: runs[runs.seed == 0], "undecided", ["undecided", "undecided"]),
+    ],
+)
+def test_the_verdict_of_a_sweep_is_its_reports(mlp, change_runs, verdict, ours):
+    """With SP and µP exchanged the claim is contradicted; one seed decides nothing."""
+    path = mlp / "cifar_mlp/runs.csv"
+    change_runs(pd.read_csv(path)).to_csv(path, index=False)
+    (claim,) = read_folders(mlp, EXPERIMENTS)[0].claims
+    assert (claim.verdict, [part.verdict for part in claim.parts]) == (verdict, ours)
+
+
+def test_the_papers_own_exceptions_are_kept(tmp_path):
+    """Figure 10: alpha_attn must not transfer where d_k is small; Figure 4 claims nothing of the init over depth."""
+    figures = copied(("iwslt14/figure_10", "transformer_lm/figure_4"), tmp_path)
+    four, ten = (folder.claims[0] for folder in read_folders(figures, EXPERIMENTS))
+    wanted = {"transfers": "not reproduced", "does not transfer": "reproduced", "undecided": "undecided"}
+    small = next(part for part in ten.parts if "d_k = width / 4" in part.what)
+    assert small.verdict == wanted[small.ours.split(" (")[0]]
+    assert [part.what for part in four.parts if part.verdict == "not judged"] == ["µP: init std across depth"]
+
+
+def test_markdown_keeps_its_meaning():
+    text = "# T\n\nin 2^-4.75 [-4.96, 3]\n\n## A\n\n|  | b |\n| --- | --- |\n| x | **$2^{-7}$** <i> |\n"
+    text += "\n### C\n\nwordpiece-1000\n"
+    intro, (section,) = markdown.sections(text)
+    assert intro == "<p>in 2<sup>−4.75</sup> [−4.96, 3]</p>\n"
+    assert section.heading == "A"
+    assert '<th scope="col">b</th>' in section.html and "<th></th>" not in section.html
+    assert "<strong>2<sup>−7</sup></strong> &lt;i&gt;" in section.html
+    assert 'aria-label="Table: A" tabindex="0"' in section.html
+    assert "<h5>C</h5>" in section.html and "wordpiece-1000" in section.html

@@ -1,0 +1,135 @@
+"""A sweep of runs that take milliseconds, for the tests; ``python -m`` makes it a driver to kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import mutransfer
+from mutransfer.data.images import ImageDataset
+from mutransfer.training.loop import train
+from mutransfer.training.spec import RunRecord, RunSpec
+from mutransfer.training.task import Classification
+
+RUNNER = "tests.runs.tiny:run"
+REPORT = "tests.runs.tiny:report"
+CLOCK = ("wall_seconds", "examples_per_second", "peak_memory_mib")
+HANG = "MUTRANSFER_TEST_HANG"  # run_ids that never end, in the environment and so no part of any spec
+
+
+def dataset() -> ImageDataset:
+    """256 + 50 random images of 4x4 pixels."""
+    rng = np.random.default_rng(0)
+
+    def part(n: int) -> tuple[np.ndarray, np.ndarray]:
+        return rng.integers(0, 256, (n, 4, 4, 3), dtype=np.uint8), rng.integers(0, 10, n)
+
+    return ImageDataset.from_arrays("tiny", "random images", is_real=False, train=part(256), test=part(50))
+
+
+def spec(data: ImageDataset, **changes: object) -> RunSpec:
+    """A run of 60 steps on ``data`` with some fields changed."""
+    values: dict = dict(experiment="tiny", variant="relu", parametrization="sp", optimizer="sgd", width=8)
+    values |= dict(base_width=8, log2_lr=-4, seed=0, steps=60, batch=8, momentum=0.9, precision="float32")
+    values |= dict(data=data.name, data_fingerprint=data.fingerprint)
+    return RunSpec(**values | changes)
+
+
+def grid(data: ImageDataset) -> list[RunSpec]:
+    """Eight runs; those at a learning rate of 2^30 diverge."""
+    return [
+        spec(data, parametrization=p, width=w, log2_lr=lr) for p in ("mup", "sp") for w in (8, 16) for lr in (-4, 30)
+    ]
+
+
+class Unreadable:
+    """A data set that can be sent, but not received."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _unreadable, ()
+
+
+def _unreadable() -> None:
+    raise ValueError("nobody can read this")
+
+
+def outcome(record: RunRecord) -> dict[str, object]:
+    """All of a record but what the clock says."""
+    return {name: value for name, value in json.loads(record.to_json()).items() if name not in CLOCK}
+
+
+def run(spec: RunSpec, dataset: ImageDataset) -> RunRecord:
+    """Train a net with dropout, its weights from torch's global generator; misbehave as the spec says."""
+    if spec.run_id in os.environ.get(HANG, ""):
+        time.sleep(600)
+    net = nn.Sequential(nn.Linear(48, spec.width), nn.ReLU(), nn.Dropout(0.1), nn.Linear(spec.width, 10))
+    optimizer = torch.optim.SGD(net.parameters(), lr=2**spec.log2_lr, momentum=spec.momentum)
+    if dict(spec.hps).get("fault") == "raise":
+        raise ValueError("this run\nalways raises")
+    calls = 0
+
+    def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 2:  # the first calls are the only ones: then the step is replayed without Python
+            _die(spec)
+        return cross_entropy(outputs, labels)
+
+    return train(spec, net, optimizer, Classification(dataset, loss))
+
+
+def report(spec: RunSpec, dataset: ImageDataset, device: str = "cpu") -> RunRecord:
+    """Train nothing: sleep for hp "seconds", write start and end to a file in hp "log", say where this was."""
+    start = time.time()
+    time.sleep(float(spec.hp("seconds")) / 2)
+    _die(spec)
+    time.sleep(float(spec.hp("seconds")) / 2)
+    with open(str(spec.hp("log")), "a") as log:
+        log.write(f"{spec.run_id} {start} {time.time()}\n")
+    facts = {"device": device, "pid": str(os.getpid()), "code": str(mutransfer.__file__)}
+    ray = sys.modules.get("ray")
+    facts |= {"node": ray.get_runtime_context().get_node_id() if ray else "", "threads": str(torch.get_num_threads())}
+    facts |= {"folder": str(dataset.folder), "data": dataset.content_fingerprint()}
+    return RunRecord(spec=spec, status="finished", train_loss=1.0, provenance=facts)
+
+
+def reports(folder: Path, count: int, *, seconds: float, faults: Mapping[int, str] | None = None) -> list[RunSpec]:
+    """Runs of `report` that write into ``folder``; ``faults`` by seed: "die", "die once"."""
+    data, faults = dataset(), faults or {}
+    hps = {"log": str(folder / "log"), "seconds": seconds}
+    own = [{"fault": faults[i], "marker": str(folder / str(i))} if i in faults else {} for i in range(count)]
+    return [spec(data, seed=i, hps=tuple({**hps, **own[i]}.items())) for i in range(count)]
+
+
+def reported(folder: Path) -> list[tuple[str, float, float]]:
+    """(run_id, start, end) of every run of `reports` that came to its end, in the order of the ends."""
+    lines = [line.split() for line in (folder / "log").read_text().splitlines()]
+    return [(run_id, float(start), float(end)) for run_id, start, end in lines]
+
+
+def _die(spec: RunSpec) -> None:
+    """Kill this process if the spec says so: "die once" in the first attempt, of which a marker file is left."""
+    fault, marker = dict(spec.hps).get("fault"), Path(str(dict(spec.hps).get("marker")))
+    if fault == "die" or (fault == "die once" and not marker.exists()):
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    from mutransfer.runs.engine import LocalEngine  # not above: the workers need no pandas
+    from mutransfer.runs.store import Store
+    from mutransfer.runs.sweep import sweep
+
+    data = dataset()
+    with Store(sys.argv[1]) as store:
+        sweep(grid(data), store, RUNNER, engine=LocalEngine(2), dataset=data)
