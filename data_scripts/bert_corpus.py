@@ -13,7 +13,7 @@ The text is looked for in this order:
    and named so, where the hub does not give the latter. Kept as (1); every 50th document is in the test part;
 4. the stand-in: synthetic stories of a small grammar, which are no real text and say so.
 
-Sentences are told by rule, see `mutransfer.data.prose`; long ones are kept whole. Of WordPiece as many pieces as asked
+Sentences are told by rule, see `data_scripts.prose`; long ones are kept whole. Of WordPiece as many pieces as asked
 for are fitted to the training part; a published vocabulary in ``<data>/bert_corpus/vocab.txt`` is used instead for
 that text. The tasks are those of `glue`; the stand-in has its own. Kept in a folder ``prepared`` beside the text, if
 that can be written.
@@ -36,15 +36,13 @@ from pathlib import Path
 if not __package__:  # run alone: then the path has this folder, not its parent
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from data_scripts import books, glue, hub
+from data_scripts import books, glue, hub, prose
 from data_scripts.places import OTHER_TEXT, Missing, data_folder, read_text
-from mutransfer.data import prose
-from mutransfer.data.documents import Text
-from mutransfer.data.keep import keep
-from mutransfer.data.sentences import PARTS, SentenceDataset
-from mutransfer.data.stories import NAME as STAND_IN
-from mutransfer.data.stories import stories_dataset
+from mutransfer.data.sentences import PARTS, SentenceDataset, Text
+from mutransfer.data.standins.grammar import STORIES as STAND_IN
+from mutransfer.data.standins.grammar import stories_dataset
 from mutransfer.errors import UserError, unknown
+from mutransfer.files import keep
 
 FOLDER = "bert_corpus"
 FILES = ("train.txt", "valid.txt")

@@ -21,7 +21,7 @@ if not __package__:  # run alone: then the path has this folder, not its parent
 
 from data_scripts.places import OTHER_TEXT, Documented, Missing, command, data_folder, read_text
 from mutransfer.data import TokenDataset
-from mutransfer.data.tokenizers import pieces_of, tokenize
+from mutransfer.data.tokens import pieces_of, tokenize
 
 FOLDER = "classic_books"
 SOURCE = "classic books (40 English novels and essays)"

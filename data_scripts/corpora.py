@@ -24,11 +24,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from data_scripts import parallel
+from data_scripts.parallel import Cleaning, Lines
 from data_scripts.places import Missing, read_text
-from mutransfer.data import fairseq_format, parallel
-from mutransfer.data.grammar import LANGUAGES, grammar_dataset
+from mutransfer.data import fairseq_format
 from mutransfer.data.pairs import PARTS, PairDataset
-from mutransfer.data.parallel import Cleaning, Lines
+from mutransfer.data.standins.grammar import LANGUAGES, grammar_dataset
 from mutransfer.errors import UserError, unknown
 
 NAMES = {

@@ -14,7 +14,7 @@ For each task by its name, in this order:
 3. a download of ``nyu-mll/glue`` through the library `datasets`, tested on GLUE's dev set: mnli (matched), mnli_mm
    (mismatched, with the same training part; only if it is named), qqp, mrpc, rte, sst2, cola.
 
-"stories" is a synthetic task, whether two sentences are of one story of `mutransfer.data.stories`.
+"stories" is a synthetic task, whether two sentences are of one story of `mutransfer.data.standins.grammar`.
 
 The metric is GLUE's, where GLUE has two (mrpc, qqp) the accuracy: their F1 is high for a model that always says yes.
 Labels are GLUE's numbers: 0 entailment, 1 neutral (rte: not entailment), 2 contradiction; 1 paraphrase, positive,
@@ -40,10 +40,10 @@ if not __package__:  # run alone: then the path has this folder, not its parent
 
 from data_scripts import hub
 from data_scripts.places import OTHER_TEXT, Documented, Missing, data_folder, read_text
-from mutransfer.data.documents import Examples, TaskTexts, mark_of
-from mutransfer.data.keep import keep
-from mutransfer.data.stories import stories_task
+from mutransfer.data.sentences import Examples, TaskTexts, mark_of
+from mutransfer.data.standins.grammar import stories_task
 from mutransfer.errors import UserError, unknown
+from mutransfer.files import keep
 
 LOCAL, KEPT = "glue_like", "glue"
 HUB = "nyu-mll/glue"

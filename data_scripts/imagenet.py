@@ -19,7 +19,7 @@ if not __package__:  # run alone: then the path has this folder, not its parent
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from data_scripts.places import Missing, data_folder
-from mutransfer.data.imagenet import ImageNetFolder
+from mutransfer.data.images import ImageNetFolder
 from mutransfer.errors import UserError
 
 FOLDER = "imagenet"

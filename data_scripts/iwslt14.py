@@ -39,14 +39,13 @@ from pathlib import Path
 if not __package__:  # run alone: then the path has this folder, not its parent
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from data_scripts import corpora
+from data_scripts import corpora, parallel
 from data_scripts import download as web
+from data_scripts.parallel import Cleaning, Lines
 from data_scripts.places import MENDING, OTHER_TEXT, data_folder, read_text
-from mutransfer.data import parallel
-from mutransfer.data.keep import keep
 from mutransfer.data.pairs import PairDataset
-from mutransfer.data.parallel import Cleaning, Lines
 from mutransfer.errors import UserError
+from mutransfer.files import keep
 
 FOLDER, UNPACKED, ARCHIVE = "iwslt14", "de-en", "de-en.tgz"
 URL = "https://dl.fbaipublicfiles.com/fairseq/data/iwslt14/de-en.tgz"

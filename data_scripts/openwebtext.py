@@ -25,9 +25,9 @@ if not __package__:  # run alone: then the path has this folder, not its parent
 from data_scripts import hub
 from data_scripts.places import Missing, command, data_folder, read_text
 from mutransfer.data import TokenDataset
-from mutransfer.data.keep import keep
-from mutransfer.data.tokenizers import pieces_of, tokenize
+from mutransfer.data.tokens import pieces_of, tokenize
 from mutransfer.errors import UserError
+from mutransfer.files import keep
 
 FOLDER = "openwebtext"
 HUB = "Skylion007/openwebtext"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mutransfer.data import TokenDataset
-from mutransfer.data.tokenizers import NAMES
+from mutransfer.data.tokens import NAMES
 from mutransfer.errors import UserError
 
 CONNECT_SECONDS = 8.0

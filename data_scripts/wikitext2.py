@@ -26,9 +26,9 @@ if not __package__:  # run alone: then the path has this folder, not its parent
 from data_scripts import hub
 from data_scripts.places import MENDING, OTHER_TEXT, Documented, Missing, command, data_folder, read_text
 from mutransfer.data import TokenDataset
-from mutransfer.data.keep import keep
-from mutransfer.data.tokenizers import EOS, UNK, pieces_of, split_words, tokenize
+from mutransfer.data.tokens import EOS, UNK, pieces_of, split_words, tokenize
 from mutransfer.errors import UserError
+from mutransfer.files import keep
 
 FOLDER = "wikitext2"
 HUB = "Salesforce/wikitext"

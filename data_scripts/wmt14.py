@@ -30,10 +30,10 @@ if not __package__:  # run alone: then the path has this folder, not its parent
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from data_scripts import corpora, hub
+from data_scripts.parallel import Cleaning, Lines
 from data_scripts.places import OTHER_TEXT, data_folder
-from mutransfer.data.keep import keep
 from mutransfer.data.pairs import PairDataset
-from mutransfer.data.parallel import Cleaning, Lines
+from mutransfer.files import keep
 
 FOLDER = "wmt14"
 HUB, CONFIG = "wmt/wmt14", "de-en"

@@ -9,8 +9,8 @@ import pytest
 from huggingface_hub import constants
 
 from data_scripts import corpora, iwslt14, wmt14
-from mutransfer.data.grammar import grammar_dataset, grammar_texts
 from mutransfer.data.pairs import PARTS, PairDataset
+from mutransfer.data.standins.grammar import grammar_dataset, grammar_texts
 
 REFUSED = "http://127.0.0.1:9"  # the discard port
 SCRIPTS = {"iwslt14": iwslt14, "wmt14": wmt14}

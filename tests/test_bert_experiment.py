@@ -12,7 +12,7 @@ from experiments.bert import experiment as bert
 from experiments.bert.experiment import EXPERIMENT
 from experiments.bert.runs import config, model_of, run, scored
 from mutransfer import cli, setting
-from mutransfer.data.stories import stories_dataset
+from mutransfer.data.standins.grammar import stories_dataset
 from mutransfer.designs.figure import put
 from mutransfer.designs.transfer import Plan
 
@@ -133,7 +133,7 @@ def test_commands_from_text_to_table(data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "load_experiment", lambda name: small)
     monkeypatch.setattr(setting, "_engine", lambda args: Here())
     monkeypatch.setattr(setting.Setting, "calibrate", lambda self, precision: None)
-    monkeypatch.setattr("mutransfer.reporting.style.DPI", 40)
+    monkeypatch.setattr("mutransfer.results.draw.style.DPI", 40)
     monkeypatch.setitem(bert.LONG, "smoke", FINE)
     for more in ([], ["--figure", "pretraining", "--seeds", "3"], ["--figure", "depth"]):
         assert cli.main(["bert", "--scale", "smoke", "--out", str(tmp_path), *more]) == 0

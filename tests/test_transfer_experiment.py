@@ -82,7 +82,7 @@ def experiment(monkeypatch) -> Experiment:
     monkeypatch.setattr(setting, "_engine", lambda args: Here())
     monkeypatch.setattr(setting.Setting, "calibrate", lambda self, precision: None)
     monkeypatch.setattr(reproduce, "_sweep", lambda args, experiment: 0)
-    monkeypatch.setattr("mutransfer.reporting.style.DPI", 40)
+    monkeypatch.setattr("mutransfer.results.draw.style.DPI", 40)
     monkeypatch.setattr(Here, "made", [])
     return fake
 

@@ -178,7 +178,7 @@ def _run(args: argparse.Namespace) -> int:
         case "report":
             return _report(args)
         case "compare":
-            from mutransfer.reporting.compare import compare
+            from mutransfer.results.compare import compare
 
             print(compare(args.a, args.b))
             return 0

@@ -264,7 +264,7 @@ def _exit_code(failed: int, runs: int) -> int:
 
 def draw(folder: Path) -> None:
     """Redraw what ``folder`` holds from its CSV files and provenance.json, and say what it shows."""
-    from mutransfer.reporting.kinds import redraw
+    from mutransfer.results.kinds import redraw
 
     report, paths = redraw(folder)
     print(report)

@@ -17,7 +17,7 @@ from huggingface_hub import constants
 from data_scripts import bert_corpus, books, glue, hub
 from data_scripts.places import Documented, Missing
 from mutransfer.data.sentences import SentenceDataset
-from mutransfer.data.stories import stories_dataset, stories_texts
+from mutransfer.data.standins.grammar import stories_dataset, stories_texts
 from mutransfer.data.wordpiece import SPECIALS
 from mutransfer.errors import UserError
 
@@ -119,7 +119,7 @@ def test_a_published_vocabulary_is_taken(folder: Path) -> None:
     assert dataset.special == (0, 2, 3, 4, 5) and dataset.tokenizer == f"vocab.txt-{len(pieces)}"
     assert spelt(dataset, "test")[0][0] == dataset.pieces.normalize(STORIES["test"][0][0])
     put_corpus(folder, **{"vocab.txt": "\n".join(pieces[6:])})
-    with pytest.raises(UserError, match=r"vocab\.txt of 56 pieces lacks \[PAD"):
+    with pytest.raises(UserError, match=r"vocab\.txt of 56 entries lacks \[PAD"):
         bert_corpus.load(folder, tasks=())
 
 

@@ -22,7 +22,8 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from data_scripts import cifar10
-from mutransfer.data import ImageDataset, synthetic
+from mutransfer.data import ImageDataset
+from mutransfer.data.standins import synthetic
 from mutransfer.errors import UserError
 
 COUNTS = {"train": 50, "test": 10}

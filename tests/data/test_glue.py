@@ -12,7 +12,7 @@ from huggingface_hub import constants
 
 from data_scripts import glue, hub, places
 from data_scripts.places import Documented
-from mutransfer.data.documents import Examples
+from mutransfer.data.sentences import Examples
 from mutransfer.errors import UserError
 
 RTE = "id\tlabel\tpremise\thypothesis\n1\tentailment\tA {0}.\tB {0}.\n2\tnot_entailment\tC {0}.\tD {0}.\n"

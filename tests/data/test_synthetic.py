@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-from mutransfer.data import ImageDataset, synthetic
-from mutransfer.data.synthetic import synthetic_cifar
+from mutransfer.data import ImageDataset
+from mutransfer.data.standins import synthetic
+from mutransfer.data.standins.synthetic import synthetic_cifar
 
 BATCH = 64
 

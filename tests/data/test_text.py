@@ -19,7 +19,8 @@ from huggingface_hub import constants
 
 from data_scripts import books, hub, openwebtext, text, wikitext2
 from data_scripts.places import Documented, Missing
-from mutransfer.data import TokenDataset, topics, topics_dataset
+from mutransfer.data import TokenDataset, topics_dataset
+from mutransfer.data.standins import topics
 from mutransfer.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]

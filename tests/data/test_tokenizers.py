@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mutransfer.data import tokenizers
-from mutransfer.data.tokenizers import Bytes, SentencePiece, Words, fit, tokenize
+from mutransfer.data import tokens as tokenizers
+from mutransfer.data.tokens import Bytes, SentencePiece, Words, fit, tokenize
 from mutransfer.errors import UserError
 
 TEXT = "".join(f"The cat number {i} sat on the mat, {'and so on ' * (i % 4)}\n\n" for i in range(200)) + "ünï 漢字 end"

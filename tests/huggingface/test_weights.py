@@ -23,7 +23,7 @@ from mutransfer.huggingface import (
     set_attention_scale,
     to_huggingface,
 )
-from mutransfer.models.bert import Bert
+from mutransfer.models.transformer import Bert
 from tests.huggingface.nets import batch, built, config, theirs
 
 KINDS = {"pretraining": BertForPreTraining, "masked_lm": BertForMaskedLM, "model": BertModel}

@@ -10,13 +10,6 @@ from labs.checks import lab3 as check
 from mutransfer import MUP, SP, Role, coord_check
 
 
-def test_notebook_and_solution(executed):
-    found = executed("3")
-    assert found.failure == ""
-    assert found.stub == [f"3{x}: not done yet: replace the ..." for x in "abcdef"]
-    assert found.solution == [f"3{x}: right" for x in "abcdef"]
-
-
 class Net(nn.Module):
     def __init__(self, width):
         super().__init__()

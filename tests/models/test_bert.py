@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mutransfer import attention_scale, coord_check, scaling_plan
 from mutransfer.errors import UserError
-from mutransfer.models import transformer_cost as cost
-from mutransfer.models.bert import Bert, Classifier
+from mutransfer.models import transformer_config as cost
+from mutransfer.models.transformer import Bert, Classifier
 from mutransfer.models.transformer_config import Config
 from mutransfer.results.coordinates import CoordVerdict
 from mutransfer.training.step import Step

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mutransfer import attention_scale, coord_check, scaling_plan
-from mutransfer.models import transformer_cost as cost
-from mutransfer.models.bert import Bert
-from mutransfer.models.transformer import Decoder, EncoderDecoder
+from mutransfer.models import transformer_config as cost
+from mutransfer.models.transformer import Bert, Decoder, EncoderDecoder
 from mutransfer.models.transformer_config import NORMS, Config
 from mutransfer.results.coordinates import CoordVerdict
 from tests.models.tiny import BASE, TINY, losses, scaled, tokens

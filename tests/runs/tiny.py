@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import mutransfer
-from mutransfer.data.dataset import ARRAYS, ImageDataset, fingerprint_of
+from mutransfer.data.images import ImageDataset
 from mutransfer.training.loop import train
 from mutransfer.training.provenance import COMMIT, git_commit
 from mutransfer.training.spec import RunRecord, RunSpec
@@ -111,7 +111,7 @@ def report(spec: RunSpec, dataset: ImageDataset, device: str = "cpu") -> RunReco
     facts = {"device": device, "pid": str(os.getpid()), "code": str(mutransfer.__file__)}
     ray = sys.modules.get("ray")
     facts |= {"node": ray.get_runtime_context().get_node_id() if ray else "", "threads": str(torch.get_num_threads())}
-    facts |= {"folder": str(dataset.folder), "data": fingerprint_of({n: getattr(dataset, n) for n in ARRAYS})}
+    facts |= {"folder": str(dataset.folder), "data": dataset.content_fingerprint()}
     return RunRecord(spec=spec, status="finished", train_loss=1.0, provenance=facts)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mutransfer.data import TokenDataset
-from mutransfer.data.dataset import ImageDataset
+from mutransfer.data.images import ImageDataset
 from mutransfer.models.transformer import Decoder, EncoderDecoder
 from mutransfer.models.transformer_config import Config
 from mutransfer.parametrization import scaling_plan

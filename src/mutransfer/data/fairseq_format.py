@@ -22,8 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mutransfer.data.joint import EOS, SPECIALS
-from mutransfer.data.pairs import PARTS, PairDataset, Pairs, Side
+from mutransfer.data.pairs import EOS, PARTS, SPECIALS, PairDataset, Pairs, Side
 from mutransfer.errors import UserError, unknown
 from mutransfer.files import write as write_file
 

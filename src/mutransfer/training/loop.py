@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from mutransfer.errors import UserError
-from mutransfer.training import schedule as schedules
 from mutransfer.training.checkpoint import Checkpoint, Progress, unchanged
 from mutransfer.training.provenance import provenance
+from mutransfer.training.schedule import schedule as schedule_of
 from mutransfer.training.spec import CURVE_POINTS, RunRecord, RunSpec
 from mutransfer.training.step import Step
 from mutransfer.training.task import OwnBatches, OwnDraws, Task
@@ -86,7 +86,7 @@ def train(
     torch.manual_seed(spec.seed)
     model.train()
     with _flush_denormals():
-        progress, reason = _steps(spec, model, optimizer, task, device, schedules.schedule(schedule), parts)
+        progress, reason = _steps(spec, model, optimizer, task, device, schedule_of(schedule), parts)
         losses, seconds = np.array(progress.losses), progress.seconds
         test_loss = test_accuracy = math.nan
         if not reason:
