@@ -96,8 +96,8 @@ def conv_batch():
 CASES = {
     "mlp": (lambda w: MLP(w), vectors),
     "conv": (ConvNet, conv_batch),
-    "transformer": (lambda w: Transformer(w), tokens),
-    "tied": (lambda w: Transformer(w, tied=True), tokens),
+    "transformer": (lambda w: Transformer(w), lambda: tokens(4, 8)),
+    "tied": (lambda w: Transformer(w, tied=True), lambda: tokens(4, 8)),
 }
 
 
