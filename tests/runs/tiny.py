@@ -18,13 +18,25 @@ from torch.nn.functional import cross_entropy
 import mutransfer
 from mutransfer.data.images import ImageDataset
 from mutransfer.training.loop import train
+from mutransfer.training.provenance import COMMIT, git_commit
 from mutransfer.training.spec import RunRecord, RunSpec
 from mutransfer.training.task import Classification
 
+ROOT = Path(__file__).parents[2]
 RUNNER = "tests.runs.tiny:run"
 REPORT = "tests.runs.tiny:report"
 CLOCK = ("wall_seconds", "examples_per_second", "peak_memory_mib")
 HANG = "MUTRANSFER_TEST_HANG"  # run_ids that never end, in the environment and so no part of any spec
+
+
+def environment(**more: str) -> dict[str, str]:
+    """For a process of its own that imports what this one can; its runs' commit is ours, even if somebody commits."""
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
+        COMMIT: git_commit(),
+        **more,
+    }
 
 
 def dataset() -> ImageDataset:
