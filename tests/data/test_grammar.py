@@ -37,6 +37,7 @@ def test_no_sentence_comes_twice() -> None:
 
 def test_a_smaller_training_part_is_the_beginning() -> None:
     """And the other parts are the same: losses over sizes of the training part are comparable."""
+    assert grammar.COUNTS == {"test": 1000, "valid": 1000, "train": 20_000}
     small = grammar_texts(counts=COUNTS | {"train": 50})
     assert small["test"] == TEXTS["test"] and small["valid"] == TEXTS["valid"]
     assert small["train"] == (TEXTS["train"][0][:50], TEXTS["train"][1][:50])
