@@ -277,7 +277,7 @@ def ex4h(answer: object, results: pd.DataFrame) -> str | None:
 
 
 def _wide(results: pd.DataFrame, column: str) -> pd.DataFrame:
-    """One column of the results, a row a search and a column a method. Raises `Wrong` while they are NaN."""
+    """One column of the results, one row per search and one column per method. Raises `Wrong` while they are NaN."""
     if results["judged_loss"].isna().any():
         raise Wrong(NOT_YET)
     return results.pivot(index="search", columns="method", values=column)[list(METHODS)]

@@ -48,7 +48,7 @@ BASE, WIDTH_RATIO = 16, 512 / 64
 
 
 def axes(runs: pd.DataFrame) -> dict[str, Axis]:
-    """What the panels of the committed runs mean: ``mup/depth/log2_lr`` has a line a depth."""
+    """What the panels of the committed runs mean: ``mup/depth/log2_lr`` has one line per depth."""
     keys = [str(key) for key in runs["panel"].unique()]
     return {key: Axis(key.split("/")[1], is_log2=not key.endswith("/schedule")) for key in keys}
 

@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 from small_data import SENTENCES
 from small_data import pairs as made
 
-from data_scripts import parallel
-from data_scripts.parallel import Cleaning
 from mutransfer.data import pairs
 from mutransfer.data.pairs import BOS, EOS, PAD, PARTS, UNK, JointPieces, PairDataset
 from mutransfer.data.tokens import SentencePiece
@@ -163,38 +161,3 @@ def test_wrong_tensors_are_refused(dataset: PairDataset) -> None:
     for change in wrong:
         with pytest.raises(ValueError, match="expected"):
             replace(dataset, **change)
-
-
-PAIRS = [
-    ("a b c", "a b"),  # 1.5: kept
-    ("a b c d", "a b"),  # 2: not
-    ("a b", "a b c d"),
-    ("a b c.", "a, b"),  # signs are words: 4 to 3
-    ("a" * 500, "b"),  # one word each
-    ("a " * 175, "b " * 175),
-    ("a " * 176, "b " * 175),
-    ("", ""),
-    ("a", ""),
-    ("größe", "x"),  # one word, whatever the letters
-]
-
-
-def test_cleaning_is_moses() -> None:
-    """Ratio at most 1.5 either way, 1 to 175 words: by hand."""
-    kept = parallel.clean(([a for a, _ in PAIRS], [b for _, b in PAIRS]), Cleaning())
-    assert list(zip(*kept, strict=True)) == [PAIRS[i] for i in (0, 3, 4, 5, 9)]
-    assert Cleaning(ratio=2).keeps(*PAIRS[1]) and Cleaning(most=176).keeps(*PAIRS[6])
-    assert not Cleaning(least=3).keeps(*PAIRS[0])
-
-
-def test_steps_on_lines() -> None:
-    """Every n-th from the n-th on, as awk's NR%n; white space and Moses' escapes; blank sides."""
-    lines = ([str(i) for i in range(1, 48)], [f"-{i}" for i in range(1, 48)])
-    train, valid = parallel.split_every(lines, 23)
-    assert valid == (["23", "46"], ["-23", "-46"])
-    assert sorted(train[0] + valid[0]) == sorted(lines[0]) and not set(train[0]) & set(valid[0])
-    assert parallel.tidy(" a\u2028b\xa0 c\t&quot;d&apos;s&quot; &amp;lt; &#91;&#124;&#93; &euro;\r") == (
-        'a b c "d\'s" &lt; [|] &euro;'
-    )
-    assert parallel.without_empty((["a", "", "c"], ["x", "y", ""])) == (["a"], ["x"])
-    assert parallel.lower((["ÄB"], ["Cd"])) == (["äb"], ["cd"])

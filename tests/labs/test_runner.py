@@ -7,10 +7,8 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
-import matplotlib.pyplot as plt
 import nbformat
 import pytest
-import torch
 
 from labs import run
 from labs.checks import base
@@ -177,55 +175,3 @@ def test_the_student_s_copy_has_dots_for_answers_and_is_else_the_solution(number
             assert "..." in line or line in theirs.source.splitlines()
         assert any(f"check.ex{exercise[1]}(" in cell for cell in code[code.index(ours.source) :])
     assert exercises == sorted(set(exercises)) and len(exercises) >= 4
-
-
-@pytest.mark.parametrize(("solved", "verdict"), [(False, "not done yet: replace the ..."), (True, "right")])
-@pytest.mark.parametrize("number", LABS)
-def test_a_lab_runs_to_its_end(number, solved, verdict, monkeypatch, capsys):
-    """At smoke scale, with nothing done and with all right; without a kernel, which is slow to start."""
-    monkeypatch.setenv(base.SCALE, "smoke")
-    names = {}
-    with torch.random.fork_rng():
-        for cell in run.notebook_of(LABS[number], solved=solved).cells:
-            if cell.cell_type == "code":
-                exec(compile(cell.source, f"<lab {number}>", "exec"), names)
-    plt.close("all")
-    said = [line.group() for line in base.LINE.finditer(capsys.readouterr().out)]
-    exercises = re.findall(r"^# EXERCISE (\d[a-z]):", LABS[number].read_text(), re.M)
-    assert said == [f"{exercise}: {verdict}" for exercise in exercises]
-
-
-def test_scale(monkeypatch):
-    for value, expected in ((None, "full"), ("smoke", "smoke"), ("", "full")):
-        monkeypatch.delenv(base.SCALE, raising=False)
-        if value is not None:
-            monkeypatch.setenv(base.SCALE, value)
-        assert base.scale() == expected
-
-
-def test_a_check_prints_one_line_and_never_raises(capsys):
-    """Right, wrong, not done, of a wrong kind: each line is found again by `LINE`."""
-
-    @base.exercise("9z")
-    def check(x, given=None):
-        """doc"""
-        return None if base.number(x, "x") == 1 else f"you gave\n{x}."
-
-    @base.exercise("9y")
-    def calls(function):
-        return None if base.call(function, 2) == 4 else "no square."
-
-    assert check.__doc__ == "doc"
-    results = [check(1), check(2), check(...), check("1"), check({"a": [..., 1]}), check(1, given=...), check(True)]
-    results += [calls(lambda x: x**2), calls(lambda x: ...), calls(lambda x: x.y), calls(4)]
-    assert results == [True] + 6 * [False] + [True] + 3 * [False]
-    out = capsys.readouterr().out
-    assert len(out.splitlines()) == len(list(base.LINE.finditer(out))) == len(results)
-    assert "9z: not yet. you gave 2.\n" in out and out.count("not done yet: replace the ...") == 4
-    assert "your function raised AttributeError on (2): 'int' object has no attribute 'y'" in out
-    assert not base.LINE.search("1a: rights\n1a: perhaps\nsee 1a: right")
-
-
-def test_growth_is_the_exponent():
-    assert base.growth(lambda n: 3.0 * n**-0.5, [64, 128, 512]) == pytest.approx(-0.5)
-    assert base.shown("x" * 100).endswith("...") and len(base.shown("x" * 100)) == 60

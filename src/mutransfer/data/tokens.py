@@ -259,24 +259,6 @@ def pieces_of(name: str) -> int | None:
     return None
 
 
-def fit(
-    name: str, text: str, *, vocabulary: Sequence[str] | None = None, cache: Path | None = None
-) -> Bytes | Words | SentencePiece:
-    """The tokenizer ``name`` for the training text ``text``.
-
-    Args:
-        vocabulary: of "words"; by default it is made from the text.
-        cache: a folder in which "sentencepiece-N" keeps its model.
-
-    Raises `UserError` if there is no tokenizer of this name.
-    """
-    if (size := pieces_of(name)) is not None:
-        return SentencePiece.fit(text, size, cache)
-    if name == "bytes":
-        return Bytes()
-    return Words.fit(text) if vocabulary is None else Words(vocabulary)
-
-
 def tokenize(
     name: str,
     source: str,
@@ -288,8 +270,22 @@ def tokenize(
     vocabulary: Sequence[str] | None = None,
     cache: Path | None = None,
 ) -> TokenDataset:
-    """The texts ``train`` and ``test`` as a data set; ``source`` gets the tokenizer's name. The rest as for `fit`."""
-    fitted = fit(tokenizer, train, vocabulary=vocabulary, cache=cache)
+    """The texts ``train`` and ``test`` as a data set; ``source`` gets the tokenizer's name.
+
+    Args:
+        tokenizer: "bytes", "words" or "sentencepiece-N", fitted to the training text.
+        vocabulary: of "words"; by default it is made from the text.
+        cache: a folder in which "sentencepiece-N" keeps its model.
+
+    Raises `UserError` if there is no tokenizer of this name.
+    """
+    fitted: Bytes | Words | SentencePiece
+    if (size := pieces_of(tokenizer)) is not None:
+        fitted = SentencePiece.fit(train, size, cache)
+    elif tokenizer == "bytes":
+        fitted = Bytes()
+    else:
+        fitted = Words.fit(train) if vocabulary is None else Words(vocabulary)
     return TokenDataset.from_arrays(
         name,
         f"{source}, {fitted.name}",
