@@ -13,10 +13,9 @@ from page_tree import EXPERIMENTS, FIGURES, ONE_OF_EVERY_KIND, change, copied
 
 from mutransfer import page
 from mutransfer.errors import UserError
-from mutransfer.page import markdown, write_page
-from mutransfer.page.folders import read_folders
+from mutransfer.page import markdown, read_folders, write_page
 from mutransfer.results import published
-from mutransfer.results.claims import Claim, Part
+from mutransfer.results.folder import Claim, Part
 from mutransfer.results.kinds import KINDS, kind_of
 
 
