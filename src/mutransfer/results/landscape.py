@@ -383,18 +383,8 @@ def _draw(folder: Path, described: Described[dict[str, PanelReport]]) -> list[Pa
             limits = loss_limits([curve for panel in curves[row] for curve in panel], provenance.get("loss_ceiling"))
             for place, key in enumerate(keys):
                 panel, report, column = panels[key], reports[key], panels[key]["column"]
-                axes = curve_panel(
-                    page,
-                    row,
-                    column,
-                    report.panel.lines,
-                    looks,
-                    limits=limits,
-                    x_limits=_x_limits(reports, panels, key),
-                    first=place == 0,
-                    marks=SMALL_MARKS,
-                    strip=any(np.isinf(curve.loss).any() for curve in report.panel.curves),
-                )
+                x_limits, lines = _x_limits(reports, panels, key), report.panel.lines
+                axes = curve_panel(page, row, column, lines, looks, x_limits, limits, SMALL_MARKS, first=place == 0)
                 set_ticks(axes.xaxis, count=max(3, round(page.panel / 0.3)), whole=True)
                 set_ticks(axes.yaxis, count=5)
                 axes.set_xlabel(panel["x_label"], fontsize=7, labelpad=1.5)

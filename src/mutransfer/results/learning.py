@@ -69,7 +69,7 @@ PICTURES = {"learning_curves": "Training loss through training, a line a width"}
 FIGURE_7 = "In µP the wider model is at least as good at every step; in SP it is not, at either rate."
 LEGEND_COLUMNS, STRIP_ROW = 7, 0.07
 """Of the figure; inches for a pair of widths in the strip of violations."""
-MARKS = replace(LARGE_MARKS, line={"linewidth": 1.1}, above={}, leads=False)
+MARKS = replace(LARGE_MARKS, line={"linewidth": 1.1}, above={}, cross={}, leads=False)
 X_LABELS = {"steps": "training step", "tokens": "training tokens"}
 COLOURS = {"holds": "black", "undecided": MUTED, "fails": WARNING}
 Verdict = Literal["holds", "fails", "undecided"]
@@ -427,18 +427,8 @@ def learning_figure(
                 # each width's markers start elsewhere, so that curves on one another stay apart
                 start = int(gap * j / len(report.widths))
                 own[width] = {**looks[width], "markevery": (start, gap), "zorder": 3 + j / 10}
-            axes = curve_panel(
-                page,
-                0,
-                k,
-                lines,
-                own,
-                limits=limits,
-                x_limits=(-0.02 * along[-1], 1.03 * along[-1]),
-                first=k == 0,
-                marks=MARKS,
-                strip=False,
-            )
+            x_limits = (-0.02 * along[-1], 1.03 * along[-1])
+            axes = curve_panel(page, 0, k, lines, own, x_limits, limits, MARKS, first=k == 0)
             axes.set(xlabel=X_LABELS[x], ylabel="training loss (nats)" if k == 0 else "")
             set_ticks(axes.xaxis, count=5, whole=True, thousands=x == "tokens")
             for width, mean in zip(report.widths, report.mean, strict=True):

@@ -282,6 +282,7 @@ def _draw(folder: Path, described: Described[StabilityReport]) -> list[Path]:
     limits, looks = _limits(report, provenance), line_looks([r.width for r in report.results], markersize=2.8)
     curves = [panel.curves for panel in report.panels.values()]
     rates = np.concatenate([panel.x for panel in report.panels.values()])
+    x_limits = float(rates.min()) - 0.5, float(rates.max()) + 0.5
     ends = "" if report.seeds == "1 seed" else " (bars: 95% bootstrap intervals)"
     words = f"Lines: {points(report.seeds)}. Edge: the learning rate above the optimum at which the loss reaches the "
     words += f"threshold{ends}. Threshold: {_threshold_name(provenance)}."
@@ -296,18 +297,7 @@ def _draw(folder: Path, described: Described[StabilityReport]) -> list[Path]:
             legends=(2,),
         )
         for column, (key, panel) in enumerate(report.panels.items()):
-            axes = curve_panel(
-                page,
-                0,
-                column,
-                panel.lines,
-                looks,
-                limits=limits,
-                x_limits=(float(rates.min()) - 0.5, float(rates.max()) + 0.5),
-                first=column == 0,
-                marks=SMALL_MARKS,
-                strip=any(np.isinf(curve.loss).any() for curve in panel.curves),
-            )
+            axes = curve_panel(page, 0, column, panel.lines, looks, x_limits, limits, SMALL_MARKS, first=column == 0)
             set_ticks(axes.xaxis, count=max(3, round(page.panel / 0.3)), whole=True)
             set_ticks(axes.yaxis, count=5)
             axes.set_xlabel(r"$\log_2$ learning rate", labelpad=1.5)

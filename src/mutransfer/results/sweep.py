@@ -398,24 +398,15 @@ def lr_figure(
     looks = line_looks(sorted({curve.width for curve in every}))
     limits = loss_limits(every, ceiling)
     rates = np.concatenate([curve.log2_lr for curve in every])
+    x_limits = (rates.min() - 0.5, rates.max() + 0.5)
     rows = -(-len(looks) // LEGEND_COLUMNS)
     strip = strip_height([every], len(looks), LARGE_MARKS)
     edges = any(result.edges for result in report.results)
     with paper_style():
         page = Page(len(names), 2.75, LARGE, caption, banner, (strip,), legends=(rows + 1,), title_lines=2 + edges)
         for k, name in enumerate(names):
-            axes = curve_panel(
-                page,
-                0,
-                k,
-                {curve.width: curve for curve in table[name]},
-                looks,
-                limits=limits,
-                x_limits=(rates.min() - 0.5, rates.max() + 0.5),
-                first=k == 0,
-                marks=LARGE_MARKS,
-                strip=bool(strip),
-            )
+            lines = {curve.width: curve for curve in table[name]}
+            axes = curve_panel(page, 0, k, lines, looks, x_limits, limits, LARGE_MARKS, first=k == 0)
             axes.set(xlabel=r"$\log_2$ learning rate", ylabel=y_label if k == 0 else "")
             set_ticks(axes.xaxis, step=1 if np.ptp(rates) <= 10 else 2)
             optima = report.optima.query("parametrization == @name")

@@ -29,11 +29,14 @@ class Marks:
     above: Look
     """The triangle where a curve leaves the axis; empty: not marked."""
     cross: Look
+    """In the strip; empty: there is no strip of diverged runs."""
     strip_row: float
     """Inches of the strip for every line."""
     ticks: Look
-    leads: bool
+    leads: bool = False
     """Whether dots lead the eye from a curve to its crosses in the strip."""
+    all_have_strips: bool = False
+    """Whether a panel without diverged runs has a strip where another one of its row has."""
 
 
 LARGE_MARKS = Marks(
@@ -44,6 +47,7 @@ LARGE_MARKS = Marks(
     strip_row=0.085,
     ticks={},
     leads=True,
+    all_have_strips=True,
 )
 SMALL_MARKS = Marks(
     line={"linewidth": 1.0},
@@ -52,7 +56,6 @@ SMALL_MARKS = Marks(
     cross={"markersize": 2.8, "markeredgewidth": 0.9},
     strip_row=0.045,
     ticks={"labelsize": 6.5, "length": 2, "pad": 1.5},
-    leads=False,
 )
 
 
@@ -69,12 +72,11 @@ def curve_panel(
     column: int,
     lines: Mapping[float, Curves],
     looks: Mapping[float, Look],
-    *,
-    limits: tuple[float, float],
     x_limits: tuple[float, float],
-    first: bool,
+    limits: tuple[float, float],
     marks: Marks,
-    strip: bool,
+    *,
+    first: bool,
 ) -> Axes:
     """Line value -> its curves, means over seeds with their standard errors; diverged runs in the strip on top.
 
@@ -99,30 +101,16 @@ def curve_panel(
         if marks.above:
             over = shown > top
             axes.plot(x[over], np.full(over.sum(), top), "^", color=look["color"], clip_on=False, **marks.above)
-    if strip:
-        _strip_of_diverged(page, row, column, axes, lines, looks, label="diverged" if first else "", marks=marks)
+    lost = {value: np.isinf(curve.loss).mean(axis=0) for value, curve in lines.items()}
+    if marks.cross and page.strips[row] and (marks.all_have_strips or any(share.any() for share in lost.values())):
+        # one row for every line, the smallest lowest; a cross where runs diverged, faint where not all seeds did
+        strip = page.strip(row, column, axes, (-1, len(looks)), "diverged" if first else "", **marks.ticks)
+        for value, share in lost.items():
+            look = {**marks.cross, "color": looks[value]["color"]}
+            for chosen, alpha in ((share == 1, 1.0), ((share > 0) & (share < 1), 0.4)):
+                y = np.full(chosen.sum(), [*looks].index(value))
+                strip.plot(lines[value].log2_lr[chosen], y, "x", alpha=alpha, **look)
     return axes
-
-
-def _strip_of_diverged(
-    page: Page,
-    row: int,
-    column: int,
-    axes: Axes,
-    lines: Mapping[float, Curves],
-    looks: Mapping[float, Look],
-    *,
-    label: str,
-    marks: Marks,
-) -> None:
-    """One row for every line, the smallest lowest; a cross where runs diverged, faint where not all seeds did."""
-    strip = page.strip(row, column, axes, (-1, len(looks)), label, **marks.ticks)
-    rows = {value: place for place, value in enumerate(looks)}
-    for value, curve in lines.items():
-        share = np.isinf(curve.loss).mean(axis=0)
-        for chosen, alpha in ((share == 1, 1.0), ((share > 0) & (share < 1), 0.4)):
-            y = np.full(chosen.sum(), rows[value])
-            strip.plot(curve.log2_lr[chosen], y, "x", alpha=alpha, color=looks[value]["color"], **marks.cross)
 
 
 def strip_height(panels: Iterable[Iterable[Curves]], lines: int, marks: Marks) -> float:

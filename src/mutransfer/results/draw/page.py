@@ -23,7 +23,7 @@ GREY = "#f2f2f2"
 
 
 @dataclass(frozen=True)
-class Layout:
+class Distances:
     """Distances on a page, in inches."""
 
     left: float = 0.62
@@ -49,9 +49,9 @@ class Layout:
     legend: Look = field(default_factory=lambda: {"handlelength": 1.9, "columnspacing": 1.4})
 
 
-LARGE = Layout()
+LARGE = Distances()
 """For one row of two or three panels."""
-SMALL = Layout(
+SMALL = Distances(
     left=0.58,
     right=0.1,
     gap=0.13,
@@ -76,7 +76,7 @@ class Page:
     columns: int
     tall: float
     """Height of a panel."""
-    layout: Layout
+    layout: Distances
     caption: str = ""
     banner: str = ""
     """A warning across the top (stand-in data)."""
