@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -214,6 +214,7 @@ def _embedded(path: Path) -> tuple[str, int, int]:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}", *small.size
 
 
+@cache
 def _plotly() -> str:
     """Plotly's whole library, compressed, in base64: the browser unpacks it when it nears the first chart."""
     text = (resources.files("plotly") / "package_data" / "plotly.min.js").read_bytes()
