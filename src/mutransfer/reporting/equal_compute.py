@@ -11,20 +11,28 @@ import numpy as np
 import pandas as pd
 
 from mutransfer.errors import UserError, unknown
-from mutransfer.reporting.learning import CSV, FIGURE_7, learning_section, wider_claims
 from mutransfer.reporting.method_losses import method_losses
 from mutransfer.reporting.parallel import Pool, column, parallel_coordinates
 from mutransfer.reporting.search import GPT3
 from mutransfer.results import published
-from mutransfer.results.claims import Claim, Part, paper_claim
 from mutransfer.results.comparison import Metric
-from mutransfer.results.draw.learning_curves import learning_figure
 from mutransfer.results.equal_compute import EQUAL, RULE, EqualCompute, Method
 from mutransfer.results.estimate import label, number
-from mutransfer.results.files import read, read_figure, read_runs, stand_in
-from mutransfer.results.learning import LearningReport, learning_report
-from mutransfer.results.sections import Described, Kind, heading_section, joined
-from mutransfer.results.table import grid
+from mutransfer.results.folder import (
+    Claim,
+    Described,
+    Kind,
+    Part,
+    grid,
+    heading_section,
+    joined,
+    paper_claim,
+    read,
+    read_figure,
+    read_runs,
+    stand_in,
+)
+from mutransfer.results.learning import CSV, FIGURE_7, Learning, LearningReport, learning_figure, learning_report
 
 PANEL = "width"
 PICTURES = {
@@ -95,7 +103,7 @@ def describe_study(folder: Path) -> Described[tuple[EqualCompute, LearningReport
         "## The paper beside ours",
         _paper(report, provenance),
         *([f"What differs in ours: {provenance['paper']['differs']}"] if provenance["paper"]["differs"] else []),
-        learning_section({PANEL: curves}, {PANEL: "µP, best sample"}),
+        Learning({PANEL: curves}, {PANEL: "µP, best sample"}).section,
         "## How to read it",
         f"{RULE} Tuning cost is s (t1 N1 + t2 N2 + ...) / (S T) of App. F.4, with s and S in FLOPs a step; the paper "
         "prints about 7% for what its numbers give as 6.5%.",
@@ -294,7 +302,7 @@ def _claims(provenance: Mapping[str, Any], report: tuple[EqualCompute, LearningR
         Claim(
             "Figure 8",
             FIGURE_7.split(";")[0] + ".",
-            wider_claims({"": report[1]}, {"": ""}),
+            Learning({"": report[1]}, {"": ""}).parts,
             picture="loss_vs_tokens",
         ),
     ]

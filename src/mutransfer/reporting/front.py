@@ -22,13 +22,12 @@ from mutransfer.reporting.method_losses import (
     TITLE,
     write_foot,
 )
-from mutransfer.results.draw.lr_figure import Look
-from mutransfer.results.draw.style import WIDTH, new_figure, paper_style, save, wrapped
+from mutransfer.results.draw.style import WIDTH, Look, new_figure, paper_style, save, wrapped
 from mutransfer.results.estimate import Array, Estimate, number
+from mutransfer.results.folder import grid
 from mutransfer.results.front import LINES, RULE, Fronts, X
 from mutransfer.results.published import rows
 from mutransfer.results.repeated_searches import Outcomes, difference_text
-from mutransfer.results.table import grid
 
 STEM = "pareto"
 STRIP, TICK = 0.28, 0.4

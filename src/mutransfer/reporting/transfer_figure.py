@@ -30,8 +30,7 @@ from mutransfer.reporting.method_losses import (
     spread,
     write_foot,
 )
-from mutransfer.results.draw.lr_figure import Look
-from mutransfer.results.draw.style import WIDTH, new_figure, palette, paper_style, save, wrapped
+from mutransfer.results.draw.style import WIDTH, Look, new_figure, palette, paper_style, save, wrapped
 from mutransfer.results.estimate import number
 from mutransfer.results.transfer_table import CHANGES, LABELS, Outcome, TransferTable
 

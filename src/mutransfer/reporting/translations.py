@@ -9,7 +9,7 @@ import pandas as pd
 
 from mutransfer.errors import UserError
 from mutransfer.results.estimate import number
-from mutransfer.results.table import grid
+from mutransfer.results.folder import grid
 
 BLEUS = {"bleu_valid": "validation BLEU", "bleu_test": "test BLEU"}
 

@@ -9,8 +9,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from mutransfer.errors import unknown
-from mutransfer.results.files import read_provenance
-from mutransfer.results.sections import Kind
+from mutransfer.results.folder import Kind, read_provenance
 
 
 def _declared() -> dict[str, Kind[Any]]:
