@@ -10,8 +10,8 @@ import pytest
 from mutransfer.designs.repeated import Plan, Searches, repeated
 from mutransfer.designs.search import Grid
 from mutransfer.errors import UserError
-from mutransfer.results.equal_compute import searches
 from mutransfer.results.repeated_searches import RepeatedSearches
+from mutransfer.results.selection import searches
 from mutransfer.training.spec import RunRecord, RunSpec
 from tests.runs import tiny
 

@@ -12,7 +12,8 @@ from mutransfer.designs.search import Grid, LogUniform, Search, assign
 from mutransfer.designs.tune import loss_at, tune
 from mutransfer.errors import UserError
 from mutransfer.reporting.search import SEARCH
-from mutransfer.results.search import MOST_CUTS, SearchReport
+from mutransfer.results.search import SearchReport
+from mutransfer.results.selection import MOST_CUTS
 from mutransfer.runs.table import write_csv
 from mutransfer.training.loop import CURVE_POINTS
 from mutransfer.training.spec import RunRecord

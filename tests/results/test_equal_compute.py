@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from mutransfer.errors import UserError
 from mutransfer.results.comparison import Comparison, percentile
-from mutransfer.results.equal_compute import METHODS, EqualCompute, searches, winners
+from mutransfer.results.equal_compute import METHODS, EqualCompute
+from mutransfer.results.selection import searches, winners
 
 INF, NAN = math.inf, math.nan
 PROXY, TARGET = 10.0, 100.0  # FLOPs of a whole run

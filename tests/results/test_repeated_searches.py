@@ -8,9 +8,9 @@ import pytest
 from search_table import LOST, search_table
 
 from mutransfer.errors import UserError
-from mutransfer.results.equal_compute import searches
 from mutransfer.results.front import LINES, Fronts, along
 from mutransfer.results.repeated_searches import Against, Outcomes, RepeatedSearches, difference_text
+from mutransfer.results.selection import searches
 
 DOWN = -math.inf
 N = 7

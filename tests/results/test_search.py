@@ -9,17 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mutransfer.errors import UserError
-from mutransfer.results.search import (
-    ETA,
-    LEAST_STEPS,
-    Agreement,
-    Rung,
-    SearchReport,
-    halve,
-    ranking,
-    rung_plan,
-    tuning_cost_fraction,
-)
+from mutransfer.results.search import Agreement, SearchReport
+from mutransfer.results.selection import ETA, LEAST_STEPS, Rung, halve, ranking, rung_plan, tuning_cost_fraction
 
 INF, NAN = math.inf, math.nan
 

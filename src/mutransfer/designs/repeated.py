@@ -18,7 +18,7 @@ import pandas as pd
 from mutransfer.designs.figure import put
 from mutransfer.designs.search import Search, Space, assign
 from mutransfer.errors import UserError
-from mutransfer.results.equal_compute import searches, winners
+from mutransfer.results.selection import searches, winners
 from mutransfer.runs.table import to_roles
 from mutransfer.training.spec import RunRecord, RunSpec, Value
 

@@ -1,6 +1,6 @@
 """Algorithm 1 of the paper: tune the small proxy in µP, copy the winner's hyperparameters to the large target.
 
-What training a few samples for fewer steps says of the rest is the business of `mutransfer.results.search`.
+What training a few samples for fewer steps says of the rest is the business of `mutransfer.results.selection`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pandas as pd
 
 from mutransfer.designs.search import Search
 from mutransfer.errors import UserError
-from mutransfer.results.search import Losses, halve, rung_plan
+from mutransfer.results.selection import Losses, halve, rung_plan
 from mutransfer.runs.table import to_roles
 from mutransfer.training.loop import CURVE_POINTS
 from mutransfer.training.spec import RunRecord, RunSpec

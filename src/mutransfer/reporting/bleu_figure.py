@@ -34,7 +34,8 @@ from mutransfer.results.draw.lr_figure import Look
 from mutransfer.results.draw.style import WIDTH, new_figure, palette, paper_style, save, wrapped
 from mutransfer.results.estimate import Array, Estimate, number
 from mutransfer.results.repeated_searches import METHODS, Outcomes, RepeatedSearches
-from mutransfer.results.search_runs import DEFAULT, METRICS, Metric
+from mutransfer.results.search_runs import METRICS, Metric
+from mutransfer.results.selection import DEFAULT
 
 STEM = "bleu"
 TICKS = {

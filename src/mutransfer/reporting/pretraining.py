@@ -10,8 +10,8 @@ import pandas as pd
 from mutransfer.errors import UserError
 from mutransfer.results.estimate import Estimate, number, span
 from mutransfer.results.repeated_searches import difference_text
+from mutransfer.results.selection import SCRATCH
 from mutransfer.results.table import grid
-from mutransfer.results.transfer_runs import SCRATCH
 from mutransfer.results.transfer_table import LEAST_INITS, Pretraining
 
 HEADER = ("task", "pretrained", "from the init", "difference, paired", "does pretraining matter?")

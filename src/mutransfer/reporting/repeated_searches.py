@@ -18,8 +18,9 @@ from mutransfer.results.estimate import Estimate, number
 from mutransfer.results.files import read_figure, read_runs, stand_in
 from mutransfer.results.front import Fronts
 from mutransfer.results.repeated_searches import METHODS, RULE, Against, RepeatedSearches, difference_text
-from mutransfer.results.search_runs import DEFAULT, METRICS, Metric
+from mutransfer.results.search_runs import METRICS, Metric
 from mutransfer.results.sections import Described, Kind, heading_section, joined
+from mutransfer.results.selection import DEFAULT
 from mutransfer.results.table import grid
 
 KEYS = ("table", "percentiles", "sizes", "default_lr", "space")

@@ -12,8 +12,9 @@ from mutransfer.errors import UserError
 from mutransfer.results.claims import Claim, Part
 from mutransfer.results.estimate import number
 from mutransfer.results.files import read_provenance, read_runs, stand_in
-from mutransfer.results.search import EDGE_SAMPLES, SearchReport, tuning_cost_fraction
+from mutransfer.results.search import EDGE_SAMPLES, SearchReport
 from mutransfer.results.sections import Described, Kind, joined
+from mutransfer.results.selection import tuning_cost_fraction
 from mutransfer.results.table import grid
 
 KEYS = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "search")

@@ -17,8 +17,8 @@ from mutransfer.results.estimate import Estimate, number
 from mutransfer.results.files import read_figure, read_runs, stand_in
 from mutransfer.results.repeated_searches import difference_text
 from mutransfer.results.sections import Described, Kind, heading_section, joined
+from mutransfer.results.selection import COPIES, JUDGED
 from mutransfer.results.table import grid
-from mutransfer.results.transfer_runs import COPIES, JUDGED
 from mutransfer.results.transfer_table import CHANGES, LABELS, LEAST_INITS, RULE, Against, TransferTable
 
 KEYS = ("table", "default")

@@ -14,7 +14,6 @@ The rule, declared before any result, that of the verdicts in `mutransfer.result
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from mutransfer.errors import UserError, unknown
 from mutransfer.results import comparison
 from mutransfer.results.comparison import Comparison, Metric, percentile
 from mutransfer.results.estimate import Array
-from mutransfer.results.search import Losses, ranking, tuning_cost_fraction
+from mutransfer.results.selection import searches, tuning_cost_fraction, winners
 
 COLUMNS = ("role", "sample", "parametrization", "width", "steps", "steps_done", "status", "train_loss", "test_loss")
 METHODS = {
@@ -47,37 +46,6 @@ RULE = (
     f"target's run. {comparison.RULE} Compute is FLOPs, and a diverged run costs the steps it lived; it is equal if "
     f"the means per search differ by at most {EQUAL:.0%} between the methods, the default trained once aside."
 )
-
-
-def searches(pool: int, size: int, count: int, seed: int) -> list[tuple[int, ...]]:
-    """The ``size`` of ``pool`` samples that each of ``count`` searches looks at, in the order in which it does.
-
-    Search j ranks all samples by the SHA-256 of ``seed/search j/sample i`` and takes the first: no sample twice, the
-    same on every machine. More searches leave the earlier ones alone; a larger size keeps what was looked at.
-    Raises `UserError` if the pool is too small.
-    """
-    if not 1 <= size <= pool:
-        raise UserError(f"a search looks at {size} samples of a pool of {pool}, expected between 1 and all of them.")
-    if count < 1:
-        raise UserError(f"there are {count} searches, expected at least 1.")
-
-    def look(j: int) -> tuple[int, ...]:
-        keys = {i: hashlib.sha256(f"{seed}/search {j}/sample {i}".encode()).digest() for i in range(pool)}
-        return tuple(sorted(keys, key=lambda i: keys[i])[:size])
-
-    return [look(j) for j in range(count)]
-
-
-def winners(losses: Losses, looks: Sequence[Sequence[int]]) -> list[int | None]:
-    """The sample with the least loss of each look, of a tie the lower number; None if none has a finite loss.
-
-    Raises `UserError` for a sample without a loss.
-    """
-    for j, look in enumerate(looks):
-        if missing := sorted(set(look) - set(losses)):
-            raise UserError(f"search {j} looks at sample {missing[0]}, which has no run; run the study again.")
-    best = (ranking({i: losses[i] for i in look}) for look in looks)
-    return [order[0] if order else None for order in best]
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,10 @@ from numpy.typing import NDArray
 
 from mutransfer.errors import UserError
 from mutransfer.results.comparison import DRAWS, LEAST_SEARCHES, Verdict, percentile
-from mutransfer.results.equal_compute import EQUAL, searches, winners
+from mutransfer.results.equal_compute import EQUAL
 from mutransfer.results.estimate import Array, Estimate, number
-from mutransfer.results.search_runs import DEFAULT, METRICS, Metric, SearchRuns
+from mutransfer.results.search_runs import METRICS, Metric, SearchRuns
+from mutransfer.results.selection import DEFAULT, searches, winners
 
 METHODS = ("default", "direct", "naive", "mutransfer")
 """As Table 4 has them, worst first."""

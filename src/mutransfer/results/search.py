@@ -3,75 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
 
 from mutransfer.errors import UserError
+from mutransfer.results.selection import Losses, Rung, halve, ranking, rung_plan, tuning_cost_fraction
 
-ETA = 4
-"""One in ETA survives a rung. Any value from 2 to 4 costs about the same; 4 decides latest, on the longest runs."""
-LEAST_STEPS = 25
-"""Of a rung: below, the last tenth of the steps, which is the loss compared, is one or two noisy batches."""
-MOST_CUTS = 2
-"""So that no rung is shorter than 1/16 of a run: a loss curve of 50 points resolves that, so that a full search can
-say afterwards what halving would have done."""
 EDGE_SAMPLES = 5
-
-Losses = Mapping[int, float]
-"""Final training loss by sample number; +inf: diverged, NaN: failed."""
-
-
-def ranking(losses: Losses) -> list[int]:
-    """The samples that have a finite loss, best first; of a tie the lower number."""
-    return sorted((i for i, loss in losses.items() if math.isfinite(loss)), key=lambda i: (losses[i], i))
-
-
-@dataclass(frozen=True)
-class Rung:
-    """Samples that were trained equally long."""
-
-    steps: int
-    losses: Losses
-
-    @property
-    def ranking(self) -> list[int]:
-        return ranking(self.losses)
-
-
-def rung_plan(samples: int, steps: int) -> list[tuple[int, int]]:
-    """(samples, steps) of the rungs of successive halving: a cut to 1/`ETA`, then `ETA` times the steps.
-
-    Without a diverged run, and where all divides evenly, they cost k / ETA^(k-1) of the full search with k rungs.
-    Raises `UserError` if there is no room for two rungs.
-    """
-    cuts = 0
-    while cuts < MOST_CUTS and samples >= ETA ** (cuts + 1) and steps // ETA ** (cuts + 1) >= LEAST_STEPS:
-        cuts += 1
-    if not cuts:
-        raise UserError(
-            f"halving needs at least {ETA} samples and {ETA * LEAST_STEPS} steps, here are {samples} and {steps}."
-        )
-    return [(samples // ETA**k, steps // ETA ** (cuts - k)) for k in range(cuts + 1)]
-
-
-def halve(plan: Sequence[tuple[int, int]], measure: Callable[[Sequence[int], int], Losses]) -> list[Rung]:
-    """The rungs of ``plan``; a plan of one rung is the full search.
-
-    measure: (sample numbers, steps) to their losses after so many steps. The best of a rung go on. Diverged and
-    failed runs never do; should all that went on diverge later, the next in line are taken up.
-    """
-    rungs: list[Rung] = []
-    for count, steps in plan:
-        waiting: Sequence[int] = rungs[-1].ranking if rungs else range(count)
-        losses: dict[int, float] = {}
-        while waiting and not ranking(losses):
-            losses |= measure(waiting[:count], steps)
-            waiting = waiting[count:]
-        rungs.append(Rung(steps, losses))
-    return rungs
 
 
 @dataclass(frozen=True)
@@ -94,19 +35,6 @@ def _spearman(some: Losses, all_: Losses) -> float:
     """Rank correlation over the samples of ``some``, ties (all diverged runs are one) averaged; NaN if undefined."""
     frame = pd.DataFrame([(some[i], all_[i]) for i in some]).dropna().rank()
     return float(frame[0].corr(frame[1])) if len(frame) > 1 and (frame.nunique() > 1).all() else math.nan
-
-
-def tuning_cost_fraction(
-    proxy_size: float, runs: Iterable[tuple[float, float]], target_size: float, target_tokens: float
-) -> float:
-    """s (t1 N1 + t2 N2 + ...) / (S T): the cost of a search as a fraction of the target's training (App. F.4).
-
-    Args:
-        proxy_size, target_size: s and S, in parameters, or in FLOPs a step.
-        runs: (N, t): N runs of t tokens, or steps, each.
-        target_tokens: T, in the unit of t.
-    """
-    return proxy_size * sum(count * tokens for count, tokens in runs) / (target_size * target_tokens)
 
 
 COLUMNS = ("role", "sample", "parametrization", "width", "steps", "steps_done", "status", "train_loss", "flops")

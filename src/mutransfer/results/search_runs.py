@@ -16,6 +16,7 @@ import pandas as pd
 
 from mutransfer.errors import UserError, unknown
 from mutransfer.results.estimate import Array
+from mutransfer.results.selection import DEFAULT
 
 Metric = Literal["bleu_valid", "bleu_test"]
 METRICS: dict[Metric, str] = {"bleu_valid": "validation BLEU", "bleu_test": "test BLEU"}
@@ -28,8 +29,6 @@ COPIES = {"mutransfer": "proxy", "naive": "proxy", "direct": "direct_pool"}
 TARGETS = (*COPIES, "default")
 PARAMETRIZATIONS = {"proxy": "mup", "mutransfer": "mup", "naive": "sp", "direct_pool": "sp", "direct": "sp"}
 PARAMETRIZATIONS |= {"default": "sp"}
-DEFAULT = -1
-"""The sample of the default's own hyperparameters."""
 FACTS = ("samples", "search", "searches", "direct_samples", "direct", "inits", "seed", "proxy_width", "target_width")
 AGAIN = "run the experiment again."
 

@@ -17,14 +17,9 @@ import numpy as np
 import pandas as pd
 
 from mutransfer.errors import UserError, unknown
-from mutransfer.results.search import ranking
+from mutransfer.results.selection import COPIES, DEFAULT, JUDGED, PROXY, SCRATCH, ranking
 
-PROXY, SCRATCH, DEFAULT = "proxy", "_scratch", -1
-"""Role and label of the search; end of a score's name if the model was not pretrained; the default's sample."""
-JUDGED = ("default", "mutransfer")
-"""Roles that pretraining is judged by: their targets are scored without it, too."""
 PARAMETRIZATIONS = {"proxy": "mup", "default": "sp", "default_long": "sp", "naive": "sp", "mutransfer": "mup"}
-COPIES = ("mutransfer", "naive")
 CHANGES = ("width", "depth", "both")
 COLUMNS = (
     "role", "target", "sample", "seed", "parametrization", "width", "base_width", "log2_lr", "steps", "steps_done",

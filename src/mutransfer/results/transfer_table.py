@@ -32,7 +32,8 @@ import pandas as pd
 from mutransfer.results.comparison import Verdict
 from mutransfer.results.estimate import Array, Estimate, listing
 from mutransfer.results.repeated_searches import difference, difference_text
-from mutransfer.results.transfer_runs import COPIES, PROXY, SCRATCH, TransferRuns
+from mutransfer.results.selection import COPIES, PROXY, SCRATCH
+from mutransfer.results.transfer_runs import TransferRuns
 
 LEAST_INITS = 3
 LABELS = {
