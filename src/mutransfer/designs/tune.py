@@ -36,7 +36,7 @@ def tune(
     """Run the search and the target with the winner's hyperparameters; returns the table and the records of both.
 
     The winner has the least final training loss of the proxy (of a tie the first sample); a diverged run counts
-    as infinite, a failed one is left out. The table is read by `mutransfer.results.search.SearchReport`.
+    as infinite, a failed one is left out. The table is read by `mutransfer.results.tuning.SearchReport`.
 
     Args:
         train: runs specs and returns their records; durable, so that a killed search goes on where it was

@@ -1,7 +1,6 @@
 """Records to claims: the optimum of every width, its drift, regret, and the verdict. Needs no torch."""
 
 from mutransfer.results.drift import DriftResult
-from mutransfer.results.equal_compute import EqualCompute
 from mutransfer.results.estimate import Estimate
 from mutransfer.results.landscape import PanelReport, landscape_report
 from mutransfer.results.learning import LearningReport, learning_report
@@ -11,7 +10,6 @@ from mutransfer.results.transfer import TransferReport, transfer_report
 
 __all__ = [
     "DriftResult",
-    "EqualCompute",
     "Estimate",
     "LearningReport",
     "PanelReport",

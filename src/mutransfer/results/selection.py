@@ -119,3 +119,7 @@ def tuning_cost_fraction(
         target_tokens: T, in the unit of t.
     """
     return proxy_size * sum(count * tokens for count, tokens in runs) / (target_size * target_tokens)
+
+
+GPT3 = tuning_cost_fraction(40e6, [(350, 4e9), (117, 16e9)], 6.7e9, 300e9)
+"""Of the paper's search for GPT-3 6.7B (App. F.4)."""
