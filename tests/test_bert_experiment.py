@@ -12,7 +12,7 @@ from experiments.bert import experiment as bert
 from experiments.bert.experiment import EXPERIMENT
 from experiments.bert.runs import config, model_of, run, scored
 from mutransfer import cli, setting
-from mutransfer.data.stories import stories_dataset
+from mutransfer.data.standins.grammar import stories_dataset
 from mutransfer.designs.figure import put
 from mutransfer.designs.transfer import Plan
 

@@ -24,8 +24,7 @@ from mutransfer.runs.sweep import EXTENSION_ROUNDS
 from mutransfer.runs.table import to_frame
 from mutransfer.setting import Setting
 from mutransfer.tables import searches_plan, transfer_plan
-from mutransfer.training.loop import CURVE_POINTS
-from mutransfer.training.spec import RunRecord, RunSpec
+from mutransfer.training.spec import CURVE_POINTS, RunRecord, RunSpec
 
 FIGURES = ROOT / "figures"
 FOLDERS = sorted(str(path.parent.relative_to(FIGURES)) for path in FIGURES.rglob("provenance.json"))

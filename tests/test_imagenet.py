@@ -18,10 +18,9 @@ from experiments.cifar_resnet import imagenet as module
 from experiments.cifar_resnet.experiment import EXPERIMENT
 from experiments.cifar_resnet.imagenet import IMAGENET
 from mutransfer import cli
-from mutransfer.data.imagenet import AREA, DRAWS, SHAPE, ImageNetFolder, _box, central, cropped
+from mutransfer.data.images import AREA, DRAWS, SHAPE, ImageNetFolder, _box, central, cropped
 from mutransfer.errors import UserError
-from mutransfer.training.augment import Standardize
-from mutransfer.training.folder import FolderClassification
+from mutransfer.training.augment import FolderClassification, Standardize
 from mutransfer.training.step import Step
 
 MEAN, STD = (120.0, 115.0, 105.0), (60.0, 60.0, 60.0)

@@ -18,11 +18,11 @@ from experiments import fairseq_backend, translation
 from experiments.iwslt14 import experiment as iwslt14
 from experiments.wmt14 import experiment as wmt14
 from mutransfer import cli, results
-from mutransfer.data.grammar import grammar_dataset
 from mutransfer.data.pairs import PairDataset
+from mutransfer.data.standins.grammar import grammar_dataset
 from mutransfer.designs.experiment import Scale, figure_cells
 from mutransfer.errors import UserError
-from mutransfer.models import transformer_cost as cost
+from mutransfer.models import transformer_config as cost
 from mutransfer.models.transformer import EncoderDecoder
 from mutransfer.setting import Setting
 from mutransfer.training.spec import RunRecord, RunSpec

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 
 from mutransfer.data.sentences import SentenceDataset
-from mutransfer.models import transformer_cost as cost
-from mutransfer.models.bert import Bert, Classifier
+from mutransfer.models import transformer_config as cost
+from mutransfer.models.transformer import Bert, Classifier
 from mutransfer.models.transformer_config import Config
 from mutransfer.parametrization import attention_scale, scaling_plan
-from mutransfer.training.finetuning import Labelled, finetune
+from mutransfer.training.bert import LabelledSequences, Pretraining, finetune, predicted
 from mutransfer.training.loop import train
-from mutransfer.training.pretraining import Pretraining, predicted
 from mutransfer.training.spec import RunRecord, RunSpec, Value
 
 BETAS = (0.9, 0.999)
@@ -132,7 +131,7 @@ def scored(spec: RunSpec, model: Bert, dataset: SentenceDataset, name: str, devi
     """The median score of ``model`` (which stays as it is) on a task, fine-tuned from several seeds; in percent."""
     facts, length = dataset.tasks[name], min(LONGEST, int(spec.hp("length")))
     train_part, test_part = (
-        Labelled(dataset.examples(name, part), length, dataset.special, torch.device(device))
+        LabelledSequences(dataset.examples(name, part), length, dataset.special, torch.device(device))
         for part in ("train", "test")
     )
     scores = []

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from data_scripts import cifar10
 from experiments.shared import scaled
+from mutransfer.data import ImageDataset
 from mutransfer.designs.experiment import Experiment, Scale, Variant
 from mutransfer.designs.search import LogUniform
 from mutransfer.models.mlp import MLP, flops_per_step, memory_bytes
 from mutransfer.training.loop import train
 from mutransfer.training.spec import RunRecord, RunSpec
-from mutransfer.training.task import Classification, Dataset, Loss
+from mutransfer.training.task import Classification, Loss
 
 EPOCH = 50_000 // 64  # steps; the last, partial batch is dropped
 CLASSES = 10
@@ -53,7 +54,7 @@ def build(spec: RunSpec, width: int) -> MLP:
     )
 
 
-def run(spec: RunSpec, dataset: Dataset, device: str = "cpu") -> RunRecord:
+def run(spec: RunSpec, dataset: ImageDataset, device: str = "cpu") -> RunRecord:
     """One run."""
     model, plan = scaled(spec, build, device)
     groups = plan.param_groups(model, lr=2.0**spec.log2_lr)

@@ -28,7 +28,6 @@ from mutransfer.designs.search import LogUniform
 from mutransfer.models.resnet import DAVIDNET_WIDTH, Cost, Davidnet, by_fan_out, training_cost
 from mutransfer.training.augment import Augmented, CropFlipCutout, Standardize
 from mutransfer.training.spec import RunRecord, RunSpec
-from mutransfer.training.task import Dataset
 
 SIZE, CLASSES = 32, 10
 MEAN, STD = (125.31, 122.95, 113.87), (62.99, 62.09, 66.70)  # of CIFAR-10's channels, in 0..255
@@ -130,13 +129,13 @@ def load(data: Path | None, dataset: str | None, scale: str) -> ImageDataset:
     return found.head(*SMOKE_IMAGES) if scale == "smoke" else found
 
 
-def task(dataset: Dataset, seed: int) -> Augmented:
+def task(dataset: ImageDataset, seed: int) -> Augmented:
     """CIFAR-10 as cifar10-fast augments it; the draws depend on the seed alone."""
     augment = CropFlipCutout(seed=seed, size=SIZE, pad=4, cutout=8, mean=MEAN)
     return Augmented(dataset, F.cross_entropy, Standardize(SIZE, MEAN, STD), augment)
 
 
-def run(spec: RunSpec, dataset: Dataset, device: str = "cpu") -> RunRecord:
+def run(spec: RunSpec, dataset: ImageDataset, device: str = "cpu") -> RunRecord:
     """One run."""
     return train_sgd(spec, build, task(dataset, spec.seed), device)
 
@@ -154,7 +153,7 @@ def memory(spec: RunSpec) -> float:
     return cost(str(spec.hp("network")), spec.width).memory(spec.batch)
 
 
-def coordinates(dataset: Dataset, scale: str, variant: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+def coordinates(dataset: ImageDataset, scale: str, variant: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The coordinate check: four steps of SGD at several widths, on one batch."""
     widths = CHECK_WIDTHS[variant][: 2 if scale == "smoke" else None]
     images = dataset.train_images[:CHECK_BATCH].flatten(1)

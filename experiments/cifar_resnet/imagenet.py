@@ -15,12 +15,11 @@ from torch import nn
 
 from data_scripts import imagenet
 from experiments.shared import train_sgd
-from mutransfer.data.imagenet import COUNTS, ImageNetFolder
+from mutransfer.data.images import COUNTS, ImageNetFolder
 from mutransfer.designs.experiment import Experiment, Scale, Variant
 from mutransfer.designs.search import Grid
 from mutransfer.models.resnet import Cost, WideResNet50, training_cost
-from mutransfer.training.augment import Standardize
-from mutransfer.training.folder import FolderClassification
+from mutransfer.training.augment import FolderClassification, Standardize
 from mutransfer.training.spec import RunRecord, RunSpec
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet's channels, in 0..255

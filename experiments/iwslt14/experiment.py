@@ -39,7 +39,7 @@ TABLE_4 = (
 def choose(data: Path | None, dataset: str | None) -> Callable[..., PairDataset]:
     """IWSLT14 if its folder is there, else Multi30k if that is, else IWSLT14 by download, else the stand-in."""
     if dataset is None:
-        folder = data_folder(data, iwslt14.__file__, iwslt14.FOLDER)
+        folder = data_folder(data, iwslt14.FOLDER)
         is_only = not (folder / iwslt14.FOLDER).exists()
         dataset = "multi30k" if is_only and corpora.has_files(folder / multi30k.FOLDER, ("de", "en")) else "iwslt14"
     if dataset not in SCRIPTS:

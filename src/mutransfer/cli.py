@@ -214,7 +214,7 @@ def _known(name: str) -> str:
 
 
 def _runs(args: argparse.Namespace) -> int:
-    from mutransfer.runs.runs import runs
+    from mutransfer.runs.table import runs
 
     return runs(
         args.out / "results" / f"{_known(args.experiment)}.sqlite",

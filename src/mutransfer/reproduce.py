@@ -87,9 +87,10 @@ def _has_transfer(args: argparse.Namespace, experiment: Experiment) -> bool:
 def _sweep(args: argparse.Namespace, experiment: Experiment) -> int:
     """The learning-rate sweep over widths: runs.csv, and what else its folder shows."""
     from mutransfer.designs.experiment import extension
+    from mutransfer.designs.rows import to_curves
     from mutransfer.results import needs_extension, untested_transfers
     from mutransfer.runs.store import Store
-    from mutransfer.runs.table import to_curves, to_frame, write_csv
+    from mutransfer.runs.table import to_frame, write_csv
 
     start = time.monotonic()
     setting = Setting.of(args, experiment)

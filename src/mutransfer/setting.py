@@ -18,7 +18,7 @@ from mutransfer.training.spec import PRECISIONS, Value
 if TYPE_CHECKING:
     from mutransfer.designs.experiment import Experiment
     from mutransfer.designs.study import Plan
-    from mutransfer.runs.calibration import Calibration
+    from mutransfer.runs.cost import Calibration
     from mutransfer.runs.engine import Engine
     from mutransfer.runs.store import Store
     from mutransfer.runs.sweep import SweepResult
@@ -108,8 +108,7 @@ class Setting:
 
         Raises `UserError` if the data are not here: there is nothing to measure with, or to train on.
         """
-        from mutransfer.runs.calibration import fastest
-        from mutransfer.runs.measure import calibrate
+        from mutransfer.runs.cost import calibrate, fastest
 
         if self.missing:
             raise UserError(self.missing)
@@ -138,8 +137,7 @@ class Setting:
 
     def show(self, notes: Sequence[str] = ()) -> None:
         """Print the plan."""
-        from mutransfer.runs.hardware import device_hours
-        from mutransfer.runs.plan import plan_table
+        from mutransfer.runs.cost import device_hours, plan_table
 
         flops, memory = self.experiment.flops, self.experiment.memory
         hours = [device_hours(self.specs, flops)] if self.scale == "paper" else []
@@ -251,7 +249,7 @@ def _corpus(args: argparse.Namespace, experiment: Experiment) -> dict[str, Any]:
 
 def _engine(args: argparse.Namespace) -> Engine:
     """The engine that ``args`` name."""
-    from mutransfer.runs.local import LocalEngine
+    from mutransfer.runs.engine import LocalEngine
     from mutransfer.runs.ray import RayEngine
     from mutransfer.training.provenance import cores
 

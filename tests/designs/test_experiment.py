@@ -11,7 +11,7 @@ from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer.data import ImageDataset
 from mutransfer.designs.experiment import extension
 from mutransfer.errors import UserError
-from mutransfer.models import MLP
+from mutransfer.models.mlp import MLP
 from mutransfer.results import needs_extension, untested_transfers
 from mutransfer.runs.table import to_frame
 from mutransfer.training.spec import RunRecord

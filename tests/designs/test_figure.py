@@ -15,9 +15,10 @@ from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer.data import TokenDataset
 from mutransfer.designs.experiment import Experiment, Scale, Variant, figure_cells
 from mutransfer.designs.figure import Axis, Figure, Panel, put, to_panels
+from mutransfer.designs.rows import to_curves
 from mutransfer.errors import UserError
 from mutransfer.results.learning import learning_report
-from mutransfer.runs.table import to_curves, to_frame
+from mutransfer.runs.table import to_frame
 from mutransfer.training.spec import RunRecord, RunSpec, Value
 
 TEXT = {"is_real": False, "vocab": 9, "tokenizer": "bytes", "train": np.arange(9), "test": np.arange(9)}

@@ -14,8 +14,7 @@ from mutransfer.errors import UserError
 from mutransfer.results.selection import MOST_CUTS
 from mutransfer.results.tuning import SEARCH, SearchReport
 from mutransfer.runs.table import write_csv
-from mutransfer.training.loop import CURVE_POINTS
-from mutransfer.training.spec import RunRecord
+from mutransfer.training.spec import CURVE_POINTS, RunRecord
 from tests.runs import tiny
 
 

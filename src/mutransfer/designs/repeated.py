@@ -16,10 +16,10 @@ from typing import Any
 import pandas as pd
 
 from mutransfer.designs.figure import put
+from mutransfer.designs.rows import to_roles
 from mutransfer.designs.search import Search, Space, assign
 from mutransfer.errors import UserError
 from mutransfer.results.selection import searches, winners
-from mutransfer.runs.table import to_roles
 from mutransfer.training.spec import RunRecord, RunSpec, Value
 
 Train = Callable[[Sequence[RunSpec]], Iterable[RunRecord]]

@@ -14,10 +14,11 @@ from typing import Any
 
 import pandas as pd
 
+from mutransfer.designs.rows import to_roles
 from mutransfer.designs.search import Search, Space, assign
 from mutransfer.errors import UserError
 from mutransfer.results.selection import searches, tuning_cost_fraction, winners
-from mutransfer.runs.table import curve_rows, to_roles
+from mutransfer.runs.table import curve_rows
 from mutransfer.training.spec import RunRecord, RunSpec
 
 Train = Callable[[Sequence[RunSpec]], Iterable[RunRecord]]

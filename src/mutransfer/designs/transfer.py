@@ -16,10 +16,10 @@ import pandas as pd
 
 from mutransfer.designs.figure import put
 from mutransfer.designs.repeated import validation_loss
+from mutransfer.designs.rows import to_roles
 from mutransfer.designs.search import Search, Space, draw
 from mutransfer.errors import UserError
 from mutransfer.results.selection import COPIES, DEFAULT, JUDGED, PROXY, SCRATCH, ranking
-from mutransfer.runs.table import to_roles
 from mutransfer.training.spec import RunRecord, RunSpec, Value
 
 Train = Callable[[Sequence[RunSpec]], Iterable[RunRecord]]

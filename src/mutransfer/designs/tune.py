@@ -11,12 +11,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from mutransfer.designs.rows import to_roles
 from mutransfer.designs.search import Search
 from mutransfer.errors import UserError
 from mutransfer.results.selection import Losses, halve, rung_plan
-from mutransfer.runs.table import to_roles
-from mutransfer.training.loop import CURVE_POINTS
-from mutransfer.training.spec import RunRecord, RunSpec
+from mutransfer.training.spec import CURVE_POINTS, RunRecord, RunSpec
 
 Train = Callable[[Sequence[RunSpec]], Iterable[RunRecord]]
 Known = Callable[[Collection[str]], Mapping[str, RunRecord]]

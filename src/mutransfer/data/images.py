@@ -1,4 +1,4 @@
-"""ImageNet as a standard folder of image files, a folder a class: listed here, decoded as the images are needed."""
+"""Labelled images: a data set as four tensors in memory, and ImageNet as a folder of files, decoded when needed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,65 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.datasets import ImageFolder
-from torchvision.transforms import functional
 
+from mutransfer.data.arrays import ArrayDataset
 from mutransfer.errors import UserError
 
-PARTS = {"train": "train", "test": "val"}
+FOLDERS = {"train": "train", "test": "val"}
 COUNTS, CLASSES = {"train": 1_281_167, "test": 50_000}, 1000
 TRIES, AREA, SHAPE = 10, (0.08, 1.0), (3 / 4, 4 / 3)
 DRAWS = 4 * TRIES + 1
 """Uniform numbers that `cropped` needs: area, shape and place of ten tries, and whether the image is mirrored."""
 SHORTER = 256 / 224
 """The shorter side of a test image before its centre is cut out, over the side of what is cut out."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageDataset(ArrayDataset):
+    """Images as uint8 [N, H, W, C] in 0..255 and labels as int64 [N], in a training and a test part.
+
+    Pixels stay bytes: the training step normalises them, so that all workers can share one copy.
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+
+    def __post_init__(self) -> None:
+        for part in ("train", "test"):
+            x, y = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
+            if x.dtype != torch.uint8 or x.ndim != 4:
+                raise ValueError(f"{part}_images: expected uint8 [N, H, W, C], got {x.dtype} {[*x.shape]}")
+            if y.dtype != torch.int64 or y.shape != x.shape[:1]:
+                raise ValueError(f"{part}_labels: expected int64 [{len(x)}], got {y.dtype} {[*y.shape]}")
+
+    def __repr__(self) -> str:
+        counts = f"train={len(self.train_labels)}, test={len(self.test_labels)}"
+        return f"ImageDataset({self.name!r}, {self.source!r}, {counts}, fingerprint={self.fingerprint})"
+
+    @classmethod
+    def from_arrays(
+        cls,
+        name: str,
+        source: str,
+        *,
+        is_real: bool,
+        train: tuple[np.ndarray, np.ndarray],
+        test: tuple[np.ndarray, np.ndarray],
+    ) -> ImageDataset:
+        """From (images uint8 [N, H, W, C], labels [N] of any integer type) of each part."""
+        content = {}
+        for part, (x, y) in (("train", train), ("test", test)):
+            content[f"{part}_images"] = torch.from_numpy(np.ascontiguousarray(x))
+            content[f"{part}_labels"] = torch.from_numpy(np.asarray(y).astype(np.int64))
+        return cls.made(name, source, is_real=is_real, **content)
+
+    def head(self, train: int, test: int) -> ImageDataset:
+        """The first images of both parts, named as such."""
+        source = f"{self.source}, the first {train:,} training and {test:,} test images"
+        content = {name: x[: train if name.startswith("train") else test] for name, x in self.tensors().items()}
+        return ImageDataset.made(self.name, source, is_real=self.is_real, **content)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,19 +100,21 @@ class ImageNetFolder:
 
         Raises `UserError` if a part is missing, has no class folders or an empty one, or if their classes differ.
         """
-        found, digest = {}, hashlib.sha256()
-        for part, name in PARTS.items():
+        from torchvision.datasets import ImageFolder
+
+        listed, digest = {}, hashlib.sha256()
+        for part, name in FOLDERS.items():
             try:
-                found[part] = ImageFolder(str(folder / name))
+                listed[part] = ImageFolder(str(folder / name))
             except (OSError, RuntimeError) as error:  # RuntimeError: a class without an image, of older versions
                 words = f"{folder / name} cannot be read as torchvision's ImageFolder ({error})"
                 raise UserError(f"{words}; expected {name}/CLASS/*.JPEG.") from error
-            for path, _ in found[part].samples:
+            for path, _ in listed[part].samples:
                 digest.update(f"{Path(path).relative_to(folder).as_posix()} {Path(path).stat().st_size}\n".encode())
-        train, test = found["train"], found["test"]
+        train, test = listed["train"], listed["test"]
         if strange := sorted(set(train.classes) ^ set(test.classes)):
-            raise UserError(f"{folder}: class {strange[0]} is in one of {' and '.join(PARTS.values())} only.")
-        labels = {part: torch.tensor(one.targets) for part, one in found.items()}
+            raise UserError(f"{folder}: class {strange[0]} is in one of {' and '.join(FOLDERS.values())} only.")
+        labels = {part: torch.tensor(images.targets) for part, images in listed.items()}
         is_whole = all(len(labels[part]) == count for part, count in COUNTS.items()) and len(train.classes) == CLASSES
         counts = f"{len(labels['train']):,} training images of {len(train.classes)} classes"
         return cls(
@@ -73,7 +122,7 @@ class ImageNetFolder:
             is_real=is_whole,
             fingerprint=digest.hexdigest()[:16],
             folder=folder,
-            paths={part: [path for path, _ in one.samples] for part, one in found.items()},
+            paths={part: [path for path, _ in images.samples] for part, images in listed.items()},
             labels=labels,
         )
 
@@ -81,7 +130,7 @@ class ImageNetFolder:
     def absent(cls, folder: Path, reason: str) -> ImageNetFolder:
         """Its counts alone, to plan with."""
         labels = {part: torch.zeros(count, dtype=torch.int64) for part, count in COUNTS.items()}
-        empty: dict[str, list[str]] = {part: [] for part in PARTS}
+        empty: dict[str, list[str]] = {part: [] for part in FOLDERS}
         return cls("ImageNet (not here: its counts alone)", True, "absent", folder, empty, labels, reason)
 
     @property
@@ -96,13 +145,14 @@ def cropped(path: str, uniform: Sequence[float], size: int) -> np.ndarray:
     Raises `UserError` if the file is no image.
     """
     image = _read(path)
-    found = image.crop(_box(*image.size, uniform)).resize((size, size), Image.Resampling.BILINEAR)
-    pixels = np.asarray(found)
+    pixels = np.asarray(image.crop(_box(*image.size, uniform)).resize((size, size), Image.Resampling.BILINEAR))
     return pixels[:, ::-1] if uniform[-1] < 0.5 else pixels
 
 
 def central(path: str, size: int) -> np.ndarray:
     """A test image: scaled so that its shorter side is `SHORTER` times ``size``, its centre cut out."""
+    from torchvision.transforms import functional
+
     scaled = functional.resize(_read(path), [round(SHORTER * size)])
     return np.asarray(functional.center_crop(scaled, [size, size]))
 

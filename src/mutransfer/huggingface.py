@@ -1,12 +1,13 @@
-"""Weights both ways between our `Bert` and Hugging Face's, which then give the same hidden states and logits.
+"""Hugging Face's models in µP: BERT's weights both ways, and what the plan of an unmodified model needs beside it.
 
-Their side is a state dict, of today's names or of old checkpoints, with the fields of its config. Nothing is rounded:
-there and back gives the same bits.
+Their library, transformers, is optional (``pip install -e '.[hf]'``), and nothing here imports it: a state dict with
+the fields of its config is enough.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +16,57 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mutransfer.errors import UserError, unknown
-from mutransfer.huggingface.scales import attentions
-from mutransfer.models.bert import Bert
+from mutransfer.models.foreign import beyond, check_keys, field, load_ours, to_theirs, unlike
+from mutransfer.models.transformer import Bert
 from mutransfer.models.transformer_config import ACTIVATIONS, Config
+from mutransfer.parametrization import Parametrization, attention_scale
+
+SIZES = ("head_dim", "attention_head_size")  # how their attention modules call d_head
+
+
+def set_attention_scale(
+    model: nn.Module, base_d_head: int, *, parametrization: str | Parametrization = "mup", alpha_attn: float = 1.0
+) -> None:
+    """Give the attention of an unmodified Hugging Face model the scale of µP, alpha_attn * sqrt(base_d_head) / d_head.
+
+    Each of their attention modules keeps its scale, 1/sqrt(d_head), in the attribute ``scaling`` and hands it to
+    whatever computes attention (eager, sdpa, flash). Call this once, on a freshly built model, before training; at
+    ``base_d_head`` (and alpha_attn 1) it changes nothing. Width that grows by more heads of the same size needs no
+    other scale, but a call does no harm. `save_pretrained` does not keep the scale: call it again after loading.
+
+        base, model = BertForMaskedLM(small), BertForMaskedLM(large)
+        set_attention_scale(model, small.hidden_size // small.num_attention_heads)
+        plan = scaling_plan(base, model, parametrization="mup", optimizer="adamw")
+        plan.initialize(model, base)
+
+    Raises:
+        UserError: no attention keeps its scale so (older versions of transformers, T5), or it is not 1/sqrt(d_head),
+            by the module's name; the model is then as it was.
+    """
+    found = list(attentions(model))
+    for name, module, d_head in found:
+        if not math.isclose(module.scaling, d_head**-0.5):
+            raise UserError(
+                f"the attention '{name}' has scaling {module.scaling:g}, expected 1/sqrt(d_head) = {d_head**-0.5:g}, "
+                "that of a freshly built model; set it by hand with mutransfer.attention_scale."
+            )
+    if not found:
+        raise UserError(
+            f"{type(model).__name__} has no attention with the attributes 'scaling' and 'head_dim' (or "
+            "'attention_head_size'); a newer version of transformers may have them."
+        )
+    for _, module, d_head in found:
+        # µP: 1/d_head, Def. 4.1
+        module.scaling = attention_scale(d_head, base_d_head, parametrization=parametrization, alpha_attn=alpha_attn)
+
+
+def attentions(model: nn.Module) -> Iterator[tuple[str, Any, int]]:
+    """Name, module and d_head of every attention that keeps its scale in ``scaling``."""
+    for name, module in model.named_modules():
+        sizes = [size for size in (getattr(module, x, None) for x in SIZES) if isinstance(size, int)]
+        if sizes and isinstance(getattr(module, "scaling", None), float):
+            yield name, module, sizes[0]
+
 
 # Our field -> theirs.
 FIELDS = {
@@ -61,13 +110,13 @@ def config_of(config: Any) -> Config:
     Raises:
         UserError: a field that our model has nothing for, or one that is missing; the line names all of them.
     """
-    found = {ours: _get(config, theirs) for ours, theirs in FIELDS.items()}
-    ffn = _get(config, "intermediate_size")
+    found = {ours: field(config, theirs) for ours, theirs in FIELDS.items()}
+    ffn = field(config, "intermediate_size")
     missing = [FIELDS[ours] for ours, value in found.items() if value is None]
     missing += ["intermediate_size"] if ffn is None else []
     if missing:
         raise UserError(f"the config of Hugging Face's BERT lacks {', '.join(missing)}.")
-    bad = [f"{name}={_get(config, name, only)}" for name, only in ONLY.items() if _get(config, name, only) != only]
+    bad = beyond(config, ONLY)
     if found["activation"] not in ACTIVATIONS:
         bad.append(f"hidden_act={found['activation']}")
     if bad:
@@ -78,7 +127,7 @@ def config_of(config: Any) -> Config:
         norm="post",
         embed_norm=True,
         positions="learned",
-        tied=_get(config, "tie_word_embeddings", True),
+        tied=field(config, "tie_word_embeddings", True),
         ffn_dropout=0.0,
         zero_readout=False,
         zero_query=False,
@@ -93,16 +142,9 @@ def options_of(c: Config) -> dict[str, Any]:
     """
     made = {theirs: getattr(c, ours) for ours, theirs in FIELDS.items()}
     made |= {"intermediate_size": c.d_ffn, "tie_word_embeddings": c.tied}
-
-    def plain(c: Config) -> Config:
-        return replace(c, attention_scale=c.logit_scale, ffn_dropout=c.activation_dropout)
-
-    theirs, ours = vars(plain(config_of(made))), vars(plain(c))
-    # how it starts, and whether attention is fused, is no part of what it computes; sinusoids are none of its positions
-    free = ("zero_readout", "zero_query", "init_mult", "fused", "ffn_ratio", "d_head", "joint", "first_position")
-    bad = [f"{name}={value}" for name, value in ours.items() if name not in free and value != theirs[name]]
-    bad += [f"d_head={c.d_head}"] if c.head_size * c.heads != c.width else []
-    if bad:
+    ours, theirs = (replace(x, ffn_dropout=x.activation_dropout) for x in (c, config_of(made)))
+    # sinusoids are none of its positions
+    if bad := unlike(ours, theirs, ("joint", "first_position")):
         raise UserError(f"Hugging Face's BERT has nothing for our {', '.join(bad)}.")
     return made
 
@@ -132,16 +174,9 @@ def from_huggingface(model: nn.Module | Mapping[str, Tensor], config: Any = None
     state = _today(model, c)
     parts = [part for part in LAYOUTS["pretraining"] if any(name.startswith(part) for name in state)]
     names = _names(c, parts)
-    _same_keys("the state dict of Hugging Face's BERT", state, {theirs for many in names.values() for theirs in many})
+    check_keys("the state dict of Hugging Face's BERT", state, [theirs for many in names.values() for theirs in many])
     bert = Bert(c)
-    own = bert.state_dict()
-    for ours, many in names.items():
-        tensor = torch.cat([state[name] for name in many])
-        if tensor.shape != own[ours].shape:
-            raise UserError(
-                f"{', '.join(many)} give {list(tensor.shape)}, but the config wants {list(own[ours].shape)}."
-            )
-        own[ours].copy_(tensor)
+    load_ours(bert, names, state, "the config wants")
     return bert.eval()
 
 
@@ -160,11 +195,10 @@ def to_huggingface(bert: Bert, layout: str = "pretraining") -> dict[str, Tensor]
     for name, module in bert.named_modules():
         if parametrize.is_parametrized(module):
             raise UserError(f"'{name}' has a multiplier of µP, which Hugging Face's BERT has nothing for.")
-    own, made = bert.state_dict(), dict[str, Tensor]()
-    for ours, many in _names(bert.c, LAYOUTS[layout]).items():
-        made |= {name: x.clone() for name, x in zip(many, own[ours].detach().chunk(len(many)), strict=True)}
+    made = to_theirs(bert, _names(bert.c, LAYOUTS[layout]))
     if BIAS in made:
-        made |= {f"{DECODER}.weight": own["readout.weight"].clone(), f"{DECODER}.bias": made[BIAS].clone()}
+        weight = bert.readout.weight.detach()
+        made |= {f"{DECODER}.weight": weight.clone(), f"{DECODER}.bias": made[BIAS].clone()}
     prefix = "" if layout == "model" else "bert."
     return {name if name.startswith("cls.") else prefix + name: tensor for name, tensor in made.items()}
 
@@ -229,15 +263,3 @@ def _scale(model: nn.Module) -> float:
     if len(scales) > 1:
         raise UserError(f"the model's attention modules have different scales, {sorted(scales)}; ours has one for all.")
     return scales.pop() if scales else 0.0
-
-
-def _same_keys(what: str, found: Mapping[str, Any], expected: set[str]) -> None:
-    for word, keys in (("lacks", expected - set(found)), ("has the unknown", set(found) - expected)):
-        if keys:
-            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            raise UserError(f"{what} {word} {', '.join(sorted(keys)[:3])}{more}.")
-
-
-def _get(config: Any, name: str, default: Any = None) -> Any:
-    value = config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
-    return default if value is None else value

@@ -55,7 +55,7 @@ def lower(lines: Lines) -> Lines:
 
 def tidy(line: str) -> str:
     """Each run of white space as one space, none around it, and the escapes of Moses' tokenizer undone."""
-    return _ESCAPE.sub(lambda found: _ESCAPES[found[1]], " ".join(line.split()))
+    return _ESCAPE.sub(lambda match: _ESCAPES[match[1]], " ".join(line.split()))
 
 
 def _chosen(lines: Lines, is_kept: list[bool]) -> Lines:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import platform
 
-from mutransfer.data.tokenizers import tokenize
-from mutransfer.data.tokens import TokenDataset
+from mutransfer.data.tokens import TokenDataset, tokenize
 
 NAME = "topics"
 TEST_SHARE = 10  # one topic in ten

@@ -1,15 +1,19 @@
-"""Measures how fast this machine is on an experiment's own runs, once, and keeps it in a file."""
+"""What a plan costs: how fast this machine is on an experiment's runs, measured once, and what follows for a plan."""
 
 from __future__ import annotations
 
 import contextlib
+import heapq
 import json
+import math
 import os
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +21,6 @@ import torch
 
 from mutransfer.errors import UserError
 from mutransfer.files import write
-from mutransfer.runs.calibration import Calibration, Flops, Point
 from mutransfer.runs.worker import one_line, resolve
 from mutransfer.training.provenance import device_name, git_commit
 from mutransfer.training.spec import RunRecord, RunSpec
@@ -25,13 +28,163 @@ from mutransfer.training.spec import RunRecord, RunSpec
 if TYPE_CHECKING:
     from mutransfer.runs.engine import Engine
 
+Flops = Callable[[RunSpec], float]
+FASTER = 1.1  # bfloat16 is chosen from this speedup of the whole plan on: below, noise would choose
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """What runs of one size took, while all workers ran that size.
+
+    Raises:
+        ValueError: a number is not finite and positive, as in a damaged file.
+    """
+
+    width: int
+    flops: float  # a step
+    step_seconds: float
+    fixed_seconds: float  # of a run, besides its steps: making the model, evaluation
+    peak_memory_mib: float  # of the worker
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not (isinstance(value, int | float) and 0 < value < math.inf):
+                raise ValueError(f"{name} is {value!r}")
+
+    @property
+    def speed(self) -> float:
+        """FLOP/s of one worker while it steps."""
+        return self.flops / self.step_seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Seconds that a run takes on this machine with all workers busy, as a function of its FLOPs a step."""
+
+    measured: str  # when, UTC
+    machine: str
+    engine: str
+    workers: int
+    start_seconds: float  # until the workers train
+    floor_mib: float  # memory of a worker without a model
+    points: Mapping[str, tuple[Point, ...]]  # by precision; by rising FLOPs, never empty
+    flops: Flops = field(compare=False, repr=False)  # of a whole run
+
+    def seconds(self, spec: RunSpec, precision: str | None = None) -> float:
+        """Of one run that does not diverge. Raises `KeyError` for a precision that was not measured.
+
+        Between two measured sizes a power law in the FLOPs a step; outside of them constant FLOP/s.
+        """
+        points = self.points[precision or spec.precision]
+        size, sizes = self.flops(spec) / spec.steps, [p.flops for p in points]
+        step = _interpolate(size, sizes, [p.step_seconds for p in points])
+        return spec.steps * step + _interpolate(size, sizes, [p.fixed_seconds for p in points])
+
+    def sweep_seconds(self, specs: Iterable[RunSpec], precision: str | None = None) -> float:
+        """Of a whole sweep, longest runs first, the start of its workers included."""
+        ends = [0.0] * self.workers
+        for seconds in sorted((self.seconds(s, precision) for s in specs), reverse=True):
+            heapq.heapreplace(ends, ends[0] + seconds)
+        return self.start_seconds + max(ends)
+
+    def describe(self, specs: Sequence[RunSpec]) -> str:
+        """When, on what and how fast, by width; names the widths of ``specs`` that are extrapolated."""
+        speeds = [
+            f"{name} {', '.join(f'{p.speed / 1e9:.3g} at width {p.width}' for p in points)}"
+            for name, points in self.points.items()
+        ]
+        text = (
+            f"measured {self.measured} on {self.machine}: {self.workers} {self.engine} worker"
+            f"{'s, all busy' if self.workers > 1 else ''}; GFLOP/s of one: {'; '.join(speeds)}"
+        )
+        largest = self.points[specs[0].precision][-1]
+        beyond = sorted({s.width for s in specs if self.flops(s) / s.steps > 1.01 * largest.flops})
+        if not beyond:
+            return text
+        return f"{text}; extrapolated from width {largest.width} by FLOPs: {', '.join(map(str, beyond))}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, without ``flops``."""
+        points = {name: [asdict(p) for p in found] for name, found in self.points.items()}
+        return {**{k: v for k, v in vars(self).items() if k != "flops"}, "points": points}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], flops: Flops) -> Calibration:
+        """What `to_dict` gave. Raises `ValueError` for anything else."""
+        try:
+            points = {name: tuple(Point(**p) for p in found) for name, found in values["points"].items()}
+            found = cls(**{**values, "points": points, "flops": flops})
+            numbers = (found.workers, found.start_seconds, found.floor_mib + 1)
+            is_sorted = all(a.flops < b.flops for line in points.values() for a, b in pairwise(line))
+            is_whole = bool(points) and all(points.values()) and all(0 < x < math.inf for x in numbers)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no calibration: {error}") from None
+        if not (is_whole and is_sorted):
+            raise ValueError("no calibration: a number is not positive, sizes do not rise or nothing was measured")
+        return found
+
+
+def fastest(calibration: Calibration | None, specs: Sequence[RunSpec]) -> str:
+    """The precision for all of ``specs``: bfloat16 if it makes the whole plan faster by `FASTER`, else float32.
+
+    One for all, since precisions that change with width would confound the comparison of widths.
+    """
+    if calibration is None or not {"float32", "bfloat16"} <= set(calibration.points):
+        return "float32"
+    times = {name: calibration.sweep_seconds(specs, name) for name in ("float32", "bfloat16")}
+    return "bfloat16" if times["float32"] >= FASTER * times["bfloat16"] else "float32"
+
+
+def _interpolate(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
+    """Linear in the logarithms between two points, proportional outside."""
+    if x <= xs[0] or x >= xs[-1]:
+        i = 0 if x <= xs[0] else -1
+        return ys[i] * x / xs[i]
+    i = bisect_left(xs, x)
+    share = math.log(x / xs[i - 1]) / math.log(xs[i] / xs[i - 1])
+    return ys[i - 1] * (ys[i] / ys[i - 1]) ** share
+
+
+# Dense peak FLOP/s (without structured sparsity), SXM modules. "float32" is what torch multiplies float32 with by
+# default; "tf32" needs torch.set_float32_matmul_precision("high"). The V100 has neither TF32 nor bfloat16.
+#   V100: NVIDIA Tesla V100 datasheet (2018), SXM2. A100: NVIDIA A100 datasheet (2021). H100: NVIDIA H100 architecture
+#   whitepaper (2022), table "GPU peak rates", SXM5; its datasheet doubles the last two, for sparsity.
+PEAKS: dict[str, dict[str, float]] = {
+    "V100": {"float32": 15.7e12},
+    "A100": {"float32": 19.5e12, "tf32": 156e12, "bfloat16": 312e12},
+    "H100": {"float32": 66.9e12, "tf32": 494.7e12, "bfloat16": 989.4e12},
+}
+# What well-tuned training of models with large matrices reaches of the peak on tensor cores (PaLM 46%, Llama 3 38-43%).
+UTILISATION = 0.4
+
+
+def device_hours(specs: Iterable[RunSpec], flops: Callable[[RunSpec], float]) -> str:
+    """Hours of one GPU that ``specs`` take at `UTILISATION` of its peak, in a line a GPU.
+
+    A bound from below: launching kernels, not arithmetic, limits narrow models, which stay far under it.
+    """
+    by_precision: dict[str, float] = {}
+    for spec in specs:
+        by_precision[spec.precision] = by_precision.get(spec.precision, 0.0) + flops(spec)
+    lines = [f"device-hours, at least: {UTILISATION:.0%} of the published dense peak, which narrow models do not reach"]
+    for gpu, peaks in PEAKS.items():
+        cells = []
+        for precision, total in by_precision.items():
+            for name in (precision, "tf32") if precision == "float32" else (precision,):
+                if name in peaks:
+                    hours = total / (UTILISATION * peaks[name]) / 3600
+                    cells.append(f"{name} {hours:,.3g} h ({peaks[name] / 1e12:g} TFLOP/s)")
+        lines.append(f"  {gpu}: {', '.join(cells) or 'has no ' + ' or '.join(by_precision)}")
+    return "\n".join(lines)
+
+
 SECONDS = 10.0  # of measuring
 SIZES = 6  # of runs that are measured, at most
 MIN_STEPS = 4  # of a measured run
 SLOW = {"cpu": 3e10, "cuda": 1e12}  # FLOP/s, guessed from below: what is too large at it is tried in smaller batches
 VERSION = 1  # of the file
 _Times = tuple[float, float, float]  # seconds a step, seconds besides, peak memory in MiB
-MEASURE = "mutransfer.runs.measure:measure"
+MEASURE = "mutransfer.runs.cost:measure"
 
 
 def calibrate(
@@ -265,3 +418,63 @@ def _read(path: Path | None) -> list[dict[str, Any]]:
         return [e for e in content["entries"] if isinstance(e, dict)] if content["version"] == VERSION else []
     except (OSError, ValueError, TypeError, KeyError):
         return []
+
+
+def plan_table(
+    specs: Sequence[RunSpec],
+    flops: Callable[[RunSpec], float],
+    *,
+    calibration: Calibration | None = None,
+    memory: Callable[[RunSpec], float] | None = None,
+    notes: Sequence[str] = (),
+) -> str:
+    """A table, one row a parametrization and width, with the totals; then how it was measured, and ``notes``.
+
+    Args:
+        flops: floating-point operations of one run.
+        calibration: of this machine, for the minutes; without it, or for a precision that it lacks, they are "?".
+        memory: bytes that one run adds to a worker's; "?" without it.
+        notes: lines to print below, such as a tuning cost.
+    """
+    if calibration and not {s.precision for s in specs} <= set(calibration.points):
+        calibration = None
+    groups: dict[tuple[str, int], list[RunSpec]] = {}
+    for spec in specs:
+        groups.setdefault((spec.parametrization, spec.width), []).append(spec)
+    rows: list[tuple[str, ...]] = [
+        ("parametrization", "width", "log2 LR", "seeds", "runs", "steps", "FLOPs", "MiB a run", "minutes")
+    ]
+    for (name, width), runs in sorted(groups.items(), key=lambda g: (g[0][0] != "sp", *g[0])):
+        seeds, steps = len({s.seed for s in runs}), _range([s.steps for s in runs])
+        cells = (name, str(width), _range([s.log2_lr for s in runs]), str(seeds), str(len(runs)), steps)
+        rows.append(
+            (*cells, f"{sum(map(flops, runs)):.3g}", _mib(runs, memory, calibration), _share(runs, calibration))
+        )
+    total = ("total", "", "", "", str(len(specs)), "", f"{sum(map(flops, specs)):.3g}")
+    minutes = f"{calibration.sweep_seconds(specs) / 60:,.1f}" if calibration else "?"
+    rows.append((*total, _mib(specs, memory, calibration), minutes))
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.rjust, row, sizes)) for row in rows]
+    if calibration and specs:
+        lines.append(f"minutes: {calibration.describe(specs)}")
+        if memory:
+            lines.append("MiB a run: the peak of its worker, with the pages of the data set that all workers share")
+    return "\n".join([*lines, *notes])
+
+
+def _share(runs: Sequence[RunSpec], calibration: Calibration | None) -> str:
+    """Minutes of all workers together."""
+    return f"{sum(map(calibration.seconds, runs)) / calibration.workers / 60:,.1f}" if calibration else "?"
+
+
+def _mib(runs: Sequence[RunSpec], memory: Callable[[RunSpec], float] | None, calibration: Calibration | None) -> str:
+    """Of the largest of ``runs``, its worker's floor included where it was measured."""
+    if memory is None or not runs:
+        return "?"
+    return f"{max(map(memory, runs)) / 2**20 + (calibration.floor_mib if calibration else 0.0):,.0f}"
+
+
+def _range(values: Sequence[float]) -> str:
+    """``-8..-2``, or the value if there is one."""
+    low, high = f"{min(values):g}", f"{max(values):g}"
+    return low if low == high else f"{low}..{high}"

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mutransfer.data.dataset import ImageDataset
+from mutransfer.data.images import ImageDataset
 
 SOURCE = "synthetic stand-in, not CIFAR-10"
 SIZE, CLASSES = 32, 10
