@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mutransfer.results.coordinates import coordinate_figure as coordinate_figure
     from mutransfer.results.drift import DriftResult as DriftResult
-    from mutransfer.results.equal_compute import EqualCompute as EqualCompute
     from mutransfer.results.estimate import Estimate as Estimate
     from mutransfer.results.frame import Axis as Axis
     from mutransfer.results.landscape import PanelReport as PanelReport
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 _WHERE = {
     "coordinates": ("coordinate_figure",),
     "drift": ("DriftResult",),
-    "equal_compute": ("EqualCompute",),
     "estimate": ("Estimate",),
     "frame": ("Axis",),
     "landscape": ("PanelReport", "landscape_report"),
