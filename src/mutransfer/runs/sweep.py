@@ -8,9 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mutransfer.errors import UserError
 from mutransfer.runs.engine import Cost, Engine, OnEvent, schedule
@@ -21,10 +19,13 @@ from mutransfer.runs.worker import in_environment
 from mutransfer.training import checkpoint
 from mutransfer.training.spec import RunRecord, RunSpec
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 EXTENSION_ROUNDS = 3  # so that a loss that falls forever cannot keep a sweep going
 _CHUNK = 500  # records read at once
 
-Extend = Callable[[pd.DataFrame, bool], Sequence[RunSpec]]
+Extend = Callable[["pd.DataFrame", bool], Sequence[RunSpec]]
 
 
 class Saved(Protocol):
@@ -62,11 +63,6 @@ class SweepResult:
                 run_ids = self.run_ids[start : start + _CHUNK]
                 records = {record.spec.run_id: record for record in store.records(run_ids)}
                 yield from (records[run_id] for run_id in run_ids)
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """The runs table (`mutransfer.runs.table.to_frame`)."""
-        return to_frame(self.records)
 
     @property
     def counts(self) -> Counter[str]:
