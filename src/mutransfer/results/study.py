@@ -20,7 +20,7 @@ from mutransfer.results import published
 from mutransfer.results.claims import Claim, paper_claim
 from mutransfer.results.draw.dots import Layout, dots, marks
 from mutransfer.results.draw.learning_curves import learning_figure
-from mutransfer.results.draw.parallel import Pool, parallel_coordinates
+from mutransfer.results.draw.parallel import parallel_coordinates
 from mutransfer.results.estimate import label, number
 from mutransfer.results.files import read, read_figure, read_runs, stand_in
 from mutransfer.results.learning import LearningReport, learning_report
@@ -278,7 +278,7 @@ def _draw(folder: Path, described: Described[tuple[Searches, LearningReport]]) -
     )
     panels = [report.panel(metric, f"{words} (nats)", TICKS, LOOKS, 3) for metric, words in TABLE.metrics.items()]
     parts = [report.parts[role].reset_index() for role in ("proxy_short", "proxy")]
-    pools = [Pool(f"width {p['width'].iloc[0]}, {p['steps'].iloc[0]} steps", p) for p in parts if len(p)]
+    pools = {f"width {p['width'].iloc[0]}, {p['steps'].iloc[0]} steps": p for p in parts if len(p)}
     return [
         *dots(panels, LAYOUT, out=folder, caption=f"{methods} {source}", banner=banner),
         *parallel_coordinates(

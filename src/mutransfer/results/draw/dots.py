@@ -145,29 +145,16 @@ def foot_height(text: str) -> float:
 
 
 def write_foot(
-    figure: Figure,
-    handles: Sequence[Artist],
-    top: float,
-    text: str,
-    banner: str,
-    columns: int = 5,
-    points: float | None = SMALL,
-) -> None:
+    figure: Figure, handles: Sequence[Artist], top: float, text: str, banner: str,
+    columns: int = 5, points: float | None = SMALL,
+) -> None:  # fmt: skip
     """The legend, its upper edge ``top`` inches from below, the caption under it, and the banner.
 
     points: of the legend; None: the style's.
     """
     height = figure.get_size_inches()[1]
-    figure.legend(
-        handles=handles,
-        loc="upper center",
-        bbox_to_anchor=(0.5, top / height),
-        ncols=columns,
-        frameon=False,
-        fontsize=points,
-        borderpad=0,
-        borderaxespad=0,
-    )
+    look: Look = {"frameon": False, "borderpad": 0, "borderaxespad": 0, "fontsize": points, "ncols": columns}
+    figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, top / height), **look)
     figure.text(0.1 / WIDTH, 0.06 / height, text, fontsize=POINTS, va="bottom", linespacing=1.25)
     write_banner(figure, banner)
 
