@@ -496,12 +496,9 @@ def _claims(provenance: Mapping[str, Any], report: Targets) -> list[Claim]:
 
 
 TRANSFER = Kind("transfer", _describe, _draw, _claims)
-"""A folder with ``losses.png``, ``.svg`` and ``table.md``.
-
-Reads only ``runs.csv`` (columns of every table of searches, ``target``, ``base_width``, ``depth``, one a
-hyperparameter, one a score) and ``provenance.json``; the same files give the same bytes. The provenance has the keys of
-`read_figure` and ``transfer``: an object with ``table`` ("Table 6"), ``default`` (hyperparameters) and the facts of
-`Targets.of`. ``paper.differs`` is a list of notes, parted by "; ".
+"""The figure is ``losses``. Reads only ``runs.csv`` (columns of every table of searches, ``target``, ``base_width``,
+``depth``, one a hyperparameter, one a score) and ``provenance.json``, whose ``transfer`` has ``table`` ("Table 6"),
+``default`` (hyperparameters) and the facts of `Targets.of`.
 
 Raises `UserError` if a file is missing or malformed, or as `Targets.of` does: it names what is missing.
 """
