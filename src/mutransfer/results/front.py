@@ -20,13 +20,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from mutransfer.errors import UserError
 from mutransfer.results import published
-from mutransfer.results.claims import Claim, Part
 from mutransfer.results.draw import dots
 from mutransfer.results.draw.dots import GAP, LEFT, PANEL, TITLE, Look
 from mutransfer.results.draw.style import WIDTH, new_figure, paper_style, save, wrapped
 from mutransfer.results.estimate import Array, Estimate, number
+from mutransfer.results.folder import Claim, Part, grid
 from mutransfer.results.outcomes import LEAST_SEARCHES, Outcomes, Searches, difference, difference_text, estimate
-from mutransfer.results.table import grid
 
 STEM, METRIC = "pareto", "bleu_valid"
 LINES = ("direct", "mutransfer")

@@ -18,12 +18,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mutransfer.errors import UserError
-from mutransfer.results.claims import Part
 from mutransfer.results.draw.dots import Column, Look, Panel
 from mutransfer.results.estimate import Array, Estimate, number
+from mutransfer.results.folder import Part, grid
 from mutransfer.results.schema import AGAIN, Rows, Schema, Type, cell, require
 from mutransfer.results.selection import DEFAULT, PROXY, searches, winners
-from mutransfer.results.table import grid
 
 LEAST_SEARCHES, DRAWS = 5, 10_000
 EQUAL = 0.1

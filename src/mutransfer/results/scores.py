@@ -15,9 +15,9 @@ import pandas as pd
 
 from mutransfer.errors import UserError
 from mutransfer.results.estimate import Array, Estimate, number, span
+from mutransfer.results.folder import grid
 from mutransfer.results.outcomes import difference_text
 from mutransfer.results.selection import SCRATCH
-from mutransfer.results.table import grid
 
 BLEUS = {"bleu_valid": "validation BLEU", "bleu_test": "test BLEU"}
 LEAST_INITS = 3

@@ -14,10 +14,20 @@ from typing import Any
 
 from mutransfer.errors import UserError
 from mutransfer.results import published
-from mutransfer.results.claims import Claim, paper_claim
 from mutransfer.results.draw.dots import Layout, dots, marks
 from mutransfer.results.estimate import Estimate, number
-from mutransfer.results.files import read_figure, read_runs, stand_in
+from mutransfer.results.folder import (
+    Claim,
+    Described,
+    Kind,
+    grid,
+    heading_section,
+    joined,
+    paper_claim,
+    read_figure,
+    read_runs,
+    stand_in,
+)
 from mutransfer.results.front import Fronts, front_figure, front_section, front_sentences
 from mutransfer.results.outcomes import (
     EQUAL,
@@ -31,8 +41,6 @@ from mutransfer.results.outcomes import (
     numbered,
 )
 from mutransfer.results.schema import require
-from mutransfer.results.sections import Described, Kind, heading_section, joined
-from mutransfer.results.table import grid
 
 RULE = (
     "A search selects the sample with the least final validation loss of those it looked at, never by BLEU or the test "

@@ -7,23 +7,31 @@ and once for all of the compute (default, longer). `RULE` says how they are judg
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mutransfer.errors import UserError, unknown
-from mutransfer.reporting.learning import CSV, FIGURE_7, learning_section, wider_claims
+from mutransfer.errors import unknown
 from mutransfer.results import published
-from mutransfer.results.claims import Claim, paper_claim
 from mutransfer.results.draw.dots import Layout, dots, marks
-from mutransfer.results.draw.learning_curves import learning_figure
 from mutransfer.results.draw.parallel import parallel_coordinates
 from mutransfer.results.estimate import label, number
-from mutransfer.results.files import read, read_figure, read_runs, stand_in
-from mutransfer.results.learning import LearningReport, learning_report
+from mutransfer.results.folder import (
+    Claim,
+    Described,
+    Kind,
+    grid,
+    heading_section,
+    joined,
+    paper_claim,
+    read_figure,
+    read_runs,
+    read_texts,
+    stand_in,
+)
+from mutransfer.results.learning import CSV, FIGURE_7, Learning, LearningReport, learning_figure, learning_report
 from mutransfer.results.outcomes import (
     EQUAL,
     LEAST_SEARCHES,
@@ -35,9 +43,7 @@ from mutransfer.results.outcomes import (
     ordered,
 )
 from mutransfer.results.schema import require
-from mutransfer.results.sections import Described, Kind, heading_section, joined
 from mutransfer.results.selection import GPT3, tuning_cost_fraction
-from mutransfer.results.table import grid
 
 RULE = (
     "A search's winner has the least final training loss of its samples; a method's loss in a search is that of its "
@@ -137,7 +143,7 @@ def _describe(folder: Path) -> Described[tuple[Searches, LearningReport]]:
         "## The paper beside ours",
         _paper(report, provenance),
         *([f"What differs in ours: {provenance['paper']['differs']}"] if provenance["paper"]["differs"] else []),
-        learning_section({PANEL: curves}, {PANEL: "µP, best sample"}),
+        Learning({PANEL: curves}, {PANEL: "µP, best sample"}).section,
         "## How to read it",
         f"{RULE} Tuning cost is s (t1 N1 + t2 N2 + ...) / (S T) of App. F.4, with s and S in FLOPs a step; the paper "
         "prints about 7% for what its numbers give as 6.5%.",
@@ -191,12 +197,7 @@ def _count(report: Searches) -> str:
 
 
 def _curves(path: Path) -> LearningReport:
-    text = read(path)
-    try:
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path} is no table ({str(error).splitlines()[0]}); run the study again.") from error
-    reports = learning_report(table)
+    reports = learning_report(read_texts(path))
     for panel in reports:
         if panel != PANEL:
             raise unknown(f"panel of {path}", panel, [PANEL])
@@ -292,7 +293,7 @@ def _draw(folder: Path, described: Described[tuple[Searches, LearningReport]]) -
 
 def _claims(provenance: Mapping[str, Any], report: tuple[Searches, LearningReport]) -> list[Claim]:
     """µTransfer against every alternative at equal compute, and Figure 8."""
-    wider = wider_claims({"": report[1]}, {"": ""})
+    wider = Learning({"": report[1]}, {"": ""}).parts
     return [
         paper_claim(provenance, report[0].claim_parts(dict.fromkeys(TABLE.methods, "better"))),
         Claim("Figure 8", FIGURE_7.split(";")[0] + ".", wider, picture="loss_vs_tokens"),

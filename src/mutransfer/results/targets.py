@@ -19,10 +19,21 @@ import pandas as pd
 
 from mutransfer.errors import UserError, unknown
 from mutransfer.results import published
-from mutransfer.results.claims import Claim, Part, paper_claim
 from mutransfer.results.draw.dots import POINTS, Column, Layout, Panel, dots, marks
 from mutransfer.results.estimate import Array, Estimate, listing, number
-from mutransfer.results.files import read_figure, read_runs, stand_in
+from mutransfer.results.folder import (
+    Claim,
+    Described,
+    Kind,
+    Part,
+    grid,
+    heading_section,
+    joined,
+    paper_claim,
+    read_figure,
+    read_runs,
+    stand_in,
+)
 from mutransfer.results.outcomes import (
     IN_MUP,
     RUN,
@@ -39,9 +50,7 @@ from mutransfer.results.outcomes import (
 )
 from mutransfer.results.schema import AGAIN, Rows, Schema, Type, require
 from mutransfer.results.scores import HEADER, LEAST_INITS, Pretraining, heading, known_mean, short
-from mutransfer.results.sections import Described, Kind, heading_section, joined
 from mutransfer.results.selection import COPIES, DEFAULT, JUDGED, PROXY, SCRATCH, ranking
-from mutransfer.results.table import grid
 
 RULE = (
     "The winner has the least final validation loss on the proxy, never the best score. A method's loss on a target is "

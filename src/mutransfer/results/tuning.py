@@ -12,14 +12,11 @@ from typing import Any
 import pandas as pd
 
 from mutransfer.errors import UserError
-from mutransfer.results.claims import Claim, Part
 from mutransfer.results.estimate import number
-from mutransfer.results.files import read_provenance, read_runs, stand_in
+from mutransfer.results.folder import Claim, Described, Kind, Part, grid, joined, read_provenance, read_runs, stand_in
 from mutransfer.results.outcomes import sample_table, value_text
 from mutransfer.results.schema import Rows, Schema, require
-from mutransfer.results.sections import Described, Kind, joined
 from mutransfer.results.selection import GPT3, Losses, Rung, halve, ranking, rung_plan, tuning_cost_fraction
-from mutransfer.results.table import grid
 
 EDGE_SAMPLES, TOP = 5, 5
 SCHEMA = Schema(

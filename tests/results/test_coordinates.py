@@ -1,4 +1,4 @@
-"""The coordinate check as a picture and in words, and its CSV."""
+"""The coordinate check against theory, as a picture and in words, and its CSV."""
 
 import numpy as np
 import pandas as pd
@@ -6,8 +6,15 @@ import pytest
 
 from mutransfer import coordinate_figure
 from mutransfer.errors import UserError
-from mutransfer.reporting.coordinates import coordinate_section, render_coordinates
-from mutransfer.results.coordinates import COLUMNS, CoordFrame, against_theory, from_csv, to_csv
+from mutransfer.results.coordinates import (
+    COLUMNS,
+    CoordFrame,
+    Coordinates,
+    against_theory,
+    from_csv,
+    read_coordinates,
+    to_csv,
+)
 
 
 def frame(parametrization, exponent):
@@ -89,9 +96,12 @@ def test_csv_round_trip_is_exact():
     [
         (lambda t: t.replace("rms", "std", 1), "lacks rms"),
         (lambda t: t.splitlines()[0], "no rows"),
-        (lambda t: t.replace("0.7", "", 1), "holds no number"),
-        (lambda t: "\n".join(t.splitlines()[:-1]), "5 rows where 6 .* 'mup', the change of 'embed' at step 3"),
-        (lambda t: t + t.splitlines()[-1], "7 rows where 6"),
+        (lambda t: t.replace("0.7", "", 1), "has '' as rms, expected a number"),
+        (
+            lambda t: "\n".join(t.splitlines()[:-1]),
+            "lacks 1 of 72 runs, first measured the change of embed at step 3, width 256, seed 1",
+        ),
+        (lambda t: t + t.splitlines()[-1], "1 runs of the check .* stand there twice"),
         (lambda t: "", "no table"),
     ],
 )
@@ -139,7 +149,7 @@ def test_where_nothing_is_derived():
 
 def test_section():
     """Every exponent with its interval, what theory says beside it, and what does not stay."""
-    text = coordinate_section(theory(), SHOWN)
+    text = Coordinates(theory(), SHOWN).section
     sp = "| SP | attention logits, block 2 | has not moved | 1.50 [1.50, 1.50] | 1.50 [1.50, 1.50] | at least 1.5 |"
     assert sp in text
     assert "| µP | logits | 0.00 [0.00, 0.00] | 0.00 [0.00, 0.00] | 0.00 [0.00, 0.00] | 0 | **stays as theory" in text
@@ -153,18 +163,19 @@ def test_a_folder_redraws_itself(tmp_path):
     provenance = {"title": "Transformer", "scale": "smoke", "data_source": "books", "data_is_real": True}
     provenance["coordinates"] = {"activations": SHOWN, "may_shrink_at_init": ["output"], "lr": {"sp": 0.01}}
     (tmp_path / "coordinates.csv").write_text(to_csv(theory()))
-    lines, paths, section = render_coordinates(tmp_path, provenance)
+    shown = read_coordinates(tmp_path, provenance)
+    paths = shown.draw(tmp_path, provenance)
     assert [p.name for p in paths] == ["coordinate_check.png", "coordinate_check.svg"]
-    assert lines[0].startswith(
+    assert shown.lines[0].startswith(
         "Coordinate check, SP: logits: grows as theory says (width^1.00 [1.00, 1.00] after step 1)"
     )
-    assert section == coordinate_section(theory(), SHOWN)
+    assert shown.section == Coordinates(theory(), SHOWN).section
     first = [p.read_bytes() for p in paths]
-    assert [p.read_bytes() for p in render_coordinates(tmp_path, provenance)[1]] == first
-    render_coordinates(tmp_path, provenance | {"data_is_real": False})
+    assert [p.read_bytes() for p in shown.draw(tmp_path, provenance)] == first
+    shown.draw(tmp_path, provenance | {"data_is_real": False})
     assert paths[0].read_bytes() != first[0]
     with pytest.raises(UserError, match=r"lacks coordinates\.activations"):
-        render_coordinates(tmp_path, provenance | {"coordinates": {}})
+        read_coordinates(tmp_path, provenance | {"coordinates": {}})
     (tmp_path / "coordinates.csv").unlink()
     with pytest.raises(UserError, match="does not exist"):
-        render_coordinates(tmp_path, provenance)
+        read_coordinates(tmp_path, provenance)
