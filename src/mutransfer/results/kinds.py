@@ -13,8 +13,8 @@ from mutransfer.results.folder import Kind, read_provenance
 
 
 def _declared() -> dict[str, Kind[Any]]:
-    places = iter_modules(import_module("mutransfer.results").__path__)
-    modules = [import_module(f"mutransfer.results.{place.name}") for place in places]
+    here = str(__package__)
+    modules = [import_module(f"{here}.{module.name}") for module in iter_modules(import_module(here).__path__)]
     kinds = [value for module in modules for value in vars(module).values() if isinstance(value, Kind)]
     return {kind.name: kind for kind in kinds}
 

@@ -42,12 +42,7 @@ from mutransfer.results.folder import (
 )
 from mutransfer.results.frame import Curves
 from mutransfer.results.schema import Rows, Schema, cell
-from mutransfer.results.scores import (
-    pretraining_lines,
-    pretraining_section,
-    translations_lines,
-    translations_section,
-)
+from mutransfer.results.scores import pretraining_lines, pretraining_section, translations_lines, translations_section
 
 COLUMNS = ("panel", "parametrization", "width", "log2_lr", "seed", "step", "tokens", "loss")
 START = 0.1
