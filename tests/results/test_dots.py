@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mutransfer.errors import UserError
 from mutransfer.results.draw.dots import limits, spread
-from mutransfer.results.draw.parallel import Pool, loss_range, parallel_coordinates, scale
+from mutransfer.results.draw.parallel import loss_range, scale
 from mutransfer.results.estimate import Estimate
 
 
@@ -44,13 +43,3 @@ def test_one_bad_sample_does_not_flatten_the_loss_axis():
     assert loss_range(np.array([2.0, 2.1, 9.0])) == pytest.approx((2.0, 2.4))
     low, high = loss_range(np.array([2.0]))
     assert low == 2.0 < high
-
-
-def test_samples_without_a_hyperparameter_are_refused(tmp_path):
-    runs = pd.DataFrame({"status": ["finished"], "train_loss": [1.0], "sample": [0]})
-    for pool, message in (
-        (Pool("x", runs), "lack embed_mult"),
-        (Pool("x", runs.assign(embed_mult=1)[:0]), "no samples"),
-    ):
-        with pytest.raises(UserError, match=message):
-            parallel_coordinates([pool], {"embed_mult": "10^U(-1, 1)"}, out=tmp_path, y_label="loss")

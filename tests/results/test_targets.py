@@ -8,7 +8,6 @@ from drawn import words
 from transfer_runs import LOST, facts, transfer_runs
 
 from mutransfer.errors import UserError
-from mutransfer.results.estimate import number
 from mutransfer.results.scores import Pretraining
 from mutransfer.results.targets import TRANSFER, Targets, against, apart_text
 
@@ -44,16 +43,14 @@ def test_speedups_and_compute_by_hand():
     one = report(targets=("base", "large"))
     assert (one.speedups("base"), one.speedups("large")) == ((10, 40), (50, 200))
     assert one.search_cost("base") == 60 / 400 and one.search_cost("base", lived=True) == 52.4 / 400
-    found = {role: o.compute for role, o in one.outcomes["base"].items()}
-    assert found == pytest.approx({"default": 400, "default_long": 460, "naive": 460, "mutransfer": 460})
+    compute = {role: one.compute("base", role) for role in one.roles("base")}
+    assert compute == pytest.approx({"default": 1, "default_long": 1.15, "naive": 1.15, "mutransfer": 1.15})
 
 
 def test_losses_are_means_over_inits():
-    outcomes = report().outcomes["base"]
-    assert outcomes["mutransfer"].loss.text(3) == "4.600 [4.352, 4.848]"
-    assert outcomes["naive"].diverged == "3 of 3" and number(outcomes["naive"].loss.value) == "diverged"
-    one = report(naive=(5.0, LOST, 5.2)).outcomes["base"]["naive"]
-    assert one.diverged == "1 of 3" and one.loss.value == math.inf
+    assert report().ends("base", "mutransfer") == ("4.6000 [4.3516, 4.8484]", "0 of 3")
+    assert report().ends("base", "naive") == ("diverged", "3 of 3")
+    assert report(naive=(5.0, LOST, 5.2)).ends("base", "naive") == ("diverged", "1 of 3")
 
 
 def test_better_worse_and_undecided():
@@ -118,8 +115,8 @@ def test_scores_decide_nothing_and_come_in_pairs():
     one = report(scores=("sst2", "qqp"), values=values)
     assert one.tasks == ["sst2"]
     (found,) = one.pretraining("base")
-    assert found.verdict == "yes" and one.outcomes["base"]["mutransfer"].scores["qqp"].mean() == 2
-    assert np.isnan(one.outcomes["base"]["naive"].scores["sst2"]).all()
+    assert found.verdict == "yes" and one.parts["base", "mutransfer"]["qqp"].mean() == 2
+    assert one.parts["base", "naive"]["sst2"].isna().all()
     assert [o.verdict for o in one.comparisons("base")] == [o.verdict for o in report().comparisons("base")]
 
 
@@ -147,8 +144,8 @@ def put(role, column, value, seed=0):
         (put("naive", "width", 128), "1 runs of target 'base' have width '128', expected '64'"),
         (put("naive", "steps", 100), r"target 'base' \(as long as the others\) differ in steps"),
         (put("mutransfer", "base_width", 16), "1 runs of the transfer have base_width '16', expected '32'"),
-        (put("mutransfer", "sample", 0), "'mutransfer' of target 'base' has sample 0, not 1, which is the winner by"),
-        (put("naive", "output_mult", 9.0), "differs in output_mult from its sample of the search"),
+        (put("mutransfer", "sample", 0), "copied from the winner by validation loss have sample '0', expected '1'"),
+        (put("naive", "output_mult", 9.0), "validation loss have output_mult '9.0', expected '2.0', first role naive"),
         (put("naive", "role", "naiv"), "unknown role"),
         (put("naive", "target", "bse"), "unknown target"),
         (transfer_runs([LOST] * 6, {"base": BASE}, {"sst2": (80, 81, 82)}), "none of the 6 samples has trained"),
@@ -165,7 +162,7 @@ def test_gaps_are_named(table, message):
         ({"samples": None}, "lacks samples"),
         ({"proxy": {"width": 32}}, "lacks proxy.depth"),
         ({"scores": {"sst2": {}}}, "lacks scores.sst2.label"),
-        ({"targets": {"base": {"width": 64}}}, "lacks targets.base.depth"),
+        ({"targets": {"base": {"width": 64}}}, "lacks targets.base.changes, .*, targets.base.depth; run"),
         ({"targets": {"base": {**facts()["targets"]["base"], "changes": "bth"}}}, "'bth'. Did you mean 'both'"),
         ({"targets": {"base": {**facts()["targets"]["base"], "roles": ["naive"]}}}, "'base' has the roles naive"),
     ],

@@ -115,14 +115,20 @@ def by_sample(runs: pd.DataFrame, scores: Iterable[str] = (), lost: float = -mat
     return runs.assign(**known, spent=runs["flops"] * runs["steps_done"] / runs["steps"])
 
 
-def check_copies(copies: pd.DataFrame, origin: pd.DataFrame, names: Sequence[str], pool: str) -> None:
-    """Raises `UserError` for a run that has not the hyperparameters ``names`` of its sample in ``origin``."""
+def check_copies(copies: pd.DataFrame, origin: pd.DataFrame, names: Sequence[str], pool: str, loss: str) -> None:
+    """Raises `UserError` for a run that has not the hyperparameters ``names`` of its sample in ``origin``, a pool.
+
+    Where that was trained on the target, it is the first of its inits, and has the same ``loss``.
+    """
     for sample, run in copies.iterrows():
         who = cell(("role", "sample", "seed"), (run["role"], sample, run["seed"]))
         if sample not in origin.index:
-            raise UserError(f"{who} copies a sample that {pool} does not have; {AGAIN}")
+            raise UserError(f"{who} copies a sample that role '{pool}' does not have; {AGAIN}")
         if other := [name for name in names if run[name] != origin.at[sample, name]]:
-            raise UserError(f"{who} differs in {other[0]} from its sample of {pool}; {AGAIN}")
+            raise UserError(f"{who} differs in {other[0]} from its sample of role '{pool}'; {AGAIN}")
+        is_same = pool != PROXY and run["seed"] == origin.at[sample, "seed"]
+        if is_same and run[loss] != origin.at[sample, loss]:
+            raise UserError(f"{who} is the pool's own run but has another {loss}; {AGAIN}")
 
 
 def percentile(values: Array, percent: float) -> Array:
@@ -257,11 +263,6 @@ class Against:
         """``better`` or ``undecided (3 searches, fewer than 5)``."""
         return self.verdict + (f" ({self.reason})" if self.reason else "")
 
-    @property
-    def relation(self) -> str:
-        """``better than``, ``undecided against``."""
-        return f"{self.verdict} {'against' if self.verdict == 'undecided' else 'than'}"
-
 
 @dataclass(frozen=True, eq=False)
 class Searches:
@@ -280,18 +281,8 @@ class Searches:
         report = cls(design, runs, facts, label(facts))
         for role, pool in design.methods.items():
             if pool not in ("", role):
-                check_copies(report.parts[role], report.parts[pool], hyperparameters(facts), f"role '{pool}'")
-                report._check_same_runs(role, pool)
+                check_copies(report.parts[role], report.parts[pool], hyperparameters(facts), pool, design.select)
         return report
-
-    def _check_same_runs(self, role: str, pool: str) -> None:
-        """A pool on the target is the first init of its samples' targets."""
-        origin, copies = self.parts[pool], self.parts[role]
-        for sample, run in copies.iterrows() if pool != PROXY else ():
-            is_same = run["seed"] == origin.at[sample, "seed"]
-            if is_same and run[self.design.select] != origin.at[sample, self.design.select]:
-                who = cell(("role", "sample", "seed"), (role, sample, run["seed"]))
-                raise UserError(f"{who} is the pool's own run but has another {self.design.select}; {AGAIN}")
 
     @cached_property
     def parts(self) -> dict[str, pd.DataFrame]:
@@ -373,7 +364,8 @@ class Searches:
     @property
     def conclusion(self) -> str:
         """All verdicts in one line."""
-        words = (f"{against.relation} {self.labels[against.other]}" for against in self.comparisons())
+        than = {"better": "better than", "worse": "worse than", "undecided": "undecided against"}
+        words = (f"{than[against.verdict]} {self.labels[against.other]}" for against in self.comparisons())
         return f"µTransfer: {'; '.join(words)}"
 
     def comparison_table(self, header: Sequence[str]) -> str:

@@ -7,17 +7,16 @@ and once for all of the compute (default, longer). `RULE` says how they are judg
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mutransfer.errors import UserError, unknown
+from mutransfer.errors import unknown
 from mutransfer.results import published
 from mutransfer.results.draw.dots import Layout, dots, marks
-from mutransfer.results.draw.parallel import Pool, parallel_coordinates
+from mutransfer.results.draw.parallel import parallel_coordinates
 from mutransfer.results.estimate import label, number
 from mutransfer.results.folder import (
     Claim,
@@ -27,9 +26,9 @@ from mutransfer.results.folder import (
     heading_section,
     joined,
     paper_claim,
-    read,
     read_figure,
     read_runs,
+    read_texts,
     stand_in,
 )
 from mutransfer.results.learning import CSV, FIGURE_7, Learning, LearningReport, learning_figure, learning_report
@@ -69,33 +68,19 @@ TABLE = Design(
 )
 """``proxy_short``: another pool on the proxy, shorter; ``width``: runs of Figure 8. Neither decides anything here."""
 LABELS = {
-    "mutransfer": "µTransfer",
-    "naive": "naive transfer",
-    "direct": "direct tuning",
-    "default": "SP default",
+    "mutransfer": "µTransfer", "naive": "naive transfer", "direct": "direct tuning", "default": "SP default",
     "default_long": "SP default, longer",
-}
+}  # fmt: skip
 TICKS = {
-    "mutransfer": "µTransfer",
-    "naive": "naive\ntransfer",
-    "direct": "direct\ntuning",
-    "default": "SP\ndefault",
+    "mutransfer": "µTransfer", "naive": "naive\ntransfer", "direct": "direct\ntuning", "default": "SP\ndefault",
     "default_long": "default,\nlonger",
-}
+}  # fmt: skip
 LOOKS = marks([*TABLE.methods], "osDvP")
 LAYOUT = Layout(
-    stem="equal_compute",
-    rows=("median", "µTransfer is", "compute", "samples"),
-    trial="one search (default: one run)",
-    center="median",
-    lost="diverged, or no winner",
-    has_bands=False,
-    half=0.36,
-    within=0.43,
-    legend_columns=4,
-    legend_points=None,
-    names_first=True,
-)
+    stem="equal_compute", rows=("median", "µTransfer is", "compute", "samples"), trial="one search (default: one run)",
+    center="median", lost="diverged, or no winner", has_bands=False, half=0.36, within=0.43, legend_columns=4,
+    legend_points=None, names_first=True,
+)  # fmt: skip
 PANEL = "width"
 PICTURES = {
     "equal_compute": "Final losses of the target by method, at equal compute",
@@ -212,12 +197,7 @@ def _count(report: Searches) -> str:
 
 
 def _curves(path: Path) -> LearningReport:
-    text = read(path)
-    try:
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"{path} is no table ({str(error).splitlines()[0]}); run the study again.") from error
-    reports = learning_report(table)
+    reports = learning_report(read_texts(path))
     for panel in reports:
         if panel != PANEL:
             raise unknown(f"panel of {path}", panel, [PANEL])
@@ -285,7 +265,7 @@ def _draw(folder: Path, described: Described[tuple[Searches, LearningReport]]) -
     )
     panels = [report.panel(metric, f"{words} (nats)", TICKS, LOOKS, 3) for metric, words in TABLE.metrics.items()]
     parts = [report.parts[role].reset_index() for role in ("proxy_short", "proxy")]
-    pools = [Pool(f"width {p['width'].iloc[0]}, {p['steps'].iloc[0]} steps", p) for p in parts if len(p)]
+    pools = {f"width {p['width'].iloc[0]}, {p['steps'].iloc[0]} steps": p for p in parts if len(p)}
     return [
         *dots(panels, LAYOUT, out=folder, caption=f"{methods} {source}", banner=banner),
         *parallel_coordinates(
@@ -321,13 +301,10 @@ def _claims(provenance: Mapping[str, Any], report: tuple[Searches, LearningRepor
 
 
 STUDY = Kind("study", _describe, _draw, _claims)
-"""A folder with the figures and ``table.md`` of a study.
-
-Figures: ``equal_compute`` (target losses of the methods), ``parallel_coordinates`` (Figure 14) and ``loss_vs_tokens``
-(Figure 8), each as ``.png`` and ``.svg``. Reads only ``runs.csv`` (columns as `TABLE` has them and one a
-hyperparameter), ``curves.csv`` (panel ``width``) and ``provenance.json``; the same files give the same bytes. The
-provenance has the keys of `read_figure` and ``study``: an object with ``space`` (name -> distribution as text),
-``default_lr`` and the whole numbers that `TABLE` needs.
+"""Figures: ``equal_compute`` (target losses of the methods), ``parallel_coordinates`` (Figure 14), ``loss_vs_tokens``
+(Figure 8). Reads only ``runs.csv`` (columns as `TABLE` has them and one a hyperparameter), ``curves.csv`` (panel
+``width``) and ``provenance.json``, whose ``study`` has ``space`` (name -> distribution as text), ``default_lr`` and the
+whole numbers that `TABLE` needs.
 
 Raises `UserError` if a file is missing or malformed, or as `Searches.of` does: it names what is missing.
 """

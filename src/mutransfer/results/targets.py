@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,11 @@ from mutransfer.results.folder import (
     stand_in,
 )
 from mutransfer.results.outcomes import (
+    IN_MUP,
     RUN,
     Against,
     Verdict,
     by_sample,
-    check_copies,
     difference,
     difference_text,
     hyperparameters,
@@ -65,18 +65,10 @@ RULE = (
     "trainings of the target as planned, includes the whole search for µTransfer and naive transfer, though all "
     "targets share it; the longer default trains for as much."
 )
-LABELS = {
-    "default": "SP default",
-    "default_long": "longer SP default",
-    "naive": "naive transfer",
-    "mutransfer": "µTransfer",
-}
-TICKS = {
-    "default": "SP\ndefault",
-    "default_long": "default,\nlonger",
-    "naive": "naive\ntransfer",
-    "mutransfer": "µTransfer",
-}
+LABELS = {"default": "SP default", "default_long": "longer SP default", "naive": "naive transfer"}
+LABELS["mutransfer"] = "µTransfer"
+TICKS = {"default": "SP\ndefault", "default_long": "default,\nlonger", "naive": "naive\ntransfer"}
+TICKS["mutransfer"] = "µTransfer"
 LOOKS = marks([*LABELS][::-1], "oDsP")
 CHANGES = {"width": "only wider", "depth": "only deeper", "both": "wider and deeper"}
 SETUPS = {"default": "Megatron default", "naive": "naive transfer", "mutransfer": "muTransfer"}
@@ -91,18 +83,9 @@ ON_DEPTH = (
     "same run as µTransfer."
 )
 LAYOUT = Layout(
-    stem="losses",
-    rows=("mean", "µTransfer is", "compute"),
-    trial="one init",
-    center="mean",
-    lost="diverged",
-    size=4.5,
-    title=POINTS,
-    tall=1.9,
-    foot=0.16,
-    ticks=5,
-)
-NAME, WHAT = "the transfer", "the provenance of the transfer"
+    stem="losses", rows=("mean", "µTransfer is", "compute"), trial="one init", center="mean", lost="diverged", size=4.5,
+    title=POINTS, tall=1.9, foot=0.16, ticks=5,
+)  # fmt: skip
 
 
 def against(ours: Array, its: Array, other: str) -> Against:
@@ -136,35 +119,6 @@ def apart_text(comparison: Against) -> str:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """One method on one target."""
-
-    role: str
-    losses: Array
-    """[inits] nats, +inf where it diverged."""
-    scores: Mapping[str, Array]
-    """Name -> [inits], NaN where it diverged."""
-    compute: float
-    """FLOPs as planned, the search included."""
-    steps: int
-
-    @property
-    def diverged(self) -> str:
-        """``1 of 3``."""
-        return f"{np.isinf(self.losses).sum()} of {len(self.losses)}"
-
-    @property
-    def loss(self) -> Estimate:
-        """Mean over the inits."""
-        return Estimate.mean(self.losses)
-
-    @property
-    def loss_text(self) -> str:
-        """``4.6067 [4.3500, 4.8634]``, or that it diverged."""
-        return "diverged" if math.isinf(self.loss.value) else short(self.loss, 4)
-
-
-@dataclass(frozen=True, eq=False)
 class Targets:
     """What the runs of one search and of the targets that got its winner show; `of` checks them."""
 
@@ -180,29 +134,25 @@ class Targets:
         Raises `UserError` as `Schema.check` does, if no sample has trained, and if what was copied is not the sample
         with the least validation loss.
         """
-        report = cls(_schema(runs, facts).check(runs), facts)
+        schema = _schema(runs, facts)
+        report = cls(schema.check(runs), facts)
         if not report.ranked:
-            raise UserError(
-                f"none of the {facts['samples']} samples has trained to the end: there was nothing to copy."
-            )
-        copies = report.runs[report.runs["role"].isin(COPIES)]
-        if len(other := copies[copies["sample"] != report.winner]):
-            has = (
-                f"'{other['role'].iloc[0]}' of target '{other['target'].iloc[0]}' has sample {other['sample'].iloc[0]}"
-            )
-            raise UserError(f"{has}, not {report.winner}, which is the winner by the losses in the table; {AGAIN}")
-        check_copies(copies.set_index("sample"), report.proxy, hyperparameters(facts), "the search")
+            raise UserError(f"none of the {facts['samples']} samples has trained to the end: nothing was copied.")
+        winner = {"sample": report.winner, **report.proxy.loc[report.winner, hyperparameters(facts)]}
+        copies = Rows(name="what was copied from the winner by validation loss", where={"role": COPIES}, equal=winner)
+        replace(schema, rows=(copies,)).check(report.runs)
         return report
 
-    def part(self, target: str, role: str) -> pd.DataFrame:
-        """Runs of a target, `by_sample`; a diverged one has no scores."""
-        chosen = (self.runs["role"] == role) & (self.runs["target"] == target)
-        return by_sample(self.runs[chosen], self.scores, math.nan)
-
     @cached_property
+    def parts(self) -> dict[tuple[str, str], pd.DataFrame]:
+        """(target, role) -> its runs, `by_sample`; a diverged one has no scores."""
+        groups = self.runs.groupby(["target", "role"])
+        return {(str(t), str(role)): by_sample(part, self.scores, math.nan) for (t, role), part in groups}
+
+    @property
     def proxy(self) -> pd.DataFrame:
         """The search, by sample."""
-        return self.part(PROXY, PROXY)
+        return self.parts[PROXY, PROXY]
 
     @cached_property
     def ranked(self) -> list[int]:
@@ -217,11 +167,15 @@ class Targets:
     @property
     def scores(self) -> list[str]:
         """Columns of the scores: the tasks, and those that have one without pretraining."""
-        return score_columns(self.runs, self.facts)
+        return _score_columns(self.runs, self.facts)
 
     def targets(self, *changes: str) -> list[str]:
         """Labels of the targets that differ from the proxy in this way: ``width``, ``depth`` or ``both``."""
         return [label for label, target in self.facts["targets"].items() if target["changes"] in changes]
+
+    def roles(self, label: str) -> list[str]:
+        """Of a target, in the order in which they were planned."""
+        return list(self.facts["targets"][label]["roles"])
 
     def changes(self, label: str) -> str:
         """In words."""
@@ -232,23 +186,18 @@ class Targets:
         target = self.facts["targets"][label]
         return f"{label} (width {target['width']}, depth {target['depth']})"
 
-    @cached_property
-    def outcomes(self) -> dict[str, dict[str, Outcome]]:
-        """Target -> role -> outcome, in the order in which they were planned."""
-        return {
-            label: {role: self._outcome(label, role) for role in target["roles"]}
-            for label, target in self.facts["targets"].items()
-        }
-
-    def _outcome(self, label: str, role: str) -> Outcome:
-        part = self.part(label, role)
-        compute = float(part["flops"].iloc[0]) + float(self.proxy["flops"].sum()) * (role in COPIES)
-        scores = {name: part[name].to_numpy(float) for name in self.scores}
-        return Outcome(role, part["test_loss"].to_numpy(float), scores, compute, int(part["steps"].iloc[0]))
+    def losses(self, label: str, role: str) -> Array:
+        """[inits] nats, +inf where it diverged."""
+        return self.parts[label, role]["test_loss"].to_numpy(float)
 
     def training(self, label: str) -> float:
         """FLOPs of one training of the target as planned."""
-        return float(self.part(label, "default")["flops"].iloc[0])
+        return float(self.parts[label, "default"]["flops"].iloc[0])
+
+    def compute(self, label: str, role: str) -> float:
+        """Of a method as planned, the search included, in trainings of the target."""
+        own = float(self.parts[label, role]["flops"].iloc[0]) / self.training(label)
+        return own + self.search_cost(label) * (role in COPIES)
 
     def search_cost(self, label: str, *, lived: bool = False) -> float:
         """The search in trainings of the target; ``lived``: a diverged run counts the steps it lived, else all."""
@@ -257,13 +206,13 @@ class Targets:
     def speedups(self, label: str) -> tuple[float, float]:
         """FLOPs of a step of the target over those of a step of the proxy, and of a whole training over a training."""
         total = self.training(label) / float(self.proxy["flops"].iloc[0])
-        return total * float(self.proxy["steps"].iloc[0]) / self.outcomes[label]["default"].steps, total
+        return total * float(self.proxy["steps"].iloc[0] / self.parts[label, "default"]["steps"].iloc[0]), total
 
     def comparisons(self, label: str) -> list[Against]:
         """µTransfer against every other method, the one next to it in the table first."""
-        outcomes = self.outcomes[label]
-        others = [its for role, its in outcomes.items() if role != "mutransfer"]
-        return [against(outcomes["mutransfer"].losses, its.losses, its.role) for its in others[::-1]]
+        others = [role for role in self.roles(label) if role != "mutransfer"]
+        ours = self.losses(label, "mutransfer")
+        return [against(ours, self.losses(label, other), other) for other in others[::-1]]
 
     @property
     def tasks(self) -> list[str]:
@@ -272,62 +221,60 @@ class Targets:
 
     def pretraining(self, label: str, role: str = "mutransfer") -> list[Pretraining]:
         """For every one of `tasks`."""
-        scores = self.outcomes[label][role].scores
-        return [Pretraining.of(task, scores[task], scores[task + SCRATCH]) for task in self.tasks]
+        scores = self.parts[label, role]
+        return [Pretraining.of(t, scores[t].to_numpy(), scores[t + SCRATCH].to_numpy()) for t in self.tasks]
+
+    def ends(self, label: str, role: str) -> tuple[str, str]:
+        """``4.6067 [4.3500, 4.8634]``, or that it diverged; ``1 of 3`` that did."""
+        losses = self.losses(label, role)
+        lost = int(np.isinf(losses).sum())
+        return "diverged" if lost else short(Estimate.mean(losses), 4), f"{lost} of {len(losses)}"
 
 
-def score_columns(runs: pd.DataFrame, facts: Mapping[str, Any]) -> list[str]:
-    """The tasks, and those that have a score without pretraining."""
+def _score_columns(runs: pd.DataFrame, facts: Mapping[str, Any]) -> list[str]:
     return [*facts["scores"], *(name + SCRATCH for name in facts["scores"] if name + SCRATCH in runs.columns)]
 
 
 def _schema(runs: pd.DataFrame, facts: Any) -> Schema:
     """Of the runs table. Raises `UserError` if a fact is missing or unknown."""
-    require(facts, {**dict.fromkeys(("samples", "inits", "seed"), int), "space": dict, "proxy": dict, "targets": dict,
-                    "scores": dict, "proxy.width": int, "proxy.depth": int}, WHAT)  # fmt: skip
-    of_target = {"width": int, "depth": int, "changes": str, "roles": list, "published": str}
-    types: dict[str, type] = {f"targets.{t}.{name}": kind for t in facts["targets"] for name, kind in of_target.items()}
+    what, of_target = "the provenance of the transfer", {"changes": str, "roles": list, "published": str}
+    types: dict[str, type] = dict.fromkeys(("samples", "inits", "seed", "proxy.width", "proxy.depth"), int)
+    require(facts, {**types, **dict.fromkeys(("space", "targets", "scores"), dict)}, what)
+    types = {f"targets.{t}.{name}": kind for t in facts["targets"] for name, kind in of_target.items()}
+    types |= {f"targets.{t}.{name}": int for t in facts["targets"] for name in ("width", "depth")}
     types |= {f"scores.{s}.{name}": str for s in facts["scores"] for name in ("label", "metric", "unit", "published")}
-    require(facts, types, WHAT)
+    require(facts, types, what)
+    base, scores = {"base_width": facts["proxy"]["width"]}, _score_columns(runs, facts)
+    search = {"parametrization": "mup", "target": PROXY, **{name: facts["proxy"][name] for name in ("width", "depth")}}
     rows = [
-        Rows(name=NAME, constant=("data_fingerprint",), equal={"base_width": facts["proxy"]["width"]},
-             results=("test_loss",)),
-        _model("the proxy", PROXY, facts["proxy"]),
-        Rows(name="the search", where={"role": [PROXY]}, complete={"sample": range(facts["samples"])},
-             equal={"parametrization": "mup", "target": PROXY}, constant=("steps", "flops")),
+        Rows(name="the transfer", constant=("data_fingerprint",), equal=base, results=("test_loss",)),
+        Rows(name="the search", where={"role": [PROXY]}, complete={"sample": range(facts["samples"])}, equal=search,
+             constant=("steps", "flops")),
     ]  # fmt: skip
     for label, target in facts["targets"].items():
         if target["changes"] not in CHANGES:
             raise unknown(f"change of target '{label}'", target["changes"], CHANGES)
         if not {"default", "mutransfer"} <= {*target["roles"]} <= {*LABELS}:
             raise UserError(f"target '{label}' has the roles {', '.join(target['roles'])}; {AGAIN}")
-        rows.append(_model(f"target '{label}'", label, target))
-        alike = {"target": [label], "role": [role for role in target["roles"] if role != "default_long"]}
-        rows.append(Rows(name=f"target '{label}' (as long as the others)", where=alike, constant=("steps", "flops")))
-        grid = {"role": target["roles"], "seed": range(facts["inits"])}
-        rows.append(Rows(name=f"target '{label}'", where={"target": [label]}, complete=grid))
+        name, of = f"target '{label}'", {"target": [label]}
+        model = {"width": target["width"], "depth": target["depth"]}
+        inits = {"role": target["roles"], "seed": range(facts["inits"])}
+        alike = {**of, "role": [role for role in target["roles"] if role != "default_long"]}
+        rows.append(Rows(name=name, where=of, equal=model, complete=inits))
+        rows.append(Rows(name=f"{name} (as long as the others)", where=alike, constant=("steps", "flops")))
         if target["changes"] == "both":
-            rows += [_scored(label, target["roles"], tuple(facts["scores"]))]
-            scratch = tuple(name for name in score_columns(runs, facts) if name not in facts["scores"])
-            rows += [_scored(label, JUDGED, scratch)]
+            tasks, scratch = tuple(facts["scores"]), tuple(scores[len(facts["scores"]) :])
+            rows.append(Rows(name=name, where=of, results=tasks))
+            rows.append(Rows(name=name, where={**of, "role": JUDGED}, results=scratch))
     for role in LABELS:
-        equal: dict[str, Any] = {"parametrization": "mup" if role == "mutransfer" else "sp"}
+        equal: dict[str, Any] = {"parametrization": "mup" if role in IN_MUP else "sp"}
         equal |= {} if role in COPIES else {"sample": DEFAULT}
         rows.append(Rows(name=f"role '{role}'", where={"role": [role]}, equal=equal, may_be_none=True))
     columns: dict[str, Type] = {**RUN, "target": "text", "base_width": "whole number", "depth": "whole number"}
-    columns |= dict.fromkeys(score_columns(runs, facts), "number")
-    columns |= dict.fromkeys(set(hyperparameters(facts)) - {"log2_lr"}, "value")
+    columns |= {**dict.fromkeys(scores, "number"), **dict.fromkeys({*hyperparameters(facts)} - {"log2_lr"}, "value")}
     choices = {"role": (PROXY, *LABELS), "target": (PROXY, *facts["targets"])}
     key = ("role", "target", "sample", "seed")
-    return Schema(name=f"the table of {NAME}", columns=columns, choices=choices, key=key, rows=tuple(rows))
-
-
-def _model(name: str, target: str, facts: Mapping[str, Any]) -> Rows:
-    return Rows(name=name, where={"target": [target]}, equal={"width": facts["width"], "depth": facts["depth"]})
-
-
-def _scored(label: str, roles: Sequence[str], columns: tuple[str, ...]) -> Rows:
-    return Rows(name=f"target '{label}'", where={"target": [label], "role": roles}, results=columns)
+    return Schema(name="the table of the transfer", columns=columns, choices=choices, key=key, rows=tuple(rows))
 
 
 def _describe(folder: Path) -> Described[Targets]:
@@ -367,12 +314,9 @@ def _describe(folder: Path) -> Described[Targets]:
 def _sentence(report: Targets, target: str, comparison: Against) -> str:
     """One verdict, for the terminal and the table."""
     apart = apart_text(comparison)
-    return (
-        f"{report.name(target)}, {report.changes(target)}: µTransfer against {LABELS[comparison.other]}: "
-        f"{comparison.text}; validation loss lower in {comparison.share_text}"
-        + f", mean difference {apart}"
-        * (apart != "-")
-    )
+    words = f"{report.name(target)}, {report.changes(target)}: µTransfer against {LABELS[comparison.other]}"
+    words += f": {comparison.text}; validation loss lower in {comparison.share_text}"
+    return words + (f", mean difference {apart}" if apart != "-" else "")
 
 
 def _cost_sentence(report: Targets, target: str) -> str:
@@ -410,22 +354,24 @@ def _losses(report: Targets, targets: Sequence[str]) -> str:
     header += ["compute (target trainings)", "validation loss", "the paper's test loss", "diverged"]
     rows = []
     for target in targets:
-        theirs = _published(report, target)
-        for role, outcome in report.outcomes[target].items():
-            setup, cells = SETUPS.get(role, ""), []
+        for role in report.roles(target):
+            cells = []
             for value, metric in zip(report.speedups(target), SPEEDUPS, strict=True):
                 cells += [f"{value:.3g}x" if role in COPIES else "1x" * (role == "default") or "-"]
-                cells += [published.text(theirs, setup, metric)]
-            compute = f"{outcome.compute / report.training(target):.2f}"
-            loss = outcome.loss_text, published.text(theirs, setup, LOSS, "outcome"), outcome.diverged
-            rows.append([report.name(target), LABELS[role], *cells, str(outcome.steps), compute, *loss])
+                cells += [_theirs(report, target, role, metric)]
+            loss, lost = report.ends(target, role)
+            cells += [str(report.parts[target, role]["steps"].iloc[0]), f"{report.compute(target, role):.2f}", loss]
+            rows.append(
+                [report.name(target), LABELS[role], *cells, _theirs(report, target, role, LOSS, "outcome"), lost]
+            )
     return grid(header, rows)
 
 
-def _published(report: Targets, target: str) -> dict[tuple[str, str], published.PublishedValue]:
-    """(setup, metric) -> the paper's value for the model that this target stands for; {} if for none."""
+def _theirs(report: Targets, target: str, role: str, *metrics: str) -> str:
+    """The paper's value for the model that this target stands for; a dash if for none."""
     name, table = report.facts["targets"][target]["published"], report.facts["table"]
-    return published.by_setup(table_or_figure=table, experiment=name) if name else {}
+    values = published.by_setup(table_or_figure=table, experiment=name) if name else {}
+    return published.text(values, SETUPS.get(role, ""), *metrics)
 
 
 def _comparisons(report: Targets, targets: Sequence[str]) -> str:
@@ -449,13 +395,12 @@ def _scores(report: Targets, targets: Sequence[str]) -> list[str]:
         header += [heading(score), *([f"the paper's {score['published']}"] if score["published"] else [])]
     rows = []
     for target in targets:
-        theirs = _published(report, target)
-        for role, outcome in report.outcomes[target].items():
-            setup, cells = SETUPS.get(role, ""), []
+        for role in report.roles(target):
+            cells = []
             for name, score in scores.items():
-                cells += [short(known_mean(outcome.scores[name]))]
-                cells += [published.text(theirs, setup, score["published"])] if score["published"] else []
-            cells += [published.text(theirs, setup, metric) for metric in others]
+                cells += [short(known_mean(report.parts[target, role][name].to_numpy()))]
+                cells += [_theirs(report, target, role, score["published"])] if score["published"] else []
+            cells += [_theirs(report, target, role, metric) for metric in others]
             rows.append([report.name(target), LABELS[role], *cells])
     header += [f"the paper's {metric}" for metric in others]
     words = "Means over the inits that did not diverge, with 95% t intervals. They decide nothing above."
@@ -480,8 +425,8 @@ def _apart(report: Targets, targets: Sequence[str]) -> list[str]:
     rows = []
     for target in targets:
         verdicts = {one.other: one.text for one in report.comparisons(target)}
-        for role, outcome in report.outcomes[target].items():
-            cells = [outcome.loss_text, outcome.diverged, verdicts.get(role, "")]
+        for role in report.roles(target):
+            cells = [*report.ends(target, role), verdicts.get(role, "")]
             rows.append([report.name(target), report.changes(target), LABELS[role], *cells])
     return [grid(header, rows), ON_DEPTH]
 
@@ -537,10 +482,11 @@ def _draw(folder: Path, described: Described[Targets]) -> list[Path]:
 def _panel(report: Targets, label: str, y_label: str) -> Panel:
     verdicts = {one.other: one.verdict for one in report.comparisons(label)}
     columns = []
-    for role, outcome in report.outcomes[label].items():
-        compute = f"{outcome.compute / report.training(label):.2f}"
-        cells = (number(outcome.loss.value, 3), verdicts.get(role, ""), compute)
-        columns.append(Column(TICKS[role], outcome.losses, outcome.loss, LOOKS[role], cells))
+    for role in report.roles(label):
+        losses = report.losses(label, role)
+        mean = Estimate.mean(losses)
+        cells = (number(mean.value, 3), verdicts.get(role, ""), f"{report.compute(label, role):.2f}")
+        columns.append(Column(TICKS[role], losses, mean, LOOKS[role], cells))
     return Panel(f"{report.name(label)}: {report.changes(label)}", tuple(columns), y_label, "diverged")
 
 
@@ -556,12 +502,9 @@ def _claims(provenance: Mapping[str, Any], report: Targets) -> list[Claim]:
 
 
 TRANSFER = Kind("transfer", _describe, _draw, _claims)
-"""A folder with ``losses.png``, ``.svg`` and ``table.md``.
-
-Reads only ``runs.csv`` (columns of every table of searches, ``target``, ``base_width``, ``depth``, one a
-hyperparameter, one a score) and ``provenance.json``; the same files give the same bytes. The provenance has the keys of
-`read_figure` and ``transfer``: an object with ``table`` ("Table 6"), ``default`` (hyperparameters) and the facts of
-`Targets.of`. ``paper.differs`` is a list of notes, parted by "; ".
+"""The figure is ``losses``. Reads only ``runs.csv`` (columns of every table of searches, ``target``, ``base_width``,
+``depth``, one a hyperparameter, one a score) and ``provenance.json``, whose ``transfer`` has ``table`` ("Table 6"),
+``default`` (hyperparameters) and the facts of `Targets.of`.
 
 Raises `UserError` if a file is missing or malformed, or as `Targets.of` does: it names what is missing.
 """

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -19,11 +18,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from mutransfer.results.draw.style import WIDTH, new_figure, palette, paper_style, save, wrapped, write_banner
+from mutransfer.results.draw.style import WIDTH, Look, new_figure, palette, paper_style, save, wrapped, write_banner
 from mutransfer.results.estimate import Array, Estimate
 
-Look = dict[str, Any]
-"""Keywords of a line."""
 POINTS, SMALL, HEADING = 7.5, 6.5, 8.5
 STRETCH = 2
 """The axis reaches from the best value to so many times the worst finite centre's distance."""
@@ -145,29 +142,16 @@ def foot_height(text: str) -> float:
 
 
 def write_foot(
-    figure: Figure,
-    handles: Sequence[Artist],
-    top: float,
-    text: str,
-    banner: str,
-    columns: int = 5,
-    points: float | None = SMALL,
-) -> None:
+    figure: Figure, handles: Sequence[Artist], top: float, text: str, banner: str,
+    columns: int = 5, points: float | None = SMALL,
+) -> None:  # fmt: skip
     """The legend, its upper edge ``top`` inches from below, the caption under it, and the banner.
 
     points: of the legend; None: the style's.
     """
     height = figure.get_size_inches()[1]
-    figure.legend(
-        handles=handles,
-        loc="upper center",
-        bbox_to_anchor=(0.5, top / height),
-        ncols=columns,
-        frameon=False,
-        fontsize=points,
-        borderpad=0,
-        borderaxespad=0,
-    )
+    look: Look = {"frameon": False, "borderpad": 0, "borderaxespad": 0, "fontsize": points, "ncols": columns}
+    figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, top / height), **look)
     figure.text(0.1 / WIDTH, 0.06 / height, text, fontsize=POINTS, va="bottom", linespacing=1.25)
     write_banner(figure, banner)
 
