@@ -21,7 +21,7 @@ from benchmarks import bert, kernels, kill, local_ray, resnet, sweeps, transform
 from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer.errors import UserError
 from mutransfer.files import write
-from mutransfer.runs.local import LocalEngine
+from mutransfer.runs.engine import LocalEngine
 from mutransfer.runs.ray import RayEngine
 from mutransfer.runs.sweep import on_disk
 from mutransfer.training.provenance import provenance

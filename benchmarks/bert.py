@@ -16,9 +16,9 @@ from torch import Tensor
 
 from benchmarks.timing import answer, in_worker, medians
 from mutransfer.errors import UserError
-from mutransfer.models.bert import Bert
+from mutransfer.models.transformer import Bert
 from mutransfer.models.transformer_config import Config
-from mutransfer.training.pretraining import IGNORED, Pretraining, predicted
+from mutransfer.training.bert import IGNORED, Pretraining, predicted
 from mutransfer.training.step import Step
 
 BATCH, LENGTH, WIDTH, DEPTH, HEADS, RATE = 32, 128, 128, 4, 4, 1e-4

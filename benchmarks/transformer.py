@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from benchmarks.timing import answer, in_worker, medians
 from mutransfer.data import TokenDataset
 from mutransfer.models.transformer import Decoder, sinusoids
-from mutransfer.models.transformer_config import Config
-from mutransfer.models.transformer_cost import flops_per_step
+from mutransfer.models.transformer_config import Config, flops_per_step
 from mutransfer.parametrization import attention_scale, scaling_plan
 from mutransfer.training.step import Step
 from mutransfer.training.task import NextToken

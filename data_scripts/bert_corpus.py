@@ -13,7 +13,7 @@ The text is looked for in this order:
    and named so, where the hub does not give the latter. Kept as (1); every 50th document is in the test part;
 4. the stand-in: synthetic stories of a small grammar, which are no real text and say so.
 
-Sentences are told by rule, see `mutransfer.data.prose`; long ones are kept whole. Of WordPiece as many pieces as asked
+Sentences are told by rule, see `data_scripts.prose`; long ones are kept whole. Of WordPiece as many pieces as asked
 for are fitted to the training part; a published vocabulary in ``<data>/bert_corpus/vocab.txt`` is used instead for
 that text. The tasks are those of `glue`; the stand-in has its own. Kept in a folder ``prepared`` beside the text, if
 that can be written.
@@ -25,35 +25,30 @@ that can be written.
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if not __package__:  # run alone: then the path has this folder, not its parent
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from data_scripts import books, glue, hub
-from data_scripts.places import OTHER_TEXT, Missing, data_folder, read_text
-from mutransfer.data import prose
-from mutransfer.data.documents import Text
-from mutransfer.data.keep import keep
-from mutransfer.data.sentences import PARTS, SentenceDataset
-from mutransfer.data.stories import NAME as STAND_IN
-from mutransfer.data.stories import stories_dataset
+from data_scripts import books, glue, hub, prose
+from data_scripts.places import NO_DOWNLOAD, OTHER_TEXT, Missing, command, data_folder, has_any, keep_all, read_text
 from mutransfer.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from mutransfer.data.sentences import SentenceDataset, Text
 
 FOLDER = "bert_corpus"
 FILES = ("train.txt", "valid.txt")
 VOCABULARY, NOTE = "vocab.txt", "source.txt"
+STAND_IN = "stories"
 SETS = (FOLDER, "books", STAND_IN)
 WIKIPEDIA, CONFIG = "wikimedia/wikipedia", "20231101.en"
 BOOKCORPUS = "bookcorpus/bookcorpus"
 DOCUMENTS, BOOK_SENTENCES, BOOK_DOCUMENT = 10_000, 500_000, 100
-TEST_EVERY = 50
 MOST_SENTENCES = 500  # of a document of the books: nine chapters of ten have at most 300
 LEAST_PIECES, MOST_PIECES = 100, 1_000_000
 
@@ -83,14 +78,14 @@ def load(
         raise unknown("data set of bert", dataset, SETS)
     if not LEAST_PIECES <= pieces <= MOST_PIECES:
         raise UserError(f"{pieces} pieces are no vocabulary; expected {LEAST_PIECES} to {MOST_PIECES:,}.")
-    if documents < TEST_EVERY:
-        raise UserError(f"{documents} documents are too few; expected at least {TEST_EVERY}.")
+    if documents < hub.TEST_EVERY:
+        raise UserError(f"{documents} documents are too few; expected at least {hub.TEST_EVERY}.")
     for name in tasks or ():
         if name not in glue.NAMES:
             raise unknown("task", name, glue.NAMES)
-    data = data_folder(data_dir, __file__, FOLDER)
+    data = data_folder(data_dir, FOLDER)
     folder = data / FOLDER
-    if dataset is None and not _has_files(folder, FILES) and _has_files(data / books.FOLDER, books.FILES):
+    if dataset is None and not has_any(folder, FILES) and has_any(data / books.FOLDER, books.FILES):
         dataset = "books"
     if dataset == "books":
         source, parts = _books(data)
@@ -107,6 +102,8 @@ def load(
                 file=sys.stderr,
             )
             return _stand_in(data, pieces, download, tasks)
+    from mutransfer.data.sentences import SentenceDataset
+
     vocabulary = folder / VOCABULARY
     return SentenceDataset.from_texts(
         FOLDER if dataset != "books" else "books",
@@ -121,18 +118,17 @@ def load(
     )
 
 
-def _has_files(folder: Path, names: Iterable[str]) -> bool:
-    return any(os.path.lexists(folder / name) for name in names)
-
-
 def _stand_in(data: Path, pieces: int, download: bool, tasks: Sequence[str] | None) -> SentenceDataset:
+    from mutransfer.data.standins.grammar import stories_dataset
+
     return stories_dataset(pieces, None if tasks is None else glue.load(data, tasks=tasks, download=download))
 
 
 def _books(data: Path) -> tuple[str, list[Text]]:
     """Their name and both parts. Raises `Missing` with what to do."""
-    folder, parts, is_known = data / books.FOLDER, list[Text](), True
-    if not _has_files(folder, books.FILES):
+    parts: list[Text] = []
+    folder, is_known = data / books.FOLDER, True
+    if not has_any(folder, books.FILES):
         books.load(data)  # says where they are to be had
     for name, documented in books.FILES.items():
         text, is_as_documented = read_text(folder / name, documented)
@@ -143,7 +139,7 @@ def _books(data: Path) -> tuple[str, list[Text]]:
 
 def _files(folder: Path, download: bool, documents: int) -> tuple[str, list[Text]]:
     """The name and both parts of what lies in ``folder``, or is downloaded and kept there. Raises `Missing`."""
-    if _has_files(folder, FILES):
+    if has_any(folder, FILES):
         texts = [read_text(folder / name)[0] for name in FILES]
         note = folder / NOTE
         source = read_text(note)[0].split("\n")[0].strip() if note.is_file() else f"text of {folder.name}"
@@ -159,39 +155,24 @@ def _sentences(lines: list[str]) -> list[str]:
 
 def _from_hub(folder: Path, documents: int, download: bool) -> tuple[str, list[str]]:
     """The name, the training and the test text, kept in ``folder`` if that can be written. Raises `Missing`."""
-    source, reason, found = "Wikipedia and BookCorpus (their beginnings)", "downloading was turned off", list[str]()
-    if download:
-        try:
-            found = [_document(article.split("\n")) for article in _drawn(WIKIPEDIA, CONFIG, documents)]
-            reason = f"the hub gave {len(found)} of {documents} documents"
-        except hub.HubError as error:
-            reason = str(error)
-    if len(found) < documents:
-        raise Missing(
-            f"No text is in {folder} ({' and '.join(FILES)}) or {folder.parent / books.FOLDER}; {reason}. Put text "
-            "there, or name the folder that has it (--data or MUTRANSFER_DATA)."
-        )
+    source = "Wikipedia and BookCorpus (their beginnings)"
     try:
-        rows = _drawn(BOOKCORPUS, None, BOOK_SENTENCES)
+        found = [_document(article.split("\n")) for article in hub.first_texts(WIKIPEDIA, CONFIG, documents, download)]
+    except hub.HubError as error:
+        raise Missing(
+            f"No text is in {folder} ({' and '.join(FILES)}) or {folder.parent / books.FOLDER}; {error}. Put text "
+            "there, or name the folder that has it (--data or MUTRANSFER_DATA)."
+        ) from error
+    try:
+        rows = hub.first_texts(BOOKCORPUS, None, BOOK_SENTENCES)
         found += [_document(rows[i : i + BOOK_DOCUMENT]) for i in range(0, len(rows), BOOK_DOCUMENT)]
     except hub.HubError as error:
         print(f"note: Wikipedia without BookCorpus: {error}", file=sys.stderr)
         source = "Wikipedia without BookCorpus (its beginning)"
-    found = [document for document in found if document]
-    test = "\n".join(found[TEST_EVERY - 1 :: TEST_EVERY])
-    del found[TEST_EVERY - 1 :: TEST_EVERY]
-    train = "\n".join(found)
+    train, test = ("\n".join(part) for part in hub.split([document for document in found if document]))
     # The training text last: a kill before that leaves the smaller one, which is refused by name.
-    for name, text in zip((NOTE, *reversed(FILES)), (f"{source}\n", test, train), strict=True):
-        if not keep(folder / name, text.encode()):
-            break
+    keep_all(folder, {NOTE: f"{source}\n", FILES[1]: test, FILES[0]: train})
     return source, [train, test]
-
-
-def _drawn(name: str, config: str | None, count: int) -> list[str]:
-    """The first rows of a data set of the hub; closed at once, so that the connection goes."""
-    with contextlib.closing(hub.texts(name, config, split="train", streaming=True)) as stream:
-        return [*islice(stream, count)]
 
 
 def _document(lines: Sequence[str]) -> str:
@@ -201,36 +182,29 @@ def _document(lines: Sequence[str]) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Fetch, verify, cut and summarise; exit code 2 and one line on stderr for an error of the user's."""
-    parser = argparse.ArgumentParser(description="Fetch and cut a text for BERT, and the tasks beside it.")
-    add = parser.add_argument
-    add("--data", type=Path, metavar="DIR", help="data folder (default: $MUTRANSFER_DATA, else data/)")
-    add("--dataset", metavar="NAME", help=f"{', '.join(SETS)} (default: the first that can be had)")
-    add("--pieces", type=int, default=30_522, metavar="N", help="of the vocabulary (default: 30522)")
-    add("--tasks", nargs="*", metavar="NAME", help=f"of {', '.join(glue.NAMES)} (default: those that can be had)")
-    add("--documents", type=int, default=DOCUMENTS, metavar="N", help=f"to download (default: {DOCUMENTS})")
-    add("--no-download", action="store_true", help="ask nobody")
-    given = parser.parse_args(argv)
-    try:
-        found = load(
-            given.data,
-            dataset=given.dataset,
-            pieces=given.pieces,
-            download=not given.no_download,
-            tasks=given.tasks,
-            documents=given.documents,
-        )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"source       {found.source}")
-    for part in PARTS:
-        text = found.documents(part)
-        print(f"{part:<13}{len(text):,} documents, {len(text.sentence_ends):,} sentences, {len(text.tokens):,} tokens")
-    for name, task in found.tasks.items():
-        print(f"{name:<13}{task.source}: {task.train:,} to train, {task.test:,} to test; {task.metric}")
-    print(f"vocabulary   {found.vocab:,} pieces")
-    print(f"fingerprint  {found.fingerprint}")
-    return 0
+    return command(
+        "Fetch and cut a text for BERT, and the tasks beside it.",
+        load,
+        _summary,
+        argv,
+        dataset={"metavar": "NAME", "help": f"{', '.join(SETS)} (default: the first that can be had)"},
+        pieces={"type": int, "default": 30_522, "metavar": "N", "help": "of the vocabulary (default: 30522)"},
+        tasks={"nargs": "*", "metavar": "NAME", "help": f"of {', '.join(glue.NAMES)} (default: those that can be had)"},
+        documents={"type": int, "default": DOCUMENTS, "metavar": "N", "help": f"to download (default: {DOCUMENTS})"},
+        no_download=NO_DOWNLOAD,
+    )
+
+
+def _summary(dataset: SentenceDataset) -> Iterator[tuple[str, str]]:
+    yield "source", dataset.source
+    for part in ("train", "test"):
+        text = dataset.documents(part)
+        counts = f"{len(text):,} documents, {len(text.sentence_ends):,} sentences, {len(text.tokens):,} tokens"
+        yield part, counts
+    for name, task in dataset.tasks.items():
+        yield name, f"{task.source}: {task.train:,} to train, {task.test:,} to test; {task.metric}"
+    yield "vocabulary", f"{dataset.vocab:,} pieces"
+    yield "fingerprint", dataset.fingerprint
 
 
 if __name__ == "__main__":

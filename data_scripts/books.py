@@ -12,16 +12,17 @@ marks taken out, runs of spaces made one. Any other two texts under these names 
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if not __package__:  # run alone: then the path has this folder, not its parent
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from data_scripts.places import OTHER_TEXT, Documented, Missing, command, data_folder, read_text
-from mutransfer.data import TokenDataset
-from mutransfer.data.tokenizers import pieces_of, tokenize
+from data_scripts.places import OTHER_TEXT, Documented, Missing, data_folder, has_any, read_text, text_command
+
+if TYPE_CHECKING:
+    from mutransfer.data import TokenDataset
 
 FOLDER = "classic_books"
 SOURCE = "classic books (40 English novels and essays)"
@@ -41,9 +42,11 @@ def load(data_dir: Path | None = None, *, tokenizer: str = "bytes", download: bo
     ``download`` is there because the other texts have it: there is none. Raises `Missing` if neither file is there,
     `UserError` if one of them is missing, cut short, unreadable or not UTF-8.
     """
+    from mutransfer.data.tokens import pieces_of, tokenize
+
     pieces_of(tokenizer)
-    folder = data_folder(data_dir, __file__, FOLDER) / FOLDER
-    if not any(os.path.lexists(folder / name) for name in FILES):
+    folder = data_folder(data_dir, FOLDER) / FOLDER
+    if not has_any(folder, FILES):
         raise Missing(
             f"the classic books are not in {folder}, and there is no download: draw them from "
             "github.com/mlschmitt/classic-books-markdown, put any text as train.txt and valid.txt there, or name the "
@@ -56,7 +59,7 @@ def load(data_dir: Path | None = None, *, tokenizer: str = "bytes", download: bo
 
 def main(argv: list[str] | None = None) -> int:
     """Verify and summarise; exit code 2 and one line on stderr for an error of the user's."""
-    return command("Verify the classic books.", load, argv)
+    return text_command("Verify the classic books.", load, argv)
 
 
 if __name__ == "__main__":

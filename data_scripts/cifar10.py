@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import hashlib
 import io
@@ -25,16 +24,19 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if not __package__:  # run alone: then the path has this folder, not its parent
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from data_scripts.places import CONNECT_SECONDS, MENDING, data_folder
-from mutransfer.data import ImageDataset, synthetic_cifar
+from data_scripts import places
+from data_scripts.places import MENDING, command, data_folder
 from mutransfer.errors import UserError
+
+if TYPE_CHECKING:
+    from mutransfer.data import ImageDataset
 
 COUNTS = {"train": 50_000, "test": 10_000}
 CLASSES = 10
@@ -50,7 +52,7 @@ def load(data_dir: Path | None = None, *, download: bool = True) -> ImageDataset
     Raises `UserError` if a folder that was named does not exist, or a file that should hold the real images
     is cut short, corrupt or unreadable: the stand-in never hides a broken file.
     """
-    folder = data_folder(data_dir, __file__, "cifar10")
+    folder = data_folder(data_dir, "cifar10")
     parquet = folder / "cifar10" / PARQUET
     if os.path.lexists(parquet):  # a dangling link is a broken file, not an absent one
         return _from_parquet(parquet)
@@ -68,7 +70,9 @@ def load(data_dir: Path | None = None, *, download: bool = True) -> ImageDataset
         "folder that has it (--data or MUTRANSFER_DATA), and run again.",
         file=sys.stderr,
     )
-    return synthetic_cifar()
+    from mutransfer.data.standins import synthetic
+
+    return synthetic.synthetic_cifar()
 
 
 def _check(part: str, x: np.ndarray, y: np.ndarray) -> Part:
@@ -81,6 +85,12 @@ def _check(part: str, x: np.ndarray, y: np.ndarray) -> Part:
     if counts.min() != counts.max():
         raise ValueError(f"{part}: the classes are not balanced: {counts.tolist()}")
     return x, y
+
+
+def _dataset(source: str, parts: dict[str, Part]) -> ImageDataset:
+    from mutransfer.data import ImageDataset
+
+    return ImageDataset.from_arrays("cifar10", source, is_real=True, train=parts["train"], test=parts["test"])
 
 
 def _from_parquet(path: Path) -> ImageDataset:
@@ -111,7 +121,7 @@ def _from_parquet(path: Path) -> ImageDataset:
             "whole images, but results carry another fingerprint.",
             file=sys.stderr,
         )
-    return ImageDataset.from_arrays("cifar10", "CIFAR-10 (JPEG-recompressed pixels)", is_real=True, **parts)
+    return _dataset("CIFAR-10 (JPEG-recompressed pixels)", parts)
 
 
 def _decode(jpegs: Any) -> np.ndarray:
@@ -140,7 +150,7 @@ def _unpickle(root: Path) -> ImageDataset:
     for part in COUNTS:
         batch = cifar(root, train=part == "train")
         parts[part] = _check(part, batch.data, np.asarray(batch.targets))
-    return ImageDataset.from_arrays("cifar10", "CIFAR-10", is_real=True, **parts)
+    return _dataset("CIFAR-10", parts)
 
 
 def _unpack(archive: Path) -> ImageDataset:
@@ -178,7 +188,7 @@ def _from_disk(folders: list[Path]) -> ImageDataset | None:
 def _from_download(folder: Path) -> tuple[ImageDataset | None, str]:
     """The data set and "", or None and why not. The archive is kept in ``folder`` if that can be written."""
     cifar = _torchvision()
-    with tempfile.TemporaryDirectory(prefix="cifar10-") as scratch, _socket_timeout(CONNECT_SECONDS):
+    with tempfile.TemporaryDirectory(prefix="cifar10-") as scratch, _socket_timeout(places.CONNECT_SECONDS):
         # In a scratch folder: a refused or interrupted download leaves nothing that looks like the archive.
         try:
             cifar(scratch, download=True)
@@ -208,17 +218,12 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 
 def main(argv: list[str] | None = None) -> int:
     """Fetch, verify and summarise; exit code 2 and one line on stderr for an error of the user's."""
-    parser = argparse.ArgumentParser(description="Fetch and verify CIFAR-10.")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: $MUTRANSFER_DATA, else data/)")
-    try:
-        dataset = load(parser.parse_args(argv).data)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"source       {dataset.source}")
-    print(f"images       {len(dataset.train_labels)} train, {len(dataset.test_labels)} test")
-    print(f"fingerprint  {dataset.fingerprint}")
-    return 0
+    return command("Fetch and verify CIFAR-10.", load, _summary, argv)
+
+
+def _summary(dataset: ImageDataset) -> list[tuple[str, str]]:
+    counts = f"{len(dataset.train_labels)} train, {len(dataset.test_labels)} test"
+    return [("source", dataset.source), ("images", counts), ("fingerprint", dataset.fingerprint)]
 
 
 if __name__ == "__main__":

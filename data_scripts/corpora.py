@@ -21,27 +21,79 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from data_scripts.places import Missing, read_text
-from mutransfer.data import fairseq_format, parallel
-from mutransfer.data.grammar import LANGUAGES, grammar_dataset
-from mutransfer.data.pairs import PARTS, PairDataset
-from mutransfer.data.parallel import Cleaning, Lines
+from data_scripts import parallel
+from data_scripts.parallel import Cleaning, Lines
+from data_scripts.places import NO_DOWNLOAD, OTHER_TEXT, Missing, data_folder, has_any, read_text
+from data_scripts.places import command as run_alone
 from mutransfer.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from mutransfer.data.pairs import PairDataset
 
 NAMES = {
     "train": ("train",),
     "valid": ("valid", "val", "validation", "dev", "newstest2013", "newstest2012", "dev2010"),
     "test": ("test", "test_2016_flickr", "newstest2014", "tst2014", "tst2015"),
 }
+PARTS = tuple(NAMES)
 LEAST_PIECES, MOST_PIECES = 100, 1_000_000
 BPE = "@@ "  # the mark that subword-nmt leaves inside of words
 
 
-def check(languages: tuple[str, str], pieces: int, corpus: Path | None, names: Mapping[str, str] | None) -> None:
-    """Raise `UserError` for what is no pair of languages, no number of pieces, or names without a corpus."""
+class Found(NamedTuple):
+    """The text of a recipe's data set, and what is done to it unless one says otherwise."""
+
+    parts: dict[str, Lines]
+    is_known: bool  # whether it is the documented text, as far as its sizes tell
+    lowers: bool = False  # all letters are made lower case
+    cleans: bool = False  # unlikely training pairs are left out
+    is_cleaned: bool = False  # they were, whatever one says
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A parallel corpus that has a folder of its own, and how it is prepared."""
+
+    folder: str  # in the data folder
+    name: str  # for captions
+    languages: tuple[str, str]  # source and target
+    pieces: int
+    cleaning: Cleaning
+    find: Callable[[Path, tuple[str, str], bool, bool | None], Found | str]
+    """The text, from folder, languages, whether to download, and whether to clean (None: as it does); or why it is
+    not here, in a sentence that says what was tried and what to do."""
+
+
+def load(
+    recipe: Recipe,
+    data_dir: Path | None = None,
+    *,
+    corpus: Path | None = None,
+    languages: tuple[str, str] | None = None,
+    pieces: int | None = None,
+    download: bool = True,
+    lowercase: bool | None = None,
+    clean: bool | None = None,
+    names: Mapping[str, str] | None = None,
+) -> PairDataset:
+    """The data set of a recipe, or the parallel corpus that is named, else the stand-in.
+
+    Args:
+        corpus: a folder with another parallel corpus, which gives it its name.
+        languages: source and target; by default the recipe's.
+        pieces: of the vocabulary of both languages together, by default the recipe's; fewer if the text is short.
+        lowercase, clean: None stands for what the recipe does to its own text, and for nothing elsewhere.
+        names: of a ``corpus``: part ("train", "valid", "test") to the NAME of its files.
+
+    Raises `UserError` if a folder that was named does not exist, or a file that should hold real text is missing
+    beside the others, cut short or unreadable: the stand-in never hides a broken file. `Missing` if the text is not
+    here, and the stand-in does not have these languages.
+    """
+    languages, pieces = languages or recipe.languages, recipe.pieces if pieces is None else pieces
     # They go into names of files, between "." and "-".
     if len(set(languages)) != 2 or not all(re.fullmatch(r"[A-Za-z_]+", language) for language in languages):
         raise UserError(
@@ -52,15 +104,49 @@ def check(languages: tuple[str, str], pieces: int, corpus: Path | None, names: M
     for part in names or {}:
         if part not in PARTS:
             raise unknown("part of the corpus", part, PARTS)
-    if names and corpus is None:
+    if corpus is not None:
+        folder = corpus.expanduser().resolve()
+        found = Found(read(folder, languages, names), is_known=True)
+        folder_name, name = folder.name, f"parallel corpus {folder.name} {'-'.join(languages)}"
+    elif names:
         raise UserError(
             f"names of files ({', '.join(names)}) are for a corpus of your own; name it too (--corpus DIR)."
         )
+    else:
+        folder = data_folder(data_dir, recipe.folder) / recipe.folder
+        folder_name, name = recipe.folder, f"{recipe.name} {'-'.join(languages)}"
+        answer = recipe.find(folder, languages, download, clean)
+        if isinstance(answer, str):
+            return _stand_in(name, languages, pieces, answer)
+        found = answer
+    lowers = found.lowers if lowercase is None else lowercase
+    cleans = (found.cleans if clean is None else clean) and not found.is_cleaned
+    train, valid, test = (parallel.lower(found.parts[part]) if lowers else found.parts[part] for part in PARTS)
+    whole = len(train[0])
+    if cleans:
+        train = parallel.clean(train, recipe.cleaning)
+    source = name if found.is_known else OTHER_TEXT + name
+    if not train[0]:
+        raise UserError(f"{source} has no training pair left of {whole:,}; try without cleaning (--no-clean).")
+    count = f"{len(train[0]):,}" + (f" of {whole:,}" if len(train[0]) < whole else "")
+    from mutransfer.data.pairs import PairDataset
+
+    return PairDataset.from_texts(
+        folder_name,
+        f"{source}, {count} training pairs{', lower-cased' if lowers else ''}",
+        is_real=True,
+        languages=languages,
+        train=train,
+        valid=valid,
+        test=test,
+        pieces=pieces,
+        cache=folder / "prepared",
+    )
 
 
 def has_files(folder: Path, languages: tuple[str, str]) -> bool:
     """Whether a training file lies in ``folder``, in either language."""
-    return any(os.path.lexists(folder / f"{NAMES['train'][0]}.{language}") for language in languages)
+    return has_any(folder, [f"{NAMES['train'][0]}.{language}" for language in languages])
 
 
 def read(folder: Path, languages: tuple[str, str], names: Mapping[str, str] | None = None) -> dict[str, Lines]:
@@ -77,19 +163,20 @@ def read(folder: Path, languages: tuple[str, str], names: Mapping[str, str] | No
     parts = {}
     for part in PARTS:
         wanted = (names[part],) if part in names else NAMES[part]
-        found = [name for name in wanted if any(os.path.lexists(folder / f"{name}.{x}") for x in languages)]
-        if not found:
+        name = next((x for x in wanted if has_any(folder, [f"{x}.{language}" for language in languages])), None)
+        if name is None:
             raise _no_part(folder, part, wanted, languages, part in names)
-        for one, other in (languages, languages[::-1]):
-            if not os.path.lexists(folder / f"{found[0]}.{one}"):
+        for language, other in (languages, languages[::-1]):
+            if not os.path.lexists(folder / f"{name}.{language}"):
+                endings = sorted(path.name.removeprefix(f"{name}.") for path in folder.glob(f"{name}.*"))
                 raise UserError(
-                    f"{folder} has {found[0]}.{other}, but no {found[0]}.{one}; put it there, or name the languages "
-                    f"that are (--languages L1-L2; found: {', '.join(_endings(folder, found[0]))})."
+                    f"{folder} has {name}.{other}, but no {name}.{language}; put it there, or name the languages "
+                    f"that are (--languages L1-L2; found: {', '.join(endings)})."
                 )
-        source, target = (_lines(folder / f"{found[0]}.{language}") for language in languages)
+        source, target = (_lines(folder / f"{name}.{language}") for language in languages)
         if len(source) != len(target):
             raise UserError(
-                f"{folder / found[0]}.{languages[0]} has {len(source):,} lines, but {found[0]}.{languages[1]} "
+                f"{folder / name}.{languages[0]} has {len(source):,} lines, but {name}.{languages[1]} "
                 f"{len(target):,}; expected one sentence a line, and its translation in the same line of the other."
             )
         parts[part] = tidied(part, (source, target))
@@ -113,10 +200,6 @@ def _lines(path: Path) -> list[str]:
     return lines
 
 
-def _endings(folder: Path, name: str) -> list[str]:
-    return sorted(path.name.removeprefix(f"{name}.") for path in folder.glob(f"{name}.*"))
-
-
 def _no_part(folder: Path, part: str, wanted: tuple[str, ...], languages: tuple[str, str], is_named: bool) -> UserError:
     """That a part is missing, with the files that may have been meant."""
     there = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
@@ -138,54 +221,14 @@ def is_known(parts: Mapping[str, Lines], counts: Mapping[str, int]) -> bool:
 
     How it was cleaned differs from one preparation to the next; the other parts are never cleaned.
     """
-    found = {part: len(lines[0]) for part, lines in parts.items()}
-    train = counts["train"]
-    return all(found[part] == counts[part] for part in PARTS[1:]) and 0.98 * train <= found["train"] <= train
+    size, train = {part: len(lines[0]) for part, lines in parts.items()}, counts["train"]
+    return all(size[part] == counts[part] for part in PARTS[1:]) and 0.98 * train <= size["train"] <= train
 
 
-def dataset(
-    name: str,
-    source: str,
-    parts: Mapping[str, Lines],
-    languages: tuple[str, str],
-    pieces: int,
-    *,
-    lowercase: bool,
-    cleaning: Cleaning | None = None,
-    cache: Path,
-) -> PairDataset:
-    """The parts as tokens; ``source`` gets what was done to them, and ``cache`` keeps the result."""
-    train, valid, test = (parallel.lower(parts[part]) if lowercase else parts[part] for part in PARTS)
-    whole = len(train[0])
-    if cleaning:
-        train = parallel.clean(train, cleaning)
-    if not train[0]:
-        raise UserError(f"{source} has no training pair left of {whole:,}; try without cleaning (--no-clean).")
-    count = f"{len(train[0]):,}" + (f" of {whole:,}" if len(train[0]) < whole else "")
-    source = f"{source}, {count} training pairs{', lower-cased' if lowercase else ''}"
-    return PairDataset.from_texts(
-        name, source, is_real=True, languages=languages, train=train, valid=valid, test=test, pieces=pieces, cache=cache
-    )
-
-
-def from_folder(
-    folder: Path,
-    languages: tuple[str, str],
-    pieces: int,
-    *,
-    names: Mapping[str, str] | None,
-    lowercase: bool,
-    cleaning: Cleaning | None,
-) -> PairDataset:
-    """The corpus in ``folder``, which gives it its name."""
-    folder = folder.expanduser().resolve()
-    parts = read(folder, languages, names)
-    source, cache = f"parallel corpus {folder.name} {'-'.join(languages)}", folder / "prepared"
-    return dataset(folder.name, source, parts, languages, pieces, lowercase=lowercase, cleaning=cleaning, cache=cache)
-
-
-def stand_in(wanted: str, languages: tuple[str, str], pieces: int, reason: str) -> PairDataset:
+def _stand_in(wanted: str, languages: tuple[str, str], pieces: int, reason: str) -> PairDataset:
     """The synthetic grammar, with one loud line on stderr. Raises `Missing` for languages that it has not."""
+    from mutransfer.data.standins.grammar import LANGUAGES, grammar_dataset
+
     if set(languages) != set(LANGUAGES):
         raise Missing(f"{wanted} is not here ({reason}) and the stand-in is de-en or en-de; name a corpus (--corpus).")
     print(
@@ -198,40 +241,48 @@ def stand_in(wanted: str, languages: tuple[str, str], pieces: int, reason: str) 
 
 def command(description: str, load: Callable[..., PairDataset], argv: list[str] | None) -> int:
     """Run a script for translation alone: fetch, verify and summarise; exit code 2 and one line for a `UserError`."""
-    parser = argparse.ArgumentParser(description=description)
-    add = parser.add_argument
-    add("--data", type=Path, metavar="DIR", help="data folder (default: $MUTRANSFER_DATA, else data/)")
-    add("--corpus", type=Path, metavar="DIR", help="a folder with train.LANG, valid.LANG and test.LANG, used instead")
-    add("--languages", metavar="L1-L2", help="source and target, as the files end")
-    add("--pieces", type=int, metavar="N", help="of the vocabulary")
-    for part in PARTS:
-        add(f"--{part}", metavar="NAME", help=f"of the corpus' {part} part (default: {', '.join(NAMES[part])})")
-    add("--lowercase", action=argparse.BooleanOptionalAction, help="(default: as the recipe for this data set)")
-    add("--clean", action=argparse.BooleanOptionalAction, help="leave out unlikely training pairs (default: likewise)")
-    add("--no-download", action="store_true", help="ask nobody")
-    add("--binary", type=Path, metavar="DIR", help="write fairseq's preprocessed format there")
-    given = parser.parse_args(argv)
-    options: dict[str, Any] = {"data_dir": given.data, "corpus": given.corpus, "download": not given.no_download}
-    options |= {"lowercase": given.lowercase, "clean": given.clean}
-    options["names"] = {part: getattr(given, part) for part in PARTS if getattr(given, part)}
-    if given.pieces is not None:
-        options["pieces"] = given.pieces
-    try:
-        if given.languages:
-            first, _, second = given.languages.partition("-")
-            options["languages"] = (first, second)
-        found = load(**options)
-        if given.binary:
-            fairseq_format.write(found, given.binary.expanduser())
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    counts = ", ".join(f"{found.count(part):,} {part}" for part in PARTS)
-    print(f"source       {found.source}")
-    print(f"pairs        {counts}")
-    print(f"vocabulary   {found.vocab:,} pieces, {found.source_lang}-{found.target_lang}")
-    print(f"tokens       {len(found.train_source):,} source, {len(found.train_target):,} target, of the training part")
-    print(f"fingerprint  {found.fingerprint}")
-    if given.binary:
-        print(f"fairseq      {given.binary}")
-    return 0
+    binary: Path | None = None
+
+    def loaded(**given: Any) -> PairDataset:
+        nonlocal binary
+        from mutransfer.data import fairseq_format
+
+        binary = given.pop("binary")
+        names = {part: name for part in PARTS if (name := given.pop(part))}
+        dataset = load(**given, names=names)
+        if binary:
+            fairseq_format.write(dataset, binary.expanduser())
+        return dataset
+
+    def summary(dataset: PairDataset) -> list[tuple[str, str]]:
+        counts = f"{len(dataset.train_source):,} source, {len(dataset.train_target):,} target, of the training part"
+        lines = [
+            ("source", dataset.source),
+            ("pairs", ", ".join(f"{dataset.count(part):,} {part}" for part in PARTS)),
+            ("vocabulary", f"{dataset.vocab:,} pieces, {dataset.source_lang}-{dataset.target_lang}"),
+            ("tokens", counts),
+            ("fingerprint", dataset.fingerprint),
+        ]
+        return lines + [("fairseq", str(binary))] * (binary is not None)
+
+    either = argparse.BooleanOptionalAction
+    own = "a folder with train.LANG, valid.LANG and test.LANG, used instead"
+    options: dict[str, dict[str, Any]] = {
+        "corpus": {"type": Path, "metavar": "DIR", "help": own},
+        "languages": {"type": _pair, "metavar": "L1-L2", "help": "source and target, as the files end"},
+        "pieces": {"type": int, "metavar": "N", "help": "of the vocabulary"},
+        **{
+            part: {"metavar": "NAME", "help": f"of the corpus' {part} part (default: {', '.join(NAMES[part])})"}
+            for part in PARTS
+        },
+        "lowercase": {"action": either, "help": "(default: as the recipe for this data set)"},
+        "clean": {"action": either, "help": "leave out unlikely training pairs (default: likewise)"},
+        "no_download": NO_DOWNLOAD,
+        "binary": {"type": Path, "metavar": "DIR", "help": "write fairseq's preprocessed format there"},
+    }
+    return run_alone(description, loaded, summary, argv, **options)
+
+
+def _pair(languages: str) -> tuple[str, str]:
+    first, _, second = languages.partition("-")
+    return first, second

@@ -7,7 +7,7 @@ import http.client
 import time
 import urllib.request
 
-from data_scripts.places import CONNECT_SECONDS
+from data_scripts import places
 
 TOTAL_SECONDS = 1800.0  # for a whole file: a server that sends a byte now and then is given up too
 _BLOCK = 1 << 16
@@ -27,12 +27,12 @@ def differs(content: bytes | bytearray, checksum: str) -> str:
 def fetch(url: str, checksum: str, most: int) -> bytes:
     """The file at ``url``, held in memory, after it was found to have the ``checksum`` (as `differs` takes it).
 
-    Raises `DownloadError` if nobody answers or nothing comes for `CONNECT_SECONDS`, if it takes longer than
+    Raises `DownloadError` if nobody answers or nothing comes for `places.CONNECT_SECONDS`, if it takes longer than
     `TOTAL_SECONDS`, breaks off, is longer than ``most`` bytes, or is another file.
     """
     content, end = bytearray(), time.monotonic() + TOTAL_SECONDS
     try:
-        with urllib.request.urlopen(url, timeout=CONNECT_SECONDS) as answer:
+        with urllib.request.urlopen(url, timeout=places.CONNECT_SECONDS) as answer:
             announced = answer.headers.get("Content-Length")
             while block := answer.read1(_BLOCK):
                 content += block

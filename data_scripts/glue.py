@@ -14,7 +14,7 @@ For each task by its name, in this order:
 3. a download of ``nyu-mll/glue`` through the library `datasets`, tested on GLUE's dev set: mnli (matched), mnli_mm
    (mismatched, with the same training part; only if it is named), qqp, mrpc, rte, sst2, cola.
 
-"stories" is a synthetic task, whether two sentences are of one story of `mutransfer.data.stories`.
+"stories" is a synthetic task, whether two sentences are of one story of `mutransfer.data.standins.grammar`.
 
 The metric is GLUE's, where GLUE has two (mrpc, qqp) the accuracy: their F1 is high for a model that always says yes.
 Labels are GLUE's numbers: 0 entailment, 1 neutral (rte: not entailment), 2 contradiction; 1 paraphrase, positive,
@@ -27,23 +27,24 @@ acceptable.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if not __package__:  # run alone: then the path has this folder, not its parent
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from data_scripts import hub
-from data_scripts.places import OTHER_TEXT, Documented, Missing, data_folder, read_text
-from mutransfer.data.documents import Examples, TaskTexts, mark_of
-from mutransfer.data.keep import keep
-from mutransfer.data.stories import stories_task
+from data_scripts.places import NO_DOWNLOAD, OTHER_TEXT, Documented, Missing, command, data_folder, has_any, read_text
 from mutransfer.errors import UserError, unknown
+from mutransfer.files import keep
+
+if TYPE_CHECKING:
+    from mutransfer.data.sentences import Examples, TaskTexts
 
 LOCAL, KEPT = "glue_like", "glue"
 HUB = "nyu-mll/glue"
@@ -144,8 +145,9 @@ def load(
     for name in tasks or ():
         if name not in NAMES:
             raise unknown("task", name, NAMES)
-    data = data_folder(data_dir, __file__, LOCAL)
-    found, missing, reason = dict[str, TaskTexts](), list[str](), "" if download else "downloading was turned off"
+    data = data_folder(data_dir, LOCAL)
+    found: dict[str, TaskTexts] = {}
+    missing, reason = list[str](), "" if download else "downloading was turned off"
     wanted = dict.fromkeys(DEFAULT if tasks is None else tasks)
     for name in wanted:
         try:
@@ -168,8 +170,10 @@ def load(
 def _task(data: Path, name: str, reason: str) -> TaskTexts:
     """One task. ``reason``: why nothing can be downloaded, if so. Raises `Missing` with the reason why not."""
     if name == STAND_IN:
+        from mutransfer.data.standins.grammar import stories_task
+
         return stories_task()
-    if name in FILES and any(os.path.lexists(data / LOCAL / path) for path in (*FILES[name].train, *FILES[name].test)):
+    if name in FILES and has_any(data / LOCAL, (*FILES[name].train, *FILES[name].test)):
         return _from_files(data / LOCAL, name, FILES[name])
     if name not in ON_HUB:
         raise Missing("there is no download")
@@ -177,7 +181,8 @@ def _task(data: Path, name: str, reason: str) -> TaskTexts:
 
 
 def _from_files(folder: Path, name: str, task: _Files) -> TaskTexts:
-    parts, is_known = list[Examples](), True
+    parts: list[Examples] = []
+    is_known = True
     for paths in (task.train, task.test):
         rows = list[list[str]]()
         for path in paths:
@@ -185,8 +190,13 @@ def _from_files(folder: Path, name: str, task: _Files) -> TaskTexts:
             is_known &= is_as_documented
             rows += _rows(folder / path, text, task.columns)
         parts.append(_examples(folder / paths[0], rows, task.labels))
-    source = task.source if is_known else OTHER_TEXT + task.source
-    return TaskTexts(METRICS.get(name, "accuracy"), len(task.labels), source, True, *parts)
+    return _texts(name, len(task.labels), task.source if is_known else OTHER_TEXT + task.source, parts)
+
+
+def _texts(name: str, classes: int, source: str, parts: Sequence[Examples]) -> TaskTexts:
+    from mutransfer.data.sentences import TaskTexts
+
+    return TaskTexts(METRICS.get(name, "accuracy"), classes, source, True, *parts)
 
 
 def _rows(path: Path, text: str, columns: Sequence[str] | Sequence[int]) -> list[list[str]]:
@@ -210,6 +220,8 @@ def _rows(path: Path, text: str, columns: Sequence[str] | Sequence[int]) -> list
 
 def _examples(path: Path, rows: list[list[str]], labels: Sequence[str]) -> Examples:
     """From rows of label, text and perhaps second text."""
+    from mutransfer.data.sentences import Examples
+
     number = {label: i for i, label in enumerate(labels)}
     for row in rows:
         if row[0] not in number:
@@ -219,7 +231,8 @@ def _examples(path: Path, rows: list[list[str]], labels: Sequence[str]) -> Examp
 
 
 def _kept_or_downloaded(folder: Path, name: str, task: _Hub, reason: str) -> TaskTexts:
-    parts, labels = dict[str, Examples](), [str(i) for i in range(task.classes)]
+    parts: dict[str, Examples] = {}
+    labels = [str(i) for i in range(task.classes)]
     # The training file, the larger one, last.
     for part, split, file in (("test", task.test, f"{name}_test.tsv"), ("train", "train", f"{task.config}_train.tsv")):
         path = folder / file
@@ -231,7 +244,7 @@ def _kept_or_downloaded(folder: Path, name: str, task: _Hub, reason: str) -> Tas
             rows = _downloaded(task, split)
             keep(path, "".join("\t".join(row) + "\n" for row in rows).encode())
         parts[part] = _examples(path, rows, labels)
-    return TaskTexts(METRICS.get(name, "accuracy"), task.classes, task.source, True, **parts)
+    return _texts(name, task.classes, task.source, (parts["train"], parts["test"]))
 
 
 def _downloaded(task: _Hub, split: str) -> list[list[str]]:
@@ -250,22 +263,25 @@ def _downloaded(task: _Hub, split: str) -> list[list[str]]:
 
 def main(argv: list[str] | None = None) -> int:
     """Fetch, verify and summarise; exit code 2 and one line on stderr for an error of the user's."""
-    parser = argparse.ArgumentParser(description="Fetch and verify GLUE's tasks, or what stands in for them.")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: $MUTRANSFER_DATA, else data/)")
-    parser.add_argument("--tasks", nargs="+", metavar="NAME", help=f"of {', '.join(NAMES)} (default: what can be had)")
-    parser.add_argument("--no-download", action="store_true", help="ask nobody")
-    given = parser.parse_args(argv)
-    try:
-        found = load(given.data, tasks=given.tasks, download=not given.no_download)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for name, task in found.items():
+    names = {"nargs": "+", "metavar": "NAME", "help": f"of {', '.join(NAMES)} (default: what can be had)"}
+    return command(
+        "Fetch and verify GLUE's tasks, or what stands in for them.",
+        load,
+        _summary,
+        argv,
+        tasks=names,
+        no_download=NO_DOWNLOAD,
+    )
+
+
+def _summary(tasks: dict[str, TaskTexts]) -> Iterator[tuple[str, str]]:
+    from mutransfer.data.sentences import mark_of
+
+    for name, task in tasks.items():
         form = "single texts" if task.train.second is None else "pairs"
-        print(f"{name:<13}{task.source}")
-        print(f"{'':<13}{len(task.train.labels):,} {form} to train, {len(task.test.labels):,} to test; {task.metric}")
-    print(f"fingerprint  {mark_of((), '', (), found)}")
-    return 0
+        yield name, task.source
+        yield "", f"{len(task.train.labels):,} {form} to train, {len(task.test.labels):,} to test; {task.metric}"
+    yield "fingerprint", mark_of((), "", (), tasks)
 
 
 if __name__ == "__main__":

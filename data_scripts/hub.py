@@ -6,12 +6,14 @@ import contextlib
 import queue
 import threading
 from collections.abc import Generator, Iterator
+from itertools import islice
 from typing import Any
 
-from data_scripts.places import CONNECT_SECONDS
+from data_scripts import places
 
 STALL_SECONDS = 90.0  # without a row: a small data set is downloaded whole before its first one
 RETRIES = 2  # of a file that breaks off while it is streamed, this many seconds apart
+TEST_EVERY = 50  # documents, of which one is in the test part
 _ROWS = 1000  # on their way from one thread to the other
 _END = object()
 
@@ -68,11 +70,31 @@ def texts(
         thread.join(timeout=1)
 
 
+def first_texts(name: str, config: str | None, count: int, download: bool = True) -> list[str]:
+    """The first ``count`` rows of a data set; closed at once, so that the retries are set back and the connection goes.
+
+    Raises `HubError` as `texts` does, if the hub has fewer, or without ``download``.
+    """
+    if not download:
+        raise HubError("downloading was turned off")
+    with contextlib.closing(texts(name, config, split="train", streaming=True)) as stream:
+        found = [*islice(stream, count)]
+    if len(found) < count:
+        raise HubError(f"the hub gave {len(found)} of {count} documents")
+    return found
+
+
+def split(documents: list[str]) -> tuple[list[str], list[str]]:
+    """The training part, and every `TEST_EVERY`-th document for the test part."""
+    test = documents[TEST_EVERY - 1 :: TEST_EVERY]
+    return [document for i, document in enumerate(documents, 1) if i % TEST_EVERY], test
+
+
 def _knock(name: str) -> None:
     """One question to the hub with a time limit: without it `datasets` tries for minutes where nobody answers."""
     import huggingface_hub
 
-    huggingface_hub.HfApi().dataset_info(name, timeout=CONNECT_SECONDS)
+    huggingface_hub.HfApi().dataset_info(name, timeout=places.CONNECT_SECONDS)
 
 
 @contextlib.contextmanager

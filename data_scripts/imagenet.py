@@ -11,16 +11,17 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if not __package__:  # run alone: then the path has this folder, not its parent
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from data_scripts.places import Missing, data_folder
-from mutransfer.data.imagenet import ImageNetFolder
-from mutransfer.errors import UserError
+from data_scripts.places import Missing, command, data_folder
+
+if TYPE_CHECKING:
+    from mutransfer.data.images import ImageNetFolder
 
 FOLDER = "imagenet"
 
@@ -30,7 +31,9 @@ def load(data_dir: Path | None = None) -> ImageNetFolder:
 
     Raises `UserError` if it is there but not as it should be.
     """
-    folder = data_folder(data_dir, __file__, FOLDER) / FOLDER
+    from mutransfer.data.images import ImageNetFolder
+
+    folder = data_folder(data_dir, FOLDER) / FOLDER
     if folder.exists():
         return ImageNetFolder.open(folder.resolve())
     return ImageNetFolder.absent(
@@ -43,19 +46,14 @@ def load(data_dir: Path | None = None) -> ImageNetFolder:
 
 def main(argv: list[str] | None = None) -> int:
     """Find and summarise; exit code 2 and one line on stderr for an error of the user's."""
-    parser = argparse.ArgumentParser(description="Find ImageNet.")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="data folder (default: $MUTRANSFER_DATA, else data/)")
-    try:
-        dataset = load(parser.parse_args(argv).data)
-        if dataset.missing:
-            raise Missing(dataset.missing)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"source       {dataset.source}")
-    print(f"images       {len(dataset.paths['train'])} train, {len(dataset.paths['test'])} test")
-    print(f"fingerprint  {dataset.fingerprint}")
-    return 0
+    return command("Find ImageNet.", load, _summary, argv)
+
+
+def _summary(dataset: ImageNetFolder) -> list[tuple[str, str]]:
+    if dataset.missing:
+        raise Missing(dataset.missing)
+    counts = f"{len(dataset.paths['train'])} train, {len(dataset.paths['test'])} test"
+    return [("source", dataset.source), ("images", counts), ("fingerprint", dataset.fingerprint)]
 
 
 if __name__ == "__main__":

@@ -33,20 +33,23 @@ import os
 import re
 import sys
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if not __package__:  # run alone: then the path has this folder, not its parent
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from data_scripts import corpora
+from data_scripts import corpora, parallel
 from data_scripts import download as web
-from data_scripts.places import MENDING, OTHER_TEXT, data_folder, read_text
-from mutransfer.data import parallel
-from mutransfer.data.keep import keep
-from mutransfer.data.pairs import PairDataset
-from mutransfer.data.parallel import Cleaning, Lines
+from data_scripts.corpora import Found, Recipe
+from data_scripts.parallel import Cleaning, Lines
+from data_scripts.places import MENDING, read_text
 from mutransfer.errors import UserError
+from mutransfer.files import keep
+
+if TYPE_CHECKING:
+    from mutransfer.data.pairs import PairDataset
 
 FOLDER, UNPACKED, ARCHIVE = "iwslt14", "de-en", "de-en.tgz"
 URL = "https://dl.fbaipublicfiles.com/fairseq/data/iwslt14/de-en.tgz"
@@ -67,82 +70,51 @@ _TAGS = re.compile("</?(?:title|description)>")
 _SEGMENT = re.compile(r'<seg id="[0-9]*">\s*(.*?)\s*</seg>')
 
 
-def load(
-    data_dir: Path | None = None,
-    *,
-    corpus: Path | None = None,
-    languages: tuple[str, str] = LANGUAGES,
-    pieces: int = 10_000,
-    download: bool = True,
-    lowercase: bool | None = None,
-    clean: bool | None = None,
-    names: Mapping[str, str] | None = None,
-) -> PairDataset:
+def load(data_dir: Path | None = None, **options: Any) -> PairDataset:
     """IWSLT14, or the parallel corpus that is named, from the first place that has it, else the stand-in.
 
-    Args:
-        languages: source and target.
-        pieces: of the vocabulary of both languages together; fewer if the text is short.
-        lowercase, clean: None stands for what fairseq's recipe does to WIT3's archive, and for nothing elsewhere.
-        names: of a ``corpus``: part ("train", "valid", "test") to the NAME of its files.
-
-    Raises `UserError` if a folder that was named does not exist, or a file that should hold real text is missing
-    beside the others, cut short, corrupt or unreadable: the stand-in never hides a broken file.
+    ``options`` and errors are those of `corpora.load`.
     """
-    corpora.check(languages, pieces, corpus, names)
-    if corpus is not None:
-        return corpora.from_folder(
-            corpus, languages, pieces, names=names, lowercase=bool(lowercase), cleaning=CLEANING if clean else None
-        )
-    folder = data_folder(data_dir, __file__, FOLDER) / FOLDER
-    name, cache = f"{SOURCE} {'-'.join(languages)}", folder / "prepared"
+    return corpora.load(Recipe(FOLDER, SOURCE, LANGUAGES, 10_000, CLEANING, _find), data_dir, **options)
+
+
+def _find(folder: Path, languages: tuple[str, str], download: bool, clean: bool | None) -> Found | str:
     if corpora.has_files(folder, languages):
         parts = corpora.read(folder, languages)
-        source = name if corpora.is_known(parts, COUNTS) else OTHER_TEXT + name
-        cleaning = CLEANING if clean else None
-        return corpora.dataset(
-            FOLDER, source, parts, languages, pieces, lowercase=bool(lowercase), cleaning=cleaning, cache=cache
+        return Found(parts, corpora.is_known(parts, COUNTS))
+    try:
+        if set(languages) != set(LANGUAGES):
+            raise web.DownloadError("WIT3's archive has only German and English")
+        read_file = _archive(folder, download)
+    except web.DownloadError as error:
+        return (
+            f"Tried {folder / 'train.de'}, {folder / UNPACKED}, {folder / ARCHIVE}; {error}. For the real text put "
+            f"{ARCHIVE} into {folder}, or name the folder that has {FOLDER} (--data or MUTRANSFER_DATA)."
         )
-    reason = "WIT3's archive has only German and English"
-    if set(languages) == set(LANGUAGES):
-        read_file, reason = _archive(folder, download)
-        if read_file is not None:
-            parts = _parts(read_file, languages, CLEANING if clean is not False else None)
-            source = name if len(parts["test"][0]) == COUNTS["test"] else OTHER_TEXT + name
-            is_lower = lowercase is not False
-            return corpora.dataset(FOLDER, source, parts, languages, pieces, lowercase=is_lower, cache=cache)
-    return corpora.stand_in(
-        name,
-        languages,
-        pieces,
-        f"Tried {folder / 'train.de'}, {folder / UNPACKED}, {folder / ARCHIVE}; {reason}. For the real text put "
-        f"{ARCHIVE} into {folder}, or name the folder that has {FOLDER} (--data or MUTRANSFER_DATA).",
-    )
+    parts = _parts(read_file, languages, CLEANING if clean is not False else None)
+    return Found(parts, len(parts["test"][0]) == COUNTS["test"], lowers=True, is_cleaned=True)
 
 
-def _archive(folder: Path, download: bool) -> tuple[Callable[[str], str] | None, str]:
-    """A function from the name of a file of WIT3's archive to its text, or None and why there is none."""
+def _archive(folder: Path, download: bool) -> Callable[[str], str]:
+    """A function from the name of a file of WIT3's archive to its text. Raises `DownloadError` if it is not here."""
     unpacked, archive = folder / UNPACKED, folder / ARCHIVE
     if os.path.lexists(unpacked):
-        return lambda name: read_text(unpacked / name)[0], ""
-    if os.path.lexists(archive):
-        try:
-            raw = archive.read_bytes()
-        except OSError as error:
-            raise UserError(f"{archive} cannot be read ({error}); {MENDING}") from error
-        if difference := web.differs(raw, CHECKSUM):
-            raise UserError(
-                f"{archive} is not the known archive: {difference}; {MENDING} If you trust it, unpack it beside itself."
-            )
-        return _unpacked(raw, archive), ""
-    if not download:
-        return None, "downloading was turned off"
-    try:
+        return lambda name: read_text(unpacked / name)[0]
+    if not os.path.lexists(archive):
+        if not download:
+            raise web.DownloadError("downloading was turned off")
         raw = web.fetch(URL, CHECKSUM, MOST_BYTES)
-    except web.DownloadError as error:
-        return None, str(error)
-    keep(archive, raw)
-    return _unpacked(raw, archive), ""
+        keep(archive, raw)
+        return _unpacked(raw, archive)
+    try:
+        raw = archive.read_bytes()
+    except OSError as error:
+        raise UserError(f"{archive} cannot be read ({error}); {MENDING}") from error
+    if difference := web.differs(raw, CHECKSUM):
+        raise UserError(
+            f"{archive} is not the known archive: {difference}; {MENDING} If you trust it, unpack it beside itself."
+        )
+    return _unpacked(raw, archive)
 
 
 def _unpacked(raw: bytes, archive: Path) -> Callable[[str], str]:
@@ -196,7 +168,7 @@ def _training_lines(text: str) -> list[str]:
 def _segments(text: str) -> list[str]:
     """The sentences of a file of the development and test sets; its curly apostrophes made straight, as there."""
     return [
-        html.unescape(found[1]).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'") for found in _SEGMENT.finditer(text)
+        html.unescape(match[1]).replace("\N{RIGHT SINGLE QUOTATION MARK}", "'") for match in _SEGMENT.finditer(text)
     ]
 
 

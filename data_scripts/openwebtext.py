@@ -13,26 +13,23 @@ Web pages linked from Reddit, in English; by default 10,000 documents, some 50 M
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if not __package__:  # run alone: then the path has this folder, not its parent
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from data_scripts import hub
-from data_scripts.places import Missing, command, data_folder, read_text
-from mutransfer.data import TokenDataset
-from mutransfer.data.keep import keep
-from mutransfer.data.tokenizers import pieces_of, tokenize
+from data_scripts.places import Missing, data_folder, has_any, keep_all, read_text, text_command
 from mutransfer.errors import UserError
+
+if TYPE_CHECKING:
+    from mutransfer.data import TokenDataset
 
 FOLDER = "openwebtext"
 HUB = "Skylion007/openwebtext"
 DOCUMENTS = 10_000
-TEST_EVERY = 50
 FILES = ("train.txt", "valid.txt")
 
 
@@ -44,11 +41,13 @@ def load(
     Raises `Missing` if no place has it, within seconds where there is no network; `UserError` if a file that should
     hold it is missing beside the other, unreadable or not UTF-8.
     """
+    from mutransfer.data.tokens import pieces_of, tokenize
+
     pieces_of(tokenizer)
-    if documents < TEST_EVERY:
-        raise UserError(f"{documents} documents are too few; expected at least {TEST_EVERY}.")
-    folder = data_folder(data_dir, __file__, FOLDER) / FOLDER
-    if any(os.path.lexists(folder / name) for name in FILES):
+    if documents < hub.TEST_EVERY:
+        raise UserError(f"{documents} documents are too few; expected at least {hub.TEST_EVERY}.")
+    folder = data_folder(data_dir, FOLDER) / FOLDER
+    if has_any(folder, FILES):
         train, test = (read_text(folder / name)[0] for name in FILES)
     else:
         train, test = _from_hub(folder, documents, download)
@@ -58,34 +57,23 @@ def load(
 
 def _from_hub(folder: Path, documents: int, download: bool) -> tuple[str, str]:
     """The training and the test text, kept in ``folder`` if that can be written."""
-    reason, found = "downloading was turned off", []
-    if download:
-        try:
-            # Closed at once: the library's retries are set back and the connection goes.
-            with contextlib.closing(hub.texts(HUB, split="train", streaming=True)) as stream:
-                found = [text.strip() + "\n\n" for text in islice(stream, documents)]
-            reason = f"the hub gave {len(found)} of {documents} documents"
-        except hub.HubError as error:
-            reason = str(error)
-    if len(found) < documents:
+    try:
+        texts = hub.first_texts(HUB, None, documents, download)
+    except hub.HubError as error:
         raise Missing(
-            f"OpenWebText ({' and '.join(FILES)}) is not in {folder}; {reason}. Put these files there, or name the "
+            f"OpenWebText ({' and '.join(FILES)}) is not in {folder}; {error}. Put these files there, or name the "
             f"folder that has {FOLDER} (--data or MUTRANSFER_DATA)."
-        )
-    test = "".join(found[TEST_EVERY - 1 :: TEST_EVERY])
-    del found[TEST_EVERY - 1 :: TEST_EVERY]
-    train = "".join(found)
+        ) from error
+    train, test = ("".join(part) for part in hub.split([text.strip() + "\n\n" for text in texts]))
     # The training text last: a kill between the two leaves the smaller one, which is refused by name.
-    for name, text in zip(reversed(FILES), (test, train), strict=True):
-        if not keep(folder / name, text.encode()):
-            break
+    keep_all(folder, {FILES[1]: test, FILES[0]: train})
     return train, test
 
 
 def main(argv: list[str] | None = None) -> int:
     """Fetch and summarise; exit code 2 and one line on stderr for an error of the user's."""
     documents = {"type": int, "default": DOCUMENTS, "metavar": "N", "help": f"to download (default: {DOCUMENTS})"}
-    return command("Fetch OpenWebText.", load, argv, documents=documents)
+    return text_command("Fetch OpenWebText.", load, argv, documents=documents)
 
 
 if __name__ == "__main__":

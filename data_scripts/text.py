@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if not __package__:  # run alone: then the path has this folder, not its parent
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from data_scripts import books, openwebtext, wikitext2
-from data_scripts.places import Missing, command
-from mutransfer.data import TokenDataset, topics_dataset
+from data_scripts.places import Missing, text_command
 from mutransfer.errors import unknown
+
+if TYPE_CHECKING:
+    from mutransfer.data import TokenDataset
 
 REAL = {"wikitext2": wikitext2.load, "books": books.load, "openwebtext": openwebtext.load}
 SETS = (*REAL, "topics")
@@ -45,6 +48,8 @@ def load(data_dir: Path | None = None, *, dataset: str | None = None, tokenizer:
             f"{_sentence(reasons[2])} {_sentence(reasons[1])} Then run again.",
             file=sys.stderr,
         )
+    from mutransfer.data import topics_dataset
+
     return topics_dataset(tokenizer)
 
 
@@ -55,7 +60,7 @@ def _sentence(text: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Fetch, verify and summarise; exit code 2 and one line on stderr for an error of the user's."""
     dataset = {"metavar": "NAME", "help": f"{', '.join(SETS)} (default: the first that can be had)"}
-    return command("Fetch and verify a text.", load, argv, dataset=dataset)
+    return text_command("Fetch and verify a text.", load, argv, dataset=dataset)
 
 
 if __name__ == "__main__":

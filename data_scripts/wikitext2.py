@@ -19,16 +19,18 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if not __package__:  # run alone: then the path has this folder, not its parent
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from data_scripts import hub
-from data_scripts.places import MENDING, OTHER_TEXT, Documented, Missing, command, data_folder, read_text
-from mutransfer.data import TokenDataset
-from mutransfer.data.keep import keep
-from mutransfer.data.tokenizers import EOS, UNK, pieces_of, split_words, tokenize
+from data_scripts.places import MENDING, OTHER_TEXT, Documented, Missing, data_folder, read_text, text_command
 from mutransfer.errors import UserError
+from mutransfer.files import keep
+
+if TYPE_CHECKING:
+    from mutransfer.data import TokenDataset
 
 FOLDER = "wikitext2"
 HUB = "Salesforce/wikitext"
@@ -54,8 +56,10 @@ def load(data_dir: Path | None = None, *, tokenizer: str = "bytes", download: bo
     Raises `Missing` if none has, within seconds where there is no network; `UserError` if a file that should hold it
     is cut short, unreadable or not UTF-8.
     """
+    from mutransfer.data.tokens import pieces_of, tokenize
+
     pieces_of(tokenizer)
-    folder = data_folder(data_dir, __file__, FOLDER) / FOLDER
+    folder = data_folder(data_dir, FOLDER) / FOLDER
     forms = ("tokens",) if tokenizer == "words" else ("raw", "tokens")
     on_disk = [f for f in forms if all(os.path.lexists(folder / f"wiki.{part}.{f}") for part in SPLITS)]
     form = (on_disk or forms)[0]
@@ -91,6 +95,8 @@ def _is_whole(path: Path, text: str) -> bool:
 
 def _vocabulary(folder: Path, train: str) -> list[str]:
     """The words of vocab.txt, else those of the training text as they appear."""
+    from mutransfer.data.tokens import EOS, UNK, split_words
+
     path = folder / VOCAB
     if os.path.lexists(path):
         return read_text(path, FILES[VOCAB])[0].removesuffix("\n").split("\n")
@@ -123,7 +129,7 @@ def _line(row: str) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Fetch, verify and summarise; exit code 2 and one line on stderr for an error of the user's."""
-    return command("Fetch and verify WikiText-2.", load, argv)
+    return text_command("Fetch and verify WikiText-2.", load, argv)
 
 
 if __name__ == "__main__":

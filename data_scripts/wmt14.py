@@ -23,17 +23,19 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if not __package__:  # run alone: then the path has this folder, not its parent
     sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from data_scripts import corpora, hub
-from data_scripts.places import OTHER_TEXT, data_folder
-from mutransfer.data.keep import keep
-from mutransfer.data.pairs import PairDataset
-from mutransfer.data.parallel import Cleaning, Lines
+from data_scripts.corpora import Found, Recipe
+from data_scripts.parallel import Cleaning, Lines
+from data_scripts.places import keep_all
+
+if TYPE_CHECKING:
+    from mutransfer.data.pairs import PairDataset
 
 FOLDER = "wmt14"
 HUB, CONFIG = "wmt/wmt14", "de-en"
@@ -44,87 +46,43 @@ CLEANING = Cleaning(ratio=1.5, least=1, most=250)
 SOURCE = "WMT14"
 
 
-def load(
-    data_dir: Path | None = None,
-    *,
-    corpus: Path | None = None,
-    languages: tuple[str, str] = LANGUAGES,
-    pieces: int = 32_000,
-    download: bool = True,
-    lowercase: bool | None = None,
-    clean: bool | None = None,
-    names: Mapping[str, str] | None = None,
-) -> PairDataset:
+def load(data_dir: Path | None = None, **options: Any) -> PairDataset:
     """WMT14, or the parallel corpus that is named, from the first place that has it, else the stand-in.
 
-    Args:
-        languages: source and target.
-        pieces: of the vocabulary of both languages together; fewer if the text is short.
-        lowercase, clean: None stands for what fairseq's recipe does to the whole WMT14, and for nothing elsewhere.
-        names: of a ``corpus``: part ("train", "valid", "test") to the NAME of its files.
-
-    Raises `UserError` if a folder that was named does not exist, or a file that should hold real text is missing
-    beside the others, cut short or unreadable: the stand-in never hides a broken file.
+    ``options`` and errors are those of `corpora.load`.
     """
-    corpora.check(languages, pieces, corpus, names)
-    if corpus is not None:
-        return corpora.from_folder(
-            corpus, languages, pieces, names=names, lowercase=bool(lowercase), cleaning=CLEANING if clean else None
-        )
-    folder = data_folder(data_dir, __file__, FOLDER) / FOLDER
-    name, reason = f"{SOURCE} {'-'.join(languages)}", ""
+    return corpora.load(Recipe(FOLDER, SOURCE, LANGUAGES, 32_000, CLEANING, _find), data_dir, **options)
+
+
+def _find(folder: Path, languages: tuple[str, str], download: bool, clean: bool | None) -> Found | str:
     if corpora.has_files(folder, languages):
         parts = corpora.read(folder, languages)
     else:
-        found, reason = _from_hub(folder, languages, download)
-        if found is None:
-            return corpora.stand_in(
-                name,
-                languages,
-                pieces,
-                f"Tried {folder / 'train.en'}; {reason}. For the real text put train, valid and test as .en and .de "
-                f"into {folder}, or name the folder that has {FOLDER} (--data or MUTRANSFER_DATA).",
+        try:
+            parts = _from_hub(folder, languages, download)
+        except hub.HubError as error:
+            return (
+                f"Tried {folder / 'train.en'}; {error}. For the real text put train, valid and test as .en and .de "
+                f"into {folder}, or name the folder that has {FOLDER} (--data or MUTRANSFER_DATA)."
             )
-        parts = found
     is_known = corpora.is_known(parts, COUNTS)
-    return corpora.dataset(
-        FOLDER,
-        name if is_known else OTHER_TEXT + name,
-        parts,
-        languages,
-        pieces,
-        lowercase=bool(lowercase),
-        cleaning=CLEANING if (is_known if clean is None else clean) else None,
-        cache=folder / "prepared",
-    )
+    return Found(parts, is_known, cleans=is_known)
 
 
-def _from_hub(folder: Path, languages: tuple[str, str], download: bool) -> tuple[dict[str, Lines] | None, str]:
-    """The three parts and "", kept in ``folder`` if that can be written; or None and why there are none."""
+def _from_hub(folder: Path, languages: tuple[str, str], download: bool) -> dict[str, Lines]:
+    """The three parts, kept in ``folder`` if that can be written. Raises `HubError` with why there are none."""
     if set(languages) != set(LANGUAGES):
-        return None, f"{HUB} is asked for English and German only"
+        raise hub.HubError(f"{HUB} is asked for English and German only")
     if not download:
-        return None, "downloading was turned off"
+        raise hub.HubError("downloading was turned off")
     raw = dict[str, Lines]()
-    try:
-        for part, split in SPLITS.items():
-            with contextlib.closing(hub.texts(HUB, CONFIG, split=split, streaming=True, column="translation")) as rows:
-                source, target = list[str](), list[str]()
-                for row in rows:
-                    for language, side in zip(languages, (source, target), strict=True):
-                        side.append(" ".join(row[language].split()))
-            raw[part] = (source, target)
-    except hub.HubError as error:
-        return None, str(error)
+    for part, split in SPLITS.items():
+        with contextlib.closing(hub.texts(HUB, CONFIG, split=split, streaming=True, column="translation")) as rows:
+            pairs = [[" ".join(row[language].split()) for language in languages] for row in rows]
+        raw[part] = [source for source, _ in pairs], [target for _, target in pairs]
     # The training part is the last one: a folder without it counts as empty and is filled again.
-    for part, lines in raw.items():
-        for language, side in zip(languages, lines, strict=True):
-            if not keep(folder / f"{part}.{language}", "".join(f"{line}\n" for line in side).encode()):
-                return _tidied(raw), ""
-    return _tidied(raw), ""
-
-
-def _tidied(raw: dict[str, Lines]) -> dict[str, Lines]:
+    files = {f"{part}.{x}": side for part, lines in raw.items() for x, side in zip(languages, lines, strict=True)}
+    keep_all(folder, {name: "".join(f"{line}\n" for line in side) for name, side in files.items()})
     return {part: corpora.tidied(part, lines) for part, lines in raw.items()}
 
 

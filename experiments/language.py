@@ -8,7 +8,7 @@ import torch
 
 from experiments.shared import hps, scaled
 from mutransfer.data import TokenDataset
-from mutransfer.models import transformer_cost as cost
+from mutransfer.models import transformer_config as cost
 from mutransfer.models.transformer import Decoder
 from mutransfer.models.transformer_config import Config
 from mutransfer.parametrization import attention_scale

@@ -16,7 +16,7 @@ import torch
 
 from experiments.shared import hps
 from mutransfer.data.pairs import PairDataset
-from mutransfer.models import transformer_cost as cost
+from mutransfer.models import transformer_config as cost
 from mutransfer.models.transformer import EncoderDecoder
 from mutransfer.models.transformer_config import Config
 from mutransfer.parametrization import attention_scale, scaling_plan

@@ -37,7 +37,7 @@ from data_scripts import cifar10
 from labs.checks import lab1 as check
 from labs.checks.base import scale
 from mutransfer import scaling_plan, transfer_report
-from mutransfer.data.synthetic import synthetic_cifar
+from mutransfer.data import synthetic_cifar
 from mutransfer.models.mlp import MLP
 
 # %% [markdown]
@@ -50,7 +50,8 @@ from mutransfer.models.mlp import MLP
 # %%
 # EXERCISE 1a: by how many octaves does SP's best learning rate move in Figure 3 for each doubling of the width?
 # A number; its sign says in which direction.
-figure3 = ...  # your code
+# STUDENT: figure3 = ...  # your code
+figure3 = -np.log2(10) / np.log2(8192 / 256)
 
 # %%
 check.ex1a(figure3)
@@ -63,7 +64,8 @@ check.ex1a(figure3)
 
 # %%
 # EXERCISE 1b: when the width doubles, is the best learning rate "lower", the "same" or "higher"?
-prediction = {"sp": ..., "mup": ...}  # your words
+# STUDENT: prediction = {"sp": ..., "mup": ...}  # your words
+prediction = {"sp": "lower", "mup": "same"}
 
 # %% [markdown]
 # The data: CIFAR-10 if it is on this machine or can be downloaded, else a procedural stand-in. Look at what it says.
@@ -162,7 +164,9 @@ check.ex1b(prediction, report)
 # EXERCISE 1c: from `runs` (columns parametrization, width, log2_lr, seed, train_loss), the best log2 learning rate of
 # one parametrization at each width, as a dict {width: log2_lr}.
 def best_log2_lr(runs, parametrization):
-    return ...  # your code
+    # STUDENT: return ...  # your code
+    mean = runs[runs["parametrization"] == parametrization].groupby(["width", "log2_lr"])["train_loss"].mean()
+    return {width: mean[width].idxmin() for width in mean.index.unique("width")}
 
 
 # %%
@@ -176,7 +180,12 @@ check.ex1c(best_log2_lr, runs)
 
 # %%
 # EXERCISE 1d: the drift of SP and of µP, from your optima or from `report.optima`. (np.polyfit(x, y, 1)[0] is a slope.)
-drift = {"sp": ..., "mup": ...}  # your code
+# STUDENT: drift = {"sp": ..., "mup": ...}  # your code
+drift = {}
+for name in ("sp", "mup"):
+    best = best_log2_lr(runs, name)
+    drift[name] = np.polyfit(np.log2(list(best)), list(best.values()), 1)[0]
+print(drift)
 
 # %%
 check.ex1d(drift, runs)
@@ -189,7 +198,12 @@ check.ex1d(drift, runs)
 
 # %%
 # EXERCISE 1e: the regret of the widest network, in SP and in µP, in nats. (float("inf") if it diverged there.)
-regret = {"sp": ..., "mup": ...}  # your code
+# STUDENT: regret = {"sp": ..., "mup": ...}  # your code
+regret = {}
+for name in ("sp", "mup"):
+    wide = runs.query("parametrization == @name and width == @widths[-1]").groupby("log2_lr")["train_loss"].mean()
+    regret[name] = wide[best_log2_lr(runs, name)[widths[0]]] - wide.min()
+print(regret)
 
 # %%
 check.ex1e(regret, runs)
@@ -203,11 +217,17 @@ check.ex1e(regret, runs)
 
 # %%
 # EXERCISE 1f: the verdict on four intervals of the drift.
+# STUDENT: verdicts = {
+# STUDENT:     (-0.87, -0.44): ...,
+# STUDENT:     (-0.20, -0.05): ...,
+# STUDENT:     (-0.40, 0.10): ...,
+# STUDENT:     (0.30, 0.50): ...,
+# STUDENT: }
 verdicts = {
-    (-0.87, -0.44): ...,
-    (-0.20, -0.05): ...,
-    (-0.40, 0.10): ...,
-    (0.30, 0.50): ...,
+    (-0.87, -0.44): "drifts",
+    (-0.20, -0.05): "stable",
+    (-0.40, 0.10): "undecided",
+    (0.30, 0.50): "drifts",
 }
 
 # %%

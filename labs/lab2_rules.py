@@ -43,7 +43,8 @@ from mutransfer import MUP, SP
 
 # %%
 # EXERCISE 2a: the exponent k in "the size of the sum is about n^k".
-exponents = {"independent": ..., "aligned": ...}
+# STUDENT: exponents = {"independent": ..., "aligned": ...}
+exponents = {"independent": 0.5, "aligned": 1}  # variances add up; means add up
 
 # %%
 check.ex2a(exponents)
@@ -66,7 +67,8 @@ plt.show()
 
 # %%
 # EXERCISE 2b: the exponent of the init *standard deviation* of hidden weights.
-hidden_init = ...
+# STUDENT: hidden_init = ...
+hidden_init = -0.5  # n independent terms: sqrt(n)
 
 # %%
 check.ex2b(hidden_init)
@@ -80,7 +82,8 @@ check.ex2b(hidden_init)
 
 # %%
 # EXERCISE 2c: the exponent of the readout's init std with which that move is of size 1.
-output_init = ...
+# STUDENT: output_init = ...
+output_init = -1  # n aligned terms: n
 
 # %%
 check.ex2c(output_init)
@@ -95,7 +98,8 @@ check.ex2c(output_init)
 
 # %%
 # EXERCISE 2d: the exponents of Adam's learning rates.
-adam_lr = {"input": ..., "hidden": ..., "output": ...}
+# STUDENT: adam_lr = {"input": ..., "hidden": ..., "output": ...}
+adam_lr = {"input": 0, "hidden": -1, "output": -1}  # aligned sums over d, n and n terms, each of the LR's size
 
 # %%
 check.ex2d(adam_lr)
@@ -109,7 +113,9 @@ check.ex2d(adam_lr)
 
 # %%
 # EXERCISE 2e: the exponents of SGD's learning rates.
-sgd_lr = {"input": ..., "hidden": ..., "output": ...}
+# STUDENT: sgd_lr = {"input": ..., "hidden": ..., "output": ...}
+# input: delta is 1/n, over d inputs; hidden: delta is 1/n, over n features; output: delta is 1, over n features
+sgd_lr = {"input": 1, "hidden": 0, "output": -1}
 
 # %%
 check.ex2e(sgd_lr)
@@ -131,7 +137,8 @@ for optimizer in ("adam", "sgd"):
 
 # %%
 # EXERCISE 2f: the exponent of d that keeps the logits of size 1, at init and when queries have learnt.
-attention = {"at init": ..., "trained": ...}
+# STUDENT: attention = {"at init": ..., "trained": ...}
+attention = {"at init": -0.5, "trained": -1}
 
 # %%
 check.ex2f(attention)
@@ -152,7 +159,11 @@ print(MUP)
 # %%
 # EXERCISE 2g: which entries differ between SP and µP when all hidden widths are n? For each optimizer a list of some of
 # "input init_std", "input lr", "hidden init_std", "hidden lr", "output init_std", "output lr".
-changed = {"adam": ..., "sgd": ...}
+# STUDENT: changed = {"adam": ..., "sgd": ...}
+changed = {
+    "adam": ["hidden lr", "output init_std", "output lr"],
+    "sgd": ["input lr", "output init_std", "output lr"],  # fan_out / fan_in is 1
+}
 
 # %%
 check.ex2g(changed)
@@ -171,7 +182,9 @@ check.compare(sgd_lr, "sgd")
 
 # %%
 # EXERCISE 2h: the exponents of the readout's init std and learning rates, when its multiplier is 1/n.
-table8 = {"init_std": ..., "sgd lr": ..., "adam lr": ...}
+# STUDENT: table8 = {"init_std": ..., "sgd lr": ..., "adam lr": ...}
+theta = -1  # the exponent of the multiplier
+table8 = {"init_std": -1 - theta, "sgd lr": -1 - 2 * theta, "adam lr": -1 - theta}
 
 # %%
 check.ex2h(table8)

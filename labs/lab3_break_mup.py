@@ -82,9 +82,13 @@ def exponents(frames):
 
 # %%
 # EXERCISE 3a: for each layer "ok", "grows" or "shrinks".
+# STUDENT: prediction = {
+# STUDENT:     "sp": {"input": ..., "hidden": ..., "readout": ...},
+# STUDENT:     "mup": {"input": ..., "hidden": ..., "readout": ...},
+# STUDENT: }
 prediction = {
-    "sp": {"input": ..., "hidden": ..., "readout": ...},
-    "mup": {"input": ..., "hidden": ..., "readout": ...},
+    "sp": {"input": "ok", "hidden": "grows", "readout": "grows"},  # input: Adam's LR there is SP's own
+    "mup": {"input": "ok", "hidden": "ok", "readout": "ok"},
 }
 
 # %%
@@ -105,7 +109,8 @@ print(frames["mup"].verdict())
 # %%
 # EXERCISE 3b: µP with a single entry put back to SP's. `entry` is a word: "lr" or "init_std".
 def without(family, role, entry):
-    return ...  # your code
+    # STUDENT: return ...  # your code
+    return MUP.with_entry(family, role, **{entry: getattr(SP.rule(family, role), entry)})
 
 
 # %%
@@ -122,10 +127,15 @@ print(MUP)
 
 # %%
 # EXERCISE 3c: for each missing rule and each layer "ok", "grows" or "shrinks".
+# STUDENT: prediction = {
+# STUDENT:     "hidden lr": {"input": ..., "hidden": ..., "readout": ...},
+# STUDENT:     "output init_std": {"input": ..., "hidden": ..., "readout": ...},
+# STUDENT:     "output lr": {"input": ..., "hidden": ..., "readout": ...},
+# STUDENT: }
 prediction = {
-    "hidden lr": {"input": ..., "hidden": ..., "readout": ...},
-    "output init_std": {"input": ..., "hidden": ..., "readout": ...},
-    "output lr": {"input": ..., "hidden": ..., "readout": ...},
+    "hidden lr": {"input": "ok", "hidden": "grows", "readout": "grows"},  # dW x sums n aligned terms
+    "output init_std": {"input": "ok", "hidden": "ok", "readout": "grows"},  # n^-1/2 on n aligned moves
+    "output lr": {"input": "ok", "hidden": "ok", "readout": "grows"},
 }
 
 # %%
@@ -153,7 +163,15 @@ exponents(cases)
 
 # %%
 # EXERCISE 3d: the rule that each case lacks.
-culprit = {"A": ..., "B": ..., "C": ..., "D": ..., "E": ..., "F": ...}
+# STUDENT: culprit = {"A": ..., "B": ..., "C": ..., "D": ..., "E": ..., "F": ...}
+culprit = {
+    "A": "output init_std",
+    "B": "output lr",
+    "C": "hidden lr",
+    "D": "output lr",
+    "E": "output init_std",
+    "F": "input lr",
+}
 
 # %%
 check.ex3d(culprit)
@@ -166,7 +184,8 @@ check.ex3d(culprit)
 
 # %%
 # EXERCISE 3e: "input lr", "hidden lr", "output init_std" or "output lr".
-unseen = ...
+# STUDENT: unseen = ...
+unseen = "hidden lr"  # fan_out / fan_in is 1 where both are n
 
 # %%
 sgd = {rule: measure(check.without("sgd", rule), "sgd") for rule in check.RULES}
@@ -203,7 +222,8 @@ class Attention(nn.Module):
 # %%
 # EXERCISE 3f: what does the check say of the logits with each scale: "ok", "grows" or "shrinks"?
 # (Their value at init is allowed to shrink.)
-prediction = {"1/sqrt(d)": ..., "1/d": ...}
+# STUDENT: prediction = {"1/sqrt(d)": ..., "1/d": ...}
+prediction = {"1/sqrt(d)": "grows", "1/d": "ok"}
 
 # %%
 tokens = torch.randint(0, 16, (8, 17))

@@ -41,7 +41,7 @@ from data_scripts import cifar10
 from labs.checks import lab4 as check
 from labs.checks.base import scale
 from mutransfer import scaling_plan
-from mutransfer.data.synthetic import synthetic_cifar
+from mutransfer.data import synthetic_cifar
 from mutransfer.models.mlp import MLP
 
 # %% [markdown]
@@ -75,7 +75,9 @@ if smoke:
 # %%
 # EXERCISE 4a: the FLOPs of one training step.
 def flops_per_step(width, batch, inputs, classes):
-    return ...  # your code
+    # STUDENT: return ...  # your code
+    three_passes = width * width + width * classes
+    return 2 * batch * (2 * inputs * width + 3 * three_passes)  # nobody asks for the gradient of the images
 
 
 # %%
@@ -92,7 +94,8 @@ right_4a = check.ex4a(flops_per_step)
 # EXERCISE 4b: how many samples each method can try, as whole numbers. All three arguments are in FLOPs: the budget, and
 # the cost of one run of the proxy and of the target.
 def samples(budget, proxy_run, target_run):
-    return {"direct": ..., "transfer": ...}  # your code
+    # STUDENT: return {"direct": ..., "transfer": ...}  # your code
+    return {"direct": int(budget // target_run), "transfer": int((budget - target_run) // proxy_run)}
 
 
 # %%
@@ -105,7 +108,8 @@ right_4b = check.ex4b(samples)
 
 # %%
 # EXERCISE 4c: what the tuning cost, as a fraction of the target's own training.
-gpt3_tuning = ...  # your code
+# STUDENT: gpt3_tuning = ...  # your code
+gpt3_tuning = 40e6 * (350 * 4e9 + 117 * 16e9) / (6.7e9 * 300e9)
 
 # %%
 check.ex4c(gpt3_tuning)
@@ -128,7 +132,8 @@ print(scaling_plan(build(base_width, 1.0), build(target_width, 1.0), parametriza
 # EXERCISE 4d: a search in µP has trained `n` proxies of the base width. How many more must naive transfer train for its
 # own search over the same samples? A function of n.
 def extra_runs(n):
-    return ...  # your code
+    # STUDENT: return ...  # your code
+    return 0  # at the base width every factor of every plan is 1: the runs are the same to the bit
 
 
 # %%
@@ -146,7 +151,11 @@ check.ex4d(extra_runs)
 # %%
 # EXERCISE 4e: the model of this width and its torch.optim.Adam, for hps = {"lr": ..., "alpha_output": ...}.
 def transfer(hps, width, parametrization):
-    return ..., ...  # your code
+    # STUDENT: return ..., ...  # your code
+    base, model = build(base_width, hps["alpha_output"]), build(width, hps["alpha_output"])
+    plan = scaling_plan(base, model, parametrization=parametrization, optimizer="adam")
+    plan.initialize(model, base)
+    return model, torch.optim.Adam(plan.param_groups(model, lr=hps["lr"]))
 
 
 # %%
@@ -266,7 +275,10 @@ print({n: f"{stats.t.ppf(0.975, n - 1):.2f}" for n in (2, 3, 6, 12, 100)})
 # %%
 # EXERCISE 4f: the 95% interval (low, high) of the mean of a few differences.
 def interval(differences):
-    return ..., ...  # your code
+    # STUDENT: return ..., ...  # your code
+    n = len(differences)
+    half = stats.t.ppf(0.975, n - 1) * np.std(differences, ddof=1) / math.sqrt(n)
+    return np.mean(differences) - half, np.mean(differences) + half
 
 
 # %%
@@ -277,7 +289,13 @@ check.ex4f(interval)
 
 # %%
 # EXERCISE 4g: the conclusion on µTransfer against "direct" and against "naive", from `results`.
-conclusion = {"direct": ..., "naive": ...}  # your code or your words
+# STUDENT: conclusion = {"direct": ..., "naive": ...}  # your code or your words
+conclusion = {}
+for other in ("direct", "naive"):
+    judged = results.pivot(index="search", columns="method", values="judged_loss")
+    low, high = interval(judged["transfer"] - judged[other])
+    conclusion[other] = "better" if high < 0 else "worse" if low > 0 else "undecided"
+    print(f"µTransfer less {other}: {low:+.4f} to {high:+.4f} nats")
 
 # %%
 check.ex4g(conclusion, results)
@@ -292,7 +310,12 @@ print("you predicted:", prediction)
 # %%
 # EXERCISE 4h: the mean over searches of (judged loss - loss in the search), for the one method of the three for which
 # these two are losses of the same network. A number.
-optimism = ...  # your code
+# STUDENT: optimism = ...  # your code
+direct = results.query("method == 'direct'")
+gap = direct["judged_loss"] - direct["search_loss"]
+optimism = gap.mean()
+low, high = interval(gap)
+print(f"{optimism:+.4f} nats, interval {low:+.4f} to {high:+.4f}")
 
 # %%
 check.ex4h(optimism, results)

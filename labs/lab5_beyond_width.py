@@ -38,7 +38,7 @@ from data_scripts import cifar10
 from labs.checks import lab5 as check
 from labs.checks.base import scale
 from mutransfer import scaling_plan
-from mutransfer.data.synthetic import synthetic_cifar
+from mutransfer.data import synthetic_cifar
 from mutransfer.models.mlp import MLP
 from mutransfer.results import landscape_report
 
@@ -53,14 +53,23 @@ smoke = scale() == "smoke"  # seconds instead of minutes, for tests
 
 # %%
 # EXERCISE 5a: may it be copied to a wider network, according to Table 1? True or False.
+# STUDENT: copied = {
+# STUDENT:     "learning rate": ...,
+# STUDENT:     "LR schedule": ...,
+# STUDENT:     "Adam's beta": ...,
+# STUDENT:     "init std of a layer": ...,
+# STUDENT:     "output multiplier": ...,
+# STUDENT:     "dropout": ...,
+# STUDENT:     "weight decay": ...,
+# STUDENT: }
 copied = {
-    "learning rate": ...,
-    "LR schedule": ...,
-    "Adam's beta": ...,
-    "init std of a layer": ...,
-    "output multiplier": ...,
-    "dropout": ...,
-    "weight decay": ...,
+    "learning rate": True,
+    "LR schedule": True,
+    "Adam's beta": True,
+    "init std of a layer": True,
+    "output multiplier": True,
+    "dropout": False,  # regularisation depends on the size of the model and of the data set
+    "weight decay": False,
 }
 
 # %%
@@ -103,7 +112,9 @@ plt.show()
 # EXERCISE 5b: which conditions do *all* runs of the panel "mup/depth/log2_lr" of Figure 4 meet? True or False; the
 # columns of the table have these names.
 depth_runs = runs["figure_4"].query("panel == 'mup/depth/log2_lr'")
-met = {"width": ..., "depth": ..., "batch": ..., "length": ..., "steps": ...}  # your code
+# STUDENT: met = {"width": ..., "depth": ..., "batch": ..., "length": ..., "steps": ...}  # your code
+least = {"width": 256, "depth": 4, "batch": 32, "length": 128, "steps": 5000}
+met = {name: bool((depth_runs[name] >= value).all()) for name, value in least.items()}
 
 # %%
 check.ex5b(met, depth_runs)
@@ -116,7 +127,10 @@ check.ex5b(met, depth_runs)
 # %%
 # EXERCISE 5c: from the runs of one panel (columns x, line, seed, train_loss), the regret of its largest line.
 def regret(panel_runs):
-    return ...  # your code
+    # STUDENT: return ...  # your code
+    mean = panel_runs.groupby(["line", "x"])["train_loss"].mean().unstack("x")
+    first, last = mean.loc[mean.index.min()], mean.loc[mean.index.max()]
+    return last[first.idxmin()] - last.min()
 
 
 # %%
@@ -137,13 +151,22 @@ for name, frame in runs.items():
 
 # %%
 # EXERCISE 5d: what do these runs say of each statement: "transfers", "does not transfer", "undecided" or "not tested"?
+# STUDENT: read = {
+# STUDENT:     "pre-LN: the learning rate over depth": ...,
+# STUDENT:     "pre-LN: the init std over depth": ...,
+# STUDENT:     "post-LN: the learning rate over depth": ...,
+# STUDENT:     "post-LN: the output multiplier over width": ...,
+# STUDENT:     "pre-LN: the learning rate over batch size": ...,
+# STUDENT:     "pre-LN: the init std over batch size": ...,
+# STUDENT: }
+tables = {name: landscape_report(frame, axes=check.axes(frame)) for name, frame in runs.items()}
 read = {
-    "pre-LN: the learning rate over depth": ...,
-    "pre-LN: the init std over depth": ...,
-    "post-LN: the learning rate over depth": ...,
-    "post-LN: the output multiplier over width": ...,
-    "pre-LN: the learning rate over batch size": ...,
-    "pre-LN: the init std over batch size": ...,
+    "pre-LN: the learning rate over depth": tables["figure_4"]["mup/depth/log2_lr"].verdict,
+    "pre-LN: the init std over depth": tables["figure_4"]["mup/depth/init_mult"].verdict,
+    "post-LN: the learning rate over depth": "not tested",
+    "post-LN: the output multiplier over width": tables["figure_17"]["mup/width/output_mult"].verdict,
+    "pre-LN: the learning rate over batch size": tables["figure_19"]["mup/batch/log2_lr"].verdict,
+    "pre-LN: the init std over batch size": tables["figure_19"]["mup/batch/init_mult"].verdict,
 }
 
 # %%
@@ -160,10 +183,15 @@ check.ex5d(read)
 # %%
 # EXERCISE 5e: the exponents k of size ~ L^k, for three alphas: of the stream's coordinates at init, and of their change
 # in one step of Adam. The stream starts with an embedding of size 1, whatever the depth.
+# STUDENT: growth = {
+# STUDENT:     0.0: {"init": ..., "change": ...},  # the paper's
+# STUDENT:     0.5: {"init": ..., "change": ...},  # Depth-µP (arXiv:2310.02244)
+# STUDENT:     1.0: {"init": ..., "change": ...},  # CompleteP (arXiv:2505.01618)
+# STUDENT: }
 growth = {
-    0.0: {"init": ..., "change": ...},  # the paper's
-    0.5: {"init": ..., "change": ...},  # Depth-µP (arXiv:2310.02244)
-    1.0: {"init": ..., "change": ...},  # CompleteP (arXiv:2505.01618)
+    0.0: {"init": 0.5, "change": 1.0},  # independent branches: sqrt(L); aligned updates: L
+    0.5: {"init": 0.0, "change": 0.5},
+    1.0: {"init": 0.0, "change": 0.0},  # the branches vanish, the embedding stays
 }
 
 
@@ -237,7 +265,9 @@ print({norm: drift.text() for norm, drift in drifts.items()})
 # %%
 # EXERCISE 5f: which of the three rules are compatible with each interval? A set of exponents for each: of 0 (copy),
 # 0.5 (root) and 1 (linear); set() if none.
-compatible = {"pre-LN": ..., "post-LN": ...}
+# STUDENT: compatible = {"pre-LN": ..., "post-LN": ...}
+compatible = {norm: {k for k in (0, 0.5, 1) if drift.low <= k <= drift.high} for norm, drift in drifts.items()}
+print(compatible)
 
 # %%
 check.ex5f(compatible, drifts)
@@ -254,7 +284,9 @@ check.ex5f(compatible, drifts)
 # EXERCISE 5g: the share of a hidden weight that is left after so many steps of AdamW in which its gradient is zero.
 # lr and weight_decay are those of the base width, m is the width ratio, convention is "independent" or "coupled".
 def share_left(lr, weight_decay, m, steps, convention):
-    return ...  # your code
+    # STUDENT: return ...  # your code
+    own_decay = weight_decay * m if convention == "independent" else weight_decay
+    return (1 - lr / m * own_decay) ** steps
 
 
 # %%
@@ -266,7 +298,8 @@ check.ex5g(share_left)
 
 # %%
 # EXERCISE 5h: by how many octaves (factors of 2) would the base's best weight decay then move from width 64 to 512?
-octaves = {"independent": ..., "coupled": ...}
+# STUDENT: octaves = {"independent": ..., "coupled": ...}
+octaves = {"independent": 0, "coupled": 3}  # coupled: the decay must make up for lr / 8
 
 # %%
 check.ex5h(octaves)
@@ -344,7 +377,10 @@ for report in landscape_report(decay_runs, axes=axes, metric="test_loss").values
 # %%
 # EXERCISE 5i: from `decay_runs`, the best log2 weight decay of both widths (by mean test loss over seeds) in each
 # convention: {"independent": {width: log2 weight decay, ...}, "coupled": {...}}. Does it move as you predicted?
-best_decay = {"independent": ..., "coupled": ...}  # your code
+# STUDENT: best_decay = {"independent": ..., "coupled": ...}  # your code
+mean = decay_runs.groupby(["panel", "line", "x"])["test_loss"].mean().unstack("x")
+best_decay = {convention: mean.loc[convention].idxmin(axis=1).to_dict() for convention in ("independent", "coupled")}
+print(best_decay)
 
 # %%
 check.ex5i(best_decay, decay_runs)

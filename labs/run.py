@@ -1,7 +1,8 @@
 """Run a lab's notebook: write it for the student if there is none, execute it, say what its checks say.
 
-A notebook is stored as text (jupytext's percent format) beside this file. The student's copy, with outputs, is
-``labs/work/<stem>.ipynb``; it is never written over. The shipped solutions are executed in ``labs/work/solutions``.
+A lab is one text beside this file (jupytext's percent format): the solution, with the student's lines marked in it.
+The student's copy, with outputs, is ``labs/work/<stem>.ipynb``; it is never written over. The solution is executed in
+``labs/work/solutions``.
 """
 
 from __future__ import annotations
@@ -21,17 +22,20 @@ from mutransfer.errors import UserError, unknown
 LABS = Path(__file__).resolve().parent
 ROOT = LABS.parent
 INSTALL = "python -m pip install jupyterlab"
+MARK = "# STUDENT: "
+"""Begins a line that the student's copy has in place of the answer, which goes on to the end of the exercise's cell."""
 
 
-def notebooks() -> dict[str, Path]:
+def texts(folder: Path = LABS) -> dict[str, Path]:
     """The labs' texts by their number."""
-    return {path.stem.removeprefix("lab").split("_")[0]: path for path in sorted(LABS.glob("lab[0-9]_*.py"))}
+    return {path.stem.removeprefix("lab").split("_")[0]: path for path in sorted(folder.glob("lab[0-9]_*.py"))}
 
 
-def main(argv: Sequence[str] | None = None, work: Path = LABS / "work") -> int:
-    """Run one lab. Returns 0; 1 if a cell raised, or a solution's check is not right; 2 for a user's error."""
+def main(argv: Sequence[str] | None = None, folder: Path = LABS) -> int:
+    """Run one lab of ``folder`` in its ``work``. Returns 0; 1 if a cell raised, or a solution's check is not right; 2
+    for a user's error."""
     try:
-        return _run(_parse(sys.argv[1:] if argv is None else list(argv)), work)
+        return _run(_parse(sys.argv[1:] if argv is None else list(argv), texts(folder)), folder / "work")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -45,8 +49,7 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"{message}. Try: {self.prog} --help")
 
 
-def _parse(argv: list[str]) -> argparse.Namespace:
-    labs = notebooks()
+def _parse(argv: list[str], labs: dict[str, Path]) -> argparse.Namespace:
     parser = _Parser(
         prog="./reproduce.sh lab",
         description="Write the notebook of a lab to labs/work, if there is none, run it and show what its checks say.",
@@ -58,6 +61,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.lab not in labs:
         raise unknown("lab", options.lab, labs)
+    options.text = labs[options.lab]
     return options
 
 
@@ -65,12 +69,9 @@ def _run(options: argparse.Namespace, work: Path) -> int:
     for module in ("jupytext", "nbclient", "ipykernel"):
         if find_spec(module) is None:
             raise UserError(f"the labs need {module}: python -m pip install -e '{ROOT}[labs]'")
-    text = notebooks()[options.lab]
-    if options.solution:
-        text, work = LABS / "solutions" / text.name, work / "solutions"
-    path = work / f"{text.stem}.ipynb"
+    path = work / ("solutions" if options.solution else "") / f"{options.text.stem}.ipynb"
     if options.solution or not path.exists():
-        write(path, read_text(text))
+        write(path, notebook_of(options.text, solved=options.solution))
     where = os.path.relpath(path)
     if options.open:
         return _open(path, where, environment(options.smoke))
@@ -90,11 +91,19 @@ def _run(options: argparse.Namespace, work: Path) -> int:
     return int(bool(failure) or (options.solution and right < len(lines)))
 
 
-def read_text(path: Path) -> Any:
-    """A lab's text as a notebook without outputs."""
+def notebook_of(text: Path, *, solved: bool) -> Any:
+    """A lab's text as a notebook without outputs: the solution, or the student's copy (see `MARK`)."""
     import jupytext
 
-    return jupytext.read(path)
+    notebook = jupytext.read(text)
+    for cell in notebook.cells:
+        lines = cell.source.splitlines()
+        is_marked = [line.lstrip().startswith(MARK) for line in lines]
+        if any(is_marked):
+            given = 0 if solved else is_marked.index(True)  # the question and what stands before the answer
+            kept = [line for k, line in enumerate(lines) if k < given or is_marked[k] != solved]
+            cell.source = "\n".join(line.replace(MARK, "", 1) for line in kept)
+    return notebook
 
 
 def _read(path: Path) -> Any:

@@ -8,7 +8,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest
 import torch
 
-from mutransfer.runs import measure
+from mutransfer.runs import cost
 
 torch.set_num_threads(1)
 
@@ -16,4 +16,4 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def short_calibration(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command of seconds must not measure the machine for ten; what it measures, no test reads."""
-    monkeypatch.setattr(measure, "SECONDS", 1.0)
+    monkeypatch.setattr(cost, "SECONDS", 1.0)

@@ -1,48 +1,45 @@
-"""Made-up parallel corpora on the disk, and scripts for translation that are kept from the network."""
+"""Made-up files for the data scripts, and scripts that are kept from the network."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import http.server
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-from huggingface_hub import constants
-
-from data_scripts import corpora, iwslt14, wmt14
-from mutransfer.data.grammar import grammar_dataset, grammar_texts
+from data_scripts import iwslt14, wmt14
+from data_scripts.places import Documented
 from mutransfer.data.pairs import PARTS, PairDataset
+from mutransfer.data.standins.grammar import grammar_texts
 
 REFUSED = "http://127.0.0.1:9"  # the discard port
 SCRIPTS = {"iwslt14": iwslt14, "wmt14": wmt14}
 GERMAN, ENGLISH = grammar_texts(counts={"train": 150})["train"]
-COUNTS = {"test": 5, "valid": 5, "train": 60}
 
 
-def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """No network; a small stand-in; the default folder is an empty one. Returns an empty data folder."""
-    monkeypatch.setattr(constants, "ENDPOINT", REFUSED)
-    monkeypatch.setattr(iwslt14, "URL", f"{REFUSED}/de-en.tgz")
-    monkeypatch.setattr(corpora, "grammar_dataset", functools.partial(grammar_dataset, counts=COUNTS))
-    for script in SCRIPTS.values():
-        monkeypatch.setattr(script, "__file__", str(tmp_path / "repository" / "data_scripts" / "x.py"))
-    monkeypatch.delenv("MUTRANSFER_DATA", raising=False)
-    (tmp_path / "data").mkdir()
-    return tmp_path / "data"
-
-
-def put(folder: Path, files: dict[str, list[str]]) -> Path:
-    """Write lines into files of ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, lines in files.items():
-        (folder / name).write_bytes("".join(f"{line}\n" for line in lines).encode())
+def put(folder: Path, files: Mapping[str, str | Sequence[str]]) -> Path:
+    """Write texts, as they are, or lines into files of ``folder``."""
+    for name, content in files.items():
+        text = content if isinstance(content, str) else "".join(f"{line}\n" for line in content)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(text.encode())
     return folder
 
 
-def corpus(folder: Path, names: tuple[str, str, str] = PARTS, languages: tuple[str, str] = ("de", "en")) -> Path:
+def corpus(folder: Path, names: Sequence[str] = PARTS, languages: tuple[str, str] = ("de", "en")) -> Path:
     """A corpus of 100, 6 and 4 pairs."""
     cuts = {names[0]: slice(0, 100), names[1]: slice(100, 106), names[2]: slice(106, 110)}
     sides = zip(languages, (GERMAN, ENGLISH), strict=True)
     return put(folder, {f"{name}.{x}": side[cut] for x, side in sides for name, cut in cuts.items()})
+
+
+def documented(content: str, head: int = 256) -> Documented:
+    """What would be documented of a file with this content."""
+    raw = content.encode()
+    return Documented(hashlib.sha256(raw[:head]).hexdigest()[:16], len(raw), hashlib.sha256(raw).hexdigest())
 
 
 def assert_stand_in(dataset: PairDataset, said: str, name: str) -> None:
@@ -52,3 +49,44 @@ def assert_stand_in(dataset: PairDataset, said: str, name: str) -> None:
     assert len(loud) == 1 and said.count("\n") == 1
     for help_ in ("MUTRANSFER_DATA", "--corpus", str(Path(name) / "train.")):
         assert help_ in loud[0]
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """Serves a folder; /cut breaks off, /drip never ends, /hang never begins before `enough` is set."""
+
+    enough = threading.Event()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        if not self.path.startswith(("/cut", "/drip", "/hang")):
+            return super().do_GET()
+        if self.path.startswith("/hang"):
+            self.enough.wait(3)
+            return None
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        for _ in range(10 if self.path.startswith("/cut") else 60):
+            try:
+                self.wfile.write(b"x")
+                self.wfile.flush()
+            except OSError:
+                return None
+            self.enough.wait(0 if self.path.startswith("/cut") else 0.05)
+        return None
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The address at which ``folder`` is served on this machine."""
+    Handler.enough.clear()
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        running.daemon_threads = True
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        Handler.enough.set()
+        running.shutdown()
+        running.block_on_close = False

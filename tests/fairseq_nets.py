@@ -11,7 +11,7 @@ from fairseq.data import Dictionary
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 from torch import Tensor, nn
 
-from mutransfer.data.joint import EOS, PAD
+from mutransfer.data.pairs import EOS, PAD
 
 VOCAB = 29
 

@@ -11,8 +11,8 @@ import torch
 
 from benchmarks import translation as bench
 from mutransfer.data import fairseq_format
-from mutransfer.data.grammar import grammar_dataset
 from mutransfer.data.pairs import PairDataset
+from mutransfer.data.standins.grammar import grammar_dataset
 from mutransfer.models.transformer import EncoderDecoder
 from mutransfer.models.transformer_config import Config
 from mutransfer.training.translation import Translation, bleu, cuts

@@ -11,7 +11,7 @@ import torch
 from experiments.bert import experiment as bert
 from experiments.bert.experiment import EXPERIMENT
 from experiments.bert.runs import config, model_of, probe, run, scored
-from mutransfer.data.stories import stories_dataset
+from mutransfer.data.standins.grammar import stories_dataset
 from mutransfer.designs.design import Bench
 from mutransfer.designs.space import put
 from tests.here import command

@@ -16,8 +16,7 @@ from mutransfer.cli import ROOT, experiments, load_experiment, main
 from mutransfer.designs.design import Bench, follow
 from mutransfer.designs.grid import Sweep
 from mutransfer.designs.tuning import Copy, Numbers, Searches
-from mutransfer.training.loop import CURVE_POINTS
-from mutransfer.training.spec import RunRecord, RunSpec
+from mutransfer.training.spec import CURVE_POINTS, RunRecord, RunSpec
 
 FIGURES = ROOT / "figures"
 FOLDERS = sorted(str(path.parent.relative_to(FIGURES)) for path in FIGURES.rglob("provenance.json"))

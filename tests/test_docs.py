@@ -229,9 +229,9 @@ DRIVER = """
 import os
 import sys
 from mutransfer import cli
-from mutransfer.runs import measure
+from mutransfer.runs import cost
 
-measure.SECONDS = 0.5
+cost.SECONDS = 0.5
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 for command in sys.argv[1:]:

@@ -17,10 +17,9 @@ from data_scripts import imagenet as script
 from experiments.cifar_resnet.experiment import EXPERIMENT
 from experiments.cifar_resnet.imagenet import IMAGENET
 from mutransfer import cli
-from mutransfer.data.imagenet import AREA, DRAWS, SHAPE, ImageNetFolder, _box, central, cropped
+from mutransfer.data.images import AREA, DRAWS, SHAPE, ImageNetFolder, _box, central, cropped
 from mutransfer.errors import UserError
-from mutransfer.training.augment import Standardize
-from mutransfer.training.folder import FolderClassification
+from mutransfer.training.augment import FolderClassification, Standardize
 from mutransfer.training.step import Step
 from tests.here import command
 

@@ -18,14 +18,14 @@ from experiments import fairseq_backend, translation
 from experiments.iwslt14 import experiment as iwslt14
 from experiments.wmt14 import experiment as wmt14
 from mutransfer import cli
-from mutransfer.data.grammar import grammar_dataset
 from mutransfer.data.pairs import PairDataset
+from mutransfer.data.standins.grammar import grammar_dataset
 from mutransfer.designs.design import Bench
 from mutransfer.designs.experiment import Experiment
 from mutransfer.designs.grid import Sweep
 from mutransfer.designs.space import put as change
 from mutransfer.errors import UserError
-from mutransfer.models import transformer_cost as cost
+from mutransfer.models import transformer_config as cost
 from mutransfer.models.transformer import EncoderDecoder
 from mutransfer.training.spec import RunRecord, RunSpec
 from tests.corpus_files import ENGLISH, GERMAN, put

@@ -12,13 +12,12 @@ import torch
 from experiments.shared import hps
 from mutransfer.data.sentences import SentenceDataset
 from mutransfer.designs.space import put
-from mutransfer.models import transformer_cost as cost
-from mutransfer.models.bert import Bert, Classifier
+from mutransfer.models import transformer_config as cost
+from mutransfer.models.transformer import Bert, Classifier
 from mutransfer.models.transformer_config import Config
 from mutransfer.parametrization import attention_scale, scaling_plan
-from mutransfer.training.finetuning import Labelled, finetune
+from mutransfer.training.bert import LabelledSequences, Pretraining, finetune, predicted
 from mutransfer.training.loop import train
-from mutransfer.training.pretraining import Pretraining, predicted
 from mutransfer.training.spec import RunRecord, RunSpec
 
 BETAS = (0.9, 0.999)
@@ -145,7 +144,7 @@ def scored(spec: RunSpec, model: Bert, dataset: SentenceDataset, name: str, devi
     own, facts = hps(spec, Hps), dataset.tasks[name]
     length = min(LONGEST, own.length)
     train_part, test_part = (
-        Labelled(dataset.examples(name, part), length, dataset.special, torch.device(device))
+        LabelledSequences(dataset.examples(name, part), length, dataset.special, torch.device(device))
         for part in ("train", "test")
     )
     scores = []

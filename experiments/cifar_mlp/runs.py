@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from experiments.shared import hps, scaled
+from mutransfer.data import ImageDataset
 from mutransfer.models.mlp import MLP, flops_per_step, memory_bytes
 from mutransfer.training.loop import train
 from mutransfer.training.spec import RunRecord, RunSpec
-from mutransfer.training.task import Classification, Dataset, Loss
+from mutransfer.training.task import Classification, Loss
 
 CLASSES = 10
 
@@ -41,7 +42,7 @@ def build(spec: RunSpec, width: int) -> MLP:
     return MLP(width, nonlinearity=own.nonlinearity, input_mult=own.input_mult, output_mult=own.output_mult)
 
 
-def run(spec: RunSpec, dataset: Dataset, device: str = "cpu") -> RunRecord:
+def run(spec: RunSpec, dataset: ImageDataset, device: str = "cpu") -> RunRecord:
     """One run."""
     model, plan = scaled(spec, build, device)
     groups = plan.param_groups(model, lr=2.0**spec.log2_lr)
@@ -57,5 +58,5 @@ def memory(spec: RunSpec) -> float:
     return memory_bytes(spec.width, batch=spec.batch, momentum=spec.momentum > 0, bfloat16=spec.precision == "bfloat16")
 
 
-def examples(dataset: Dataset, spec: RunSpec) -> int:
+def examples(dataset: ImageDataset, spec: RunSpec) -> int:
     return len(dataset.train_labels)

@@ -9,10 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from experiments.shared import hps, train_sgd
-from mutransfer.data.imagenet import ImageNetFolder
+from mutransfer.data.images import ImageNetFolder
 from mutransfer.models.resnet import Cost, WideResNet50, training_cost
-from mutransfer.training.augment import Standardize
-from mutransfer.training.folder import FolderClassification
+from mutransfer.training.augment import FolderClassification, Standardize
 from mutransfer.training.spec import RunRecord, RunSpec
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet's channels, in 0..255

@@ -14,11 +14,11 @@ from torchvision.models import ResNet
 from torchvision.models.resnet import BasicBlock
 
 from experiments.shared import coordinate_table, hps, train_sgd
+from mutransfer.data import ImageDataset
 from mutransfer.designs.experiment import Experiment
 from mutransfer.models.resnet import DAVIDNET_WIDTH, Cost, Davidnet, by_fan_out, training_cost
 from mutransfer.training.augment import Augmented, CropFlipCutout, Standardize
 from mutransfer.training.spec import RunRecord, RunSpec
-from mutransfer.training.task import Dataset
 
 SIZE, CLASSES = 32, 10
 MEAN, STD = (125.31, 122.95, 113.87), (62.99, 62.09, 66.70)  # of CIFAR-10's channels, in 0..255
@@ -98,13 +98,13 @@ def build(spec: RunSpec, width: int) -> nn.Module:
     return NETWORKS[own.network](width, own.output_mult)
 
 
-def task(dataset: Dataset, seed: int) -> Augmented:
+def task(dataset: ImageDataset, seed: int) -> Augmented:
     """CIFAR-10 as cifar10-fast augments it; the draws depend on the seed alone."""
     augment = CropFlipCutout(seed=seed, size=SIZE, pad=4, cutout=8, mean=MEAN)
     return Augmented(dataset, F.cross_entropy, Standardize(SIZE, MEAN, STD), augment)
 
 
-def run(spec: RunSpec, dataset: Dataset, device: str = "cpu") -> RunRecord:
+def run(spec: RunSpec, dataset: ImageDataset, device: str = "cpu") -> RunRecord:
     """One run."""
     own = hps(spec, Hps)
     augmented = task(dataset, spec.seed)
@@ -124,12 +124,12 @@ def memory(spec: RunSpec) -> float:
     return cost(hps(spec, Hps).network, spec.width).memory(spec.batch)
 
 
-def examples(dataset: Dataset, spec: RunSpec) -> int:
+def examples(dataset: ImageDataset, spec: RunSpec) -> int:
     return len(dataset.train_labels)
 
 
 def coordinates(
-    experiment: Experiment, dataset: Dataset, scale: str, variant: str, *, widths: Sequence[int] = ()
+    experiment: Experiment, dataset: ImageDataset, scale: str, variant: str, *, widths: Sequence[int] = ()
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """The coordinate check: four steps of SGD at several widths, on one batch."""
     widths = widths or CHECK_WIDTHS[variant][: 2 if scale == "smoke" else None]

@@ -49,7 +49,7 @@ def choose(data: Path | None, dataset: str | None) -> Callable[..., Any]:
 
     scripts: dict[str, Callable[..., Any]] = {"iwslt14": iwslt14.load, "multi30k": multi30k.load}
     if dataset is None:
-        folder = data_folder(data, iwslt14.__file__, iwslt14.FOLDER)
+        folder = data_folder(data, iwslt14.FOLDER)
         is_only = not (folder / iwslt14.FOLDER).exists()
         dataset = "multi30k" if is_only and corpora.has_files(folder / multi30k.FOLDER, ("de", "en")) else "iwslt14"
     if dataset not in scripts:

@@ -1,1 +1,1 @@
-"""What the notebooks call to judge an answer: one module a lab."""
+"""What the notebooks call to judge an answer: one module per lab."""

@@ -84,12 +84,12 @@ def number(value: object, what: str) -> float:
     try:
         if isinstance(value, str | bool):
             raise TypeError
-        found = float(value)  # type: ignore[arg-type]
+        given = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise Wrong(f"{what} must be a number, you gave {shown(value)}.") from None
-    if not math.isfinite(found):
-        raise Wrong(f"{what} must be a finite number, you gave {found}.")
-    return found
+    if not math.isfinite(given):
+        raise Wrong(f"{what} must be a finite number, you gave {given}.")
+    return given
 
 
 def choice(value: object, what: str, valid: Iterable[str]) -> str:
@@ -112,6 +112,27 @@ def table(value: object, what: str, keys: Iterable[Any]) -> dict[Any, Any]:
         if key not in value:
             raise Wrong(f"{what} lacks the key {key!r}.")
     return dict(value)
+
+
+def numbers(value: object, what: str, keys: Iterable[Any]) -> dict[Any, float]:
+    """The answer as a dict with exactly these keys, of finite numbers; raises `Wrong` as `table` and `number` do."""
+    return {key: number(part, f"{what}[{key!r}]") for key, part in table(value, what, keys).items()}
+
+
+def choices(value: object, what: str, keys: Iterable[Any], valid: Iterable[str]) -> dict[Any, str]:
+    """The answer as a dict with exactly these keys, of ``valid`` words; raises `Wrong` as `table` and `choice` do."""
+    return {key: choice(part, f"word in {what}", valid) for key, part in table(value, what, keys).items()}
+
+
+def slip(given: float, slips: Iterable[tuple[Any, str]], otherwise: str, **tolerance: float) -> str:
+    """The hint of the first usual slip that leads to the number given, else ``otherwise``.
+
+    ``slips`` are pairs of a number, or several, and the hint that they deserve; ``tolerance`` is `math.isclose`'s.
+    """
+    for values, hint in slips:
+        if any(math.isclose(given, value, **tolerance) for value in np.atleast_1d(values)):
+            return hint
+    return otherwise
 
 
 def call(function: object, *arguments: object) -> Any:

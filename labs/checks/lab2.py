@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from labs.checks.base import choice, exercise, growth, listed, number, table, unanswered
+from labs.checks.base import choice, exercise, growth, listed, number, numbers, slip, table, unanswered
 from mutransfer import MUP, SP, Role
 from mutransfer.parametrization.tables import Power, Rule
 
@@ -37,9 +38,7 @@ def sums(n: int, kind: str) -> Array:
 @exercise("2a")
 def ex2a(answer: object) -> str | None:
     """sqrt(n) by the central limit theorem, n by the law of large numbers."""
-    exponents = table(answer, "exponents", ("independent", "aligned"))
-    for kind, value in exponents.items():
-        k = number(value, f"the exponent of the {kind} sum")
+    for kind, k in numbers(answer, "exponents", ("independent", "aligned")).items():
         rest = growth(lambda n, k=k, kind=kind: rms(sums(n, kind)) / n**k, WIDTHS)  # type: ignore[misc]
         if abs(rest) > 0.1:
             theorem = {
@@ -128,8 +127,7 @@ def _updates(optimizer: str, lr_exponents: Mapping[str, float], n: int) -> dict[
 
 
 def _learning_rates(answer: object, optimizer: str, why: Mapping[str, str]) -> str | None:
-    given = table(answer, "exponents", LAYERS)
-    exponents = {layer: number(value, f"the exponent of the {layer} LR") for layer, value in given.items()}
+    exponents = numbers(answer, "exponents", LAYERS)
     if any(abs(k) > 3 for k in exponents.values()):
         return f"you gave {exponents}: exponents of n are asked for, small multiples of 1/2."
     for layer, rest in update_growth(optimizer, exponents).items():
@@ -167,9 +165,8 @@ def ex2e(answer: object) -> str | None:
 @exercise("2f")
 def ex2f(answer: object) -> str | None:
     """q . k over d entries, at init and when queries have learnt to match keys."""
-    given = table(answer, "exponents", ("at init", "trained"))
-    for when, value in given.items():
-        k, kind = number(value, f"the exponent {when}"), "independent" if when == "at init" else "aligned"
+    for when, k in numbers(answer, "exponents", ("at init", "trained")).items():
+        kind = "independent" if when == "at init" else "aligned"
         rest = growth(lambda d, k=k, kind=kind: rms(sums(d, kind)) * float(d) ** k, WIDTHS)  # type: ignore[misc]
         if abs(rest) > 0.1:
             swapped = " 1/sqrt(d) is right for one of the two times only." if k in (-0.5, -1.0) else ""
@@ -214,28 +211,21 @@ def ex2g(answer: object) -> str | None:
 @exercise("2h")
 def ex2h(answer: object) -> str | None:
     """Lemma J.1 with theta = 1/n, from Table 3's readout to Table 8's."""
-    given = table(answer, "table8", ("init_std", "sgd lr", "adam lr"))
     table8 = MUP.shifted(output=-1)
-    for key, value in given.items():
-        entry = key.split()[-1]
-        family = "sgd" if key == "sgd lr" else "adam"
+    for key, k in numbers(answer, "table8", ("init_std", "sgd lr", "adam lr")).items():
+        entry, family = key.split()[-1], "sgd" if key == "sgd lr" else "adam"
         before, after = (float(getattr(t.rule(family, Role.OUTPUT), entry).fan_in) for t in (MUP, table8))
-        k = number(value, f"the exponent of {key}")
+        adams = float(table8.rule("adam", Role.OUTPUT).lr.fan_in) if family == "sgd" else math.nan
         if abs(k - after) < 0.01:
             continue
-        said = f"{key}: you gave n^{k:g}. "
-        if abs(k - before) < 0.01:
-            return said + "That is Table 3's own; the multiplier 1/n must be made up for."
-        if abs(k - (2 * before - after)) < 0.01:
-            return (
-                said + "You shifted it the wrong way: the weight behind a small multiplier must be larger, not smaller."
-            )
-        if key == "sgd lr" and abs(k - float(MUP.shifted(output=-1).rule("adam", Role.OUTPUT).lr.fan_in)) < 0.01:
-            return said + "Adam's. In SGD the multiplier acts twice: on the gradient, and on what the update does."
-        return (
-            said
-            + "With multiplier A theta and theta = 1/n: the std is divided by theta, and the LR by which power of it?"
-        )
+        wrong_way = "You shifted it the wrong way: the weight behind a small multiplier must be larger, not smaller."
+        slips = [
+            (before, "That is Table 3's own; the multiplier 1/n must be made up for."),
+            (2 * before - after, wrong_way),
+            (adams, "Adam's. In SGD the multiplier acts twice: on the gradient, and on what the update does."),
+        ]
+        power = "With multiplier A theta and theta = 1/n: the std is divided by theta, and the LR by which power of it?"
+        return f"{key}: you gave n^{k:g}. {slip(k, slips, power, abs_tol=0.01)}"
     return None
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from labs.checks.base import call, choice, exercise, listed, shown, table
+from labs.checks.base import call, choice, choices, exercise, listed, shown, table
 from mutransfer import MUP, SP, Role
 from mutransfer.parametrization import Parametrization
 from mutransfer.parametrization.tables import FIELDS
@@ -32,16 +32,15 @@ def without(family: str, rule: str) -> Parametrization:
 
 def verdicts(frame: CoordFrame) -> dict[str, str]:
     """The verdict on the three layers of the lab's network."""
-    found = frame.verdict()
-    return {layer: str(found[layer]["verdict"]) for layer in LAYERS}
+    judged = frame.verdict()
+    return {layer: str(judged[layer]["verdict"]) for layer in LAYERS}
 
 
 def _against(given: object, frame: CoordFrame, name: str) -> str | None:
     """What is wrong with the verdicts said of one table; where it was measured, not what was found."""
-    said, found = table(given, f"what you say of {name}", LAYERS), verdicts(frame)
-    for layer in LAYERS:
-        word = choice(said[layer], "verdict", VERDICTS)
-        if word == found[layer]:
+    measured = verdicts(frame)
+    for layer, word in choices(given, f"what you say of {name}", LAYERS, VERDICTS).items():
+        if word == measured[layer]:
             continue
         about = {
             "input": "Its sum runs over the inputs, which do not grow: only the size of its own update can move it.",
@@ -82,9 +81,9 @@ def _why_not_broken(made: Parametrization, family: str, role: Role, entry: str) 
         return "that is SP whole; take MUP and change one entry."
     if not differs and _cell(SP, *wanted) != _cell(MUP, *wanted):
         return "nothing differs from MUP. Do you return the changed copy? with_entry changes nothing in place."
-    for found, changed_role, changed in differs:
-        if (found, changed_role, changed) != wanted:
-            return f"the {found} {changed_role.value} {changed} differs from MUP's too; one entry only."
+    for cell in differs:
+        if cell != wanted:
+            return f"the {cell[0]} {cell[1].value} {cell[2]} differs from MUP's too; one entry only."
     if _cell(made, *wanted) != _cell(SP, *wanted):
         return f"the entry is {_cell(made, *wanted)} now; which power does SP have there?"
     return None
@@ -130,14 +129,12 @@ CLUES = {
 @exercise("3d")
 def ex3d(answer: object) -> str | None:
     """Which rule each case lacks."""
-    wrong = []
-    for name, said in table(answer, "culprit", _CASES).items():
-        family, missing = _CASES[name]
-        rule = choice(said, "rule", RULES)
+    culprits = choices(answer, "culprit", _CASES, RULES)
+    for name, rule in culprits.items():
+        family, _ = _CASES[name]
         if rule not in SUSPECTS[family]:
             return f"case {name}: '{rule}' is no suspect: with {family}, taking it out changes nothing here."
-        if rule != missing:
-            wrong.append((name, rule))
+    wrong = [(name, rule) for name, rule in culprits.items() if rule != _CASES[name][1]]
     if not wrong:
         return None
     name, rule = wrong[0]
@@ -161,9 +158,8 @@ def ex3e(answer: object, frames: Mapping[str, CoordFrame]) -> str | None:
 @exercise("3f")
 def ex3f(answer: object, frames: Mapping[str, CoordFrame]) -> str | None:
     """The verdict on attention logits at two scales."""
-    for scale, said in table(answer, "prediction", frames).items():
-        found, word = str(frames[scale].verdict()["logits"]["verdict"]), choice(said, "verdict", VERDICTS)
-        if word != found:
+    for scale, word in choices(answer, "prediction", frames, VERDICTS).items():
+        if word != str(frames[scale].verdict()["logits"]["verdict"]):
             return (
                 f"{scale}: you say '{word}', and the check measured otherwise. After a step of Adam q and k have moved "
                 "by 1 in each entry, aligned: what power of d has their product, and what does the scale leave of it?"

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from labs.checks.base import Wrong, call, choice, exercise, number, shown, table
-from mutransfer import SP, scaling_plan
+from labs.checks.base import Wrong, call, choices, exercise, number, numbers, shown, slip
+from mutransfer import scaling_plan
 from mutransfer.models.mlp import MLP
 from mutransfer.results.estimate import Estimate
 
@@ -44,7 +43,7 @@ def ex4a(function: object) -> str | None:
             continue
         matrices = inputs * width + width * width + width * classes
         said = f"at (width, batch, inputs, classes) = {shape} you gave {given:.4g}, torch counts {expected:.4g}. "
-        known: list[tuple[float, str]] = [
+        slips = [
             (expected / 2, "A multiplication and an addition are two operations."),
             (expected / batch, "That is the cost of one example; a step has a batch of them."),
             (2 * batch * matrices, "That is the forward pass; the gradients cost as much for each of their products."),
@@ -53,10 +52,8 @@ def ex4a(function: object) -> str | None:
             (6 * batch * (matrices - inputs * width), "You left out the first layer."),
             (2 * batch * (2 * inputs * width + 3 * width * width), "You left out the readout."),
         ]
-        for wrong, why in known:
-            if abs(given / wrong - 1) < 0.005:
-                return said + why
-        return said + "Add up 2 x batch x rows x columns over the matrices, each as often as a step multiplies with it."
+        otherwise = "Add up 2 x batch x rows x columns over the matrices, each as often as a step multiplies with it."
+        return said + slip(given, slips, otherwise, rel_tol=0.005)
     return None
 
 
@@ -64,13 +61,12 @@ def ex4a(function: object) -> str | None:
 def ex4b(function: object) -> str | None:
     """Counted with runs, one after another, until the budget is spent."""
     for budget, proxy_run, target_run in ((40.0, 0.7, 10.0), (95.0, 2.0, 30.0), (33.0, 1.0, 10.0)):
-        given = table(call(function, budget, proxy_run, target_run), "samples", ("direct", "transfer"))
+        given = numbers(call(function, budget, proxy_run, target_run), "samples", ("direct", "transfer"))
         said = f"with a budget of {budget:g}, {proxy_run:g} a proxy and {target_run:g} a target: "
-        found = {name: number(value, f"the number of samples of '{name}'") for name, value in given.items()}
-        for name, value in found.items():
+        for name, value in given.items():
             if value != int(value):
                 return said + f"you gave {value:g} for '{name}'. Part of a run is no sample: give a whole number."
-        direct, transfer = found["direct"], found["transfer"]
+        direct, transfer = given["direct"], given["transfer"]
         if direct * target_run > budget:
             return said + f"{direct:g} direct samples cost {direct * target_run:g}, more than the budget."
         if (direct + 1) * target_run <= budget:
@@ -94,7 +90,9 @@ def ex4c(answer: object) -> str | None:
     s, target, tokens = 40e6, 6.7e9, 300e9
     short, long = 350 * 4e9, 117 * 16e9
     expected = s * (short + long) / (target * tokens)
-    known = [
+    if abs(given / expected - 1) < 0.03:
+        return None
+    slips = [
         (expected * 100, "that is a percentage; a fraction is asked for."),
         ((short + long) / tokens, "that compares tokens only: a proxy has fewer parameters than the target."),
         (s / target, "that compares the sizes only: how long, and how often, was each trained?"),
@@ -103,12 +101,8 @@ def ex4c(answer: object) -> str | None:
         (s * (4e9 + 16e9) / (target * tokens), "each length was run many times."),
         (1 / expected, "that is the target over the tuning: the other way round."),
     ]
-    if abs(given / expected - 1) < 0.03:
-        return None
-    for wrong, why in known:
-        if abs(given / wrong - 1) < 0.03:
-            return f"you gave {given:.4g}: {why}"
-    return f"you gave {given:.4g}. Sum parameters x tokens over all proxy runs, over parameters x tokens of the target."
+    otherwise = "sum parameters x tokens over all proxy runs, over parameters x tokens of the target."
+    return f"you gave {given:.4g}: {slip(given, slips, otherwise, rel_tol=0.03)}"
 
 
 @exercise("4d")
@@ -140,10 +134,10 @@ def ex4e(function: object, base_width: int) -> str | None:
                 return hint
             for part in ("input", "hidden"):
                 weight = getattr(model, part).weight
-                found, expected = float(weight.detach().std()), weight.shape[1] ** -0.5
-                if abs(found / expected - 1) > 6 / math.sqrt(2 * weight.numel()):  # six standard errors
+                std, expected = float(weight.detach().std()), weight.shape[1] ** -0.5
+                if abs(std / expected - 1) > 6 / math.sqrt(2 * weight.numel()):  # six standard errors
                     return (
-                        f"{name} at width {width}: the init std of {part}.weight is {found:.4g}, expected about "
+                        f"{name} at width {width}: the init std of {part}.weight is {std:.4g}, expected about "
                         f"{expected:.4g}. Build both models anew, and initialize the model once."
                     )
     return None
@@ -156,14 +150,13 @@ def _transferred(function: object, width: int, name: str) -> tuple[MLP, dict[str
         raise Wrong(f"expected the model and its optimizer, `return model, optimizer`; you gave {shown(result)}.")
     model, optimizer = result
     if not isinstance(model, MLP) or not isinstance(optimizer, torch.optim.Optimizer):
-        kinds = ", ".join(type(one).__name__ for one in result)
+        kinds = ", ".join(type(part).__name__ for part in result)
         raise Wrong(f"expected (MLP, torch.optim.Adam) in this order, you gave ({kinds}).")
     if not isinstance(optimizer, torch.optim.Adam):
         raise Wrong(f"the plan is Adam's, but the optimizer is {type(optimizer).__name__}.")
     at = f"{name} at width {width}"
-    found = model.hidden.weight.shape[0]
-    if found != width:
-        raise Wrong(f"{at}: the model has width {found}. Which of the two models do you return?")
+    if len(model.hidden.weight) != width:
+        raise Wrong(f"{at}: the model has width {len(model.hidden.weight)}. Which of the two models do you return?")
     if model.output_mult != HPS["alpha_output"]:
         raise Wrong(
             f"{at}: alpha_output is {model.output_mult:g}, expected {HPS['alpha_output']:g}: a mult is copied as it is."
@@ -178,31 +171,33 @@ def _transferred(function: object, width: int, name: str) -> tuple[MLP, dict[str
 def _why_not_lrs(lrs: Mapping[str, float], name: str, width: int, base_width: int, model: MLP) -> str | None:
     base = MLP(base_width, inputs=model.input.weight.shape[1])
 
-    def factors(parametrization: Any, optimizer: str = "adam", *, is_swapped: bool = False) -> dict[str, float]:
+    def factors(parametrization: str, optimizer: str = "adam", *, is_swapped: bool = False) -> dict[str, float]:
         pair = (model, base) if is_swapped else (base, model)
         plan = scaling_plan(*pair, parametrization=parametrization, optimizer=optimizer)
         return {n: plan[n].lr for n in lrs}
 
-    def is_like(expected: Mapping[str, float]) -> bool:
-        return all(math.isclose(lrs[n], HPS["lr"] * factor, rel_tol=1e-6) for n, factor in expected.items())
+    def first_unlike(expected: Mapping[str, float]) -> str | None:
+        """The first parameter whose learning rate is not lr times the factor expected."""
+        return next((n for n, k in expected.items() if not math.isclose(lrs[n], HPS["lr"] * k, rel_tol=1e-6)), None)
 
-    if is_like(factors(name)):
+    first = first_unlike(factors(name))
+    if first is None:
         return None
-    first = next(n for n, factor in factors(name).items() if not math.isclose(lrs[n], HPS["lr"] * factor, rel_tol=1e-6))
+    of_other = {
+        "mup": "These are µP's: does your function use its third argument?",
+        "sp": "All tensors have the one learning rate, as in SP: use the plan's groups, in the parametrization given.",
+    }
+    (other,) = of_other.keys() - {name}
+    swapped = "The plan goes from the wide model to the base: its first argument is the base."
+    slips = [
+        (factors(other), of_other[other]),
+        (factors(name, is_swapped=True), swapped),
+        (factors(name, "sgd"), "These are the rules of SGD; the optimizer is Adam."),
+    ]
+    otherwise = "Expected lr times the plan's factor of every parameter: plan.param_groups(model, lr=hps['lr'])."
+    hint = next((why for expected, why in slips if first_unlike(expected) is None), otherwise)
     where = f"{name} at width {width}, base {base_width}, lr {HPS['lr']:g}"
-    said = f"{where}: the learning rate of {first} is {lrs[first]:.4g}. "
-    if name == "mup" and is_like(factors(SP)):
-        return (
-            said
-            + "All tensors have the one learning rate, as in SP: use the plan's groups, in the parametrization given."
-        )
-    if name == "sp" and is_like(factors("mup")):
-        return said + "These are µP's: does your function use its third argument?"
-    if is_like(factors(name, is_swapped=True)):
-        return said + "The plan goes from the wide model to the base: its first argument is the base."
-    if is_like(factors(name, "sgd")):
-        return said + "These are the rules of SGD; the optimizer is Adam."
-    return said + "Expected lr times the plan's factor of every parameter: plan.param_groups(model, lr=hps['lr'])."
+    return f"{where}: the learning rate of {first} is {lrs[first]:.4g}. {hint}"
 
 
 @exercise("4f")
@@ -222,41 +217,35 @@ def ex4f(function: object) -> str | None:
             return said + "low comes first."
         if abs((low + high) / 2 - expected.value) > 1e-6:
             return said + "Its middle is not the mean."
-        if abs(given / half - 1) < 1e-3:
-            continue
-        return said + _why_not_half(given, half, n)
+        if abs(given / half - 1) >= 1e-3:
+            return said + _why_not_half(given / half, n)
     return None
 
 
-def _why_not_half(given: float, half: float, n: int) -> str:
-    """Which usual slip makes the half-width ``given`` in place of ``half``."""
+def _why_not_half(ratio: float, n: int) -> str:
+    """Which usual slip makes the half-width this many times the right one."""
     from scipy import stats
 
     t = stats.t.ppf(0.975, n - 1)
-    slips: list[tuple[float, str]] = [
+    slips = [
         (math.sqrt(n), "That is for a single difference; the mean of n has a standard error smaller by sqrt(n)."),
         (1.96 / t, "That is the normal's 1.96; with n values it is Student's t with n - 1 degrees of freedom."),
         (stats.t.ppf(0.975, n) / t, "Student's t has n - 1 degrees of freedom."),
         (stats.t.ppf(0.95, n - 1) / t, "That is a 90% interval: 2.5% lie on either side of a 95% one."),
         (1 / t, "That is one standard error to either side; how many make 95%?"),
     ]
-    biased = math.sqrt((n - 1) / n)
-    for factor, why in slips:
-        if abs(given / (half * factor) - 1) < 2e-3:
-            return why
-    for factor, why in [(1.0, ""), *slips]:
-        if abs(given / (half * factor * biased) - 1) < 2e-3:
-            return "The standard deviation of a sample divides by n - 1 (ddof=1). " + why
-    return f"Its half-width is {given / half:.2f} times the expected one: t x standard deviation / sqrt(n)."
+    biased, why = math.sqrt((n - 1) / n), "The standard deviation of a sample divides by n - 1 (ddof=1)."
+    slips += [(factor * biased, f"{why} {hint}") for factor, hint in [(1.0, ""), *slips]]
+    otherwise = f"Its half-width is {ratio:.2f} times the expected one: t x standard deviation / sqrt(n)."
+    return slip(ratio, slips, otherwise, rel_tol=2e-3)
 
 
 @exercise("4g")
 def ex4g(answer: object, results: pd.DataFrame) -> str | None:
     """The declared rule on the differences of the judged losses."""
     judged = _wide(results, "judged_loss")
-    for other, said in table(answer, "conclusion", OTHERS).items():
-        word, difference = choice(said, "conclusion", WORDS), judged["transfer"] - judged[other]
-        estimate = Estimate.mean(difference.to_numpy())
+    for other, word in choices(answer, "conclusion", OTHERS, WORDS).items():
+        estimate = Estimate.mean((judged["transfer"] - judged[other]).to_numpy())
         expected = "better" if estimate.high < 0 else "worse" if estimate.low > 0 else "undecided"
         if word == expected:
             continue
@@ -274,28 +263,21 @@ def ex4h(answer: object, results: pd.DataFrame) -> str | None:
     """Judged less searched, for direct tuning: the only one whose search was at the target's width, in µP."""
     given = number(answer, "the optimism")
     gap = (_wide(results, "judged_loss") - _wide(results, "search_loss")).mean()
-
-    def is_near(value: float) -> bool:
-        return math.isclose(given, value, rel_tol=1e-3, abs_tol=2e-5)
-
-    if is_near(gap["direct"]):
+    near = {"rel_tol": 1e-3, "abs_tol": 2e-5}
+    if math.isclose(given, gap["direct"], **near):
         return None
-    said = f"you gave {given:+.4f}. "
-    if is_near(-gap["direct"]):
-        return said + "The size is right; the judged loss comes first."
-    for name in ("naive", "transfer"):
-        if is_near(gap[name]):
-            return (
-                said
-                + f"That is of '{name}', whose search was on the proxy: its two losses are of networks of two widths."
-            )
-    if is_near(gap.mean()):
-        return said + "That is the mean over all methods; in two of them the search was on the proxy."
-    return said + "Expected the mean of judged_loss - search_loss over the rows of one method of `results`."
+    on_proxy = "whose search was on the proxy: its two losses are of networks of two widths."
+    slips = [
+        (-gap["direct"], "The size is right; the judged loss comes first."),
+        *((gap[name], f"That is of '{name}', {on_proxy}") for name in ("naive", "transfer")),
+        (gap.mean(), "That is the mean over all methods; in two of them the search was on the proxy."),
+    ]
+    otherwise = "Expected the mean of judged_loss - search_loss over the rows of one method of `results`."
+    return f"you gave {given:+.4f}. {slip(given, slips, otherwise, **near)}"
 
 
 def _wide(results: pd.DataFrame, column: str) -> pd.DataFrame:
-    """One column of the results, a row a search and a column a method. Raises `Wrong` while they are NaN."""
+    """One column of the results, one row per search and one column per method. Raises `Wrong` while they are NaN."""
     if results["judged_loss"].isna().any():
         raise Wrong(NOT_YET)
     return results.pivot(index="search", columns="method", values=column)[list(METHODS)]

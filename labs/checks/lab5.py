@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from labs.checks.base import Wrong, call, choice, exercise, listed, number, shown, table
+from labs.checks.base import Wrong, call, choices, exercise, growth, listed, number, numbers, shown, slip, table
 from mutransfer import scaling_plan
 from mutransfer.models.mlp import MLP
 from mutransfer.results import Estimate, PanelReport, landscape_report
@@ -48,7 +48,7 @@ BASE, WIDTH_RATIO = 16, 512 / 64
 
 
 def axes(runs: pd.DataFrame) -> dict[str, Axis]:
-    """What the panels of the committed runs mean: ``mup/depth/log2_lr`` has a line a depth."""
+    """What the panels of the committed runs mean: ``mup/depth/log2_lr`` has one line per depth."""
     keys = [str(key) for key in runs["panel"].unique()]
     return {key: Axis(key.split("/")[1], is_log2=not key.endswith("/schedule")) for key in keys}
 
@@ -70,11 +70,10 @@ def true_or_false(value: object, what: str) -> bool:
 @exercise("5a")
 def ex5a(answer: object) -> str | None:
     """Table 1 of the paper."""
-    given = table(answer, "copied", TABLE_1)
-    for name, expected in TABLE_1.items():
-        if true_or_false(given[name], f"'{name}'") == expected:
+    for name, said in table(answer, "copied", TABLE_1).items():
+        if true_or_false(said, f"'{name}'") == TABLE_1[name]:
             continue
-        if expected:
+        if not said:
             return f"you gave False for '{name}': Table 1 lists it. It acts on the optimisation, at any size."
         return (
             f"you gave True for '{name}': is it there to train better, or to generalise better? How much "
@@ -110,7 +109,6 @@ def ex5c(function: object, runs: pd.DataFrame) -> str | None:
         given, expected = number(call(function, columns), "the regret"), figure_reports[str(key)].regret.value
         if abs(given - expected) < 1e-6:
             continue
-        said = f"panel {key}: you gave {given:.4f}. "
         mean = columns.groupby(["line", "x"])["train_loss"].mean().unstack("x")
         first, last = mean.loc[mean.index.min()], mean.loc[mean.index.max()]
         single = columns[columns["line"] == mean.index.max()].groupby("x")["train_loss"].min()
@@ -122,18 +120,16 @@ def ex5c(function: object, runs: pd.DataFrame) -> str | None:
             (single[lowest.idxmin()] - single.min(), "Take the mean over the seeds before you choose the best."),
             (last[first.idxmin()], "That is the loss itself; take from it the largest line's own least mean loss."),
         ]
-        for wrong, why in slips:
-            if abs(given - float(wrong)) < 1e-6:
-                return said + why
-        return said + "Expected a difference of two mean losses of the largest line: at which two choices of x?"
+        otherwise = "Expected a difference of two mean losses of the largest line: at which two choices of x?"
+        return f"panel {key}: you gave {given:.4f}. {slip(given, slips, otherwise, abs_tol=1e-6)}"
     return None
 
 
 @exercise("5d")
 def ex5d(answer: object) -> str | None:
     """The verdicts of the suite's rule; a panel that is not in the table was not tested."""
-    for statement, said in table(answer, "read", STATEMENTS).items():
-        word, (figure, key) = choice(said, "word", VERDICTS), STATEMENTS[statement]
+    for statement, word in choices(answer, "read", STATEMENTS, VERDICTS).items():
+        figure, key = STATEMENTS[statement]
         report = reports(figure).get(key)
         if word == (report.verdict if report else "not tested"):
             continue
@@ -153,14 +149,12 @@ def ex5e(answer: object, measured: pd.DataFrame) -> str | None:
     """The slopes of log2 size on log2 depth that the student's runs have."""
     given = table(answer, "growth", ALPHAS)
     for alpha in ALPHAS:
-        both = table(given[alpha], f"growth[{alpha:g}]", ("init", "change"))
         mean = measured[measured["alpha"] == alpha].groupby("depth")[["init", "change"]].mean()
-        for what in ("init", "change"):
-            k = number(both[what], f"the exponent of '{what}' at alpha {alpha:g}")
-            found = float(np.polyfit(np.log2(mean.index.to_numpy()), np.log2(mean[what].to_numpy()), 1)[0])
-            if abs(k - found) <= EXPONENT_TOLERANCE:
+        for what, k in numbers(given[alpha], f"growth[{alpha:g}]", ("init", "change")).items():
+            exponent = growth(mean[what].get, mean.index)
+            if abs(k - exponent) <= EXPONENT_TOLERANCE:
                 continue
-            said = f"alpha {alpha:g}, {what}: you gave {k:g}, measured {found:+.2f}. "
+            said = f"alpha {alpha:g}, {what}: you gave {k:g}, measured {exponent:+.2f}. "
             if what == "init" and abs(k + 0.5) < 0.1:
                 return said + "So go the branches; but the stream begins with an embedding, which does not shrink."
             if what == "init":
@@ -217,32 +211,29 @@ def ex5g(function: object) -> str | None:
             expected = share_left(lr, decay, m, steps, convention)
             if abs(given - expected) < 1e-4:
                 continue
-            said = f"(lr {lr:g}, weight decay {decay:g}, m {m}, {steps} steps, {convention}): you gave {given:.5f}, "
-            said += f"AdamW leaves {expected:.5f}. "
+            limit = math.exp(-steps * (1 - expected ** (1 / steps)))
             other = CONVENTIONS[convention == "independent"]
             slips = [
                 (share_left(lr, decay, m, steps, other), f"That is the {other} convention."),
                 ((1 - lr * decay * m) ** steps, "The weight decay grows by m, but the learning rate falls by m, too."),
                 (expected ** (1 / steps), "That is after one step."),
                 (1 - expected, "That is the share that is lost."),
+                (limit, "The exponential is the limit of small steps; here each step multiplies."),
             ]
-            for wrong, why in slips:
-                if abs(given - wrong) < 1e-4:
-                    return said + why
-            if abs(given - math.exp(-steps * (1 - expected ** (1 / steps)))) < 1e-4:
-                return said + "The exponential is the limit of small steps; here each step multiplies."
-            return said + "Each step multiplies the weight by 1 - (its learning rate) x (its weight decay)."
+            otherwise = "Each step multiplies the weight by 1 - (its learning rate) x (its weight decay)."
+            return (
+                f"(lr {lr:g}, weight decay {decay:g}, m {m}, {steps} steps, {convention}): you gave {given:.5f}, AdamW "
+                f"leaves {expected:.5f}. {slip(given, slips, otherwise, abs_tol=1e-4)}"
+            )
     return None
 
 
 @exercise("5h")
 def ex5h(answer: object) -> str | None:
     """A decay moved by so many octaves must leave at the wide width what the base's leaves at the base width."""
-    given = table(answer, "octaves", CONVENTIONS)
     m, lr, decay, steps = int(WIDTH_RATIO), 0.01, 0.1, 100
     wanted = math.log(share_left(lr, decay, 1, steps, "independent"))
-    for convention in CONVENTIONS:
-        k = number(given[convention], f"the octaves of '{convention}'")
+    for convention, k in numbers(answer, "octaves", CONVENTIONS).items():
         left = share_left(lr, decay * 2**k, m, steps, convention) if abs(k) < 9 else math.nan
         if left > 0 and abs(math.log(left) / wanted - 1) < 0.02:
             continue
@@ -263,9 +254,7 @@ def ex5i(answer: object, runs: pd.DataFrame) -> str | None:
     given = table(answer, "best_decay", CONVENTIONS)
     widths = sorted(int(width) for width in runs["line"].unique())
     for convention in CONVENTIONS:
-        found = table(given[convention], f"best_decay['{convention}']", widths)
-        for width in widths:
-            k = number(found[width], f"the log2 weight decay of {convention} at width {width}")
+        for width, k in numbers(given[convention], f"best_decay[{convention!r}]", widths).items():
             cell = runs[(runs["panel"] == convention) & (runs["line"] == width)]
             mean = cell.groupby("x")[["train_loss", "test_loss"]].mean()
             if k == mean["test_loss"].idxmin():
@@ -273,9 +262,13 @@ def ex5i(answer: object, runs: pd.DataFrame) -> str | None:
             said = f"{convention} at width {width}: you gave {k:g}. "
             if k not in mean.index:
                 return said + f"The tested values of log2 weight decay are {', '.join(f'{x:g}' for x in mean.index)}."
-            if k == mean["train_loss"].idxmin():
-                return said + "There the training loss is least; weight decay is for the test loss."
-            if k == cell.loc[cell["test_loss"].idxmin(), "x"]:
-                return said + "There one seed has the least test loss; take the mean over the seeds first."
-            return said + f"The mean test loss there is {mean['test_loss'][k]:.4f}, and another one has less."
+            slips = [
+                (mean["train_loss"].idxmin(), "There the training loss is least; weight decay is for the test loss."),
+                (
+                    cell.loc[cell["test_loss"].idxmin(), "x"],
+                    "There one seed has the least test loss; take the mean over the seeds first.",
+                ),
+            ]
+            otherwise = f"The mean test loss there is {mean['test_loss'][k]:.4f}, and another one has less."
+            return said + slip(k, slips, otherwise)
     return None

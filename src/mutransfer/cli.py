@@ -190,7 +190,7 @@ def _run(args: argparse.Namespace, load: Callable[[str], Experiment], adapt: Cal
         case "report":
             return _report(args)
         case "compare":
-            from mutransfer.reporting.compare import compare
+            from mutransfer.results.compare import compare
 
             print(compare(args.a, args.b))
             return 0
@@ -226,7 +226,7 @@ def _known(name: str) -> str:
 
 
 def _runs(args: argparse.Namespace) -> int:
-    from mutransfer.runs.runs import runs
+    from mutransfer.runs.table import runs
 
     return runs(
         args.out / "results" / f"{_known(args.experiment)}.sqlite",

@@ -22,7 +22,7 @@ from mutransfer.files import write
 from mutransfer.training.spec import PRECISIONS, RunRecord, RunSpec
 
 if TYPE_CHECKING:
-    from mutransfer.runs.calibration import Calibration
+    from mutransfer.runs.cost import Calibration
     from mutransfer.runs.engine import Engine
     from mutransfer.runs.store import Store
 
@@ -130,8 +130,7 @@ class Command:
 
     def measure(self, specs: Sequence[RunSpec], dataset: Any) -> tuple[Calibration | None, str]:
         """This machine's speed on ``specs``, from results/calibration.json or now, and the precision of all runs."""
-        from mutransfer.runs.calibration import fastest
-        from mutransfer.runs.measure import calibrate
+        from mutransfer.runs.cost import calibrate, fastest
 
         is_auto, code = self.precision == "auto", self.experiment.code
         if not self.is_measured:
@@ -152,8 +151,7 @@ class Command:
 
     def show(self, what: str, specs: Sequence[RunSpec], calibration: Calibration | None, notes: Sequence[str]) -> None:
         """Print the plan."""
-        from mutransfer.runs.hardware import device_hours
-        from mutransfer.runs.plan import plan_table
+        from mutransfer.runs.cost import device_hours, plan_table
 
         code = self.experiment.code
         hours = [device_hours(specs, code.flops)] if self.scale == "paper" else []
@@ -302,7 +300,7 @@ def _write(command: Command, output: Output, bench: Bench, rows: Rows, records: 
 
 def draw(folder: Path) -> None:
     """Redraw what ``folder`` holds from its CSV files and provenance.json, and say what it shows."""
-    from mutransfer.reporting.kinds import redraw
+    from mutransfer.results.kinds import redraw
 
     report, paths = redraw(folder)
     print(report)
@@ -345,7 +343,7 @@ def _corpus(args: argparse.Namespace, experiment: Experiment) -> dict[str, Any]:
 
 def _engine(args: argparse.Namespace) -> Engine:
     """The engine that ``args`` name."""
-    from mutransfer.runs.local import LocalEngine
+    from mutransfer.runs.engine import LocalEngine
     from mutransfer.runs.ray import RayEngine
     from mutransfer.training.provenance import cores
 

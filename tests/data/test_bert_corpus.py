@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from huggingface_hub import constants
+from corpus_files import documented, put
 
-from data_scripts import bert_corpus, books, glue, hub
-from data_scripts.places import Documented, Missing
+from data_scripts import bert_corpus, books
+from data_scripts.places import Missing
 from mutransfer.data.sentences import SentenceDataset
-from mutransfer.data.stories import stories_dataset, stories_texts
+from mutransfer.data.standins.grammar import stories_texts
 from mutransfer.data.wordpiece import SPECIALS
 from mutransfer.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
 STORIES = stories_texts(counts={"test": 6, "train": 40})
 BOOKS = {
     "train.txt": "CHAPTER I\n\nIt was a truth\r\nuniversally known. Mr. Darcy left.\n\n“Oh!” said she.\n\n"
@@ -35,50 +28,19 @@ PAN = {
 
 
 @pytest.fixture(autouse=True)
-def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty data folder; no network; a small stand-in; the made-up books are the documented ones."""
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # the discard port
-    small = functools.partial(stories_dataset, counts={"test": 4, "train": 40})
-    monkeypatch.setattr(bert_corpus, "stories_dataset", small)
-    known = {}
-    for name, content in BOOKS.items():
-        raw = content.encode()
-        head, whole = (hashlib.sha256(x).hexdigest() for x in (raw[:256], raw))
-        known[name] = Documented(head[:16], len(raw), whole)
-    monkeypatch.setattr(books, "FILES", known)
-    for script in (bert_corpus, books, glue):
-        monkeypatch.setattr(script, "__file__", str(tmp_path / "repository" / "data_scripts" / "x.py"))
-    monkeypatch.delenv("MUTRANSFER_DATA", raising=False)
-    (tmp_path / "data").mkdir()
-    return tmp_path / "data"
+def known(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The made-up books are the documented ones."""
+    monkeypatch.setattr(books, "FILES", {name: documented(content) for name, content in BOOKS.items()})
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
-    """A hub on this machine with endless texts; the list of what it was asked for."""
-    import datasets
-
-    calls: list[tuple[str, str | None]] = []
-
-    def load_dataset(name: str, config: str | None = None, *, split: str, streaming: bool) -> Any:
-        assert split == "train" and streaming
-        calls.append((name, config))
-        if name == bert_corpus.WIKIPEDIA:
-            return ({"text": f"Title {i}\n\nArticle {i} is here. It ends.\n\nSee also {i}"} for i in range(10**9))
-        return ({"text": f"book sentence {i} ."} for i in range(10**9))
-
-    monkeypatch.setattr(hub, "_knock", lambda name: None)
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+def asked(hub: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, str, bool]]:
+    """The hub has endless texts; the list of what it was asked for."""
+    articles = ({"text": f"Title {i}\n\nArticle {i} is here. It ends.\n\nSee also {i}"} for i in range(10**9))
+    hub.rows[bert_corpus.WIKIPEDIA] = lambda *_: articles
+    hub.rows[bert_corpus.BOOKCORPUS] = lambda *_: ({"text": f"book sentence {i} ."} for i in range(10**9))
     monkeypatch.setattr(bert_corpus, "BOOK_SENTENCES", 250)
-    return calls
-
-
-def put(folder: Path, files: dict[str, str]) -> Path:
-    """Write ``files`` into ``folder``, line ends as they are."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content.encode())
-    return folder
+    return hub.asked
 
 
 def put_corpus(folder: Path, **more: str) -> Path:
@@ -119,7 +81,7 @@ def test_a_published_vocabulary_is_taken(folder: Path) -> None:
     assert dataset.special == (0, 2, 3, 4, 5) and dataset.tokenizer == f"vocab.txt-{len(pieces)}"
     assert spelt(dataset, "test")[0][0] == dataset.pieces.normalize(STORIES["test"][0][0])
     put_corpus(folder, **{"vocab.txt": "\n".join(pieces[6:])})
-    with pytest.raises(UserError, match=r"vocab\.txt of 56 pieces lacks \[PAD"):
+    with pytest.raises(UserError, match=r"vocab\.txt of 56 entries lacks \[PAD"):
         bert_corpus.load(folder, tasks=())
 
 
@@ -166,7 +128,10 @@ def test_damaged_text_is_refused(folder: Path, place: str, name: str, damage: st
 def test_a_download_is_streamed_and_kept(folder: Path, asked: list, capsys: pytest.CaptureFixture[str]) -> None:
     """No more than asked for; no document in both parts; titles are lines of their own; asked once."""
     dataset = bert_corpus.load(folder, pieces=200, documents=100, tasks=())
-    assert asked == [(bert_corpus.WIKIPEDIA, "20231101.en"), (bert_corpus.BOOKCORPUS, None)]
+    assert asked == [
+        (bert_corpus.WIKIPEDIA, "20231101.en", "train", True),
+        (bert_corpus.BOOKCORPUS, None, "train", True),
+    ]
     assert dataset.source.startswith("Wikipedia and BookCorpus (their beginnings), 101 training documents")
     train, test = spelt(dataset, "train"), spelt(dataset, "test")
     assert [document[0] for document in test] == ["title 49", "title 99"] and len(train) == 101
@@ -178,42 +143,25 @@ def test_a_download_is_streamed_and_kept(folder: Path, asked: list, capsys: pyte
     assert capsys.readouterr().err == ""
 
 
-def test_wikipedia_alone_says_so(folder: Path, asked: list, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_wikipedia_alone_says_so(folder: Path, asked: list, hub: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """The hub may not give BookCorpus: newer versions of `datasets` run no script."""
-    monkeypatch.setattr(bert_corpus, "BOOKCORPUS", "gone/gone")
-    import datasets
 
-    whole = datasets.load_dataset
+    def refuses(*_: object) -> Any:
+        raise RuntimeError("Dataset scripts are no longer supported")
 
-    def load_dataset(name: str, *args: Any, **kwargs: Any) -> Any:
-        if name == "gone/gone":
-            raise RuntimeError("Dataset scripts are no longer supported")
-        return whole(name, *args, **kwargs)
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    hub.rows[bert_corpus.BOOKCORPUS] = refuses
     dataset = bert_corpus.load(folder, pieces=200, documents=50, tasks=())
     assert dataset.source.startswith("Wikipedia without BookCorpus (its beginning), 49 training documents")
     assert "no longer supported" in capsys.readouterr().err
 
 
-def test_the_stand_in_is_loud(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The real client against a closed port gives up at once; it is said what is trained on, and how to do better."""
-    start = time.monotonic()
-    dataset = bert_corpus.load(folder)
-    assert time.monotonic() - start < 10
-    assert (dataset.name, dataset.is_real, [*dataset.tasks]) == ("stories", False, ["stories"])
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and said.startswith("WARNING: NO REAL TEXT")
-    for help_ in (str(folder / "bert_corpus"), "train.txt", "MUTRANSFER_DATA", "refused"):
-        assert help_ in said
-    assert bert_corpus.load(folder, dataset="stories").fingerprint == dataset.fingerprint
+def test_what_is_named_is_not_replaced(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The stand-in may be named, without a warning; books that are not there are not asked for."""
+    stand_in = bert_corpus.load(folder, dataset="bert_corpus", download=False)
+    assert (stand_in.name, [*stand_in.tasks]) == ("stories", ["stories"])
+    capsys.readouterr()
+    assert bert_corpus.load(folder, dataset="stories").fingerprint == stand_in.fingerprint
     assert capsys.readouterr().err == ""
-
-
-def test_turned_off_download_asks_nobody(folder: Path, asked: list, capsys: pytest.CaptureFixture[str]) -> None:
-    """``download=False`` means it, even where the download would work; nor is the text asked for that is named."""
-    assert bert_corpus.load(folder, dataset="bert_corpus", download=False).name == "stories"
-    assert asked == [] and "turned off" in capsys.readouterr().err
     with pytest.raises(Missing, match="classic books are not in"):
         bert_corpus.load(folder, dataset="books")
 
@@ -245,15 +193,13 @@ def test_what_is_none_is_refused(folder: Path, options: dict[str, Any], says: st
         bert_corpus.load(folder, **options)
 
 
-def test_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As a script: source, counts, vocabulary and fingerprint; or one line."""
+def test_as_a_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Source, counts, vocabulary and fingerprint; or one line."""
     put_corpus(folder)
     options = ["--data", str(folder), "--pieces", "150", "--no-download", "--tasks"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    script = [sys.executable, str(ROOT / "data_scripts" / "bert_corpus.py"), *options]
-    good = subprocess.run(script, env=env, capture_output=True, text=True)
-    assert good.returncode == 0 and good.stderr == "", good.stderr
-    names = [line.split()[0] for line in good.stdout.splitlines()]
-    assert names == ["source", "train", "test", "vocabulary", "fingerprint"] and "150 pieces" in good.stdout
-    assert bert_corpus.main([*options, "pam"]) == 2
+    assert bert_corpus.main(options) == 0
+    said = capsys.readouterr()
+    names = [line.split()[0] for line in said.out.splitlines()]
+    assert names == ["source", "train", "test", "vocabulary", "fingerprint"] and "150 pieces" in said.out
+    assert said.err == "" and bert_corpus.main([*options, "pam"]) == 2
     assert "Did you mean 'pan'" in capsys.readouterr().err

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import http.server
 import io
 import os
 import pickle
 import tarfile
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from corpus_files import REFUSED, served
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from data_scripts import cifar10
-from mutransfer.data import ImageDataset, synthetic
+from mutransfer.data import ImageDataset
+from mutransfer.data.standins import synthetic
 from mutransfer.errors import UserError
 
 COUNTS = {"train": 50, "test": 10}
@@ -31,20 +29,13 @@ JPEG = "CIFAR-10 (JPEG-recompressed pixels)"
 
 
 @pytest.fixture(autouse=True)
-def miniature(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Ten images a class at most; no network; the default folder is an empty one."""
+def miniature(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten images of each class at most; no network; an empty place for the data."""
     monkeypatch.setattr(cifar10, "COUNTS", COUNTS)
-    monkeypatch.setattr(cifar10, "synthetic_cifar", lambda: synthetic.synthetic_cifar(n_train=20, n_test=10))
-    monkeypatch.setattr(CIFAR10, "url", "http://127.0.0.1:9/cifar-10-python.tar.gz")  # the discard port: refused
-    monkeypatch.setattr(cifar10, "__file__", str(tmp_path / "repository" / "data_scripts" / "cifar10.py"))
-    monkeypatch.delenv("MUTRANSFER_DATA", raising=False)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A data folder with an empty place for CIFAR-10."""
-    (tmp_path / "data" / "cifar10").mkdir(parents=True)
-    return tmp_path / "data"
+    small = synthetic.synthetic_cifar(n_train=20, n_test=10)
+    monkeypatch.setattr(synthetic, "synthetic_cifar", lambda: small)
+    monkeypatch.setattr(CIFAR10, "url", f"{REFUSED}/cifar-10-python.tar.gz")
+    (folder / "cifar10").mkdir()
 
 
 def pixels(count: int, seed: int) -> np.ndarray:
@@ -98,19 +89,11 @@ def archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def server(archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The archive's folder served on this machine, as torchvision's download address."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args: object) -> None:
-            pass
-
-    handler = functools.partial(Quiet, directory=str(archive.parent))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{running.server_port}/{archive.name}")
-        yield CIFAR10.url
-        running.shutdown()
+    with served(archive.parent) as address:
+        monkeypatch.setattr(CIFAR10, "url", f"{address}/{archive.name}")
+        yield
 
 
 def assert_official(dataset: ImageDataset) -> None:
@@ -154,24 +137,36 @@ def test_unknown_parquet_is_named(folder: Path, capsys: pytest.CaptureFixture[st
     assert "not the documented" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("keep", [0, 3, 200, -9])
-def test_truncated_parquet_is_refused(folder: Path, keep: int) -> None:
-    """A file cut short must never end in the stand-in: the user believes to have the real data."""
-    path = write_parquet(folder)
-    path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(UserError, match=cifar10.PARQUET) as error:
-        cifar10.load(folder)
-    assert "\n" not in str(error.value)
-
-
-def test_damaged_parquet_bytes_are_refused(folder: Path) -> None:
-    """Images overwritten in the middle of the file are noticed although its end is whole."""
-    path = write_parquet(folder)
+def overwritten(path: Path) -> None:
     raw = bytearray(path.read_bytes())
     raw[1000:9000] = bytes(8000)
     path.write_bytes(raw)
-    with pytest.raises(UserError, match=cifar10.PARQUET):
+
+
+def replaced(make: Callable[[Path], object]) -> Callable[[Path], object]:
+    def damage(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(lambda path, keep=keep: path.write_bytes(path.read_bytes()[:keep]) for keep in (0, 3, 200, -9)),
+        overwritten,  # in the middle of the file, although its end is whole
+        lambda path: pq.write_table(pa.table({"text": ["a"]}), path),
+        replaced(lambda path: path.mkdir()),
+        replaced(lambda path: path.symlink_to("gone")),
+    ],
+)
+def test_damaged_parquet_is_refused(folder: Path, damage: Callable[[Path], object]) -> None:
+    """It must never end in the stand-in: the user believes to have the real data. One line, no traceback."""
+    damage(write_parquet(folder))
+    with pytest.raises(UserError, match=cifar10.PARQUET) as error:
         cifar10.load(folder)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -183,23 +178,6 @@ def test_parquet_of_something_else_is_refused(folder: Path, wrong: dict) -> None
     """What does not decode to the right number of 32x32 images of ten balanced classes is not CIFAR-10."""
     write_parquet(folder, **wrong)
     with pytest.raises(UserError, match="is not a whole CIFAR-10"):
-        cifar10.load(folder)
-
-
-def test_parquet_without_the_columns_is_refused(folder: Path) -> None:
-    """Another parquet file under this name gets the one-line error too, not a traceback."""
-    pq.write_table(pa.table({"text": ["a"]}), folder / "cifar10" / cifar10.PARQUET)
-    with pytest.raises(UserError, match=cifar10.PARQUET):
-        cifar10.load(folder)
-
-
-@pytest.mark.parametrize(
-    "make", [lambda path: path.mkdir(), lambda path: path.symlink_to("gone")], ids=["folder", "link"]
-)
-def test_unreadable_parquet_is_refused(folder: Path, make) -> None:
-    """A dangling link or a folder of that name was meant to be the data."""
-    make(folder / "cifar10" / cifar10.PARQUET)
-    with pytest.raises(UserError, match=cifar10.PARQUET):
         cifar10.load(folder)
 
 
@@ -233,7 +211,7 @@ def test_whole_copy_beside_a_damaged_one_is_used(folder: Path, archive: Path) ->
     assert_official(cifar10.load(folder))
 
 
-def test_download_is_kept(folder: Path, server: str, archive: Path) -> None:
+def test_download_is_kept(folder: Path, server: None, archive: Path) -> None:
     """Fetched once: the second load finds the archive on disk, with the same fingerprint."""
     first = cifar10.load(folder)
     assert_official(first)
@@ -242,7 +220,7 @@ def test_download_is_kept(folder: Path, server: str, archive: Path) -> None:
 
 
 def test_download_with_wrong_md5_is_refused(
-    folder: Path, server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, server: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A changed archive is neither unpickled nor left where the next run would find it."""
     monkeypatch.setattr(CIFAR10, "tgz_md5", "0" * 32)
@@ -251,57 +229,13 @@ def test_download_with_wrong_md5_is_refused(
 
 
 def test_download_into_unwritable_folder_is_used(
-    tmp_path: Path, server: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, server: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A place that cannot keep the archive is no reason to train on anything else."""
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "cifar10").write_text("a file where the folder should be")
-    assert_official(cifar10.load(tmp_path / "data"))
+    (folder / "cifar10").rmdir()
+    (folder / "cifar10").write_text("a file where the folder should be")
+    assert_official(cifar10.load(folder))
     assert "cannot be kept" in capsys.readouterr().err
-
-
-def test_refused_network_gives_the_stand_in_at_once(capsys: pytest.CaptureFixture[str]) -> None:
-    """A newcomer without data or network trains within seconds, and knows on what."""
-    start = time.monotonic()
-    dataset = cifar10.load()
-    assert time.monotonic() - start < 10
-    said = capsys.readouterr().err
-    assert_stand_in(dataset, said)
-    assert "127.0.0.1:9" in said
-
-
-def test_silent_network_times_out(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A network that accepts and never answers (a captive firewall) must not hang the run."""
-    import socket
-
-    monkeypatch.setattr(cifar10, "CONNECT_SECONDS", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{deaf.getsockname()[1]}/x.tar.gz")
-        start = time.monotonic()
-        assert_stand_in(cifar10.load(), capsys.readouterr().err)
-    assert time.monotonic() - start < 5
-    assert socket.getdefaulttimeout() is None
-
-
-def test_turned_off_download_asks_nobody(server: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """``download=False`` means it, even where the download would work."""
-    assert_stand_in(cifar10.load(download=False), capsys.readouterr().err)
-
-
-@pytest.mark.parametrize("by", ["argument", "environment"])
-def test_named_folder_must_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
-    """A mistyped path must not end in the stand-in."""
-    missing = tmp_path / "no-such"
-    monkeypatch.setenv("MUTRANSFER_DATA", str(missing) if by == "environment" else str(tmp_path))
-    with pytest.raises(UserError, match="no-such"):
-        cifar10.load(missing if by == "argument" else None)
-
-
-def test_argument_wins_over_environment(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What is typed for this run is meant more than what the shell was set up with."""
-    write_parquet(folder)
-    monkeypatch.setenv("MUTRANSFER_DATA", str(tmp_path))
-    assert cifar10.load(folder).is_real
 
 
 def test_runs_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

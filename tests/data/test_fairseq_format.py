@@ -11,8 +11,8 @@ import torch
 
 from mutransfer.data import fairseq_format
 from mutransfer.data.fairseq_format import read, write
-from mutransfer.data.grammar import grammar_texts
 from mutransfer.data.pairs import EOS, PARTS, PairDataset, Pairs
+from mutransfer.data.standins.grammar import grammar_texts
 from mutransfer.errors import UserError
 
 TEXTS = grammar_texts(counts={"test": 4, "valid": 3, "train": 80})

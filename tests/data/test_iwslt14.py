@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import http.server
 import io
-import socket
 import tarfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from corpus_files import ENGLISH, GERMAN, REFUSED, alone, assert_stand_in, put
+from corpus_files import ENGLISH, GERMAN, REFUSED, assert_stand_in, put, served
 
-from data_scripts import download, iwslt14
+from data_scripts import download, iwslt14, places
 from data_scripts.download import DownloadError, fetch
 from data_scripts.places import Missing
 from mutransfer.data.pairs import PairDataset
 from mutransfer.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("folder")
 TRAIN_HEAD = {
     "de": ["<url>http://ted.com/1</url>", "<keywords>talks</keywords>", "<talkid>1</talkid>"],
     "en": ["<url>http://ted.com/1</url>", "<talkid>1</talkid>", "<keywords>talks</keywords>"],
 }
-
-
-@pytest.fixture(autouse=True)
-def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty data folder; no network."""
-    return alone(monkeypatch, tmp_path)
 
 
 def archive_files() -> dict[str, list[str]]:
@@ -71,43 +62,12 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return pack(tmp_path / "official" / "de-en.tgz", archive_files(), monkeypatch)
 
 
-class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder; under /cut it breaks off, under /drip it never ends, under /hang it never begins."""
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        if not self.path.startswith(("/cut", "/drip", "/hang")):
-            return super().do_GET()
-        if self.path.startswith("/hang"):
-            time.sleep(3)
-            return None
-        self.send_response(200)
-        self.send_header("Content-Length", "1000")
-        self.end_headers()
-        for _ in range(10 if self.path.startswith("/cut") else 60):
-            try:
-                self.wfile.write(b"x")
-                self.wfile.flush()
-            except OSError:
-                return None
-            time.sleep(0 if self.path.startswith("/cut") else 0.05)
-        return None
-
-
 @pytest.fixture
 def server(archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The archive served on this machine as the address of the download."""
-    handler = functools.partial(Handler, directory=str(archive.parent))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        running.daemon_threads = True
-        threading.Thread(target=running.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{running.server_port}"
+    with served(archive.parent) as address:
         monkeypatch.setattr(iwslt14, "URL", f"{address}/{archive.name}")
         yield address
-        running.shutdown()
-        running.block_on_close = False
 
 
 def assert_recipe(dataset: PairDataset) -> None:
@@ -206,7 +166,7 @@ def test_a_bad_download_gives_the_stand_in(
     """Within seconds, with the reason; nothing is left that the next run would find."""
     says = {"checksum": "not the documented 0123", "404": "404", "cut": "broke off after 10 of 1,000 bytes"}
     says |= {"hang": "timed out", "long": "longer than 9 bytes", "refused": "refused"}
-    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(places, "CONNECT_SECONDS", 0.3)
     if wrong == "checksum":
         monkeypatch.setattr(iwslt14, "CHECKSUM", "md5:0123")
     elif wrong == "long":
@@ -240,16 +200,6 @@ def test_fetch_checks_sha256(server: str, archive: Path) -> None:
     with pytest.raises(DownloadError, match="nowhere") as error:
         fetch("nowhere", "sha256:0", 1)
     assert "\n" not in str(error.value)
-
-
-def test_silent_network_times_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network that accepts and never answers (a captive firewall) must not hang the run."""
-    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        monkeypatch.setattr(iwslt14, "URL", f"http://127.0.0.1:{deaf.getsockname()[1]}/x.tgz")
-        start = time.monotonic()
-        assert not iwslt14.load(folder).is_real
-    assert time.monotonic() - start < 5
 
 
 def test_download_into_unwritable_folder_is_used(folder: Path, server: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mutransfer.data import prose
+from data_scripts import prose
 
 CASES = [
     "She came. | He went! | Why? | No … | Well.",

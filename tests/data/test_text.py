@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import socket
-import subprocess
 import sys
 import threading
 import time
@@ -13,16 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from huggingface_hub import constants
+from corpus_files import documented, put
 
-from data_scripts import books, hub, openwebtext, text, wikitext2
-from data_scripts.places import Documented, Missing
-from mutransfer.data import TokenDataset, topics, topics_dataset
+from data_scripts import books, openwebtext, text, wikitext2
+from data_scripts import hub as client
+from data_scripts.places import Missing
+from mutransfer.data import TokenDataset, topics_dataset
+from mutransfer.data.standins import topics
 from mutransfer.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = {"wikitext2": wikitext2, "books": books, "openwebtext": openwebtext}
 ROWS = {
     "train": ["", " = Valkyria Chronicles III = \n", "", " the cat sat \n"],
@@ -30,59 +26,25 @@ ROWS = {
 }
 TRAIN, VALID = " \n = Valkyria Chronicles III = \n \n the cat sat \n", " \n the dog <unk> \n"
 BOOKS = {"train.txt": "It was a truth\r\n\r\nuniversally acknowledged — " * 20, "valid.txt": "Call me Ishmael.\n" * 20}
-REFUSED = "http://127.0.0.1:9"  # the discard port
 
 
 @pytest.fixture(autouse=True)
-def miniature(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Made-up texts are the documented ones; no network; the default folder is an empty one."""
+def miniature(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made-up texts are the documented ones."""
     monkeypatch.setattr(wikitext2, "LINES", TRAIN.count("\n"))
     monkeypatch.setattr(wikitext2, "FILES", {f"wiki.valid.{form}": documented(VALID) for form in ("raw", "tokens")})
     monkeypatch.setitem(wikitext2.FILES, "vocab.txt", documented("<eos>\n=\nthe\n<unk>\ncat\n"))
     monkeypatch.setattr(books, "FILES", {name: documented(content) for name, content in BOOKS.items()})
-    monkeypatch.setattr(constants, "ENDPOINT", REFUSED)
-    for script in SCRIPTS.values():
-        monkeypatch.setattr(script, "__file__", str(tmp_path / "repository" / "data_scripts" / "x.py"))
-    monkeypatch.delenv("MUTRANSFER_DATA", raising=False)
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """An empty data folder."""
-    (tmp_path / "data").mkdir()
-    return tmp_path / "data"
-
-
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """A hub on this machine that has the made-up texts; the list of what it was asked for."""
+def asked(hub: Any) -> list[tuple[str, str | None, str, bool]]:
+    """The hub has the made-up texts; the list of what it was asked for."""
     import datasets
 
-    calls: list[dict[str, Any]] = []
-
-    def load_dataset(name: str, config: str | None = None, *, split: str, streaming: bool) -> Any:
-        calls.append({"name": name, "config": config, "split": split, "streaming": streaming})
-        if name == openwebtext.HUB:
-            return ({"text": f"document {i}\n\n"} for i in range(10**9))
-        return datasets.Dataset.from_dict({"text": ROWS[split]})
-
-    monkeypatch.setattr(hub, "_knock", lambda name: None)
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    return calls
-
-
-def documented(content: str) -> Documented:
-    """What would be documented of a file with this content."""
-    raw = content.encode()
-    return Documented(hashlib.sha256(raw[:256]).hexdigest()[:16], len(raw), hashlib.sha256(raw).hexdigest())
-
-
-def put(folder: Path, files: dict[str, str]) -> Path:
-    """Write ``files`` into ``folder``, line ends as they are."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content.encode())
-    return folder
+    hub.rows[wikitext2.HUB] = lambda _, split: datasets.Dataset.from_dict({"text": ROWS[split]})
+    hub.rows[openwebtext.HUB] = lambda *_: ({"text": f"document {i}\n\n"} for i in range(10**9))
+    return hub.asked
 
 
 def put_wikitext(folder: Path, form: str = "tokens") -> Path:
@@ -192,9 +154,7 @@ def test_wikitext_is_downloaded_and_kept(folder: Path, asked: list, tokenizer: s
     """The hub's rows give the original files, empty lines included, and the next run asks nobody."""
     dataset = wikitext2.load(folder, tokenizer=tokenizer)
     config = {"raw": "wikitext-2-raw-v1", "tokens": "wikitext-2-v1"}[form]
-    assert asked == [
-        {"name": "Salesforce/wikitext", "config": config, "split": split, "streaming": False} for split in ROWS
-    ]
+    assert asked == [("Salesforce/wikitext", config, split, False) for split in ROWS]
     kept = {path.name: path.read_bytes().decode() for path in (folder / "wikitext2").iterdir()}
     assert kept == {f"wiki.train.{form}": TRAIN, f"wiki.valid.{form}": VALID}
     assert wikitext2.load(folder, tokenizer=tokenizer, download=False).fingerprint == dataset.fingerprint
@@ -205,7 +165,7 @@ def test_only_what_is_missing_is_downloaded(folder: Path, asked: list) -> None:
     """The validation text on this disk stays the one that is used."""
     (put_wikitext(folder, "raw") / "wiki.train.raw").unlink()
     assert as_text(wikitext2.load(folder)) == [TRAIN, VALID]
-    assert [call["split"] for call in asked] == ["train"]
+    assert [split for _, _, split, _ in asked] == ["train"]
 
 
 def test_half_a_download_is_not_kept(folder: Path, asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,8 +188,8 @@ def test_openwebtext_is_streamed_and_kept(folder: Path, asked: list) -> None:
     train, test = as_text(dataset)
     assert test == "document 49\n\ndocument 99\n\n"
     assert train.split("\n\n")[:-1] == [f"document {i}" for i in range(100) if i not in (49, 99)]
-    assert asked == [{"name": "Skylion007/openwebtext", "config": None, "split": "train", "streaming": True}]
-    assert datasets.config.STREAMING_READ_MAX_RETRIES == before > hub.RETRIES
+    assert asked == [("Skylion007/openwebtext", None, "train", True)]
+    assert datasets.config.STREAMING_READ_MAX_RETRIES == before > client.RETRIES
     assert openwebtext.load(folder, documents=500, download=False).fingerprint == dataset.fingerprint
     assert dataset.source.startswith("OpenWebText (") and dataset.is_real
     (folder / "openwebtext" / "train.txt").unlink()
@@ -237,63 +197,37 @@ def test_openwebtext_is_streamed_and_kept(folder: Path, asked: list) -> None:
         openwebtext.load(folder)
 
 
-def test_a_hub_that_breaks_off_gives_nothing(folder: Path, asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_breaks_off_gives_nothing(folder: Path, hub: Any) -> None:
     """Half a stream must not become a smaller data set that nobody asked for."""
 
-    def breaks(*args: object, **kwargs: object) -> Iterator[dict[str, str]]:
+    def breaks(*_: object) -> Iterator[dict[str, str]]:
         yield {"text": "one"}
         raise ConnectionError("gone\nfor good")
 
-    monkeypatch.setattr("datasets.load_dataset", breaks)
+    hub.rows[openwebtext.HUB] = breaks
     with pytest.raises(Missing, match="gone for good"):
         openwebtext.load(folder)
+    hub.rows[openwebtext.HUB] = lambda *_: [{"text": "one"}] * 60
+    with pytest.raises(Missing, match="the hub gave 60 of 100 documents"):
+        openwebtext.load(folder, documents=100)
     assert not list(folder.rglob("*"))
 
 
-@pytest.mark.parametrize("name", ["wikitext2", "openwebtext"])
-def test_refused_network_is_one_line_at_once(folder: Path, name: str) -> None:
-    """The real client against a closed port: it must not retry for minutes."""
-    start = time.monotonic()
-    with pytest.raises(Missing, match=r"hub failed .*refused") as error:
-        text.load(folder, dataset=name)
-    assert time.monotonic() - start < 10
-    assert "\n" not in str(error.value) and str(folder / name) in str(error.value)
-
-
-def test_silent_network_times_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network that accepts and never answers (a captive firewall) must not hang the run."""
-    monkeypatch.setattr(hub, "CONNECT_SECONDS", 0.3)
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{deaf.getsockname()[1]}")
-        start = time.monotonic()
-        with pytest.raises(Missing):
-            wikitext2.load(folder)
-    assert time.monotonic() - start < 5
-
-
-def test_a_download_that_stalls_is_given_up(folder: Path, asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_that_stalls_is_given_up(folder: Path, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub that answers, but whose files never come (another host, blocked), would be tried for minutes."""
     done = threading.Event()
 
-    def stalls(*args: object, **kwargs: object) -> Iterator[dict[str, str]]:
+    def stalls(*_: object) -> Iterator[dict[str, str]]:
         yield {"text": "one"}
         done.wait(20)
 
-    monkeypatch.setattr("datasets.load_dataset", stalls)
-    monkeypatch.setattr(hub, "STALL_SECONDS", 0.3)
+    hub.rows[openwebtext.HUB] = stalls
+    monkeypatch.setattr(client, "STALL_SECONDS", 0.2)
     start = time.monotonic()
-    with pytest.raises(Missing, match=r"nothing came for 0\.3 seconds"):
+    with pytest.raises(Missing, match=r"nothing came for 0\.2 seconds"):
         openwebtext.load(folder)
     assert time.monotonic() - start < 5
     done.set()
-
-
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_turned_off_download_asks_nobody(folder: Path, asked: list, name: str) -> None:
-    """``download=False`` means it, even where the download would work."""
-    with pytest.raises(Missing):
-        SCRIPTS[name].load(folder, download=False)
-    assert asked == []
 
 
 def test_the_order_is_declared(folder: Path, asked: list, capsys: pytest.CaptureFixture[str]) -> None:
@@ -306,16 +240,6 @@ def test_the_order_is_declared(folder: Path, asked: list, capsys: pytest.Capture
         path.unlink()
     assert text.load(folder).name == "wikitext2" and len(asked) == 2
     assert capsys.readouterr().err == ""
-
-
-def test_the_stand_in_is_loud(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A newcomer without data or network trains within seconds, knows on what, and how to do better."""
-    dataset = text.load(folder)
-    assert (dataset.name, dataset.is_real) == ("topics", False)
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and said.startswith("WARNING: NO REAL TEXT")
-    for help_ in ("wiki.train.raw", "train.txt", "MUTRANSFER_DATA"):
-        assert help_ in said
 
 
 def test_topics_are_pythons_own_documentation() -> None:
@@ -346,33 +270,6 @@ def test_unknown_names(folder: Path) -> None:
         openwebtext.load(folder, documents=49)
 
 
-@pytest.mark.parametrize("name", [None, *SCRIPTS])
-def test_named_folder_must_exist(folder: Path, name: str | None) -> None:
-    """A mistyped path must not end in the stand-in."""
-    with pytest.raises(UserError, match="no-such"):
-        text.load(folder / "no-such", dataset=name)
-
-
-def test_environment_names_the_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for images."""
-    put_books(folder)
-    monkeypatch.setenv("MUTRANSFER_DATA", str(folder))
-    assert text.load().name == books.load().name == "books"
-
-
-def test_runs_alone(folder: Path) -> None:
-    """As a command without any path set: one loud line, the summary, exit code 0; or one line and exit code 2."""
-    env = {**os.environ, "HF_ENDPOINT": REFUSED, "MUTRANSFER_DATA": str(folder)}
-    env.pop("PYTHONPATH", None)
-    start = time.monotonic()
-    run = subprocess.run(
-        [sys.executable, "data_scripts/text.py"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60
-    )
-    assert time.monotonic() - start < 20
-    assert run.returncode == 0 and run.stderr.startswith("WARNING") and run.stderr.count("\n") == 1
-    assert topics_dataset().fingerprint in run.stdout and "STAND-IN" in run.stdout
-
-
 def test_commands_take_their_options(folder: Path, asked: list, capsys: pytest.CaptureFixture[str]) -> None:
     """The same from the command line as from Python."""
     put_books(folder)
@@ -383,11 +280,3 @@ def test_commands_take_their_options(folder: Path, asked: list, capsys: pytest.C
     for main, arguments in ((text.main, ["--dataset", "book"]), (books.main, ["--tokenizer", "x"])):
         assert main(["--data", str(folder), *arguments]) == 2
         assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_tokens_can_be_trained_on(folder: Path) -> None:
-    """What the experiments take: integer windows of the length they ask for."""
-    put_books(folder)
-    windows = text.load(folder).windows("train", 16)
-    expected = np.frombuffer(BOOKS["train.txt"].encode(), np.uint8)[:17]
-    np.testing.assert_array_equal(windows[0].numpy(), expected)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mutransfer.data import tokenizers
-from mutransfer.data.tokenizers import Bytes, SentencePiece, Words, fit, tokenize
+from mutransfer.data import tokens as tokenizers
+from mutransfer.data.tokens import Bytes, SentencePiece, Words, tokenize
 from mutransfer.errors import UserError
 
 TEXT = "".join(f"The cat number {i} sat on the mat, {'and so on ' * (i % 4)}\n\n" for i in range(200)) + "ünï 漢字 end"
@@ -51,10 +51,8 @@ def test_words_as_wikitext_counts_them() -> None:
 def test_known_words_come_back(lines: list[list[str]]) -> None:
     """Up to white space and strangers nothing is lost: not one line end."""
     text = "".join(" ".join(line) + "\n" for line in lines)
-    assert (
-        Words(["a", "<unk>", "bb", "<eos>", "c."]).decode(Words(["a", "<unk>", "bb", "<eos>", "c."]).encode(text))
-        == text
-    )
+    words = Words(["a", "<unk>", "bb", "<eos>", "c."])
+    assert words.decode(words.encode(text)) == text
 
 
 def test_words_are_fitted_by_frequency() -> None:
@@ -146,13 +144,13 @@ def test_impossible_pieces_are_the_users_to_mend() -> None:
 def test_unknown_tokenizer(name: str) -> None:
     """The valid names are in the line, the nearest first."""
     with pytest.raises(UserError, match="sentencepiece-8000"):
-        fit(name, TEXT)
+        tokenize("made-up", "made-up text", name, is_real=False, train=TEXT, test=TEXT)
 
 
-def test_tokenized_text_is_a_data_set_that_says_what_it_is() -> None:
-    """Captions name the tokenizer: losses a byte and a word cannot be confused."""
-    for name, vocab in (("bytes", 256), (f"sentencepiece-{PIECES}", PIECES), ("words", Words.fit(TEXT).vocab)):
-        dataset = tokenize("made-up", "made-up text", name, is_real=False, train=TEXT, test="The cat sat")
-        assert (dataset.source, dataset.tokenizer, dataset.vocab) == (f"made-up text, {name}", name, vocab)
-        fitted = fit(name, TEXT)
+def test_tokenized_text_is_a_data_set_that_says_what_it_is(pieces: SentencePiece) -> None:
+    """Captions name the tokenizer: losses per byte and per word cannot be confused."""
+    for fitted in (Bytes(), pieces, Words.fit(TEXT)):
+        dataset = tokenize("made-up", "made-up text", fitted.name, is_real=False, train=TEXT, test="The cat sat")
+        assert dataset.source == f"made-up text, {fitted.name}"
+        assert (dataset.tokenizer, dataset.vocab) == (fitted.name, fitted.vocab)
         assert fitted.decode(dataset.test_tokens.numpy()).rstrip() == "The cat sat"

@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 import functools
-import os
-import subprocess
-import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus_files import ENGLISH, GERMAN, SCRIPTS, alone, assert_stand_in, corpus, put
+from corpus_files import ENGLISH, GERMAN, SCRIPTS, assert_stand_in, corpus, put
 
-from data_scripts import download, hub, iwslt14, wmt14
+from data_scripts import iwslt14, multi30k, parallel, wmt14
+from data_scripts.parallel import Cleaning
 from data_scripts.places import Missing
 from mutransfer.data import fairseq_format
 from mutransfer.data.pairs import PARTS
 from mutransfer.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(autouse=True)
-def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty data folder; no network."""
-    return alone(monkeypatch, tmp_path)
-
-
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_turned_off_download_asks_nobody(
-    folder: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """``download=False`` means it, even where the download would work."""
-    monkeypatch.setattr(hub, "_knock", lambda name: pytest.fail("asked"))
-    monkeypatch.setattr(download, "fetch", lambda *args: pytest.fail("asked"))
-    assert_stand_in(SCRIPTS[name].load(folder, download=False), capsys.readouterr().err, name)
+pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -57,8 +39,7 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("names", NAMES)
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize(("name", "names"), [*zip(("iwslt14", "wmt14", "wmt14"), NAMES, strict=True)])
 def test_any_corpus_works(tmp_path: Path, name: str, names: tuple[str, str, str]) -> None:
     """Files as Multi30k, WMT and others name them; both directions; it gives the data set its name."""
     place = corpus(tmp_path / "mine", names)
@@ -110,7 +91,6 @@ def test_cleaning_and_lower_case_are_options(tmp_path: Path) -> None:
         load(clean=True)
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -123,7 +103,7 @@ def test_cleaning_and_lower_case_are_options(tmp_path: Path) -> None:
         ("folder", "does not exist"),
     ],
 )
-def test_a_broken_corpus_is_refused(tmp_path: Path, name: str, damage: str, says: str) -> None:
+def test_a_broken_corpus_is_refused(tmp_path: Path, damage: str, says: str) -> None:
     """One line that names the file, what was expected, and what is there."""
     place = corpus(tmp_path / "mine")
     if damage == "lines":
@@ -138,7 +118,7 @@ def test_a_broken_corpus_is_refused(tmp_path: Path, name: str, damage: str, says
     else:
         place = tmp_path / "no-such"
     with pytest.raises(UserError, match=says) as error:
-        SCRIPTS[name].load(corpus=place, languages=("de", "en"))
+        wmt14.load(corpus=place, languages=("de", "en"))
     assert "\n" not in str(error.value)
 
 
@@ -160,32 +140,26 @@ def test_other_languages_have_no_stand_in(folder: Path, name: str) -> None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """A hub on this machine that has a made-up WMT14; the list of what it was asked for."""
-    calls: list[dict[str, Any]] = []
+def asked(hub: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, str, bool]]:
+    """The hub has a made-up WMT14; the list of what it was asked for."""
     cuts = {"train": slice(0, 100), "validation": slice(100, 106), "test": slice(106, 110)}
 
-    def load_dataset(name: str, config: str, *, split: str, streaming: bool) -> Any:
-        calls.append({"name": name, "config": config, "split": split, "streaming": streaming})
+    def rows(_: str | None, split: str) -> Iterator[dict[str, Any]]:
         sides = [*zip(GERMAN[cuts[split]], ENGLISH[cuts[split]], strict=True)]
         if split == "train":
             sides += [("Kurz.", "One side is\n much longer than the other."), ("", "nothing")]
-        return [{"translation": {"de": de, "en": en}} for de, en in sides]
+        yield from ({"translation": {"de": de, "en": en}} for de, en in sides)
 
-    monkeypatch.setattr(hub, "_knock", lambda name: None)
-    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    hub.rows[wmt14.HUB] = rows
     monkeypatch.setattr(wmt14, "COUNTS", {"train": 102, "valid": 6, "test": 4})
-    return calls
+    return hub.asked
 
 
 def test_wmt14_is_downloaded_cleaned_and_kept(folder: Path, asked: list) -> None:
     """The hub's rows become files, and the next run asks nobody and gets the same."""
     kept = sum(wmt14.CLEANING.keeps(*pair) for pair in zip(GERMAN[:100], ENGLISH[:100], strict=True))
     dataset = wmt14.load(folder, pieces=150)
-    assert asked == [
-        {"name": "wmt/wmt14", "config": "de-en", "split": split, "streaming": True}
-        for split in ("validation", "test", "train")
-    ]
+    assert asked == [("wmt/wmt14", "de-en", split, True) for split in ("validation", "test", "train")]
     assert dataset.source == f"WMT14 en-de, {kept} of 101 training pairs, joint-bpe-150" and dataset.is_real
     assert dataset.sources("valid") == ENGLISH[100:106] and dataset.references("test") == GERMAN[106:110]
     files = sorted(path.name for path in (folder / "wmt14").iterdir() if path.is_file())
@@ -195,20 +169,16 @@ def test_wmt14_is_downloaded_cleaned_and_kept(folder: Path, asked: list) -> None
     assert wmt14.load(folder, pieces=150, clean=False).count("train") == 101
 
 
-def test_half_of_wmt14_is_not_kept(
-    folder: Path, asked: list, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_half_of_wmt14_is_not_kept(folder: Path, asked: list, hub: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """Or it would be taken for the whole, for ever."""
-    import datasets
+    whole = hub.rows[wmt14.HUB]
 
-    whole = datasets.load_dataset
-
-    def breaks(name: str, config: str, *, split: str, streaming: bool) -> Any:
-        yield from whole(name, config, split=split, streaming=streaming)
+    def breaks(config: str | None, split: str) -> Iterator[dict[str, Any]]:
+        yield from whole(config, split)
         if split == "train":
             raise ConnectionError("gone")
 
-    monkeypatch.setattr("datasets.load_dataset", breaks)
+    hub.rows[wmt14.HUB] = breaks
     assert_stand_in(wmt14.load(folder), capsys.readouterr().err, "wmt14")
     assert not list(folder.rglob("*"))
 
@@ -221,20 +191,6 @@ def test_wmt14_into_a_read_only_folder_is_used(folder: Path, asked: list, capsys
     finally:
         folder.chmod(0o755)
     assert "read-only" in capsys.readouterr().err
-
-
-def test_refused_hub_gives_the_stand_in_at_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The real client against a closed port: it must not retry for minutes."""
-    start = time.monotonic()
-    assert_stand_in(wmt14.load(folder), capsys.readouterr().err, "wmt14")
-    assert time.monotonic() - start < 10
-
-
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_named_folder_must_exist(folder: Path, name: str) -> None:
-    """A mistyped path must not end in the stand-in."""
-    with pytest.raises(UserError, match="no-such"):
-        SCRIPTS[name].load(folder / "no-such")
 
 
 def test_commands_take_their_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,11 +209,71 @@ def test_commands_take_their_options(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert captured.err.startswith("error: ") and captured.err.count("\n") == 1 and not captured.out
 
 
-def test_runs_alone(folder: Path) -> None:
-    """As a command without any path set, on the whole stand-in: one loud line, the summary, exit code 0."""
-    env = {**os.environ, "MUTRANSFER_DATA": str(folder)}
-    env.pop("PYTHONPATH", None)
-    command = [sys.executable, "data_scripts/iwslt14.py", "--no-download"]
-    run = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0 and run.stderr.startswith("WARNING: NOT IWSLT14") and run.stderr.count("\n") == 1
-    assert "STAND-IN" in run.stdout and "20,000 train, 1,000 valid, 1,000 test" in run.stdout
+def photographs(tmp_path: Path) -> Path:
+    """A made-up Multi30k."""
+    files = {"train.de": GERMAN[:40], "train.en": ENGLISH[:40]}
+    for part, at in (("val", 50), ("test", 60)):
+        files |= {f"{part}.de": GERMAN[at : at + 4], f"{part}.en": ENGLISH[at : at + 4]}
+    put(tmp_path / multi30k.FOLDER, files)
+    return tmp_path
+
+
+def test_multi30k_is_made_lower_case_unless_told_otherwise(tmp_path: Path) -> None:
+    """References too: BLEU is then of lower-case text. Other sizes than Multi30k's are another text, and say so."""
+    found = multi30k.load(photographs(tmp_path), pieces=150)
+    assert found.references("test") == [line.lower() for line in ENGLISH[60:64]]
+    assert found.source == "other text in the place of Multi30k de-en, 40 training pairs, lower-cased, joint-bpe-150"
+    cased = multi30k.load(tmp_path, pieces=150, lowercase=False)
+    assert cased.references("test") == ENGLISH[60:64] != found.references("test")
+    assert cased.fingerprint != found.fingerprint
+
+
+def test_multi30ks_own_sizes_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multi30k, "COUNTS", {"train": 40, "valid": 4, "test": 4})
+    assert multi30k.load(photographs(tmp_path), pieces=150).source.startswith("Multi30k de-en, 40 training pairs")
+
+
+def test_absence_of_multi30k_says_where_it_belongs(tmp_path: Path) -> None:
+    """No stand-in and no download; a corpus of one's own is that corpus, not Multi30k."""
+    with pytest.raises(Missing, match=f"expected {tmp_path / multi30k.FOLDER / 'train'}.de"):
+        multi30k.load(tmp_path)
+    (photographs(tmp_path) / multi30k.FOLDER / "val.en").unlink()
+    with pytest.raises(UserError, match=r"val\.de, but no val\.en"):
+        multi30k.load(tmp_path)
+    own = photographs(tmp_path / "own") / multi30k.FOLDER
+    assert multi30k.load(corpus=own, pieces=150).source.startswith("parallel corpus multi30k_de_en de-en")
+
+
+PAIRS = [
+    ("a b c", "a b"),  # 1.5: kept
+    ("a b c d", "a b"),  # 2: not
+    ("a b", "a b c d"),
+    ("a b c.", "a, b"),  # signs are words: 4 to 3
+    ("a" * 500, "b"),  # one word each
+    ("a " * 175, "b " * 175),
+    ("a " * 176, "b " * 175),
+    ("", ""),
+    ("a", ""),
+    ("größe", "x"),  # one word, whatever the letters
+]
+
+
+def test_cleaning_is_moses() -> None:
+    """Ratio at most 1.5 either way, 1 to 175 words: by hand."""
+    kept = parallel.clean(([a for a, _ in PAIRS], [b for _, b in PAIRS]), Cleaning())
+    assert list(zip(*kept, strict=True)) == [PAIRS[i] for i in (0, 3, 4, 5, 9)]
+    assert Cleaning(ratio=2).keeps(*PAIRS[1]) and Cleaning(most=176).keeps(*PAIRS[6])
+    assert not Cleaning(least=3).keeps(*PAIRS[0])
+
+
+def test_steps_on_lines() -> None:
+    """Every n-th from the n-th on, as awk's NR%n; white space and Moses' escapes; blank sides."""
+    lines = ([str(i) for i in range(1, 48)], [f"-{i}" for i in range(1, 48)])
+    train, valid = parallel.split_every(lines, 23)
+    assert valid == (["23", "46"], ["-23", "-46"])
+    assert sorted(train[0] + valid[0]) == sorted(lines[0]) and not set(train[0]) & set(valid[0])
+    assert parallel.tidy(" a\u2028b\xa0 c\t&quot;d&apos;s&quot; &amp;lt; &#91;&#124;&#93; &euro;\r") == (
+        'a b c "d\'s" &lt; [|] &euro;'
+    )
+    assert parallel.without_empty((["a", "", "c"], ["x", "y", ""])) == (["a"], ["x"])
+    assert parallel.lower((["ÄB"], ["Cd"])) == (["äb"], ["cd"])

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mutransfer.data import wordpiece
-from mutransfer.data.stories import stories_texts
+from mutransfer.data.standins.grammar import stories_texts
 from mutransfer.data.wordpiece import LEAST, SPECIALS, Special, WordPiece, trained, word_counts
 from mutransfer.errors import UserError
 
@@ -152,7 +152,7 @@ def test_a_short_text_has_fewer_pieces() -> None:
 @pytest.mark.parametrize("missing", SPECIALS)
 def test_a_vocabulary_without_special_pieces_is_refused(missing: str) -> None:
     """Another format, such as a SentencePiece list, must not give a model without a mask."""
-    with pytest.raises(UserError, match=rf"mine of 10 pieces lacks \{missing[:-1]}.*expected \[PAD\]"):
+    with pytest.raises(UserError, match=rf"mine of 10 entries lacks \{missing[:-1]}.*expected \[PAD\]"):
         WordPiece("mine", "\n".join(piece for piece in PUBLISHED if piece != missing))
 
 

@@ -13,7 +13,7 @@ from mutransfer.data import ImageDataset
 from mutransfer.designs.design import expected, follow
 from mutransfer.designs.grid import EXTENSION_ROUNDS, lr_sweep, missing_rates
 from mutransfer.errors import UserError
-from mutransfer.models import MLP
+from mutransfer.models.mlp import MLP
 from mutransfer.training.spec import RunRecord
 
 

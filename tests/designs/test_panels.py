@@ -15,10 +15,11 @@ from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer.data import TokenDataset
 from mutransfer.designs.design import Bench
 from mutransfer.designs.experiment import Experiment, Size, Variant
+from mutransfer.designs.grid import to_curves
 from mutransfer.designs.panels import Axis, Panel, Panels, to_panels
 from mutransfer.errors import UserError
 from mutransfer.results.learning import learning_report
-from mutransfer.runs.table import to_curves, to_frame
+from mutransfer.runs.table import to_frame
 from mutransfer.training.spec import RunRecord, RunSpec, Value
 
 TEXT = {"is_real": False, "vocab": 9, "tokenizer": "bytes", "train": np.arange(9), "test": np.arange(9)}

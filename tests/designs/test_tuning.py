@@ -19,16 +19,15 @@ from mutransfer.designs.design import Bench, expected, follow
 from mutransfer.designs.space import Grid, LogUniform, put
 from mutransfer.designs.tuning import Algorithm, Copy, Fixed, Long, Model, Numbers, Score, Searches, loss_at
 from mutransfer.errors import UserError
-from mutransfer.reporting.kinds import redraw
 from mutransfer.results.equal_compute import searches
+from mutransfer.results.kinds import redraw
 from mutransfer.results.repeated_searches import RepeatedSearches
 from mutransfer.results.search import MOST_CUTS, SearchReport
 from mutransfer.results.transfer_table import TransferTable
 from mutransfer.runs.store import Store
 from mutransfer.runs.sweep import sweep
 from mutransfer.runs.table import write_csv
-from mutransfer.training.loop import CURVE_POINTS
-from mutransfer.training.spec import RunRecord, RunSpec
+from mutransfer.training.spec import CURVE_POINTS, RunRecord, RunSpec
 from tests.runs import tiny
 
 DATA = tiny.dataset()

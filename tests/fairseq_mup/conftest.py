@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mutransfer.data import fairseq_format
-from mutransfer.data.grammar import grammar_texts
 from mutransfer.data.pairs import PairDataset
+from mutransfer.data.standins.grammar import grammar_texts
 
 
 @pytest.fixture(scope="session")

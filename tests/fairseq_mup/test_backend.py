@@ -33,13 +33,13 @@ SETTINGS = {"arch": "mup_transformer_iwslt_de_en", "arch_options": [*SMALL, *BAS
 
 def test_in_a_process_of_its_own(folder, tmp_path):
     """The same losses as in this process; the learning rate warms up for 4% of the updates; the seed counts."""
-    settings = {**SETTINGS, "updates": 50, "lr": 0.02}
+    settings = {**SETTINGS, "updates": 30, "lr": 0.02}
     found = train(folder, **settings)
-    assert len(found.losses) == 50 and not found.diverged
+    assert len(found.losses) == 30 and not found.diverged
     assert found.losses[0] == pytest.approx(math.log(100), rel=0.3)
     assert found.losses[-1] < found.losses[0] - 0.5 and found.valid_loss < found.losses[0]
     command = arguments(folder, tmp_path, **settings)
-    assert command[command.index("--warmup-updates") + 1] == "2"
+    assert command[command.index("--warmup-updates") + 1] == "1"
     assert found == run(command)
     assert run(arguments(folder, tmp_path, **{**settings, "updates": 2, "seed": 2})).losses != found.losses[:2]
 
@@ -60,9 +60,15 @@ def test_divergence_is_a_result(folder, tmp_path):
     assert "update" in found.reason
 
 
-def test_failure_says_its_last_line(tmp_path):
-    """Nothing there to train on."""
-    with pytest.raises(UserError, match=r"fairseq-train failed: .*dict\.de\.txt"):
+def test_failure_says_its_last_line(tmp_path, monkeypatch):
+    """With nothing there to train on, fairseq says so; whatever its process says last, `train` does."""
+    with pytest.raises(FileNotFoundError, match=r"dict\.de\.txt"):
+        run(arguments(tmp_path, tmp_path, **SETTINGS, updates=1, lr=0.1))
+    failing = tmp_path / "python"
+    failing.write_text("#!/bin/sh\necho one >&2\necho 'the last line' >&2\nexit 1\n")
+    failing.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(failing))
+    with pytest.raises(UserError, match=r"^fairseq-train failed: the last line$"):
         train(tmp_path, **SETTINGS, updates=1, lr=0.1)
 
 

@@ -15,7 +15,7 @@ from fairseq_nets import build, options, sentences
 
 from mutransfer import coord_check, scaling_plan
 from mutransfer.errors import UserError
-from mutransfer.fairseq_mup.scales import Base, open_attention, set_scales
+from mutransfer.fairseq_mup.weights import Base, open_attention, set_scales
 from mutransfer.results.coordinates import CoordVerdict
 
 WIDTHS = (64, 128, 256, 512)

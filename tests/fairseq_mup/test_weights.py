@@ -12,11 +12,10 @@ pytest.importorskip("fairseq.tasks", reason="needs fairseq; see mutransfer.fairs
 
 from fairseq_nets import VOCAB, build, options, padded, sentences
 
-from mutransfer.data.joint import EOS
+from mutransfer.data.pairs import EOS
 from mutransfer.errors import UserError
 from mutransfer.fairseq_mup import plugin  # noqa: F401  (registers the architectures)
-from mutransfer.fairseq_mup.scales import Base
-from mutransfer.fairseq_mup.weights import config_of, from_fairseq, options_of, to_fairseq
+from mutransfer.fairseq_mup.weights import Base, config_of, from_fairseq, options_of, to_fairseq
 from mutransfer.models.transformer import EncoderDecoder
 
 IWSLT = {"arch": "transformer_iwslt_de_en", "share_decoder_input_output_embed": True}

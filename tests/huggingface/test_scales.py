@@ -27,7 +27,7 @@ def sized(width: int, heads: int = 2, depth: int = 2, **changes):
     return config(**sizes, num_attention_heads=heads, num_hidden_layers=depth, **dropout, **changes)
 
 
-def checked(parametrization: str, *, is_scaled: bool) -> CoordVerdict:
+def checked(parametrization: str, *, is_scaled: bool, widths: tuple[int, ...] = WIDTHS[:2]) -> CoordVerdict:
     """Of few tokens beside the narrowest d_head: queries cannot align with more keys than they have coordinates."""
 
     def build(width: int) -> nn.Module:
@@ -40,7 +40,7 @@ def checked(parametrization: str, *, is_scaled: bool) -> CoordVerdict:
     target = inputs["input_ids"].roll(1)
     frame = coord_check(
         build,
-        WIDTHS,
+        widths,
         [(inputs, target)],
         parametrization=parametrization,
         lr=2**-11,
@@ -62,7 +62,7 @@ WEIGHTS = {f"bert.encoder.layer.{i}.attention.self[1]" for i in range(2)}  # of 
 
 def test_passes_in_mup() -> None:
     """Every activation of every module."""
-    verdict = checked("mup", is_scaled=True)
+    verdict = checked("mup", is_scaled=True, widths=WIDTHS)
     assert verdict.ok, str(verdict)
     seen = {QUERY, *WEIGHTS, "output", "bert.embeddings.token_type_embeddings", "cls.predictions.decoder"}
     assert seen <= set(verdict)

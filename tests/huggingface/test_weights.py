@@ -23,7 +23,7 @@ from mutransfer.huggingface import (
     set_attention_scale,
     to_huggingface,
 )
-from mutransfer.models.bert import Bert
+from mutransfer.models.transformer import Bert
 from tests.huggingface.nets import batch, built, config, theirs
 
 KINDS = {"pretraining": BertForPreTraining, "masked_lm": BertForMaskedLM, "model": BertModel}
@@ -99,15 +99,17 @@ def test_an_untied_decoder() -> None:
 
 
 def test_bert_base_uncased() -> None:
-    """The published shape, 110M parameters, with random weights (nothing can be downloaded here)."""
-    torch.manual_seed(0)
-    model = BertForPreTraining(BertConfig()).eval()
-    bert = from_huggingface(model)
-    c = bert.c
+    """The published shape, 110M parameters; two of its blocks with random weights (nothing can be downloaded here)."""
+    c = config_of(BertConfig())
     assert (c.depth, c.width, c.heads, c.d_ffn, c.vocab) == (12, 768, 12, 3072, 30522)
     assert (c.length, c.segments, c.norm_eps, c.norm) == (512, 2, 1e-12, "post")
-    assert sum(p.numel() for p in bert.parameters()) == sum(p.numel() for p in model.parameters())
-    compare(model, bert, batch((24, 15), c.vocab))
+    with torch.device("meta"):
+        sizes = [sum(p.numel() for p in m.parameters()) for m in (Bert(c), BertForPreTraining(BertConfig()))]
+    assert sizes[0] == sizes[1] == pytest.approx(110e6, rel=0.01)
+    torch.manual_seed(0)
+    model = BertForPreTraining(BertConfig(num_hidden_layers=2, vocab_size=1000)).eval()
+    bert = from_huggingface(model)
+    compare(model, bert, batch((24, 15), 1000))
     state = to_huggingface(bert)
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mutransfer.models.dropout import Dropout
+from mutransfer.models.transformer import Dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5])

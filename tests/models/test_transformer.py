@@ -14,8 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mutransfer.models.bert import Bert
-from mutransfer.models.transformer import Decoder, EncoderDecoder, sinusoids
+from mutransfer.models.transformer import Bert, Decoder, EncoderDecoder, sinusoids
 from mutransfer.models.transformer_config import NORMS, POSITIONS, Config
 from tests.models import reference
 from tests.models.tiny import CONFIGS, EXACT, TINY, built, padding, tokens

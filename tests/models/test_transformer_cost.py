@@ -1,22 +1,36 @@
-"""The Transformer's configuration is checked, its costs are counted right, its replayed step is autograd's."""
+"""A Transformer's configuration is checked, its weights and memory are counted right, its replayed step is autograd's.
+
+That its FLOPs are counted right is tested with the counter (tests/training/test_flops.py).
+"""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from mutransfer.errors import UserError
-from mutransfer.models import transformer_cost as cost
-from mutransfer.models.transformer import Decoder
+from mutransfer.models import transformer_config as cost
+from mutransfer.models.transformer import Bert, Decoder
 from mutransfer.models.transformer_config import NORMS, Config
 from mutransfer.training.step import Step
-from tests.models.tiny import BASE, CONFIGS, TINY, VOCAB, scaled, tokens
+from tests.models.tiny import (
+    BASE,
+    CONFIGS,
+    MEGATRON,
+    PUBLISHED,
+    TINY,
+    VOCAB,
+    Kind,
+    batch_of,
+    loss_of,
+    tokens,
+    updated,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +46,7 @@ from tests.models.tiny import BASE, CONFIGS, TINY, VOCAB, scaled, tokens
         ({"heads": 0}, "heads is 0"),
         ({"length": -1}, "length is -1"),
         ({"d_head": -2}, "d_head is -2"),
+        ({"segments": -1}, "segments is -1"),
         ({"ffn_ratio": 0.01}, "d_ffn is 0"),
     ],
 )
@@ -59,55 +74,44 @@ def test_too_long_a_sequence_is_refused() -> None:
         model(tokens(1, 1), cache)
 
 
-@pytest.mark.parametrize("positions", ["sinusoidal", "relative"])
-@pytest.mark.parametrize("norm", NORMS)
-def test_the_replayed_step_is_autograds(norm: str, positions: str) -> None:
+PLACES = ("sinusoidal", "relative")
+REPLAYED = {
+    **{f"{norm}, {at}": (Decoder, {"norm": norm, "positions": at}) for norm in NORMS for at in PLACES},
+    "published BERT": (Bert, vars(replace(PUBLISHED, vocab=BASE.vocab))),
+}
+
+
+@pytest.mark.parametrize(("kind", "changes"), REPLAYED.values(), ids=REPLAYED)
+def test_the_replayed_step_is_autograds(kind: Kind, changes: dict) -> None:
     """Bit for bit, dropout included: the fast step is what every run takes."""
     found = []
     for is_replayed in (True, False):
-        c = replace(BASE, norm=norm, positions=positions, dropout=0.1)
-        model, groups = scaled(replace(c, width=32), c, "mup")
-        optimizer = torch.optim.Adam(groups, fused=True)
-
-        def compute(rows: Tensor, model: nn.Module = model) -> Tensor:
-            return F.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten())
-
-        step = Step(compute, optimizer)
-        torch.manual_seed(7)
-        out = []
-        for i in range(6):
-            rows = tokens(3, 9, BASE.vocab, seed=i)
-            if is_replayed:
-                out.append(step(rows))
-            else:
-                loss = compute(rows)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                out.append(loss.detach())
+        torch.manual_seed(0)
+        model = kind(Config(**{**vars(BASE), **changes, "dropout": 0.1}))
+        optimizer, batches = torch.optim.AdamW(model.parameters(), fused=True), [batch_of(model, i) for i in range(5)]
+        step = Step(partial(loss_of, model), optimizer)
+        losses = [step(*b) if is_replayed else updated(optimizer, loss_of(model, *b)) for b in batches]
         assert step.is_replayed == is_replayed
-        found.append([*out, *(p.detach() for p in model.parameters())])
+        found.append([*losses, *(p.detach() for p in model.parameters())])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
-
-
-@pytest.mark.parametrize(
-    "changes", [{}, {"tied": True}, {"norm": "post", "bias": False}, {"d_head": 3}, {"ffn_ratio": 1.0, "depth": 3}]
-)
-def test_flops(changes: dict) -> None:
-    """Against torch's own counter, forward and backward, to 0.1%: both count the products and nothing else."""
-    c = replace(TINY, vocab=64, width=16, fused=False, **changes)
-    model, rows = Decoder(c), tokens(3, 7, 64)
-    with FlopCounterMode(display=False) as counter:
-        F.cross_entropy(model(rows[:, :-1]).flatten(0, 1), rows[:, 1:].flatten()).backward()
-    want = counter.get_total_flops()
-    assert cost.flops_per_step(c, batch=3, length=6) == pytest.approx(want, rel=1e-3)
-    assert cost.flops_per_step(replace(c, length=6), batch=3) == cost.flops_per_step(c, batch=3, length=6)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_parameters(name: str) -> None:
-    """What the built model has, a tied weight once; by hand for the plain one; of the largest, without its memory."""
-    assert cost.parameters(CONFIGS[name]) == sum(p.numel() for p in Decoder(CONFIGS[name]).parameters())
+    """What the built model has, a tied weight once; of a `Bert` with segments and a norm of embeddings, too."""
+    c = CONFIGS[name]
+    assert cost.parameters(c) == sum(p.numel() for p in Decoder(c).parameters())
+    for own in (c, replace(c, segments=2, embed_norm=True)):
+        assert cost.bert_parameters(own) == sum(p.numel() for p in Bert(own).parameters())
+
+
+def test_parameters_of_the_paper() -> None:
+    """App. F.3: a prototype of 13M, targets of 110M and 350M (BERT-large is 336M with this vocabulary)."""
+    c = replace(MEGATRON, vocab=30522, length=512)
+    shapes = {13e6: (256, 10, 8, 1.0), 110e6: (768, 12, 12, 4.0), 350e6: (1024, 24, 16, 4.0)}
+    for count, (width, depth, heads, ratio) in shapes.items():
+        big = replace(c, width=width, depth=depth, heads=heads, ffn_ratio=ratio)
+        assert cost.bert_parameters(big) == pytest.approx(count, rel=0.1)
 
 
 def test_parameters_by_hand() -> None:
@@ -118,21 +122,32 @@ def test_parameters_by_hand() -> None:
     assert cost.parameters(big) == pytest.approx(6.7e9, rel=0.02)
 
 
-def test_memory_holds_the_state_and_grows() -> None:
+MEMORY: dict[str, tuple[Callable[..., float], Callable[[Config], int], Config]] = {
+    "decoder": (cost.memory_bytes, cost.parameters, TINY),
+    "bert": (partial(cost.bert_memory_bytes, masked=4), cost.bert_parameters, MEGATRON),
+}
+
+
+@pytest.mark.parametrize("kind", MEMORY)
+def test_memory_holds_the_state_and_grows(kind: str) -> None:
     """At least weights, gradients and Adam's two moments, 4 bytes each; more of anything takes more memory."""
-    c = Config(vocab=64, width=32)
-    least = 16 * cost.parameters(c)
-    assert cost.memory_bytes(c, batch=1, length=1) >= least
-    here = cost.memory_bytes(c, batch=8)
-    assert here > least
-    assert cost.memory_bytes(c, batch=16) > here
-    assert cost.memory_bytes(c, batch=8, length=64) < here
-    for name, value in {"width": 64, "depth": 3, "vocab": 128, "length": 256, "ffn_ratio": 8.0}.items():
-        assert cost.memory_bytes(replace(c, **{name: value}), batch=8) > here, name
-    relative = cost.memory_bytes(replace(c, positions="relative"), batch=8)
-    assert relative > here
+    memory, parameters, c = MEMORY[kind]
+    c = replace(c, vocab=64, width=32, heads=4, length=128)
+    assert memory(c, batch=1, length=1) >= 16 * parameters(c)
+    here = memory(c, batch=8)
+    assert memory(c, batch=16) > here > memory(c, batch=8, length=64)
+    for name, value in {"width": 64, "depth": 3, "vocab": 128, "ffn_ratio": 8.0, "length": 256}.items():
+        assert memory(replace(c, **{name: value}), batch=8) > here, name
+    relative = memory(replace(c, positions="relative"), batch=8)
     # the same matrices, but the logits of twice the heads
-    assert cost.memory_bytes(replace(c, positions="relative", heads=8), batch=8) > relative
+    assert memory(replace(c, positions="relative", heads=8), batch=8) > relative > here
+
+
+def test_masked_places_take_memory_and_time() -> None:
+    """Of the vocabulary's logits."""
+    c = replace(MEGATRON, vocab=64, width=32)
+    for of in (cost.bert_memory_bytes, cost.bert_flops_per_step):
+        assert of(c, batch=8, masked=8) > 1.01 * of(c, batch=8, masked=4)
 
 
 def test_the_model_is_left_as_it_was() -> None:

@@ -1,4 +1,4 @@
-"""µP of the Transformer family: 1/d attention, three tables that are one, depth, zero inits, the coordinate check."""
+"""µP of the Transformers: 1/d attention, three tables that are one, depth, zero inits, the coordinate check."""
 
 from __future__ import annotations
 
@@ -10,14 +10,32 @@ import torch
 from torch import Tensor, nn
 
 from mutransfer import attention_scale, coord_check, scaling_plan
-from mutransfer.models import transformer_cost as cost
-from mutransfer.models.bert import Bert
-from mutransfer.models.transformer import Decoder, EncoderDecoder
+from mutransfer.models import transformer_config as cost
+from mutransfer.models.transformer import Bert, Decoder, EncoderDecoder
 from mutransfer.models.transformer_config import NORMS, Config
 from mutransfer.results.coordinates import CoordVerdict
-from tests.models.tiny import BASE, TINY, losses, scaled, tokens
+from tests.models.tiny import (
+    BASE,
+    MEGATRON,
+    TINY,
+    Kind,
+    bert_loss,
+    losses,
+    padding,
+    scaled,
+    segments,
+    tokens,
+)
 
 TABLES = ("mup", "mup_table8", "mup_table9")  # Tables 3, 8, 9
+SMALL = replace(MEGATRON, vocab=32, width=16)
+DECODERS = {f"{norm}, tied {tied}": replace(BASE, norm=norm, tied=tied) for norm in NORMS for tied in (True, False)}
+CASES: dict[str, tuple[Kind, Config]] = {
+    **{name: (Decoder, c) for name, c in DECODERS.items()},
+    "bert": (Bert, SMALL),
+    "bert, post": (Bert, replace(SMALL, norm="post", embed_norm=True)),
+    "bert, untied": (Bert, replace(SMALL, tied=False)),
+}
 
 
 def test_one_over_d_attention_is_one_over_sqrt_d_at_the_base_only() -> None:
@@ -38,16 +56,16 @@ def test_one_over_d_attention_is_one_over_sqrt_d_at_the_base_only() -> None:
         assert model.stack.blocks[0].attention.scale == pytest.approx(3 * math.sqrt(base) / d)
 
 
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("norm", NORMS)
-def test_the_three_tables_are_one_parametrization(norm: str, tied: bool, double: None) -> None:
+@pytest.mark.parametrize(("kind", "base"), CASES.values(), ids=CASES)
+def test_the_three_tables_are_one_parametrization(kind: Kind, base: Config, double: None) -> None:
     """Tables 3, 8 and 9 give the same losses under Adam (Lemma J.1), tied too, at four times the base width.
 
     The negative: SP starts from another loss (tied: its readout is not shrunk) or leaves it.
     """
-    base = replace(BASE, norm=norm, tied=tied, embed_std=BASE.width**-0.5 if tied else 1.0)
+    if kind is Decoder and base.tied:
+        base = replace(base, embed_std=base.width**-0.5)
     wide = replace(base, width=64, attention_scale=attention_scale(32, 8))
-    found = {table: losses(*scaled(wide, base, table)) for table in (*TABLES, "sp")}
+    found = {table: losses(*scaled(kind, wide, base, table)) for table in (*TABLES, "sp")}
     for table in TABLES:
         assert found[table] == pytest.approx(found["mup"], rel=1e-9)
         assert found[table][-1] < 0.95 * found[table][0]
@@ -57,30 +75,32 @@ def test_the_three_tables_are_one_parametrization(norm: str, tied: bool, double:
 def test_a_tied_readout_has_one_weight() -> None:
     """Counted once, moved once, and read behind a multiplier of 1/m in µP (Table 8's form)."""
     base, wide = replace(BASE, tied=True), replace(BASE, tied=True, width=64)
-    model, groups = scaled(wide, base, "mup")
+    model, groups = scaled(Decoder, wide, base, "mup")
     assert sum(p is model.stack.embed.weight for group in groups for p in group["params"]) == 1
     assert cost.parameters(wide) == cost.parameters(replace(wide, tied=False)) - 32 * 64
     torch.testing.assert_close(model.readout.linear.weight, model.stack.embed.weight / 4)
 
 
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("table", TABLES)
-def test_at_the_base_width_it_is_sp_bit_for_bit(table: str, norm: str, tied: bool) -> None:
-    """The readout and queries at zero or not: the same weights after steps of Adam."""
+@pytest.mark.parametrize(("kind", "c"), CASES.values(), ids=CASES)
+def test_at_the_base_width_it_is_sp_bit_for_bit(kind: Kind, c: Config, table: str) -> None:
+    """The readout and queries at zero or not: the same weights after steps of Adam. And not at another width."""
     for zero in (True, False):
-        c = replace(BASE, norm=norm, tied=tied, zero_readout=zero, zero_query=zero)
-        trained = []
+        c, trained = replace(c, zero_readout=zero, zero_query=zero), []
         for name, scale in ((table, attention_scale(8, 8)), ("sp", 0.0)):
-            model, groups = scaled(replace(c, attention_scale=scale), c, name)
+            model, groups = scaled(kind, replace(c, attention_scale=scale), c, name)
             losses(model, groups, 3)
             trained.append(model)
         pairs = zip(trained[0].parameters(), trained[1].parameters(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
+    mup, sp = (losses(*scaled(kind, replace(c, width=64), c, name), 2) for name in (table, "sp"))
+    assert mup != sp
 
 
-@pytest.mark.parametrize("table", ["sp", *TABLES])
-@pytest.mark.parametrize("kind", [Decoder, Bert, EncoderDecoder])
+DEEPER = [(Decoder, "sp"), *((Decoder, table) for table in TABLES), (Bert, "mup"), (EncoderDecoder, "mup")]
+
+
+@pytest.mark.parametrize(("kind", "table"), DEEPER)
 def test_base_and_target_may_differ_in_depth(kind: type[nn.Module], table: str) -> None:
     """Deeper blocks scale as the base's do, and a model of them trains."""
     base, wide = replace(BASE, norm="post"), replace(BASE, norm="post", width=64, depth=5)
@@ -101,10 +121,19 @@ def test_base_and_target_may_differ_in_depth(kind: type[nn.Module], table: str) 
     assert {rates[id(block.up.weight)] for block in getattr(model, name).blocks} == {1.0 if table == "sp" else 0.25}
 
 
-def test_a_deep_target_learns_from_a_shallow_base() -> None:
-    """`initialize` and the groups work together."""
-    found = losses(*scaled(replace(BASE, width=64, depth=5), BASE, "mup"))
-    assert found[-1] < found[0]
+@pytest.mark.parametrize("table", ["sp", "mup"])
+def test_width_depth_and_the_share_of_the_network_may_all_differ(table: str) -> None:
+    """Table 6 transfers over all: rates, init, and the models learn."""
+    base, wide = replace(SMALL, ffn_ratio=1.0), replace(SMALL, width=64, depth=4, heads=4)
+    plan = scaling_plan(lambda: Bert(base), lambda: Bert(wide), parametrization=table)
+    # the fan_in of down, d_ffn, grew 16-fold
+    assert plan["stack.blocks.3.down.weight"].lr == (1.0 if table == "sp" else 1 / 16)
+    for kind, small, large in ((Bert, base, wide), (Decoder, BASE, replace(BASE, width=64, depth=5))):
+        found = losses(*scaled(kind, large, small, table))
+        assert found[-1] < found[0]
+    plan.initialize(fresh := Bert(wide), Bert(base))
+    for block in fresh.stack.blocks:  # drawn by fan_in, and nothing is missing from that
+        assert block.down.weight.std().item() == pytest.approx(256**-0.5, rel=0.05)
 
 
 def test_roles() -> None:
@@ -120,6 +149,21 @@ def test_roles() -> None:
         assert found["readout.linear.weight"] == "output" and found["embed.weight"] == "input"
         assert found["distance.weight"] == distance
         assert {found[name] for name in ("norm.weight", "attention.qkv.bias", "up.bias", "down.bias")} == {"input"}
+
+
+def test_roles_of_bert() -> None:
+    """Which column each tensor of the heads and embeddings is in; the tied readout behind 1/m."""
+    wide = replace(SMALL, width=64, norm="post", embed_norm=True)
+    plan = scaling_plan(Bert(replace(wide, width=16)), Bert(wide))
+    embeddings = [f"stack.{x}.weight" for x in ("embed", "position", "segment", "embed_norm")]
+    roles = {
+        "input": (*embeddings, "transform.bias", "transform_norm.weight", "pooler.bias"),
+        "hidden": ("transform.weight", "pooler.weight"),
+        "output": ("readout.weight", "following.weight"),
+        "scalar": ("readout.bias", "following.bias"),
+    }
+    assert {n: plan[n].role.value for ns in roles.values() for n in ns} == {n: r for r, ns in roles.items() for n in ns}
+    assert plan["readout.weight"].multiplier == 1 / 4 and plan["readout.weight"].lr == 1
 
 
 def test_starts_at_zero() -> None:
@@ -148,36 +192,49 @@ def test_init_stds() -> None:
             assert linear.weight.std().item() == pytest.approx(0.5 * linear.in_features**-0.5, rel=0.05)
 
 
-WIDTHS = (64, 128, 256, 512)
-
-
-def checked(parametrization: str, norm: str, attention: str | None = None) -> CoordVerdict:
-    """Of few tokens beside the narrowest d_head: queries cannot align with more keys than they have coordinates."""
-
-    def build(width: int) -> nn.Module:
-        d, base = width // 2, WIDTHS[0] // 2
-        scale = attention_scale(d, base, parametrization=attention or parametrization)
-        c = Config(vocab=32, width=width, heads=2, length=8, norm=norm, attention_scale=scale, fused=False)
-        return Decoder(c)
-
-    rows = tokens(1, 5, 32)
-    batch = rows[:, :-1], rows[:, 1:]
-    return coord_check(build, WIDTHS, [batch], parametrization=parametrization, lr=2**-9, steps=3, seeds=2).verdict()
-
-
+# widths; the narrowest BERT is one whose tied readout, E x, moves by more than the random part of E
+CHECKED: dict[str, tuple[Kind, dict, tuple[int, ...], float]] = {
+    **{norm: (Decoder, {"norm": norm}, (64, 128, 256), 2**-9) for norm in NORMS},
+    "bert, pre": (Bert, vars(SMALL), (128, 256, 512), 2**-11),
+    "bert, post": (Bert, {**vars(SMALL), "norm": "post", "embed_norm": True}, (128, 256, 512), 2**-11),
+}
 LOGITS = {f"stack.blocks.{i}.attention.logits" for i in range(2)}
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_coordinate_check(norm: str) -> None:
+def checked(case: str, parametrization: str, attention: str = "") -> CoordVerdict:
+    """Of few tokens beside the narrowest d_head: queries cannot align with more keys than they have coordinates."""
+    kind, changes, widths, lr = CHECKED[case]
+    c = Config(**{"vocab": 32, "heads": 2, "length": 8, **changes, "width": 2, "fused": False})
+    c = replace(c, zero_readout=True, zero_query=True)
+
+    def build(width: int) -> nn.Module:
+        scale = attention_scale(width // 2, widths[0] // 2, parametrization=attention or parametrization)
+        return kind(replace(c, width=width, attention_scale=scale))
+
+    rows, loss = tokens(1, 5, 32), None
+    batch: tuple = (rows[:, :-1], rows[:, 1:])
+    if kind is Bert:
+        batch, loss = ((rows, segments(c, (3,)), padding([4], 5), torch.tensor([1, 3])), tokens(1, 3, 2)[0]), bert_loss
+    if (parametrization, attention) != ("mup", ""):
+        widths = widths[:2]  # to see it fail
+    return coord_check(
+        build, widths, [batch], parametrization=parametrization, lr=lr, steps=3, seeds=2, loss=loss
+    ).verdict()
+
+
+@pytest.mark.parametrize("case", CHECKED)
+def test_coordinate_check(case: str) -> None:
     """µP: everything is `ok`. SP: the logits and the attention logits grow, the embedding does not.
 
     And µP with SP's 1/sqrt(d) attention alone is caught by the attention logits.
     """
-    verdict = checked("mup", norm)
+    verdict = checked(case, "mup")
     assert verdict.ok, str(verdict)
-    assert {*LOGITS, "output", "stack.embed", "stack.blocks.1.down"} <= set(verdict)
-    sp = checked("sp", norm)
-    assert {"output", *LOGITS} <= {name for name, row in sp.items() if row["verdict"] == "grows"}
-    assert sp["stack.embed"]["verdict"] == "ok"
-    assert checked("mup", norm, "sp")["stack.blocks.0.attention.logits"]["verdict"] == "grows"
+    is_bert = case.startswith("bert")
+    own = {"output[1]", "readout", "pooler", "transform_norm", "stack.segment"} if is_bert else {"stack.blocks.1.down"}
+    assert {*LOGITS, *own, "output", "stack.embed"} <= set(verdict)
+    sp = checked(case, "sp")
+    grows = {"output", *LOGITS} | ({"readout", "following"} if is_bert else set())
+    assert grows <= {name for name, row in sp.items() if row["verdict"] == "grows"}
+    assert {sp[name]["verdict"] for name in ("stack.embed", "stack.segment") if name in sp} == {"ok"}
+    assert checked(case, "mup", "sp")["stack.blocks.0.attention.logits"]["verdict"] == "grows"

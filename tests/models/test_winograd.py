@@ -9,7 +9,7 @@ from torch import nn
 
 from mutransfer.models.resnet import Davidnet
 from mutransfer.models.winograd import Conv3x3, pays, winograd
-from mutransfer.training.program import Recorder
+from mutransfer.training.step import Recorder
 
 
 def case(batch: int, channels_in: int, channels: int, height: int) -> list[torch.Tensor]:

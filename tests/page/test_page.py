@@ -15,9 +15,9 @@ from mutransfer import page
 from mutransfer.errors import UserError
 from mutransfer.page import markdown, write_page
 from mutransfer.page.folders import read_folders
-from mutransfer.reporting import published
-from mutransfer.reporting.claims import Claim, Part
-from mutransfer.reporting.kinds import KINDS, kind_of
+from mutransfer.results import published
+from mutransfer.results.claims import Claim, Part
+from mutransfer.results.kinds import KINDS, kind_of
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mutransfer.errors import UserError
-from mutransfer.results.learning import COLUMNS, learning_report, logged
+from mutransfer.results.learning import COLUMNS, learning_report
 
 WIDTHS = (32, 64, 128)
 STEPS = tuple(range(10, 510, 10))
@@ -170,13 +170,3 @@ def test_a_bad_table_is_refused(change, words):
     """A gap, a double and a mixture are named, never averaged over; a finished run that ends early is a gap."""
     with pytest.raises(UserError, match=words):
         learning_report(change(curves(ordered)))
-
-
-def test_logged():
-    """Chunk ends are those of the training loop; a diverged run is +inf from the chunk in which it stopped."""
-    assert logged([3.0, 2.0, 1.0], 10, 3, diverged=False) == [(3, 3.0), (6, 2.0), (10, 1.0)]
-    assert logged([3.0, 2.0], 10, 3, diverged=True) == [(3, 3.0), (6, math.inf), (10, math.inf)]
-    assert logged([3.0, 2.0, 1.0], 10, 3, diverged=True)[-1] == (10, math.inf)  # by the test loss, say
-    assert logged([], 10, 2, diverged=True) == [(5, math.inf), (10, math.inf)]
-    with pytest.raises(UserError, match="2 points of 3"):
-        logged([3.0, 2.0], 10, 3, diverged=False)

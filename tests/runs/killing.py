@@ -141,7 +141,7 @@ def _workers(pid: int) -> list[int]:
 
 
 def _drive(path: Path, runs: int) -> int:
-    from mutransfer.runs.local import LocalEngine
+    from mutransfer.runs.engine import LocalEngine
     from mutransfer.runs.sweep import sweep
 
     with Store(path) as store, path.with_name("journal").open("a") as journal:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import sqlite3
 import subprocess
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from mutransfer.runs.store import Store
 from mutransfer.training.spec import RunRecord
 from tests.runs import tiny
 
@@ -32,17 +32,15 @@ CREATE TABLE runs (
 
 def record(**changes: object) -> RunRecord:
     """A finished run of `tiny.spec`; some fields of record or spec changed."""
-    result = {
-        "status": "finished",
-        "train_loss": 1 / 3,
-        "test_loss": 0.1,
-        "test_accuracy": 0.5,
-        "steps_done": 60,
-        "wall_seconds": 1.25,
-        "loss_curve": (),
-    }
+    result = dict(status="finished", train_loss=1 / 3, test_loss=0.1, test_accuracy=0.5, steps_done=60)
+    result |= dict(wall_seconds=1.25, loss_curve=())
     result |= {name: changes.pop(name) for name in list(changes) if name in result}
     return RunRecord(spec=tiny.spec(DATA, **changes), **result)
+
+
+def failed(**changes: object) -> RunRecord:
+    """A failed run of `tiny.spec`."""
+    return RunRecord.failed(tiny.spec(DATA, **changes), "killed")
 
 
 def many(count: int) -> list[RunRecord]:
@@ -53,6 +51,18 @@ def many(count: int) -> list[RunRecord]:
 
 def ids(*records: RunRecord) -> list[str]:
     return [r.spec.run_id for r in records]
+
+
+def texts(records: Iterable[RunRecord]) -> set[str]:
+    """All that the records say, nan included."""
+    return {repr(r) for r in records}
+
+
+def stored(path: Path, records: Iterable[RunRecord]) -> Path:
+    """A closed store of ``records``."""
+    with Store(path) as store:
+        store.put_many(records)
+    return path
 
 
 def version_1(path: Path, records: Iterable[RunRecord]) -> Path:
@@ -70,24 +80,25 @@ def version_1(path: Path, records: Iterable[RunRecord]) -> Path:
 PUT_AND_DIE = """
 import os, signal, sys
 from mutransfer.runs.store import Store
-from tests.runs.stores import many
+from mutransfer.training.spec import RunRecord
 store = Store(sys.argv[1]).__enter__()
-for r in many(int(sys.argv[2])):
-    store.put(r)
+for line in sys.stdin:
+    store.put_many([RunRecord.from_json(line)])
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def put_and_die(path: Path, count: int) -> None:
-    """A driver that is killed after ``count`` runs: the last of them are in the log only."""
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    killed = subprocess.run([sys.executable, "-c", PUT_AND_DIE, str(path), str(count)], env=env)
-    assert killed.returncode == -signal.SIGKILL
+def dies(code: str, *arguments: object, told: str = "") -> None:
+    """Run ``code`` in a process of its own, which must be killed in it."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    killed = subprocess.run(command, env=tiny.environment(), input=told, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+
+
+def put_and_die(path: Path, records: Iterable[RunRecord]) -> None:
+    """A driver that is killed after ``records``: the last of them are in the log only."""
+    dies(PUT_AND_DIE, path, told="\n".join(r.to_json() for r in records))
     assert path.with_name(path.name + "-wal").stat().st_size > 0
-
-
-def texts(records: list[RunRecord]) -> set[str]:
-    return {repr(r) for r in records}
 
 
 @contextmanager

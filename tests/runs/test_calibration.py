@@ -12,10 +12,9 @@ import pytest
 import torch
 
 from mutransfer.errors import UserError
-from mutransfer.runs import measure
-from mutransfer.runs.calibration import Calibration, Point, fastest
-from mutransfer.runs.local import LocalEngine
-from mutransfer.runs.measure import calibrate
+from mutransfer.runs import cost
+from mutransfer.runs.cost import Calibration, Point, calibrate, fastest
+from mutransfer.runs.engine import LocalEngine
 from mutransfer.runs.worker import resolve
 from mutransfer.training.spec import RunRecord, RunSpec
 from tests.runs import tiny
@@ -90,7 +89,7 @@ class FakeEngine:
 
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(measure.time, "perf_counter", CLOCK.perf_counter)
+    monkeypatch.setattr(cost.time, "perf_counter", CLOCK.perf_counter)
     CLOCK.now, CLOCK.broken = 100.0, ""
     yield
 

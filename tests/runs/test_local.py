@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mutransfer.errors import UserError
-from mutransfer.runs.local import LocalEngine
+from mutransfer.runs.engine import LocalEngine
 from mutransfer.runs.sweep import on_disk
 from mutransfer.training.spec import RunRecord
 from tests.runs import tiny

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mutransfer.runs.local import LocalEngine
+from mutransfer.runs.engine import LocalEngine
 from mutransfer.runs.store import Store
 from mutransfer.runs.sweep import checkpoints, sweep
 from mutransfer.runs.worker import Runner
@@ -25,7 +25,7 @@ LONG = tiny.spec(DATA, steps=6000, log2_lr=-8)
 SECONDS = 60.0
 SWEEP = """
 import sys
-from mutransfer.runs.local import LocalEngine
+from mutransfer.runs.engine import LocalEngine
 from mutransfer.runs.store import Store
 from mutransfer.runs.sweep import sweep
 from tests.runs import test_resume, tiny
@@ -77,7 +77,7 @@ def test_only_what_is_done_loses_its_checkpoint(tmp_path: Path) -> None:
     for file in files:
         file.touch()
     with Store(path) as store:
-        store.put(Runner(tiny.RUNNER, DATA, "cpu")(done))
+        store.put_many([Runner(tiny.RUNNER, DATA, "cpu")(done)])
         sweep([done, raises], store, tiny.RUNNER, engine=LocalEngine(1), dataset=DATA, progress=False)
     assert set(folder.iterdir()) == {files[1], files[2]}
     assert FOLDER not in os.environ
@@ -88,6 +88,6 @@ def test_no_folder_for_checkpoints_is_no_error(tmp_path: Path, capsys: pytest.Ca
     path = tmp_path / "store.sqlite"
     checkpoints(path).touch()
     with Store(path) as store:
-        store.put(Runner(tiny.RUNNER, DATA, "cpu")(LONG := tiny.spec(DATA)))
+        store.put_many([Runner(tiny.RUNNER, DATA, "cpu")(LONG := tiny.spec(DATA))])
         assert sweep([LONG], store, tiny.RUNNER, engine=LocalEngine(1), dataset=DATA).skipped == 1
     assert "no checkpoints are kept: " in " ".join(capsys.readouterr().out.split())

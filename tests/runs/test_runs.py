@@ -14,9 +14,8 @@ import pandas as pd
 import pytest
 
 from mutransfer.errors import UserError
-from mutransfer.runs.runs import runs
 from mutransfer.runs.store import Store
-from mutransfer.runs.table import to_frame
+from mutransfer.runs.table import runs, to_frame, write_csv
 from mutransfer.training.spec import RunRecord
 from tests.runs.stores import ids, record, version_1
 
@@ -144,7 +143,7 @@ def test_a_mistake_changes_nothing(
         runs(path, **options)
     assert "\n" not in str(caught.value)
     assert stored(path) == set(ids(*RUNS))
-    assert {p.name for p in tmp_path.iterdir()} <= {"store.sqlite", "store.sqlite.lock"}
+    assert {p.name for p in tmp_path.iterdir()} <= {"store.sqlite", "store.sqlite.lock", "store.sqlite.jsonl"}
 
 
 def test_no_store(tmp_path: Path) -> None:
@@ -196,7 +195,7 @@ def test_delete_asks_on_a_terminal(
 def test_a_running_sweep_is_read_but_not_deleted(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its driver thinks that what it has put is there."""
     with Store(path) as store:
-        store.put(record(seed=3))
+        store.put_many([record(seed=3)])
         assert runs(path) == 0
         assert "6 of 6 runs" in capsys.readouterr().out
         for options in ({"delete": True, "every": True, "yes": True}, {"salvage": True}):
@@ -207,7 +206,7 @@ def test_a_running_sweep_is_read_but_not_deleted(path: Path, capsys: pytest.Capt
 
 def test_head_may_stop_reading(path: Path) -> None:
     """``runs ... | head -1`` is no error."""
-    code = f"import sys; from mutransfer.runs.runs import runs; from pathlib import Path; runs(Path({str(path)!r}))"
+    code = f"import sys; from mutransfer.runs.table import runs; from pathlib import Path; runs(Path({str(path)!r}))"
     paths = os.pathsep.join(filter(None, sys.path))
     reading, writing = os.pipe()
     os.close(reading)
@@ -217,3 +216,54 @@ def test_head_may_stop_reading(path: Path) -> None:
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_runs_csv_reads_back_exactly(tmp_path: Path) -> None:
+    """Figures are drawn from the committed file: its numbers are the store's, to the last bit, sorted."""
+    records = [
+        record(parametrization="mup", width=8),
+        record(width=16, train_loss=0.1 + 0.2),
+        record(width=8, log2_lr=-3.5, status="diverged", train_loss=math.inf, test_loss=math.nan),
+        record(width=8, seed=1, log2_lr=-10),
+        record(width=8, seed=0, log2_lr=-10),
+    ]
+    path = tmp_path / "new" / "runs.csv"
+    write_csv(to_frame(records), path)
+    again = pd.read_csv(path)
+    pd.testing.assert_frame_equal(again, to_frame(reversed(records)), check_exact=True)
+    order = [tuple(row) for row in again[["parametrization", "width", "log2_lr", "seed"]].itertuples(index=False)]
+    assert order == [
+        ("sp", 8, -10, 0),
+        ("sp", 8, -10, 1),
+        ("sp", 8, -3.5, 0),
+        ("sp", 16, -4, 0),
+        ("mup", 8, -4, 0),
+    ]
+    diverged = path.read_text().splitlines()[3]
+    assert ",diverged,inf,nan," in diverged
+    assert ",," not in path.read_text()
+
+
+def test_runs_csv_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error in mid-write leaves the committed file as it was and no litter beside it."""
+    path = tmp_path / "runs.csv"
+    write_csv(to_frame([record()]), path)
+    before = path.read_bytes()
+
+    def full_disk(file: Path, content: bytes) -> int:
+        with file.open("wb") as half:
+            half.write(content[:100])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="No space left"):
+        patch.setattr(Path, "write_bytes", full_disk)
+        write_csv(to_frame([record(train_loss=0.5)]), path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(UserError, match="cannot write"):
+        write_csv(to_frame([]), path / "runs.csv")
+
+
+def test_to_frame_of_nothing_has_the_columns() -> None:
+    """Code that filters an empty table must not stumble over a missing column."""
+    assert list(to_frame([])) == list(to_frame([record()]))

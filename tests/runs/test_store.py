@@ -1,97 +1,90 @@
-"""The store keeps what it was given and refuses, in one line, what it cannot keep."""
+"""The store keeps what it was given and refuses, in one line, what it cannot keep; one of an older version is read."""
 
 from __future__ import annotations
 
+import json
 import math
 import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from mutransfer.errors import UserError
-from mutransfer.runs.database import SCHEMA_VERSION, Damaged
-from mutransfer.runs.store import Store
-from mutransfer.runs.table import to_frame, write_csv
+from mutransfer.runs.store import COLUMNS, SCHEMA_VERSION, Damaged, Store
 from mutransfer.training.spec import RunRecord
-from tests.runs.stores import ids, many, record
+from tests.runs.stores import dies, failed, ids, many, record, stored, texts, version_1
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.sqlite"
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     """Every field, inf and nan included, after closing; a folder that is missing is made."""
-    path = tmp_path / "a" / "b" / "store.sqlite"
-    good, bad = record(), record(log2_lr=5, status="diverged", train_loss=math.inf)
+    records = [record(), record(log2_lr=5, status="diverged", train_loss=math.inf)]
+    path = stored(tmp_path / "a" / "b" / "store.sqlite", records)
     with Store(path) as store:
-        store.put(good)
-        store.put(bad)
-    with Store(path) as store:
-        found = store.get([*ids(good, bad), "absent"])
-    assert [repr(found[i]) for i in ids(good, bad)] == [repr(good), repr(bad)]
-    assert len(found) == 2
+        assert texts(store.records([*ids(*records), "absent"])) == texts(records)
 
 
-def test_a_record_is_on_the_disk_when_put_returns(tmp_path: Path) -> None:
+def test_a_record_is_on_the_disk_when_put_returns(path: Path) -> None:
     """A copy of the files taken at that moment, as a kill would leave them, has the record."""
-    path = tmp_path / "store.sqlite"
     with Store(path) as store:
-        store.put(record())
-        (tmp_path / "copy").mkdir()
-        for file in tmp_path.glob("store.sqlite*"):
-            (tmp_path / "copy" / file.name).write_bytes(file.read_bytes())
+        store.put_many([record()])
+        copy = path.parent / "copy"
+        copy.mkdir()
+        for file in path.parent.glob("store.sqlite*"):
+            (copy / file.name).write_bytes(file.read_bytes())
         assert store._connection().execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
-    assert ids(*Store.read(tmp_path / "copy" / "store.sqlite")) == ids(record())
+    assert ids(*Store.read(copy / "store.sqlite")) == ids(record())
 
 
-def test_one_commit_for_many(tmp_path: Path) -> None:
+def test_one_commit_for_many(path: Path) -> None:
     """A commit waits for the disk: records that come together cost one; when one is bad, none is half in."""
-    records = many(5)
-    statements: list[str] = []
-    with Store(tmp_path / "store.sqlite") as store:
+    records, statements = many(5), list[str]()
+    with Store(path) as store:
         store._connection().set_trace_callback(statements.append)
         store.put_many(records)
         assert sum(s.startswith("COMMIT") for s in statements) == 1
-        bad = record(seed=9, steps_done=None)
         with pytest.raises(UserError):
-            store.put_many([record(seed=8), bad])
+            store.put_many([record(seed=8), record(seed=9, steps_done=None)])
         assert store.done(ids(record(seed=8), *records)) == set(ids(*records))
 
 
-def test_done_parses_nothing(tmp_path: Path) -> None:
+def test_done_parses_nothing(path: Path) -> None:
     """A finished plan of 10,000 runs is recognised without its curves; what is not asked for is not parsed."""
-    good, failed = record(), RunRecord.failed(record(seed=1).spec, "killed")
-    broken = record(seed=2)
-    with Store(tmp_path / "store.sqlite") as store:
-        store.put_many([good, failed, broken])
+    good, broken = record(), record(seed=2)
+    with Store(path) as store:
+        store.put_many([good, failed(seed=1), broken])
         store._connection().execute("UPDATE runs SET record = '{' WHERE run_id = ?", ids(broken))
-        assert store.done([*ids(good, failed, broken), "absent"]) == set(ids(good, broken))
-        assert list(store.get(ids(good, failed))) == ids(good)
-        assert [r.status for r in store.records(ids(failed, good))] == [
-            r.status for r in sorted([failed, good], key=lambda r: r.spec.run_id)
-        ]
+        assert store.done([*ids(good, failed(seed=1), broken), "absent"]) == set(ids(good, broken))
+        both = sorted(ids(good, failed(seed=1)))
+        assert ids(*store.records(both[::-1])) == both
         with pytest.raises(Damaged, match="a row is damaged"):
             list(store.records())
 
 
-def test_failed_runs_are_not_done_and_give_way(tmp_path: Path) -> None:
+def test_failed_runs_are_not_done_and_give_way(path: Path) -> None:
     """A failed run is retried by the next sweep, and its result takes the place of the failure."""
-    path = tmp_path / "store.sqlite"
-    good = record()
     with Store(path) as store:
-        store.put(RunRecord.failed(good.spec, "killed"))
-        assert store.get(ids(good)) == {}
+        store.put_many([failed()])
+        assert not store.done(ids(failed())) and not store.get(ids(failed()))
         assert [r.status for r in Store.read(path)] == ["failed"]
-        store.put(good)
-        assert list(store.get(ids(good))) == ids(good)
+        store.put_many([record()])
+        assert store.done(ids(record())) == set(store.get(ids(record()))) == set(ids(record()))
     assert [r.status for r in Store.read(path)] == ["finished"]
 
 
-def test_one_writer_at_a_time(tmp_path: Path) -> None:
+def test_one_writer_at_a_time(path: Path) -> None:
     """Two drivers on one store would run everything twice; the second is told of the first. Readers may."""
-    path = tmp_path / "store.sqlite"
-    (tmp_path / "link").symlink_to(path)
+    link = path.with_name("link")
+    link.symlink_to(path)
     with Store(path) as store:
-        store.put(record())
-        for name in (path, tmp_path / "link"):
+        store.put_many([record()])
+        for name in (path, link):
             with pytest.raises(UserError, match=r"in use .*\(process \d+\); wait .* --out"), Store(name):
                 pass
         assert len(Store.read(path)) == 1
@@ -99,32 +92,9 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
-    """The run that does not fit is an error that says so; those before it are kept and the store goes on."""
-    path = tmp_path / "store.sqlite"
-    records = [record(log2_lr=-i) for i in range(40)]
-    with Store(path) as store:
-        db = store._connection()
-        db.execute(f"PRAGMA max_page_count={db.execute('PRAGMA page_count').fetchone()[0] + 2}")
-        put = 0
-        with pytest.raises(UserError, match=r"full; free space .* are kept"):
-            for r in records:
-                store.put(r)
-                put += 1
-    assert 0 < put < len(records)
-    with Store(path) as store:
-        assert set(store.get(ids(*records))) == set(ids(*records[:put]))
-        store.put(records[put])
-
-
-def _garbage(path: Path) -> None:
-    path.write_bytes(b"not a database at all" * 100)
-
-
 def _foreign(path: Path) -> None:
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE recipes (name TEXT)")
-    db.close()
 
 
 def _future(path: Path) -> None:
@@ -132,40 +102,29 @@ def _future(path: Path) -> None:
         store._connection().execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
 
 
-def _truncated(path: Path) -> None:
-    with Store(path) as store:
-        for i in range(20):
-            store.put(record(log2_lr=-i))
-    path.write_bytes(path.read_bytes()[:6000])
-
-
 def _bad_row(path: Path) -> None:
-    with Store(path) as store:
-        store.put(record())
-        with store._connection() as db:
-            db.execute("UPDATE runs SET record = '{}'")
+    with Store(stored(path, [record()])) as store, store._connection() as db:
+        db.execute("UPDATE runs SET record = '{}'")
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (_garbage, "not a database"),
+        (lambda path: path.write_bytes(b"not a database at all" * 100), "not a database"),
         (_foreign, "not the store of a sweep"),
         (_future, "newer mutransfer"),
-        (_truncated, "damaged"),
+        (lambda path: stored(path, many(20)).write_bytes(path.read_bytes()[:6000]), "damaged"),
         (_bad_row, "damaged"),
         (Path.mkdir, "not a file"),
     ],
 )
-def test_what_is_no_store_is_refused_and_left_alone(spoil, message: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_no_store_is_refused_and_left_alone(spoil: Callable[[Path], object], message: str, path: Path) -> None:
     """The error names the file and says what to do; the file, maybe somebody's data, keeps its bytes."""
-    path = tmp_path / "store.sqlite"
     spoil(path)
     before = path.read_bytes() if path.is_file() else None
     with pytest.raises(UserError, match=message) as caught, Store(path) as store:
-        store.get(ids(record()))
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
+        list(store.records(ids(record())))
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
     assert before is None or path.read_bytes() == before
     with pytest.raises(UserError):
         Store.read(path)
@@ -175,70 +134,94 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     """A file where the folder should be; a file system that takes no files (as root, chmod stops nobody)."""
     (tmp_path / "file").write_text("mine")
     for path in (tmp_path / "file" / "store.sqlite", Path("/proc/mutransfer/store.sqlite")):
-        with (
-            pytest.raises(UserError, match=r"cannot write in .*; make it writable or use another --out"),
-            Store(path),
-        ):
+        with pytest.raises(UserError, match=r"cannot write in .*; make it writable or use another --out"), Store(path):
             pass
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_an_empty_file_is_a_new_store(tmp_path: Path) -> None:
+def test_an_empty_file_is_a_new_store(path: Path) -> None:
     """A kill between the making of the file and its first page leaves an empty one: go on from there."""
-    path = tmp_path / "store.sqlite"
     path.touch()
-    with Store(path) as store:
-        store.put(record())
+    assert ids(*Store.read(stored(path, [record()]))) == ids(record())
     with pytest.raises(UserError, match="no store at"):
-        Store.read(tmp_path / "absent")
+        Store.read(path.with_name("absent"))
 
 
-def test_runs_csv_reads_back_exactly(tmp_path: Path) -> None:
-    """Figures are drawn from the committed file: its numbers are the store's, to the last bit, sorted."""
-    records = [
-        record(parametrization="mup", width=8),
-        record(width=16, train_loss=0.1 + 0.2),
-        record(width=8, log2_lr=-3.5, status="diverged", train_loss=math.inf, test_loss=math.nan),
-        record(width=8, seed=1, log2_lr=-10),
-        record(width=8, seed=0, log2_lr=-10),
-    ]
-    path = tmp_path / "new" / "runs.csv"
-    write_csv(to_frame(records), path)
-    again = pd.read_csv(path)
-    pd.testing.assert_frame_equal(again, to_frame(reversed(records)), check_exact=True)
-    order = [tuple(row) for row in again[["parametrization", "width", "log2_lr", "seed"]].itertuples(index=False)]
-    assert order == [
-        ("sp", 8, -10, 0),
-        ("sp", 8, -10, 1),
-        ("sp", 8, -3.5, 0),
-        ("sp", 16, -4, 0),
-        ("mup", 8, -4, 0),
-    ]
-    diverged = path.read_text().splitlines()[3]
-    assert ",diverged,inf,nan," in diverged
-    assert ",," not in path.read_text()
+# as version 1 wrote it, to the letter
+OLD_ID = "09292bf5299ad2da"
+OLD_SPEC = (
+    '{"base_width":32,"batch":64,"data":"cifar10","data_fingerprint":"4e730afd1f9f0f59","experiment":"cifar_mlp",'
+    '"hps":[["input_mult",0.00390625],["loss","xent"],["nonlinearity","relu"],["output_mult",32]],"log2_lr":-8.0,'
+    '"momentum":0.0,"optimizer":"sgd","parametrization":"sp","precision":"float32","seed":0,"steps":100,'
+    '"variant":"relu_xent","width":128}'
+)
+OLD_RECORD = (
+    '{"examples_per_second":11405.339241333706,"loss_curve":[2.2814013957977295,2.676392078399658],'
+    '"peak_memory_mib":998.75,"provenance":{"commit":"unknown","is_real":"true"},"reason":"","spec":'
+    + OLD_SPEC
+    + ',"status":"finished","steps_done":100,"test_accuracy":0.2975,"test_loss":2.0089693784713747,'
+    '"train_loss":2.161954069137573,"wall_seconds":0.5611406960001659}'
+)
+OLD_RUNS = [
+    RunRecord.from_json(OLD_RECORD),
+    record(log2_lr=5, status="diverged", train_loss=math.inf, steps_done=7),
+    RunRecord.failed(record(seed=1001).spec, "it\nfailed"),
+    *many(40),
+]
 
 
-def test_runs_csv_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error in mid-write leaves the committed file as it was and no litter beside it."""
-    path = tmp_path / "runs.csv"
-    write_csv(to_frame([record()]), path)
-    before = path.read_bytes()
-
-    def full_disk(file: Path, content: bytes) -> int:
-        with file.open("wb") as half:
-            half.write(content[:100])
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch, pytest.raises(UserError, match="No space left"):
-        patch.setattr(Path, "write_bytes", full_disk)
-        write_csv(to_frame([record(train_loss=0.5)]), path)
-    assert path.read_bytes() == before
-    assert list(tmp_path.iterdir()) == [path]
-    with pytest.raises(UserError, match="cannot write"):
-        write_csv(to_frame([]), path / "runs.csv")
+def version(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute("PRAGMA user_version").fetchone()[0]
 
 
-def test_to_frame_of_nothing_has_the_columns() -> None:
-    """Code that filters an empty table must not stumble over a missing column."""
-    assert list(to_frame([])) == list(to_frame([record()]))
+def test_runs_of_the_first_version_keep_their_names() -> None:
+    """A run_id that changed would make every old run again; an old record is read, whatever came later."""
+    old = OLD_RUNS[0]
+    assert old.spec.run_id == OLD_ID
+    assert old.spec.to_json() == OLD_SPEC
+    assert json.loads(OLD_RECORD).items() <= json.loads(old.to_json()).items()
+
+
+def test_a_store_of_version_1_is_read_and_then_brought_up_to_date(path: Path) -> None:
+    """The same rows, in every column, from the old file read only, from the new one, and from a new store."""
+    before = version_1(path, OLD_RUNS).read_bytes()
+    with Store(path, read_only=True) as store:
+        old = sorted(store.rows(COLUMNS))
+        assert texts(store.records(ids(*OLD_RUNS))) == texts(Store.read(path)) == texts(OLD_RUNS)
+    assert (path.read_bytes(), version(path)) == (before, 1)
+    with Store(path) as store, Store(stored(path.with_name("new"), OLD_RUNS)) as new:
+        assert sorted(store.rows(COLUMNS)) == old
+        assert store.done(ids(*OLD_RUNS)) == set(ids(*OLD_RUNS)) - set(ids(OLD_RUNS[2]))
+        at = COLUMNS.index("finished_at")
+        assert [(*row[:at], None, *row[at + 1 :]) for row in sorted(new.rows(COLUMNS))] == old
+        query = "SELECT replace(sql, '\"', '') FROM sqlite_master WHERE sql IS NOT NULL"
+        schemas = [s._connection().execute(query).fetchall() for s in (store, new)]
+        assert schemas[0] == schemas[1]  # nothing of the old is left
+    assert version(path) == SCHEMA_VERSION
+    assert texts(Store.read(path)) == texts(OLD_RUNS)
+
+
+KILLED = """
+import os, signal, sqlite3, sys
+from mutransfer.runs.store import Store
+connect = sqlite3.connect
+def connect_to_die(*args, **options):
+    db = connect(*args, **options)
+    db.execute("PRAGMA cache_size=2")  # so that much is on the disk before the commit
+    db.set_trace_callback(lambda sql: sql.strip().startswith(sys.argv[2]) and os.kill(os.getpid(), signal.SIGKILL))
+    return db
+sqlite3.connect = connect_to_die
+Store(sys.argv[1]).__enter__()
+"""
+
+
+@pytest.mark.parametrize("moment", ["CREATE TABLE runs", "DROP TABLE runs_1", "PRAGMA user_version=", "COMMIT"])
+def test_killed_in_mid_migration(moment: str, path: Path) -> None:
+    """The old file is as it was, not half of each; the next start migrates it."""
+    dies(KILLED, version_1(path, OLD_RUNS), moment)
+    assert texts(Store.read(path)) == texts(OLD_RUNS)
+    assert version(path) == 1
+    with Store(path) as store:
+        assert texts(store.records()) == texts(OLD_RUNS)
+    assert version(path) == SCHEMA_VERSION

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from mutransfer.errors import UserError
-from mutransfer.runs.local import LocalEngine
+from mutransfer.runs.engine import LocalEngine
 from mutransfer.runs.store import Store
 from mutransfer.runs.sweep import Interrupted, SweepResult, on_disk, sweep
 from mutransfer.runs.table import to_frame, write_csv

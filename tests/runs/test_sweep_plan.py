@@ -10,9 +10,7 @@ from pathlib import Path
 import pytest
 
 from mutransfer.models.mlp import memory_bytes
-from mutransfer.runs.calibration import Calibration, Point
-from mutransfer.runs.hardware import device_hours
-from mutransfer.runs.plan import plan_table
+from mutransfer.runs.cost import Calibration, Point, device_hours, plan_table
 from mutransfer.training.spec import RunSpec
 from tests.runs import tiny
 

@@ -16,15 +16,27 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import mutransfer
-from mutransfer.data.dataset import ARRAYS, ImageDataset, fingerprint_of
+from mutransfer.data.images import ImageDataset
 from mutransfer.training.loop import train
+from mutransfer.training.provenance import COMMIT, git_commit
 from mutransfer.training.spec import RunRecord, RunSpec
 from mutransfer.training.task import Classification
 
+ROOT = Path(__file__).parents[2]
 RUNNER = "tests.runs.tiny:run"
 REPORT = "tests.runs.tiny:report"
 CLOCK = ("wall_seconds", "examples_per_second", "peak_memory_mib")
 HANG = "MUTRANSFER_TEST_HANG"  # run_ids that never end, in the environment and so no part of any spec
+
+
+def environment(**more: str) -> dict[str, str]:
+    """For a process of its own that imports what this one can; its runs' commit is ours, even if somebody commits."""
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
+        COMMIT: git_commit(),
+        **more,
+    }
 
 
 def dataset() -> ImageDataset:
@@ -99,7 +111,7 @@ def report(spec: RunSpec, dataset: ImageDataset, device: str = "cpu") -> RunReco
     facts = {"device": device, "pid": str(os.getpid()), "code": str(mutransfer.__file__)}
     ray = sys.modules.get("ray")
     facts |= {"node": ray.get_runtime_context().get_node_id() if ray else "", "threads": str(torch.get_num_threads())}
-    facts |= {"folder": str(dataset.folder), "data": fingerprint_of({n: getattr(dataset, n) for n in ARRAYS})}
+    facts |= {"folder": str(dataset.folder), "data": dataset.content_fingerprint()}
     return RunRecord(spec=spec, status="finished", train_loss=1.0, provenance=facts)
 
 
@@ -126,7 +138,7 @@ def _die(spec: RunSpec) -> None:
 
 
 if __name__ == "__main__":
-    from mutransfer.runs.local import LocalEngine  # not above: the workers need no pandas
+    from mutransfer.runs.engine import LocalEngine  # not above: the workers need no pandas
     from mutransfer.runs.store import Store
     from mutransfer.runs.sweep import sweep
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mutransfer.data import TokenDataset
-from mutransfer.data.dataset import ImageDataset
+from mutransfer.data.images import ImageDataset
 from mutransfer.models.transformer import Decoder, EncoderDecoder
 from mutransfer.models.transformer_config import Config
 from mutransfer.parametrization import scaling_plan
@@ -29,7 +29,7 @@ from tests.runs.tiny import outcome
 from tests.training.test_step import Images
 from tests.training.test_translation import CORPUS, LONGEST, VOCAB
 
-STEPS, LOOK = 36, 3
+STEPS, LOOK = 24, 3
 Made = tuple[RunSpec, nn.Module, torch.optim.Optimizer, Task, dict[str, Any]]
 
 
@@ -55,8 +55,8 @@ WORDS = TokenDataset.from_arrays(
 
 
 def spec_of(data: Any, **changes: object) -> RunSpec:
-    values: dict[str, Any] = dict(experiment="x", variant="v", parametrization="mup", optimizer="sgd", width=64)
-    values |= dict(base_width=32, log2_lr=-4, seed=3, steps=STEPS, batch=8, momentum=0.0, precision="float32")
+    values: dict[str, Any] = dict(experiment="x", variant="v", parametrization="mup", optimizer="sgd", width=32)
+    values |= dict(base_width=16, log2_lr=-4, seed=3, steps=STEPS, batch=8, momentum=0.0, precision="float32")
     values |= dict(data="tiny", data_fingerprint=data.fingerprint)
     return RunSpec(**values | changes)
 
@@ -110,7 +110,7 @@ def next_token(**changes: object) -> Made:
 
 def translation(**changes: object) -> Made:
     """Batches of many shapes."""
-    spec = spec_of(CORPUS, **{"optimizer": "adam", "log2_lr": -6, "batch": 60, "steps": 45, **changes})
+    spec = spec_of(CORPUS, **{"optimizer": "adam", "log2_lr": -6, "batch": 60, "steps": 36, **changes})
     return spec, *_scaled(spec, lambda width: EncoderDecoder(_config(width, VOCAB, LONGEST))), translating(), {}
 
 

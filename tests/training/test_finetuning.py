@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mutransfer.errors import UserError
-from mutransfer.training.finetuning import METRICS, Labelled, epochs, finetune
+from mutransfer.training.bert import METRICS, LabelledSequences, epochs, finetune
 
 SPECIAL = SimpleNamespace(pad=0, unk=1, cls=2, sep=3, mask=4)
 CPU = torch.device("cpu")
@@ -24,7 +24,7 @@ def examples(lengths, labels):
 
 def test_sequences():
     """One text, a pair, and pairs that are too long: the longer text loses its end first."""
-    found = Labelled(examples([(3, 0), (2, 3), (1, 30), (30, 30)], [0, 1, 0, 1]), 16, SPECIAL, CPU)
+    found = LabelledSequences(examples([(3, 0), (2, 3), (1, 30), (30, 30)], [0, 1, 0, 1]), 16, SPECIAL, CPU)
     assert found.sizes.tolist() == [5, 8, 16, 16]
     tokens, segments, padding, labels = found.batch(np.array([0, 1]))
     assert tokens.tolist() == [[2, 10, 11, 12, 3, 0, 0, 0], [2, 13, 14, 3, 15, 16, 17, 3]]
@@ -82,7 +82,7 @@ def task(count, seed):
     both, starts = torch.stack([ends, ends], 1), torch.cat([ends.new_zeros(1), ends[:-1]])
     tokens = torch.from_numpy(np.concatenate(texts).astype(np.int32))
     part = SimpleNamespace(tokens=tokens, starts=starts, ends=both, labels=torch.from_numpy(labels))
-    return Labelled(part, 16, SPECIAL, CPU)
+    return LabelledSequences(part, 16, SPECIAL, CPU)
 
 
 def test_a_classifier_learns_and_the_seed_decides():

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mutransfer.errors import UserError
-from mutransfer.training.pretraining import IGNORED, Pretraining, predicted
+from mutransfer.training.bert import IGNORED, Pretraining, predicted
 from mutransfer.training.task import OwnBatches, OwnDraws
 
 PAD, UNK, CLS, SEP, MASK = range(5)

@@ -124,3 +124,18 @@ def test_unknown_status_is_refused() -> None:
     """Reports filter by status: a misspelt one would drop the run in silence."""
     with pytest.raises(UserError, match="finished"):
         RunRecord(spec=SPEC, status="done", train_loss=1.0)
+
+
+def test_a_loss_curve_knows_its_steps() -> None:
+    """Chunk ends are those of the training loop; a diverged run is +inf from the chunk in which it stopped."""
+
+    def logged(status: str, steps: int, *losses: float) -> list[tuple[int, float]]:
+        spec = replace(SPEC, steps=steps)
+        return RunRecord(spec=spec, status=status, train_loss=losses[-1] if losses else 9, loss_curve=losses).logged()
+
+    assert logged("finished", 120, *range(50))[:4] == [(2, 0), (4, 1), (7, 2), (9, 3)]
+    assert logged("diverged", 3, 3.0, 2.0) == [(1, 3.0), (2, math.inf), (3, math.inf)]
+    assert logged("diverged", 3, 3.0, 2.0, 1.0)[-1] == (3, math.inf)  # by the test loss, say
+    assert logged("diverged", 2) == [(1, math.inf), (2, math.inf)]
+    with pytest.raises(UserError, match="2 points of 3"):
+        logged("finished", 3, 3.0, 2.0)

@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mutransfer.data.joint import PAD
-from mutransfer.training import smoothed_loss
-from mutransfer.training.smoothed_loss import smoothed_cross_entropy
+from mutransfer.data.pairs import PAD
+from mutransfer.training import translation
 from mutransfer.training.step import Step
+from mutransfer.training.translation import smoothed_cross_entropy
 
 
 def formula(logits: np.ndarray, targets: np.ndarray, smoothing: float) -> tuple[float, np.ndarray]:
@@ -84,14 +84,14 @@ def test_the_loss_of_a_readout_is_that_of_its_logits(
     smoothing: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Value and both gradients, whatever is made at a time; rows of padding have none."""
-    monkeypatch.setattr(smoothed_loss, "LOGITS", 60)  # three rows
+    monkeypatch.setattr(translation, "LOGITS", 60)  # three rows
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(11, 8, generator=generator).requires_grad_()
     weight = torch.randn(20, 8, generator=generator).requires_grad_()
     targets = torch.tensor([3, PAD, 6, 2, PAD, 0, 4, 4, 5, 19, 7])
     found, wanted = {}, {}
     for into, loss_of in (
-        (found, lambda: smoothed_loss.smoothed_readout_loss(x, weight, targets, smoothing)),
+        (found, lambda: translation.smoothed_readout_loss(x, weight, targets, smoothing)),
         (wanted, lambda: smoothed_cross_entropy(x @ weight.T, targets, smoothing)),
     ):
         with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
@@ -110,7 +110,7 @@ def test_a_step_of_it_is_replayed_with_other_padding() -> None:
     torch.manual_seed(0)
     layer = torch.nn.Linear(8, 20, bias=False)
     step = Step(
-        lambda x, y: smoothed_loss.smoothed_readout_loss(x, layer.weight, y, 0.1), torch.optim.Adam([layer.weight])
+        lambda x, y: translation.smoothed_readout_loss(x, layer.weight, y, 0.1), torch.optim.Adam([layer.weight])
     )
     for padded in (2, 3, 0, 9):
         x, y = torch.randn(10, 8), torch.randint(2, 20, (10,))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mutransfer.data.dataset import ImageDataset
+from mutransfer.data.images import ImageDataset
 from mutransfer.errors import UserError
 from mutransfer.training import loop
 from mutransfer.training import task as tasks

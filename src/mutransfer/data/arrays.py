@@ -2,86 +2,115 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from mutransfer.data.keep import keep
 from mutransfer.errors import UserError
+from mutransfer.files import keep, write
 
 _META = "dataset.json"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ArrayDataset:
-    """What every data set has. A kind of data adds its tensors as fields, and names them in ``ARRAYS``.
+    """What every data set has. A kind of data adds fields; those that are annotated as ``Tensor`` are its arrays.
 
     The tensors may lie in memory that cannot be written: they are only read.
     """
 
-    ARRAYS: ClassVar[tuple[str, ...]] = ()
+    ARRAYS: ClassVar[tuple[str, ...]] = ()  # their names, in the order of the fields
 
     name: str  # short, for records: "cifar10", "books"
     source: str  # for captions, e.g. "CIFAR-10 (JPEG-recompressed pixels)"
     is_real: bool  # False: a stand-in, which every record and caption must say
-    fingerprint: str  # `_found_fingerprint`, taken when the data set was made
+    fingerprint: str  # `content_fingerprint`, taken when the data set was made
     folder: Path | None = field(default=None, init=False)  # where the tensors are mapped from; None: only in memory
 
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        return {n: getattr(self, n) for n in self.ARRAYS}
+    def __init_subclass__(cls) -> None:
+        cls.ARRAYS = tuple(name for name, kind in cls.__annotations__.items() if kind == "Tensor")
 
-    def _found_fingerprint(self) -> str:
-        """The fingerprint that the content really has."""
-        return digest_of(self._tensors())
+    @classmethod
+    def made(cls, name: str, source: str, *, is_real: bool, **content: Any) -> Self:
+        """A data set of this content, with its fingerprint. Raises ValueError for what does not fit together."""
+        dataset = cls(name, source, is_real, "", **content)
+        object.__setattr__(dataset, "fingerprint", dataset.content_fingerprint())
+        return dataset
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The arrays by name."""
+        return {name: getattr(self, name) for name in self.ARRAYS}
+
+    def _head(self) -> str:
+        """What of the other fields decides a run: the fingerprint sees it too."""
+        return ""
+
+    def content_fingerprint(self) -> str:
+        """First 16 hex digits of a sha256 over the head, then name, shape, dtype and bytes of each array in order."""
+        digest = hashlib.sha256(self._head().encode())
+        for name, tensor in self.tensors().items():
+            array = np.ascontiguousarray(tensor.numpy())
+            # Little-endian bytes, so that the same data has the same fingerprint on every machine.
+            array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+            digest.update(f"{name} {[*array.shape]} {array.dtype.name}\n".encode())
+            digest.update(array.data)
+        return digest.hexdigest()[:16]
 
     def __getstate__(self) -> dict[str, Any]:
-        """With arrays instead of tensors: pickle protocol 5 can share their memory instead of copying it."""
-        return {**self.__dict__, **{n: tensor.numpy() for n, tensor in self._tensors().items()}, "folder": None}
+        """With arrays instead of tensors: pickle protocol 5 can share their memory instead of copying it.
+
+        Without the folder, which another machine has not, and without what can be made of the fields again.
+        """
+        state = {f.name: getattr(self, f.name) for f in fields(self)}
+        return state | {name: tensor.numpy() for name, tensor in self.tensors().items()} | {"folder": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # shared memory cannot be written; nobody wants to
-            self.__dict__.update(state, **{n: torch.from_numpy(state[n]) for n in self.ARRAYS})
+            self.__dict__.update(state, **{name: torch.from_numpy(state[name]) for name in self.ARRAYS})
 
     def save(self, folder: Path) -> None:
-        """Write one .npy file a tensor and a json into ``folder`` (made if missing); half a data set never opens.
+        """Write one .npy file per tensor and a json into ``folder`` (made if missing); half a data set never opens.
 
         Raises `UserError` if the folder cannot be written (read-only, full).
         """
-        folder = Path(folder)
+        meta = {f.name: getattr(self, f.name) for f in fields(self) if f.init and f.name not in self.ARRAYS}
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # The json is removed first and written last: where it is, the rest is whole.
             (folder / _META).unlink(missing_ok=True)
-            for name, tensor in self._tensors().items():
-                with _replacing(folder / f"{name}.npy") as path, path.open("wb") as file:
-                    np.save(file, tensor.numpy())
-            meta = {f.name: getattr(self, f.name) for f in fields(self) if f.init and f.name not in self.ARRAYS}
-            with _replacing(folder / _META) as path:
-                path.write_text(json.dumps(meta, indent=1) + "\n")
+            with tempfile.TemporaryDirectory(prefix=".", dir=folder) as part:
+                for name, tensor in self.tensors().items():
+                    np.save(Path(part, f"{name}.npy"), tensor.numpy())
+                    os.replace(Path(part, f"{name}.npy"), folder / f"{name}.npy")  # never into a file that is mapped
+            write(folder / _META, (json.dumps(meta, indent=1) + "\n").encode())
         except OSError as error:
             reason = error.strerror or error
             raise UserError(
                 f"cannot write the data set into {folder}: {reason}; free space there or name another folder."
             ) from error
 
-    def kept(self, folder: Path | None) -> Self:
-        """Saved in ``folder`` and opened there; itself without one or, with a note, where it cannot be written."""
-        note = f"{self.source}\nMade by mutransfer from the text beside it; may be deleted.\n"
+    @classmethod
+    def prepared(cls, folder: Path | None, make: Callable[[], Self]) -> Self:
+        """What lies whole in ``folder``, else what ``make`` gives: kept there and opened, if that can be written."""
+        if folder is not None and (folder / _META).is_file():
+            return cls.open(folder)
+        dataset = make()
+        note = f"{dataset.source}\nMade by mutransfer from the text beside it; may be deleted.\n"
         if folder is None or not keep(folder / "source.txt", note.encode()):
-            return self
-        self.save(folder)
-        return self.open(folder)
+            return dataset
+        dataset.save(folder)
+        return cls.open(folder)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
@@ -99,35 +128,36 @@ class ArrayDataset:
             raise UserError(
                 f"{folder} is not a whole prepared data set ({error}); delete the folder and run again."
             ) from error
-        if (found := dataset._found_fingerprint()) != dataset.fingerprint:
+        if (content := dataset.content_fingerprint()) != dataset.fingerprint:
             raise UserError(
-                f"the data set in {folder} is corrupt: fingerprint {found}, expected {dataset.fingerprint}; "
+                f"the data set in {folder} is corrupt: fingerprint {content}, expected {dataset.fingerprint}; "
                 "delete the folder and run again."
             )
         object.__setattr__(dataset, "folder", folder)
         return dataset
 
 
-def digest_of(tensors: Mapping[str, torch.Tensor], head: str = "") -> str:
-    """First 16 hex digits of a sha256 over ``head``, then name, shape, dtype and bytes of each tensor in order."""
-    digest = hashlib.sha256(head.encode())
-    for name, tensor in tensors.items():
-        array = np.ascontiguousarray(tensor.numpy())
-        # Little-endian bytes, so that the same data has the same fingerprint on every machine.
-        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        digest.update(f"{name} {[*array.shape]} {array.dtype.name}\n".encode())
-        digest.update(array.data)
-    return digest.hexdigest()[:16]
+def dtype_of(vocab: int) -> type[np.uint8] | type[np.int32]:
+    """The integer type of the tokens of a vocabulary."""
+    return np.uint8 if vocab <= 256 else np.int32
 
 
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends well, and goes when not."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def check_form(name: str, tensor: Tensor, dtype: type, *, columns: int | None = None, least: int = 0) -> None:
+    """Raise ValueError unless ``tensor`` is [N] (or [N, columns]) of ``dtype``, with N at least ``least``."""
+    shape = [len(tensor)] + [columns] * (columns is not None)
+    if tensor.numpy().dtype != dtype or [*tensor.shape] != shape or len(tensor) < least:
+        expected = f"{np.dtype(dtype)} {['N', *shape[1:]]} with N of at least {least}".replace("'", "")
+        raise ValueError(f"{name}: expected {expected}, got {tensor.dtype} {[*tensor.shape]}")
+
+
+def check_range(name: str, numbers: Tensor | np.ndarray, low: int, high: int, kind: str = "tokens") -> None:
+    """Raise ValueError unless all numbers are in low..high."""
+    array = np.asarray(numbers)
+    if array.size and (array.min() < low or array.max() > high):
+        raise ValueError(f"{name}: expected {kind} in {low}..{high}, got {array.min()}..{array.max()}")
+
+
+def check_ends(name: str, ends: Tensor, whole: int, least: int = 0) -> None:
+    """Raise ValueError unless ``ends`` rises to ``whole``, by ``least`` each time or more."""
+    if (ends.diff(prepend=ends.new_zeros(1)) < least).any() or ends[-1] != whole:
+        raise ValueError(f"{name}: expected ends that rise to {whole}, got {int(ends[-1])} as last")

@@ -22,8 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mutransfer.data.joint import EOS, SPECIALS
-from mutransfer.data.pairs import PARTS, PairDataset, Pairs, Side
+from mutransfer.data.pairs import EOS, PARTS, SPECIALS, PairDataset, Pairs, Side
 from mutransfer.errors import UserError, unknown
 from mutransfer.files import write as write_file
 
@@ -63,13 +62,12 @@ def write(dataset: PairDataset, folder: Path) -> Path:
     lines = [f"{piece} {n}\n" for piece, n in zip(dataset.pieces.pieces(), count, strict=True)]
     dictionary = "".join(lines[len(SPECIALS) :]).encode()
     for part in PARTS:
-        pairs = dataset.pairs(part)
-        texts = () if part == "train" else (dataset.sources(part), dataset.references(part))
-        for language, side in zip(languages, (pairs.source, pairs.target), strict=True):
-            _write_side(_prefix(folder, part, languages, language), side, dataset.vocab)
-        for language, text in zip(languages, texts, strict=False):
-            path = _path(_prefix(folder, part, languages, language), ".txt")
-            write_file(path, "".join(f"{line}\n" for line in text).encode())
+        pairs, texts = dataset.pairs(part), (dataset.sources, dataset.references)
+        for language, side, text in zip(languages, (pairs.source, pairs.target), texts, strict=True):
+            prefix = folder / f"{part}.{'-'.join(languages)}.{language}"
+            _write_side(prefix, side, dataset.vocab)
+            if part != "train":
+                write_file(_path(prefix, ".txt"), "".join(f"{line}\n" for line in text(part)).encode())
     write_file(folder / "sentencepiece.model", dataset.pieces.model)
     # The dictionaries last: fairseq asks for them first, and a folder without them is none.
     for language in languages:
@@ -89,7 +87,7 @@ def read(folder: Path, languages: tuple[str, str] | None = None) -> FairseqFolde
     dictionaries = {language: _read_dictionary(folder / f"dict.{language}.txt") for language in pair}
     parts = {}
     for part in PARTS:
-        prefixes = [_prefix(folder, part, pair, language) for language in pair]
+        prefixes = [folder / f"{part}.{'-'.join(pair)}.{language}" for language in pair]
         if part != "train" and not any(_path(prefix, ".idx").exists() for prefix in prefixes):
             continue
         source, target = (_read_side(x, len(dictionaries[lang])) for x, lang in zip(prefixes, pair, strict=True))
@@ -102,26 +100,22 @@ def read(folder: Path, languages: tuple[str, str] | None = None) -> FairseqFolde
     return FairseqFolder(pair, dictionaries, parts)
 
 
-def _prefix(folder: Path, part: str, languages: tuple[str, str], language: str) -> Path:
-    return folder / f"{part}.{languages[0]}-{languages[1]}.{language}"
-
-
 def _path(prefix: Path, ending: str) -> Path:
     return prefix.with_name(prefix.name + ending)
 
 
 def _languages(folder: Path) -> tuple[str, str]:
     """The languages of the one training part that ``folder`` has."""
-    found = set()
+    pairs = set()
     for path in folder.glob("train.*-*.*.idx"):
         _, pair, language, _ = path.name.split(".")
         source, _, target = pair.partition("-")
         if language in (source, target):
-            found.add((source, target))
-    if len(found) != 1:
-        has = ", ".join("-".join(pair) for pair in sorted(found)) or "none"
+            pairs.add((source, target))
+    if len(pairs) != 1:
+        has = ", ".join("-".join(pair) for pair in sorted(pairs)) or "none"
         raise UserError(f"{folder}: expected train.SOURCE-TARGET.LANG.idx of one pair of languages, found {has}.")
-    return found.pop()
+    return pairs.pop()
 
 
 def _write_side(prefix: Path, side: Side, vocab: int) -> None:

@@ -1,4 +1,4 @@
-"""Sentences in two languages as tensors of token numbers in memory, with where they came from and how they were cut."""
+"""Sentences in two languages as tensors of token numbers in memory, and the pieces that both were cut into."""
 
 from __future__ import annotations
 
@@ -13,23 +13,74 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mutransfer.data.arrays import ArrayDataset, digest_of
-from mutransfer.data.joint import BOS, EOS, PAD, UNK, JointPieces
-from mutransfer.data.tokens import dtype_of
+from mutransfer.data.arrays import ArrayDataset, check_ends, check_form, check_range, dtype_of
+from mutransfer.data.tokens import SentencePiece
 from mutransfer.errors import UserError, unknown
-
-__all__ = ["BOS", "EOS", "PAD", "PARTS", "UNK", "PairDataset", "Pairs", "Side", "fingerprint_of_pairs"]
 
 PARTS = ("train", "valid", "test")
 SIDES = ("source", "target")
-_TOKENS = tuple(f"{part}_{side}" for part in PARTS for side in SIDES)
-_ENDS = tuple(f"{name}_ends" for name in _TOKENS)
-_TEXTS = tuple(f"{part}_{side}_text" for part in PARTS[1:] for side in SIDES)
-ARRAYS = (*_TOKENS, *_ENDS, *_TEXTS, "model")
-_WHOLE = "dataset.json"  # what `ArrayDataset.save` writes last
+BOS, PAD, EOS, UNK = range(4)
+"""The first four numbers, as in fairseq's Dictionary: begin of a sentence, padding, its end, unknown character."""
+SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
+LINES = 2_000_000  # that pieces are fitted to: more change little and cost memory
 
 Texts = tuple[Sequence[str], Sequence[str]]
 """Sentences of a part in both languages: line i of one is the translation of line i of the other."""
+
+
+class JointPieces(SentencePiece):
+    """Byte-pair encoding fitted to both sides of a parallel text; the same lines give the same pieces.
+
+    Unlike its parent it normalises as SentencePiece does by default (NFKC, runs of white space made one space, a space
+    before the first word), has no piece for the end of a line and no bytes: a character that was too rare in the
+    training text is `UNK`.
+    """
+
+    SETTINGS: ClassVar[dict[str, Any]] = {
+        "model_type": "bpe",  # counts whole numbers: the pieces do not depend on the order of a float sum
+        "normalization_rule_name": "nmt_nfkc",
+        "character_coverage": 0.99999,  # all letters of both languages; of web text not every stray sign
+        "max_sentence_length": 1 << 24,  # bytes
+        "hard_vocab_limit": False,  # a short text has fewer pieces
+        "bos_id": BOS,
+        "pad_id": PAD,
+        "eos_id": EOS,
+        "unk_id": UNK,
+        "num_threads": 1,
+        "minloglevel": 2,
+    }
+
+    def __init__(self, name: str, model: bytes) -> None:
+        """``model``: a serialised SentencePiece model. Raises `UserError` if it is none, or has other numbers."""
+        super().__init__(name, model)
+        self.model = model
+        if (first := tuple(self.pieces()[: len(SPECIALS)])) != SPECIALS:
+            raise UserError(f"{name}: the pieces begin with {first}; expected {SPECIALS}.")
+
+    @classmethod
+    def fit_lines(cls, lines: Sequence[str], size: int) -> JointPieces:
+        """``size`` pieces (fewer if the lines have no more); of more than `LINES` lines, every second (third, ...)."""
+        step = -(-len(lines) // LINES)
+        return cls(f"joint-bpe-{size}", cls._fit("\n".join(lines[:: max(step, 1)]), size))
+
+    def encode(self, text: str) -> np.ndarray:
+        """One sentence, without begin and end: uint8 or int32 [N]."""
+        return self.encode_lines([text])[0]
+
+    def decode(self, tokens: np.ndarray) -> str:
+        """The sentence up to the first `EOS`, without the special tokens (`UNK` is one of them)."""
+        numbers = np.asarray(tokens).tolist()
+        if EOS in numbers:
+            numbers = numbers[: numbers.index(EOS)]
+        return self._model.decode([n for n in numbers if n >= len(SPECIALS)])
+
+    def normalize(self, text: str) -> str:
+        """``text`` as it comes back from `encode` and `decode` where no character is unknown."""
+        return self._model.normalize(text).replace("\N{LOWER ONE EIGHTH BLOCK}", " ").strip(" ")
+
+    def pieces(self) -> list[str]:
+        """All pieces, each at its number."""
+        return self._model.id_to_piece(list(range(self.vocab)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +133,6 @@ class PairDataset(ArrayDataset):
     sentence with a line end), for BLEU; and the SentencePiece model with which both languages were cut into pieces.
     """
 
-    ARRAYS: ClassVar[tuple[str, ...]] = ARRAYS
-
     vocab: int  # of both languages together, with the four special numbers
     tokenizer: str  # "joint-bpe-10000"
     source_lang: str  # "de"
@@ -107,41 +156,31 @@ class PairDataset(ArrayDataset):
     model: Tensor
 
     def __post_init__(self) -> None:
-        wanted = torch.from_numpy(np.empty(0, dtype_of(self.vocab))).dtype
-        kinds = dict.fromkeys(_TOKENS, wanted) | dict.fromkeys(_ENDS, torch.int64)
-        for name, tensor in self._tensors().items():
-            kind = kinds.get(name, torch.uint8)
-            if tensor.dtype != kind or tensor.ndim != 1 or not len(tensor):
-                raise ValueError(f"{name}: expected {kind} [N] with N > 0, got {tensor.dtype} {[*tensor.shape]}")
-        for name in _TOKENS:
-            tokens, ends = getattr(self, name), getattr(self, f"{name}_ends")
-            low, high = (int(x) for x in tokens.aminmax())
-            if low < UNK or high >= self.vocab:
-                raise ValueError(f"{name}: expected tokens in {UNK}..{self.vocab - 1}, got {low}..{high}")
-            if ends[0] < 0 or (ends.diff() < 0).any() or ends[-1] != len(tokens):
-                raise ValueError(f"{name}_ends: expected ends that rise to {len(tokens)}, got {int(ends[-1])} as last")
-        for part in PARTS:
-            counts = {len(getattr(self, f"{part}_{side}_ends")) for side in SIDES}
-            if part != "train":
-                counts |= {int((getattr(self, f"{part}_{side}_text") == ord("\n")).sum()) for side in SIDES}
-            if len(counts) > 1:
-                raise ValueError(f"{part}: expected equally many sentences everywhere, got {sorted(counts)}")
+        counts: dict[str, set[int]] = {part: set() for part in PARTS}
+        for name, tensor in self.tensors().items():
+            part, _, kind = name.partition("_")
+            if kind in SIDES:
+                check_form(name, tensor, dtype_of(self.vocab), least=1)
+                check_range(name, tensor, UNK, self.vocab - 1)
+            elif kind.endswith("ends"):
+                check_form(name, tensor, np.int64, least=1)
+                check_ends(name, tensor, len(getattr(self, name.removesuffix("_ends"))))
+                counts[part].add(len(tensor))
+            else:
+                check_form(name, tensor, np.uint8, least=1)
+                if name != "model":
+                    counts[part].add(int((tensor == ord("\n")).sum()))
+        for part, different in counts.items():
+            if len(different) > 1:
+                raise ValueError(f"{part}: expected equally many sentences everywhere, got {sorted(different)}")
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{part}={self.count(part)}" for part in PARTS)
         languages = f"{self.source_lang}-{self.target_lang}, vocab={self.vocab}"
         return f"PairDataset({self.name!r}, {self.source!r}, {languages}, {counts}, fingerprint={self.fingerprint})"
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without what can be made of the tensors again."""
-        state = super().__getstate__()
-        state.pop("pieces", None)
-        return state
-
-    def _found_fingerprint(self) -> str:
-        return fingerprint_of_pairs(
-            self._tensors(), vocab=self.vocab, tokenizer=self.tokenizer, languages=(self.source_lang, self.target_lang)
-        )
+    def _head(self) -> str:
+        return f"{self.vocab} {self.tokenizer} {self.source_lang} {self.target_lang}\n"
 
     @classmethod
     def from_texts(
@@ -176,23 +215,22 @@ class PairDataset(ArrayDataset):
                 )
         tokenizer = f"joint-bpe-{pieces}"
         source = f"{source}, {tokenizer}"
-        folder = None if cache is None else cache / f"{tokenizer}-{_mark((name, source, is_real, languages), parts)}"
-        if folder is not None and (folder / _WHOLE).is_file():
-            return cls.open(folder)
-        model = JointPieces.fit_lines([*train[0], *train[1]], pieces)
-        tensors = {"model": torch.from_numpy(np.frombuffer(model.model, np.uint8).copy())}
-        for part, texts in parts.items():
-            for side, lines in zip(SIDES, texts, strict=True):
-                found = model.encode_lines(lines)
-                tensors |= zip((f"{part}_{side}", f"{part}_{side}_ends"), map(torch.from_numpy, found), strict=True)
-                if part != "train":
-                    raw = np.frombuffer("".join(f"{line}\n" for line in lines).encode(), np.uint8)
-                    tensors[f"{part}_{side}_text"] = torch.from_numpy(raw.copy())
-        fingerprint = fingerprint_of_pairs(tensors, vocab=model.vocab, tokenizer=tokenizer, languages=languages)
-        head: dict[str, Any] = {"vocab": model.vocab, "tokenizer": tokenizer, **tensors}
-        return cls(name, source, is_real, fingerprint, source_lang=languages[0], target_lang=languages[1], **head).kept(
-            folder
-        )
+
+        def make() -> PairDataset:
+            model = JointPieces.fit_lines([*train[0], *train[1]], pieces)
+            content: dict[str, Any] = {"model": _bytes(model.model)}
+            for part, texts in parts.items():
+                for side, lines in zip(SIDES, texts, strict=True):
+                    key = f"{part}_{side}"
+                    content[key], content[f"{key}_ends"] = map(torch.from_numpy, model.encode_lines(lines))
+                    if part != "train":
+                        content[f"{key}_text"] = _bytes("".join(f"{line}\n" for line in lines).encode())
+            content |= {"vocab": model.vocab, "tokenizer": tokenizer}
+            content |= {"source_lang": languages[0], "target_lang": languages[1]}
+            return cls.made(name, source, is_real=is_real, **content)
+
+        mark = "" if cache is None else _mark((name, source, is_real, languages), parts)
+        return cls.prepared(None if cache is None else cache / f"{tokenizer}-{mark}", make)
 
     @cached_property
     def pieces(self) -> JointPieces:
@@ -234,12 +272,8 @@ class PairDataset(ArrayDataset):
         return self.pieces.decode(np.asarray(tokens))
 
 
-def fingerprint_of_pairs(
-    tensors: Mapping[str, Tensor], *, vocab: int, tokenizer: str, languages: tuple[str, str]
-) -> str:
-    """First 16 hex digits of a sha256 over the head, and shape, dtype and bytes of all `ARRAYS`, in that order."""
-    head = f"{vocab} {tokenizer} {' '.join(languages)}\n"
-    return digest_of({name: tensors[name] for name in ARRAYS}, head=head)
+def _bytes(content: bytes) -> Tensor:
+    return torch.from_numpy(np.frombuffer(content, np.uint8).copy())
 
 
 def _mark(head: tuple[object, ...], parts: Mapping[str, Texts]) -> str:

@@ -1,20 +1,30 @@
-"""A text as two tensors of token numbers in memory, with where it came from and how it was cut into tokens."""
+"""A text as token numbers in memory, and the tokenizers that make them: bytes, words, SentencePiece's pieces."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from itertools import chain
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mutransfer.data.arrays import ArrayDataset, digest_of
+from mutransfer.data.arrays import ArrayDataset, check_form, check_range, dtype_of
 from mutransfer.errors import UserError, unknown
+from mutransfer.files import keep
 
 PARTS = ("train", "test")
-ARRAYS = ("train_tokens", "test_tokens")
+NAMES = ("bytes", "words", "sentencepiece-8000")  # sentencepiece-N for any other N is valid too
+EOS, UNK = "<eos>", "<unk>"
+LEAST = 3  # times a word stands in the training text: WikiText's own rule (Merity et al. 2016, section 4.3)
+_LINES = 10_000  # encoded at once: bounds memory, changes no token
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -24,28 +34,22 @@ class TokenDataset(ArrayDataset):
     They stay that small in memory: a batch is turned into int64 when it is cut out.
     """
 
-    ARRAYS: ClassVar[tuple[str, ...]] = ARRAYS
-
     vocab: int  # number of different tokens, seen in the text or not
     tokenizer: str  # "bytes", "words", "sentencepiece-8000"
     train_tokens: Tensor
     test_tokens: Tensor
 
     def __post_init__(self) -> None:
-        wanted = torch.from_numpy(np.empty(0, dtype_of(self.vocab))).dtype
-        for name, tokens in self._tensors().items():
-            if tokens.dtype != wanted or tokens.ndim != 1:
-                raise ValueError(f"{name}: expected {wanted} [N], got {tokens.dtype} {[*tokens.shape]}")
-            low, high = (int(x) for x in tokens.aminmax()) if len(tokens) else (0, 0)
-            if low < 0 or high >= self.vocab:
-                raise ValueError(f"{name}: expected tokens in 0..{self.vocab - 1}, got {low}..{high}")
+        for name, tokens in self.tensors().items():
+            check_form(name, tokens, dtype_of(self.vocab))
+            check_range(name, tokens, 0, self.vocab - 1)
 
     def __repr__(self) -> str:
         counts = f"vocab={self.vocab}, train={len(self.train_tokens)}, test={len(self.test_tokens)}"
         return f"TokenDataset({self.name!r}, {self.source!r}, {counts}, fingerprint={self.fingerprint})"
 
-    def _found_fingerprint(self) -> str:
-        return fingerprint_of_tokens(self._tensors(), vocab=self.vocab, tokenizer=self.tokenizer)
+    def _head(self) -> str:
+        return f"{self.vocab} {self.tokenizer}\n"
 
     @classmethod
     def from_arrays(
@@ -59,21 +63,18 @@ class TokenDataset(ArrayDataset):
         train: np.ndarray,
         test: np.ndarray,
     ) -> TokenDataset:
-        """From token numbers [N] and [M] of any integer type; takes the fingerprint.
+        """From token numbers [N] and [M] of any integer type.
 
         Raises ValueError if one is not in 0..vocab-1 or an array is not a vector of integers.
         """
-        tensors = {}
-        for key, array in zip(ARRAYS, (train, test), strict=True):
+        content: dict[str, Any] = {"vocab": vocab, "tokenizer": tokenizer}
+        for key, array in (("train_tokens", train), ("test_tokens", test)):
             if array.ndim != 1 or array.dtype.kind not in "ui":
                 raise ValueError(f"{key}: expected integers [N], got {array.dtype} {[*array.shape]}")
-            # Before they are made smaller, which would wrap a number that is too large into a valid one.
-            if array.size and (array.min() < 0 or array.max() >= vocab):
-                raise ValueError(f"{key}: expected tokens in 0..{vocab - 1}, got {array.min()}..{array.max()}")
+            check_range(key, array, 0, vocab - 1)  # before a smaller type wraps a number that is too large
             array = np.ascontiguousarray(array, dtype_of(vocab))
-            tensors[key] = torch.from_numpy(array if array.flags.writeable else array.copy())
-        fingerprint = fingerprint_of_tokens(tensors, vocab=vocab, tokenizer=tokenizer)
-        return cls(name, source, is_real, fingerprint, vocab=vocab, tokenizer=tokenizer, **tensors)
+            content[key] = torch.from_numpy(array if array.flags.writeable else array.copy())
+        return cls.made(name, source, is_real=is_real, **content)
 
     def windows(self, part: str, length: int) -> Tensor:
         """[n, length + 1]: consecutive windows of ``part`` ("train" or "test"), a view of its tokens, no copy.
@@ -95,11 +96,202 @@ class TokenDataset(ArrayDataset):
         return tokens.unfold(0, length + 1, length)
 
 
-def dtype_of(vocab: int) -> type[np.uint8] | type[np.int32]:
-    """The integer type of the tokens of a vocabulary."""
-    return np.uint8 if vocab <= 256 else np.int32
+class Bytes:
+    """The 256 bytes of UTF-8: nothing to fit, nothing lost."""
+
+    name, vocab = "bytes", 256
+
+    def encode(self, text: str) -> np.ndarray:
+        """uint8 [N], read-only."""
+        return np.frombuffer(text.encode(), np.uint8)
+
+    def decode(self, tokens: np.ndarray) -> str:
+        """What is no UTF-8 (a cut character, a model's mistake) becomes U+FFFD."""
+        return np.asarray(tokens).astype(np.uint8).tobytes().decode(errors="replace")
 
 
-def fingerprint_of_tokens(tensors: Mapping[str, Tensor], *, vocab: int, tokenizer: str) -> str:
-    """First 16 hex digits of a sha256 over ``vocab``, ``tokenizer``, and shape, dtype and bytes of the tokens."""
-    return digest_of({name: tensors[name] for name in ARRAYS}, head=f"{vocab} {tokenizer}\n")
+class Words:
+    """Whatever stands between white space, with <eos> at the end of each line; <unk> where the word is unknown."""
+
+    name = "words"
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        """``vocabulary``: the words, each at its number. Raises `UserError` unless they can be read back."""
+        self.words = list(vocabulary)
+        self.vocab = len(self.words)
+        self._number = numbers_of("the vocabulary", self.words, (EOS, UNK))
+
+    @classmethod
+    def fit(cls, text: str, least: int = LEAST) -> Words:
+        """The words that ``text`` has ``least`` times or more: the frequent first, then in order of appearance."""
+        counts = Counter(split_words(text))
+        special = {EOS: counts.pop(EOS, 0), UNK: counts.pop(UNK, 0)}
+        return cls([*special, *(word for word, count in counts.most_common() if count >= least)])
+
+    def encode(self, text: str) -> np.ndarray:
+        """uint8 or int32 [N]; a line without an end gets its <eos> too."""
+        words, unk = split_words(text), self._number[UNK]
+        numbers = map(self._number.get, words, [unk] * len(words))
+        return np.fromiter(numbers, dtype_of(self.vocab), len(words))
+
+    def decode(self, tokens: np.ndarray) -> str:
+        """The words with one space between them, a line for each <eos>."""
+        text = " ".join("\n" if w == EOS else w for w in map(self.words.__getitem__, np.asarray(tokens).tolist()))
+        return re.sub(r" ?\n ?", "\n", text)
+
+
+def split_words(text: str) -> list[str]:
+    """The words of ``text`` with <eos> at the end of each line."""
+    return (text if text.endswith("\n") or not text else text + "\n").replace("\n", f" {EOS} ").split()
+
+
+def numbers_of(name: str, vocabulary: Sequence[str], special: Sequence[str]) -> dict[str, int]:
+    """The number of each entry of a vocabulary.
+
+    Raises `UserError` if it lacks one that is ``special``, has an entry twice, an empty one or one with white space.
+    """
+    numbers = {entry: i for i, entry in enumerate(vocabulary)}
+    if missing := [entry for entry in special if entry not in numbers]:
+        has = f"{name} of {len(vocabulary):,} entries lacks {missing[0]}"
+        raise UserError(f"{has}; expected {' '.join(special)} in it, each on its line.")
+    if len(numbers) < len(vocabulary):
+        entry, count = Counter(vocabulary).most_common(1)[0]
+        raise UserError(f"{name} has {entry!r} {count} times; expected each entry once.")
+    for entry in vocabulary:
+        if entry.split() != [entry]:
+            raise UserError(f"{name} has {entry!r}; expected entries without white space.")
+    return numbers
+
+
+class SentencePiece:
+    """Pieces of words (byte-pair encoding), fitted to the training text; the same text gives the same pieces.
+
+    Text is taken as it is, not normalised: line ends are a piece of their own and what no piece spells is spelt in
+    bytes, so that all text comes back but for the character U+2581, SentencePiece's own mark of a space.
+    """
+
+    # BPE counts whole numbers: unlike the unigram model's, its pieces do not depend on the order of a float sum.
+    SETTINGS: ClassVar[dict[str, Any]] = {
+        "model_type": "bpe",
+        "normalization_rule_name": "identity",
+        "remove_extra_whitespaces": False,
+        "add_dummy_prefix": False,
+        "user_defined_symbols": ["\n"],
+        "byte_fallback": True,
+        "character_coverage": 0.9999,
+        "max_sentence_length": 1 << 24,  # bytes: the default leaves out paragraphs longer than 4192
+        "hard_vocab_limit": False,  # a short text has fewer pieces
+        "bos_id": -1,
+        "eos_id": -1,
+        "pad_id": -1,
+        "num_threads": 1,
+        "minloglevel": 2,
+    }
+
+    def __init__(self, name: str, model: bytes) -> None:
+        """``model``: a serialised SentencePiece model. Raises `UserError` if it is none."""
+        from sentencepiece import SentencePieceProcessor
+
+        self.name = name
+        try:
+            self._model = SentencePieceProcessor(model_proto=model)
+        except RuntimeError as error:
+            raise UserError(f"{name}: not a SentencePiece model ({' '.join(str(error).split())}).") from error
+        self.vocab: int = self._model.vocab_size()
+
+    @classmethod
+    def fit(cls, text: str, size: int, cache: Path | None = None) -> SentencePiece:
+        """``size`` pieces (fewer if ``text`` has no more), from the folder ``cache`` if they were fitted before."""
+        name, path = f"sentencepiece-{size}", None
+        if cache is not None:
+            mark = hashlib.sha256(f"{size} {cls.SETTINGS}\n".encode() + text.encode()).hexdigest()[:16]
+            path = cache / f"{name}-{mark}.model"
+            if path.is_file():
+                try:
+                    return cls(name, path.read_bytes())
+                except (OSError, UserError) as error:
+                    raise UserError(f"{path} cannot be read ({error}); delete it and run again.") from error
+        model = cls._fit(text, size)
+        if path is not None:
+            keep(path, model)
+        return cls(name, model)
+
+    @classmethod
+    def _fit(cls, text: str, size: int) -> bytes:
+        from sentencepiece import SentencePieceTrainer
+
+        lines = (line for line in text.split("\n") if line)
+        model = io.BytesIO()
+        try:
+            SentencePieceTrainer.train(sentence_iterator=lines, model_writer=model, vocab_size=size, **cls.SETTINGS)
+        except RuntimeError as error:
+            raise UserError(
+                f"SentencePiece cannot make {size} pieces of this text ({' '.join(str(error).split())}); "
+                "take another number of pieces or a longer text."
+            ) from error
+        return model.getvalue()
+
+    def encode(self, text: str) -> np.ndarray:
+        """uint8 or int32 [N]."""
+        *whole, last = text.split("\n")
+        return self.encode_lines([*(line + "\n" for line in whole), last])[0]
+
+    def encode_lines(self, lines: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """All lines one after the other, uint8 or int32 [tokens], and where each ends, int64 [lines]."""
+        parts, lengths = [np.empty(0, dtype_of(self.vocab))], list[int]()
+        for start in range(0, len(lines), _LINES):
+            pieces = self._model.encode(list(lines[start : start + _LINES]))
+            lengths += map(len, pieces)
+            parts.append(np.fromiter(chain.from_iterable(pieces), dtype_of(self.vocab)))
+        return np.concatenate(parts), np.cumsum(lengths, dtype=np.int64)
+
+    def decode(self, tokens: np.ndarray) -> str:
+        """The text, exactly."""
+        return self._model.decode(np.asarray(tokens).tolist())
+
+
+def pieces_of(name: str) -> int | None:
+    """The N of "sentencepiece-N"; None for the other tokenizers. Raises `UserError` if ``name`` is none."""
+    if match := re.fullmatch(r"sentencepiece-([1-9]\d{1,6})", name):
+        return int(match[1])
+    if name not in NAMES:
+        raise unknown("tokenizer", name, NAMES)
+    return None
+
+
+def tokenize(
+    name: str,
+    source: str,
+    tokenizer: str,
+    *,
+    is_real: bool,
+    train: str,
+    test: str,
+    vocabulary: Sequence[str] | None = None,
+    cache: Path | None = None,
+) -> TokenDataset:
+    """The texts ``train`` and ``test`` as a data set; ``source`` gets the tokenizer's name.
+
+    Args:
+        tokenizer: "bytes", "words" or "sentencepiece-N", fitted to the training text.
+        vocabulary: of "words"; by default it is made from the text.
+        cache: a folder in which "sentencepiece-N" keeps its model.
+
+    Raises `UserError` if there is no tokenizer of this name.
+    """
+    fitted: Bytes | Words | SentencePiece
+    if (size := pieces_of(tokenizer)) is not None:
+        fitted = SentencePiece.fit(train, size, cache)
+    elif tokenizer == "bytes":
+        fitted = Bytes()
+    else:
+        fitted = Words.fit(train) if vocabulary is None else Words(vocabulary)
+    return TokenDataset.from_arrays(
+        name,
+        f"{source}, {fitted.name}",
+        is_real=is_real,
+        vocab=fitted.vocab,
+        tokenizer=fitted.name,
+        train=fitted.encode(train),
+        test=fitted.encode(test),
+    )

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from mutransfer.data.tokens import dtype_of
+from mutransfer.data.arrays import dtype_of
+from mutransfer.data.tokens import numbers_of
 from mutransfer.errors import UserError
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -55,16 +56,7 @@ class WordPiece:
         self.name, self.vocabulary = name, vocabulary
         self.pieces = [line.removesuffix("\r") for line in vocabulary.removesuffix("\n").split("\n")]
         self.vocab = len(self.pieces)
-        numbers = {piece: i for i, piece in enumerate(self.pieces)}
-        if missing := [piece for piece in SPECIALS if piece not in numbers]:
-            words = f"the vocabulary {name} of {self.vocab:,} pieces lacks {missing[0]}"
-            raise UserError(f"{words}; expected {' '.join(SPECIALS)} in it, a piece a line, as in BERT's vocab.txt.")
-        if len(numbers) < self.vocab:
-            piece, count = Counter(self.pieces).most_common(1)[0]
-            raise UserError(f"the vocabulary {name} has {piece!r} {count} times; expected each piece once.")
-        for piece in self.pieces:
-            if piece.split() != [piece]:
-                raise UserError(f"the vocabulary {name} has {piece!r}; expected pieces without white space.")
+        numbers = numbers_of(f"the vocabulary {name}", self.pieces, SPECIALS)
         if {"A", "T"} <= numbers.keys():
             raise UserError(f"the vocabulary {name} has capital letters; expected an uncased one: text is lower-cased.")
         self.special = Special(*(numbers[piece] for piece in SPECIALS))

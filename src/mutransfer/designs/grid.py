@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -86,7 +86,7 @@ class Sweep(Output):
         return lr_sweep(bench.specs(), lacks)
 
     def rows(self, bench: Bench, trained: list[RunRecord]) -> Rows:
-        from mutransfer.runs.table import to_curves, to_frame
+        from mutransfer.runs.table import to_frame
 
         e = bench.experiment
         tables: dict[str, pd.DataFrame] = {}
@@ -107,3 +107,33 @@ class Sweep(Output):
             "paper": bench.paper(trained, bench.declared.paper, what, frame["seed"].nunique()),
         }
         return Rows(runs=frame, facts=facts, tables=tables)
+
+
+def to_curves(records: Iterable[RunRecord], frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Losses through training at fixed learning rates (Figure 7), and what provenance.json says of them.
+
+    One panel for each parametrization and learning rate that all widths ran. Three are drawn: µP at the rate that is
+    best at its smallest width; SP at that rate; SP at the rate that is best at its largest. ``loss`` is the mean of
+    the steps up to ``step`` since the row before. ``frame``: the runs table, for the means over seeds.
+    """
+    from mutransfer.runs.table import curve_rows
+
+    mean = frame.groupby(["parametrization", "width", "log2_lr"])["train_loss"].mean()
+    tested = frame.groupby(["parametrization", "log2_lr"])["width"].nunique()
+
+    def best(parametrization: str, width: int) -> float:
+        return float(mean.loc[parametrization, width].idxmin())
+
+    def key(parametrization: str, log2_lr: float) -> str:
+        return f"{parametrization}/{log2_lr:g}"
+
+    low, high = frame["width"].min(), frame["width"].max()
+    tuned, widest = best("mup", low), best("sp", high)
+    drawn = {
+        key("mup", tuned): f"µP, LR $2^{{{tuned:g}}}$ (best at width {low})",
+        key("sp", tuned): f"SP, LR $2^{{{tuned:g}}}$",
+        key("sp", widest): f"SP, LR $2^{{{widest:g}}}$ (best at width {high})",
+    }
+    kept = {key(*rate) for rate in tested.index[tested == frame["width"].nunique()]} | {*drawn}
+    panels = ((key(record.spec.parametrization, record.spec.log2_lr), record) for record in records)
+    return curve_rows((panel, record) for panel, record in panels if panel in kept), {"panels": drawn}

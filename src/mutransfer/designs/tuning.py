@@ -420,8 +420,6 @@ class Algorithm:
 
     def frame(self, rows: Iterable[Row]) -> pd.DataFrame:
         """The runs table with role and sample, what was searched, FLOPs and scores."""
-        from mutransfer.runs.table import to_roles
-
         d, n, rows = self.declared, self.numbers, [*rows]
         own = {name for target in n.targets.values() for name in target.hps} if d.kind == "transfer" else set()
         hps = sorted(name for name in {*n.space, *own} if name in dict(self.specs[0].hps))
@@ -581,12 +579,29 @@ class Algorithm:
         return lines
 
 
+def to_roles(
+    rows: Iterable[tuple[str, int, RunRecord]], hps: Sequence[str], flops: Callable[[RunSpec], float]
+) -> pd.DataFrame:
+    """One row a (role, sample, run) of a search: role, sample, the runs table, ``hps``, FLOPs as planned."""
+    import pandas as pd
+
+    from mutransfer.runs.table import to_frame
+
+    parts = []
+    for role, sample, record in rows:
+        row = to_frame([record], hps)
+        row.insert(0, "role", role)
+        row.insert(1, "sample", sample)
+        parts.append(row.assign(flops=flops(record.spec)))
+    return pd.concat(parts, ignore_index=True)
+
+
 def loss_at(record: RunRecord, steps: int) -> float:
     """The training loss after ``steps`` steps: the last point of the loss curve that lies wholly before.
 
     +inf if the run had diverged by then, NaN if it failed or the curve has no such point.
     """
-    from mutransfer.training.loop import CURVE_POINTS
+    from mutransfer.training.spec import CURVE_POINTS
 
     if record.status == "failed":
         return math.nan

@@ -19,7 +19,7 @@ from torch.nn.utils import parametrize
 
 from mutransfer.errors import UserError
 from mutransfer.fairseq_mup import require
-from mutransfer.fairseq_mup.scales import OPTION, Base, set_scales
+from mutransfer.fairseq_mup.weights import OPTION, Base, set_scales
 from mutransfer.parametrization import Plan, scaling_plan
 
 require()

@@ -1,7 +1,11 @@
-"""Weights both ways between our `EncoderDecoder` and fairseq's Transformer, which then give the same logits.
+"""What µP asks of fairseq's Transformer beside its plan, and weights both ways between it and our `EncoderDecoder`.
+
+fairseq multiplies embeddings by sqrt(width), logits of attention by 1/sqrt(d_head), and reads out without a factor.
+All three are plain attributes of its modules, or can be reached through them (`set_scales`): its classes stay as they
+are. Converted, both models give the same logits.
 
 fairseq's side is a state dict with the options of its model (its namespace of arguments, or a model's ``cfg``); it need
-not be installed, but to read a checkpoint. Both sides number symbols alike (`mutransfer.data.joint`). fairseq pads
+not be installed, but to read a checkpoint. Both sides number symbols alike (`mutransfer.data.pairs`). fairseq pads
 sources on the left, ours are padded on the right: see `mutransfer.training.translation.Translation`.
 
 Nothing is rounded: there and back gives the same bits.
@@ -11,20 +15,115 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mutransfer.errors import UserError
 from mutransfer.fairseq_mup import require
-from mutransfer.fairseq_mup.scales import Base
+from mutransfer.models.foreign import beyond, check_keys, field, load_ours, to_theirs, unlike
 from mutransfer.models.transformer import EncoderDecoder
 from mutransfer.models.transformer_config import ACTIVATIONS, Config
+from mutransfer.parametrization import attention_scale
+
+OPTION = "mup_"  # what the names of our options begin with in fairseq's namespace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """The base shape of a fairseq Transformer, where µP is fairseq itself, and the tuned multipliers.
+
+    Raises:
+        UserError: a size below 1, or a width that the heads do not divide.
+    """
+
+    width: int  # --encoder-embed-dim, --decoder-embed-dim
+    ffn: int  # --encoder-ffn-embed-dim, --decoder-ffn-embed-dim
+    heads: int  # --encoder-attention-heads, --decoder-attention-heads
+    alpha_output: float = 1.0
+    alpha_attn: float = 1.0
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.ffn, self.heads) < 1 or self.width % self.heads:
+            raise UserError(
+                f"the base has width {self.width}, {self.heads} heads and ffn width {self.ffn}; "
+                "all must be at least 1, and the heads divide the width."
+            )
+
+    @classmethod
+    def of(cls, options: Any) -> Base | None:
+        """The base that fairseq's ``options`` (its namespace of arguments) name; None where they are not µP's."""
+        if getattr(options, f"{OPTION}base_width", None) is None:
+            return None
+        return cls(
+            width=int(options.mup_base_width),
+            ffn=int(options.mup_base_ffn),
+            heads=int(options.mup_base_heads),
+            alpha_output=float(options.mup_alpha_output),
+            alpha_attn=float(options.mup_alpha_attn),
+        )
+
+    @property
+    def embed_scale(self) -> float:
+        """Of embeddings: fairseq's at the base width; the plan keeps their std, so it may not grow."""
+        return math.sqrt(self.width)
+
+    def attention(self, d_head: int) -> float:
+        """Of the logits of attention: 1/d_head in µP (Def. 4.1); fairseq's 1/sqrt(d_head) at the base."""
+        return attention_scale(d_head, self.width // self.heads, alpha_attn=self.alpha_attn)
+
+    def output(self, width: int, *, tied: bool) -> float:
+        """Of the readout: a tied one has the embedding's LR, hence Table 8's multiplier 1/width."""
+        return self.alpha_output * (self.width / width if tied else 1.0)
+
+
+def set_scales(model: nn.Module, base: Base) -> None:
+    """Give fairseq's ``model``, a freshly built Transformer, the embedding and attention scales of µP, in place.
+
+    The readout's factor is not set: it is in the multiplier that a plan's ``initialize`` installs. Call this once,
+    before; at the base shape (and alpha_attn 1) it changes nothing.
+
+    Raises:
+        UserError: fairseq is not installed, or the model has attention by xFormers, whose scale is out of reach.
+    """
+    for side in (model.encoder, model.decoder):
+        if not model.cfg.no_scale_embedding:  # type: ignore[union-attr]
+            side.embed_scale = base.embed_scale  # type: ignore[union-attr]
+    for attention in _attentions(model):
+        scale = base.attention(attention.head_dim)
+        if scale != attention.scaling:
+            attention.scaling = scale
+            _open(attention)
+
+
+def open_attention(model: nn.Module) -> None:
+    """Let hooks see the queries, keys and values of fairseq's ``model``, at every width alike."""
+    for attention in _attentions(model):
+        _open(attention)
+
+
+def _open(attention: Any) -> None:
+    # Attention to the own sequence goes to F.multi_head_attention_forward, which reads the weights of q_proj, k_proj
+    # and v_proj, never calls them, and scales by 1/sqrt(d_head) itself. fairseq goes its own way, by ``scaling``, in
+    # cross-attention, in generation, and everywhere once heads were pruned, which this method of its is for.
+    attention._set_skip_embed_dim_check()
+
+
+def _attentions(model: nn.Module) -> Iterator[Any]:
+    require()
+    from fairseq.modules import MultiheadAttention
+
+    for name, module in model.named_modules():
+        if isinstance(module, MultiheadAttention):
+            if module.use_xformers:
+                raise UserError(f"'{name}' is xFormers' attention, whose scale cannot be set; leave that option out.")
+            yield module
+
 
 FIRST_POSITION = 2  # fairseq counts positions from its number of padding, 1, on; the first token has the next
 VERSION = 3.0  # of fairseq's encoder and decoder, a buffer of theirs
@@ -57,21 +156,17 @@ def config_of(options: Any, vocab: int) -> Config:
     Raises:
         UserError: an option that our model has nothing for, or one that is missing; the line names all of them.
     """
-    bad = [f"{name}={_get(options, name, only)}" for name, only in ONLY.items() if _get(options, name, only) != only]
-    sizes = {name: [_get(options, f"{side}_{name}") for side in SIDES] for name in ALIKE}
+    bad = beyond(options, ONLY)
+    sizes = {name: [field(options, f"{side}_{name}") for side in SIDES] for name in ALIKE}
     for name, both in sizes.items():
         if both[0] != both[1] or both[0] is None:
             bad.append(f"encoder_{name}={both[0]} with decoder_{name}={both[1]}")
     width, ffn, heads, depth, is_pre = (both[0] for both in sizes.values())
-    bad += [
-        f"{n}={_get(options, n)}"
-        for n in ("decoder_input_dim", "decoder_output_dim")
-        if _get(options, n, width) != width
-    ]
-    if (activation := _get(options, "activation_fn", "relu")) not in ACTIVATIONS:
+    bad += beyond(options, dict.fromkeys(("decoder_input_dim", "decoder_output_dim"), width))
+    if (activation := field(options, "activation_fn", "relu")) not in ACTIVATIONS:
         bad.append(f"activation_fn={activation}")
-    inner = _get(options, "attention_dropout", 0.0)
-    outer = _get(options, "activation_dropout", 0.0) or _get(options, "relu_dropout", 0.0)
+    inner = field(options, "attention_dropout", 0.0)
+    outer = field(options, "activation_dropout", 0.0) or field(options, "relu_dropout", 0.0)
     if inner != outer:
         bad.append(f"attention_dropout={inner} with activation_dropout={outer}")
     if isinstance(width, int) and width % 2:
@@ -79,23 +174,23 @@ def config_of(options: Any, vocab: int) -> Config:
     if bad:
         raise UserError(f"our EncoderDecoder has nothing for fairseq's {', '.join(bad)}.")
     base = Base.of(options)
-    tied = bool(_get(options, "share_decoder_input_output_embed") or _get(options, "share_all_embeddings"))
-    plain = 1.0 if _get(options, "no_scale_embedding", False) else math.sqrt(width)
+    tied = bool(field(options, "share_decoder_input_output_embed") or field(options, "share_all_embeddings"))
+    plain = 1.0 if field(options, "no_scale_embedding", False) else math.sqrt(width)
     return Config(
         vocab=vocab,
         width=width,
         depth=depth,
         heads=heads,
         ffn_ratio=ffn / width,
-        length=max(_get(options, f"max_{x}_positions") or LENGTH for x in ("source", "target")),
+        length=max(field(options, f"max_{x}_positions") or LENGTH for x in ("source", "target")),
         first_position=FIRST_POSITION,
         norm="pre" if is_pre else "post",
         activation=activation,
         tied=tied,
-        joint=bool(_get(options, "share_all_embeddings", False)),
+        joint=bool(field(options, "share_all_embeddings", False)),
         zero_readout=False,
         zero_query=False,
-        dropout=_get(options, "dropout", 0.1),
+        dropout=field(options, "dropout", 0.1),
         inner_dropout=inner,
         embed_std=width**-0.5,
         embed_mult=base.embed_scale if base and plain != 1 else plain,
@@ -134,13 +229,7 @@ def options_of(c: Config, base: Base | None = None) -> argparse.Namespace:
         options |= {f"mup_base_{name}": getattr(base, name) for name in ("width", "ffn", "heads")}
         options |= {f"mup_alpha_{name}": getattr(base, f"alpha_{name}") for name in ("output", "attn")}
     made = argparse.Namespace(**options)
-    theirs, ours = config_of(made, c.vocab), replace(c, attention_scale=c.logit_scale)
-    theirs = replace(theirs, attention_scale=theirs.logit_scale)
-    # how it starts, and whether attention is fused, is no part of what it computes
-    free = ("zero_readout", "zero_query", "embed_std", "init_mult", "fused", "ffn_ratio", "d_head")
-    bad = [f"{name}={value}" for name, value in vars(ours).items() if name not in free and value != vars(theirs)[name]]
-    bad += [f"d_head={c.d_head}"] if c.head_size * c.heads != c.width else []
-    if bad:
+    if bad := unlike(c, config_of(made, c.vocab), ("embed_std",)):
         what = f"with the base {base} " if base else ""
         raise UserError(f"fairseq's Transformer {what}has nothing for our {', '.join(bad)}.")
     return made
@@ -162,23 +251,21 @@ def from_fairseq(state: Mapping[str, Tensor], options: Any) -> EncoderDecoder:
     config = config_of(options, vocab[1])
     names = _names(config)
     expected = {theirs for many in names.values() for theirs in many} | {f"{side}.version" for side in SIDES}
-    _same_keys("the state dict of fairseq's Transformer", state, expected)
+    check_keys("the state dict of fairseq's Transformer", state, expected)
     for side in SIDES:
         if state[f"{side}.version"].flatten()[0] != VERSION:
             raise UserError(
                 f"{side}.version is {state[f'{side}.version'].tolist()}, expected [{VERSION}] (fairseq 0.12)."
             )
+    embed = "decoder.embed_tokens.weight"
+    for name, is_tied in (
+        ("decoder.output_projection.weight", config.tied),
+        ("encoder.embed_tokens.weight", config.joint),
+    ):
+        if is_tied and state[name].shape == state[embed].shape and not torch.equal(state[name], state[embed]):
+            raise UserError(f"{embed} and {name} differ, but the options tie them.")
     model = EncoderDecoder(config)
-    found = {ours: torch.cat([state[name] for name in many]) for ours, many in names.items()}
-    for ours, tensor in model.state_dict().items():
-        if found[ours].shape != tensor.shape:
-            raise UserError(
-                f"{', '.join(names[ours])} give {list(found[ours].shape)}, but the options want {list(tensor.shape)}."
-            )
-    for first, second in _ties(config):
-        if not torch.equal(found[first], found[second]):
-            raise UserError(f"{names[first][0]} and {names[second][0]} differ, but the options tie them.")
-    model.load_state_dict(found)
+    load_ours(model, names, state, "the options want")
     return model.eval()
 
 
@@ -190,12 +277,9 @@ def to_fairseq(model: EncoderDecoder, base: Base | None = None) -> dict[str, Ten
     """
     config = model.decoder.c
     options_of(config, base)
-    state = model.state_dict()
     names = _names(config)
-    _same_keys("our state dict", state, set(names))
-    parts = {ours: state[ours].detach().chunk(len(many)) for ours, many in names.items()}
-    found = {name: part.clone() for ours, many in names.items() for name, part in zip(many, parts[ours], strict=True)}
-    return found | {f"{side}.version": torch.tensor([VERSION]) for side in SIDES}
+    check_keys("our state dict", model.state_dict(), names)  # no multiplier of µP stands in it
+    return to_theirs(model, names) | {f"{side}.version": torch.tensor([VERSION]) for side in SIDES}
 
 
 def read_checkpoint(path: Path | str) -> EncoderDecoder:
@@ -238,20 +322,3 @@ def _names(c: Config) -> dict[str, list[str]]:
         for ours, theirs in modules.items()
         for leaf in ("weight", "bias")[: 1 if ours.endswith(plain) else 2]
     }
-
-
-def _ties(c: Config) -> list[tuple[str, str]]:
-    tied = [("decoder.embed.weight", "readout.linear.weight")] if c.tied else []
-    return tied + ([("decoder.embed.weight", "encoder.embed.weight")] if c.joint else [])
-
-
-def _same_keys(what: str, found: Mapping[str, Any], expected: set[str]) -> None:
-    for word, keys in (("lacks", expected - set(found)), ("has the unknown", set(found) - expected)):
-        if keys:
-            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            raise UserError(f"{what} {word} {', '.join(sorted(keys)[:3])}{more}.")
-
-
-def _get(options: Any, name: str, default: Any = None) -> Any:
-    value = getattr(options, name, default)
-    return default if value is None else value

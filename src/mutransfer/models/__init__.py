@@ -1,7 +1,1 @@
 """Plain torch modules. Every line that µP cares about carries the mark ``# µP``."""
-
-from mutransfer.models.bert import Bert, Classifier
-from mutransfer.models.mlp import MLP
-from mutransfer.models.transformer import Decoder, EncoderDecoder
-
-__all__ = ["MLP", "Bert", "Classifier", "Decoder", "EncoderDecoder"]

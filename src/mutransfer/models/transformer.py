@@ -1,6 +1,7 @@
-"""One family of Transformers: decoder (language model), encoder-decoder; `Bert` is built of the same blocks.
+"""One family of Transformers: decoder (language model), encoder-decoder (translation), encoder (`Bert`).
 
-Letters: B batch, T tokens (queries), S tokens attended to, N width (d_model), H heads, D d_head, F d_ffn, V vocabulary.
+Letters: B batch, T tokens (queries), S tokens attended to, N width (d_model), H heads, D d_head, F d_ffn, V vocabulary,
+M places to predict in the whole batch, C classes.
 µP asks three things of the module itself (App. B.1): a freely chosen attention scale (1/d instead of 1/sqrt(d)),
 multipliers that are tuned (``*_mult``), and a readout and queries that may start at zero (App. D.2).
 """
@@ -15,8 +16,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mutransfer.errors import UserError
-from mutransfer.models.dropout import Dropout
-from mutransfer.models.transformer_config import ACTIVATIONS, Config
+from mutransfer.models.transformer_config import Config
+
+BITS = 16  # of an element's dropout: the rate is rounded to a multiple of 2**-16
+
+
+class Dropout(nn.Dropout):
+    """`torch.nn.Dropout`; on a CPU, each random number of 64 bits decides on four elements.
+
+    So a quarter of the draws of torch's, which cost a step a tenth.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or not self.p or not x.is_cpu:
+            return super().forward(x)
+        dropped = round(self.p * 2**BITS)
+        if dropped >= 2**BITS:
+            return x * 0
+        count = x.numel()
+        words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
+        bits = words.view(torch.int16)[:count].view(x.shape)
+        kept = torch.ge(bits, dropped - 2 ** (BITS - 1), out=torch.empty_like(x, requires_grad=False))
+        return x * kept.mul_(2**BITS / (2**BITS - dropped))
+
 
 Cache = dict[str, Tensor]  # of one block: the keys and values of the tokens seen so far
 
@@ -93,7 +115,7 @@ class Block(nn.Module):
     def __init__(self, c: Config, *, cross: bool) -> None:
         super().__init__()
         self.is_pre, self.drop = c.norm == "pre", Dropout(c.dropout)
-        self.phi, self.inner_drop = ACTIVATIONS[c.activation], Dropout(c.activation_dropout)
+        self.phi, self.inner_drop = getattr(F, c.activation), Dropout(c.activation_dropout)
         self.attention_norm = nn.LayerNorm(c.width, c.norm_eps)  # µP: INPUT (gain and bias)
         self.attention = Attention(c)
         if cross:
@@ -307,3 +329,103 @@ def sinusoids(length: int, width: int, first: int = 0) -> Tensor:
     rates = torch.exp(torch.arange(half) * (-math.log(10000.0) / max(half - 1, 1)))
     angles = torch.arange(first, first + length)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :width]
+
+
+class BertReadout(nn.Linear):
+    """A linear map that starts at zero or, without ``zero_readout``, from N(0, 1/width); its bias starts at zero.
+
+    Also when it is reset: `Plan.initialize` so tells how a readout of few outputs is drawn.
+    """
+
+    def __init__(self, c: Config, outputs: int) -> None:
+        self.is_zero = c.zero_readout
+        super().__init__(c.width, outputs)
+
+    def reset_parameters(self) -> None:
+        draw(self, 1.0)
+        if self.is_zero:
+            nn.init.zeros_(self.weight)  # µP: zero satisfies every parametrization's init (App. D.2)
+
+
+class Bert(nn.Module):
+    """Tokens -> logits of the masked tokens, and of whether the second text follows the first.
+
+    ``norm="pre"`` is Megatron's BERT, the paper's; ``norm="post"`` with ``embed_norm`` is the published one, which
+    `mutransfer.huggingface` reads and writes. The pooler and both heads are alike in the two.
+    """
+
+    def __init__(self, c: Config) -> None:
+        super().__init__()
+        self.c, self.phi, self.output_mult = c, getattr(F, c.activation), c.output_mult
+        self.stack = Stack(c, causal=False)
+        self.transform = nn.Linear(c.width, c.width, bias=c.bias)  # µP: HIDDEN
+        self.transform_norm = nn.LayerNorm(c.width, c.norm_eps)  # µP: INPUT (gain and bias)
+        self.readout = BertReadout(c, c.vocab)  # µP: OUTPUT; its bias is SCALAR
+        if c.tied:
+            self.readout.weight = self.stack.embed.weight
+        self.pooler = nn.Linear(c.width, c.width, bias=c.bias)  # µP: HIDDEN
+        self.following = BertReadout(c, 2)  # µP: OUTPUT
+        draw(self.transform, c.init_mult)
+        draw(self.pooler, c.init_mult)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Draw a hidden matrix afresh: of narrow models `Plan.initialize` asks how their init goes with width."""
+        if isinstance(module, nn.Linear):
+            draw(module, self.c.init_mult)
+
+    def forward(
+        self,
+        tokens_BxT: Tensor,
+        segments_BxT: Tensor | None = None,
+        padding_BxT: Tensor | None = None,
+        places_M: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits of the token at each of ``places`` [M, V], and [B, 2]: the second text follows (0), or does not (1).
+
+        ``places``: counted through the whole batch, b * T + t; only these pay for the vocabulary. None: everywhere,
+        [B, T, V]. ``segments``: 0 or 1; None: 0 everywhere. ``padding``: True where there is no token.
+
+        Raises `UserError` for a sequence longer than the model's, and for segments where the model has none.
+        """
+        x_BxTxN = self.hidden(tokens_BxT, segments_BxT, padding_BxT)
+        following_Bx2 = self.following(pooled(self.pooler, x_BxTxN))
+        x = x_BxTxN if places_M is None else x_BxTxN.flatten(0, 1).index_select(0, places_M)
+        return self.logits(x), following_Bx2
+
+    def hidden(
+        self, tokens_BxT: Tensor, segments_BxT: Tensor | None = None, padding_BxT: Tensor | None = None
+    ) -> Tensor:
+        """[B, T, N]: what the heads read; see `forward`."""
+        return self.stack(tokens_BxT, segments_BxT=segments_BxT, padding_BxT=padding_BxT)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """[..., N] -> logits of the tokens there, [..., V]."""
+        x = self.transform_norm(self.phi(self.transform(x)))
+        # µP: alpha_output, tuned; of what the weight reads and not of the bias, as in the reference's MuReadout
+        return self.readout(x if self.output_mult == 1 else x * self.output_mult)
+
+
+class Classifier(nn.Module):
+    """The encoder and pooler of ``bert``, itself and no copy, with dropout and a new readout: tokens -> logits [B, C].
+
+    The readout starts as all of ``bert``'s do: at zero, which is right at every width (App. D.2), or, without
+    ``zero_readout``, from N(0, 1/width) (Hugging Face's is N(0, 0.02^2), at width 768 about half of that std). The
+    rest is trained already: do not give it to `Plan.initialize`, which would rescale it.
+    """
+
+    def __init__(self, bert: Bert, classes: int) -> None:
+        super().__init__()
+        self.stack, self.pooler, self.drop = bert.stack, bert.pooler, Dropout(bert.c.dropout)
+        self.readout = BertReadout(bert.c, classes)  # µP: OUTPUT
+        self.readout.to(bert.pooler.weight.device)
+
+    def forward(
+        self, tokens_BxT: Tensor, segments_BxT: Tensor | None = None, padding_BxT: Tensor | None = None
+    ) -> Tensor:
+        x_BxTxN = self.stack(tokens_BxT, segments_BxT=segments_BxT, padding_BxT=padding_BxT)
+        return self.readout(self.drop(pooled(self.pooler, x_BxTxN)))
+
+
+def pooled(pooler: nn.Module, x_BxTxN: Tensor) -> Tensor:
+    """[B, N]: what stands for the whole sequence, read at its first token."""
+    return torch.tanh(pooler(x_BxTxN[:, 0]))

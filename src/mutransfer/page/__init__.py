@@ -20,7 +20,7 @@ from mutransfer.page import markdown
 from mutransfer.page.charts import Chart, sweep_chart
 from mutransfer.page.folders import Folder, read_folders
 from mutransfer.page.pictures import Picture, embed
-from mutransfer.reporting.claims import VERDICTS, Claim
+from mutransfer.results.claims import VERDICTS, Claim
 
 NAME = "index.html"
 MARKS = {"reproduced": "✓", "in part": "◔", "mixed": "±", "undecided": "?", "not reproduced": "✗", "not judged": "–"}

@@ -12,16 +12,16 @@ import pandas as pd
 import plotly.graph_objects as go
 from matplotlib.colors import to_hex
 
-from mutransfer.reporting.lr_figure import loss_limits, title
-from mutransfer.reporting.render import Sweep
-from mutransfer.reporting.sections import Described
-from mutransfer.reporting.style import palette
+from mutransfer.results.draw.lr_figure import loss_limits, title
+from mutransfer.results.draw.style import palette
 from mutransfer.results.estimate import label, number, span
 from mutransfer.results.frame import Curves, curves, tidy
 from mutransfer.results.quality import interpolate
+from mutransfer.results.render import Sweep
+from mutransfer.results.sections import Described
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-down", "cross", "x", "pentagon", "hexagon")
-"""As `mutransfer.reporting.style.MARKERS`, by Plotly's names."""
+"""As `mutransfer.results.draw.style.MARKERS`, by Plotly's names."""
 
 
 @dataclass(frozen=True)

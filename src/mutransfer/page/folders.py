@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mutransfer.errors import UserError, unknown
-from mutransfer.reporting.claims import Claim
-from mutransfer.reporting.files import stand_in
-from mutransfer.reporting.kinds import kind_of
-from mutransfer.reporting.sections import Described
+from mutransfer.results.claims import Claim
+from mutransfer.results.files import stand_in
+from mutransfer.results.kinds import kind_of
+from mutransfer.results.sections import Described
 
 
 @dataclass(frozen=True)

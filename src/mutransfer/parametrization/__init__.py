@@ -1,8 +1,11 @@
-"""The mathematics: roles, rules as tables, Lemma J.1, plans. Knows no data set and no training loop."""
+"""The mathematics: roles, rules as tables, Lemma J.1, plans. Knows no data set and no training loop.
 
-from mutransfer.parametrization.apply import InitError, Multiplier
-from mutransfer.parametrization.plan import Plan, Scale, scaling_plan
-from mutransfer.parametrization.roles import RoleError
+The tables need no torch; the names of what does are imported with it when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from mutransfer.parametrization.tables import (
     FAN_IN,
     FAN_OUT,
@@ -18,6 +21,15 @@ from mutransfer.parametrization.tables import (
     Role,
     Rule,
     attention_scale,
+)
+
+if TYPE_CHECKING:
+    from mutransfer.parametrization.own_init import InitError
+    from mutransfer.parametrization.plan import Multiplier, Plan, Scale, scaling_plan
+    from mutransfer.parametrization.roles import RoleError
+
+_HOMES = {"InitError": "own_init", "RoleError": "roles"} | dict.fromkeys(
+    ("Multiplier", "Plan", "Scale", "scaling_plan"), "plan"
 )
 
 __all__ = [
@@ -42,3 +54,9 @@ __all__ = [
     "attention_scale",
     "scaling_plan",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

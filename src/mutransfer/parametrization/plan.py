@@ -13,14 +13,17 @@ from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from mutransfer.errors import unknown
+from mutransfer.parametrization.own_init import InitError, is_constant, own_growth
 from mutransfer.parametrization.roles import (
     Model,
     RoleError,
     Sized,
-    Tensor,
+    Use,
     build_on_meta,
     match,
     plain_name,
@@ -46,6 +49,24 @@ class Scale:
     lr: float = 1.0
     weight_decay: float = 1.0
     eps: float = 1.0
+
+
+class Multiplier(nn.Module):
+    """The forward multiplier of one parameter: the module sees ``weight * multiplier``, the optimizer ``weight``.
+
+    Registered with torch.nn.utils.parametrize, it reaches weights that are used functionally (as attention's are)
+    and works under torch.compile and torch.export.
+    """
+
+    def __init__(self, multiplier: float):
+        super().__init__()
+        self.multiplier = multiplier
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight * self.multiplier
+
+    def extra_repr(self) -> str:
+        return f"{self.multiplier:g}"
 
 
 class Plan(Mapping[str, Scale]):
@@ -82,11 +103,63 @@ class Plan(Mapping[str, Scale]):
 
     __hash__ = None  # type: ignore[assignment]
 
+    @torch.no_grad()
     def initialize(self, model: nn.Module, base: nn.Module, *, own_init: Mapping[str, float] | None = None) -> None:
-        """Give ``model`` the plan's init and multipliers, in place. See `apply.initialize`."""
-        from mutransfer.parametrization.apply import initialize
+        """Give ``model`` the plan's init and multipliers, in place. Call it once, on a freshly built model.
 
-        initialize(self, model, base, own_init=own_init)
+        Every tensor keeps the values that the model drew, times the factor that its own init still lacks. Which power
+        of width the own init has is measured: the std of the tensor in ``base`` and ``model``, snapped to a multiple of
+        1/2. So it does not matter whether the model initialises by fan-in, with a constant 0.02, or Xavier-like.
+        Constants (zeros, ones) keep their effective value. At base width nothing is touched.
+
+        base: the model at base width, on a real device, freshly built as ``model`` was.
+        own_init: the power of width of a tensor's own init std, by name, where measuring is not possible.
+
+        Raises `InitError` with the tensor's name where values and powers cannot be reconciled, ValueError if ``model``
+        is not the plan's target, or has its multipliers already, `UserError` for an unknown name in ``own_init``.
+        """
+        uses, base_uses = ({t.name: t for t in tensors_of(m)} for m in (model, base))
+        self._check(uses, "model")
+        for name in own_init or {}:
+            if name not in self:
+                raise unknown("parameter in own_init", name, self)
+        pairs = match(base_uses, uses)
+        values, base_values = ({n: t.value for n, t in ts.items()} for ts in (uses, base_uses))
+        for name, tensor in {**base_values, **values}.items():
+            if tensor.is_meta:
+                raise ValueError(f"'{name}' is on the meta device: initialize needs real values to measure")
+        for name, use in uses.items():
+            if self[name].multiplier != 1 and use.is_parametrized:
+                raise ValueError(f"'{name}' has its multiplier already: initialize a model only once")
+        # what grows in a module: PyTorch draws a readout's bias, which does not grow itself, by its weight's fan_in
+        growing: dict[int, set[float]] = defaultdict(set)
+        for name, use in uses.items():
+            growing[id(use.owner)] |= {self.sizes[name].m_in, self.sizes[name].m_out} - {1.0}
+        factors: dict[int, tuple[str, float]] = {}
+        for name, (b, _) in pairs.items():
+            t = uses[name]  # itself: where the base is less deep, `match` has a sibling stand for it
+            size, scale, ratios = self.sizes[name], self[name], growing[id(t.owner)]
+            if b.shape != size.base_shape:
+                raise ValueError(
+                    f"base: '{name}' has shape {list(b.shape)}, but the plan was made for {size.base_shape}"
+                )
+            if not ratios or t.key in factors:
+                continue  # nothing grew, or done under the tensor's other name, which has the same init
+            old, new = base_values[b.name], values[name]
+            if is_constant(old) != is_constant(new):
+                raise InitError(f"'{name}' is constant in one of base and model, but not in the other")
+            if is_constant(new):
+                factors[t.key] = name, 1 / scale.multiplier
+            elif own_init and name in own_init:
+                factors[t.key] = name, scale.init_std / max(ratios) ** own_init[name]
+            else:
+                factors[t.key] = name, scale.init_std / own_growth(name, ratios, b, t, base, model)
+        for name, factor in factors.values():  # only after every check has passed: a refused model stays as it was
+            if factor != 1:
+                values[name].mul_(factor)
+        for name, t in uses.items():
+            if self[name].multiplier != 1:
+                parametrize.register_parametrization(t.owner, t.leaf, Multiplier(self[name].multiplier))
 
     def param_groups(
         self,
@@ -125,7 +198,7 @@ class Plan(Mapping[str, Scale]):
             for (g_lr, g_wd, g_eps), params in groups.items()
         ]
 
-    def _check(self, tensors: Mapping[str, Tensor], what: str) -> None:
+    def _check(self, tensors: Mapping[str, Use], what: str) -> None:
         for name, t in tensors.items():
             if name not in self:
                 raise ValueError(f"{what}: " + str(unknown("parameter", name, self)))

@@ -25,7 +25,7 @@ class RoleError(ValueError):
 
 
 @dataclass(frozen=True)
-class Tensor:
+class Use:
     """A parameter as one module uses it. A shared parameter is several of these, with one ``key``."""
 
     name: str
@@ -42,6 +42,13 @@ class Tensor:
     def is_parametrized(self) -> bool:
         """Whether torch.nn.utils.parametrize stands between the parameter and its module, as a multiplier does."""
         return parametrize.is_parametrized(self.owner, self.leaf)
+
+    @property
+    def value(self) -> torch.Tensor:
+        """The parameter's own numbers, detached: what the optimizer sees, without a multiplier."""
+        if self.is_parametrized:
+            return self.owner.parametrizations[self.leaf].original.detach()  # type: ignore[union-attr, index]
+        return getattr(self.owner, self.leaf).detach()
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model
 
 
-def tensors_of(model: nn.Module) -> Iterator[Tensor]:
+def tensors_of(model: nn.Module) -> Iterator[Use]:
     """Every use of every parameter: a parameter that two modules share is given twice. Buffers have no role."""
     for path, module in unwrap(model).named_modules(remove_duplicate=False):
         if isinstance(module, parametrize.ParametrizationList):
@@ -93,7 +100,7 @@ def tensors_of(model: nn.Module) -> Iterator[Tensor]:
         for name, p in own.items():
             if isinstance(p, nn.parameter.UninitializedParameter):
                 raise RoleError(name, (), (), "is not initialized yet: run one batch through the lazy module first")
-            yield Tensor(plain_name(f"{path}.{name}" if path else name), module, tuple(p.shape), id(p))
+            yield Use(plain_name(f"{path}.{name}" if path else name), module, tuple(p.shape), id(p))
 
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, torch.optim.swa_utils.AveragedModel)
@@ -108,7 +115,7 @@ _NORM = (
 )
 
 
-def _fans(t: Tensor) -> tuple[float, float, Shape] | None:
+def _fans(t: Use) -> tuple[float, float, Shape] | None:
     """(fan_in, fan_out, the other dimensions) where the owning module's kind says which is which, else None."""
     shape, owner = t.shape, t.owner
     if isinstance(owner, _NORM) or (isinstance(owner, nn.PReLU) and len(shape) == 1):
@@ -129,7 +136,7 @@ def _fans(t: Tensor) -> tuple[float, float, Shape] | None:
     return None
 
 
-def size(name: str, base: Tensor, target: Tensor, role: Role | None = None) -> Sized:
+def size(name: str, base: Use, target: Use, role: Role | None = None) -> Sized:
     """Role and fan ratios of one tensor from its shape in two models. Raises `RoleError` where they do not tell."""
     if len(base.shape) != len(target.shape):
         raise RoleError(name, base.shape, target.shape, "has a different number of dimensions in base and target")
@@ -182,9 +189,7 @@ def _is_broadcast(shape: Shape, grown: int, others: list[int]) -> bool:
     return len(shape) >= 3 and grown == len(shape) - 1 and others[0] == 1
 
 
-def _forced(
-    name: str, base: Tensor, target: Tensor, role: Role, ratios: set[float], sized: Callable[..., Sized]
-) -> Sized:
+def _forced(name: str, base: Use, target: Use, role: Role, ratios: set[float], sized: Callable[..., Sized]) -> Sized:
     if role is Role.SCALAR:
         return sized(role)
     if len(ratios) > 1:
@@ -194,7 +199,7 @@ def _forced(
     return sized(role, 1.0 if role is Role.INPUT else m, 1.0 if role is Role.OUTPUT else m)
 
 
-def match(base: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+def match(base: Mapping[str, Use], target: Mapping[str, Use]) -> dict[str, tuple[Use, Use]]:
     """For each target name, (its base tensor, the target tensor that stands for it).
 
     Names that both have are matched. Where depth differs, a block that only one model has is given the sibling of the
@@ -214,7 +219,7 @@ def match(base: Mapping[str, Tensor], target: Mapping[str, Tensor]) -> dict[str,
     return {name: pairs[name] for name in target}
 
 
-def _sibling(name: str, own: Mapping[str, Tensor], other: Container[str]) -> str | None:
+def _sibling(name: str, own: Mapping[str, Use], other: Container[str]) -> str | None:
     parts = name.split(".")
     for i, part in enumerate(parts):
         if not part.isdigit():

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from mutransfer.reporting import published
-from mutransfer.reporting.table import grid
+from mutransfer.results import published
 from mutransfer.results.accuracy import RULE, AccuracyReport
 from mutransfer.results.estimate import Estimate, label, number, power, span
+from mutransfer.results.table import grid
 
 
 def accuracy_section(report: AccuracyReport, table: str) -> tuple[str, str]:

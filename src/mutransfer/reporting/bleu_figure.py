@@ -11,7 +11,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from mutransfer.reporting.lr_figure import Look
 from mutransfer.reporting.method_losses import (
     BAR,
     CAPTION_LINE,
@@ -31,7 +30,8 @@ from mutransfer.reporting.method_losses import (
     spread,
     write_foot,
 )
-from mutransfer.reporting.style import WIDTH, new_figure, palette, paper_style, save, wrapped
+from mutransfer.results.draw.lr_figure import Look
+from mutransfer.results.draw.style import WIDTH, new_figure, palette, paper_style, save, wrapped
 from mutransfer.results.estimate import Array, Estimate, number
 from mutransfer.results.repeated_searches import METHODS, Outcomes, RepeatedSearches
 from mutransfer.results.search_runs import DEFAULT, METRICS, Metric

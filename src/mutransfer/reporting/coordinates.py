@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mutransfer.errors import UserError, unknown
-from mutransfer.reporting.files import read, stand_in
-from mutransfer.reporting.style import (
+from mutransfer.results.coordinates import TOLERANCE, CoordFrame, against_theory, from_csv
+from mutransfer.results.draw.style import (
     MARKERS,
     WARNING,
     WIDTH,
@@ -23,9 +23,9 @@ from mutransfer.reporting.style import (
     wrapped,
     write_banner,
 )
-from mutransfer.reporting.table import grid
-from mutransfer.results.coordinates import TOLERANCE, CoordFrame, against_theory, from_csv
 from mutransfer.results.estimate import label, listing, number, span
+from mutransfer.results.files import read, stand_in
+from mutransfer.results.table import grid
 
 CSV = "coordinates.csv"
 MOST_COLUMNS = 4

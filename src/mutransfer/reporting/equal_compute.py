@@ -11,20 +11,20 @@ import numpy as np
 import pandas as pd
 
 from mutransfer.errors import UserError, unknown
-from mutransfer.reporting import published
-from mutransfer.reporting.claims import Claim, Part, paper_claim
-from mutransfer.reporting.files import read, read_figure, read_runs, stand_in
 from mutransfer.reporting.learning import CSV, FIGURE_7, learning_section, wider_claims
-from mutransfer.reporting.learning_curves import learning_figure
 from mutransfer.reporting.method_losses import method_losses
 from mutransfer.reporting.parallel import Pool, column, parallel_coordinates
 from mutransfer.reporting.search import GPT3
-from mutransfer.reporting.sections import Described, Kind, heading_section, joined
-from mutransfer.reporting.table import grid
+from mutransfer.results import published
+from mutransfer.results.claims import Claim, Part, paper_claim
 from mutransfer.results.comparison import Metric
+from mutransfer.results.draw.learning_curves import learning_figure
 from mutransfer.results.equal_compute import EQUAL, RULE, EqualCompute, Method
 from mutransfer.results.estimate import label, number
+from mutransfer.results.files import read, read_figure, read_runs, stand_in
 from mutransfer.results.learning import LearningReport, learning_report
+from mutransfer.results.sections import Described, Kind, heading_section, joined
+from mutransfer.results.table import grid
 
 PANEL = "width"
 PICTURES = {

@@ -11,7 +11,6 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from mutransfer.reporting.bleu_figure import LOOKS, count, draw_strip, limits
-from mutransfer.reporting.lr_figure import Look
 from mutransfer.reporting.method_losses import (
     CAPTION_LINE,
     GAP,
@@ -23,12 +22,13 @@ from mutransfer.reporting.method_losses import (
     TITLE,
     write_foot,
 )
-from mutransfer.reporting.published import rows
-from mutransfer.reporting.style import WIDTH, new_figure, paper_style, save, wrapped
-from mutransfer.reporting.table import grid
+from mutransfer.results.draw.lr_figure import Look
+from mutransfer.results.draw.style import WIDTH, new_figure, paper_style, save, wrapped
 from mutransfer.results.estimate import Array, Estimate, number
 from mutransfer.results.front import LINES, RULE, Fronts, X
+from mutransfer.results.published import rows
 from mutransfer.results.repeated_searches import Outcomes, difference_text
+from mutransfer.results.table import grid
 
 STEM = "pareto"
 STRIP, TICK = 0.28, 0.4

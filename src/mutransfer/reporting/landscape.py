@@ -13,9 +13,6 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mutransfer.errors import UserError, unknown
-from mutransfer.reporting.claims import Claim, Part, paper_claim
-from mutransfer.reporting.files import read_figure, read_runs, stand_in
-from mutransfer.reporting.lr_figure import MINUS, TRANSFERRED, Look, loss_limits
 from mutransfer.reporting.panels import (
     CAPTION_POINTS,
     LETTER,
@@ -29,14 +26,17 @@ from mutransfer.reporting.panels import (
     write_frame,
     write_title,
 )
-from mutransfer.reporting.sections import Described, Kind, heading_section, joined, paper_section
-from mutransfer.reporting.style import MUTED, WARNING, WIDTH, new_figure, paper_style, save, wrapped
-from mutransfer.reporting.table import grid
 from mutransfer.results import rule_of_thumb
+from mutransfer.results.claims import Claim, Part, paper_claim
+from mutransfer.results.draw.lr_figure import MINUS, TRANSFERRED, Look, loss_limits
+from mutransfer.results.draw.style import MUTED, WARNING, WIDTH, new_figure, paper_style, save, wrapped
 from mutransfer.results.estimate import label, number, power
+from mutransfer.results.files import read_figure, read_runs, stand_in
 from mutransfer.results.landscape import PanelReport, landscape_report, regret_text, rule
 from mutransfer.results.panels import METRICS, Axis, Panel
 from mutransfer.results.quality import interpolate
+from mutransfer.results.sections import Described, Kind, heading_section, joined, paper_section
+from mutransfer.results.table import grid
 
 STEM = "landscape"
 PANEL_KEYS = ("row", "column", "x_label", "x_name", "line_name", "parametrization", "is_log2", "heading", "row_heading")

@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 
 from mutransfer.errors import UserError
-from mutransfer.reporting.claims import Claim, Part, paper_claim
-from mutransfer.reporting.files import read, read_figure, read_runs, stand_in
-from mutransfer.reporting.learning_curves import learning_figure, report_of
 from mutransfer.reporting.pretraining import pretraining_lines, pretraining_section
-from mutransfer.reporting.sections import Described, Kind, heading_section, joined, paper_section
-from mutransfer.reporting.table import grid
 from mutransfer.reporting.translations import translations_lines, translations_section
+from mutransfer.results.claims import Claim, Part, paper_claim
+from mutransfer.results.draw.learning_curves import learning_figure, report_of
 from mutransfer.results.estimate import label, number, power
+from mutransfer.results.files import read, read_figure, read_runs, stand_in
 from mutransfer.results.learning import RULE, LearningReport, learning_report
+from mutransfer.results.sections import Described, Kind, heading_section, joined, paper_section
+from mutransfer.results.table import grid
 
 CSV = "curves.csv"
 

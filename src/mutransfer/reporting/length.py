@@ -13,15 +13,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from mutransfer.reporting.claims import Claim, Part, paper_claim
-from mutransfer.reporting.files import read_figure, read_runs, stand_in
-from mutransfer.reporting.lr_figure import MINUS, Look
 from mutransfer.reporting.panels import CAPTION_LINE, CAPTION_POINTS, LETTER, TITLE_LINE
-from mutransfer.reporting.sections import Described, Kind, heading_section, joined, paper_section
-from mutransfer.reporting.style import MUTED, WIDTH, new_figure, palette, paper_style, save, wrapped, write_banner
-from mutransfer.reporting.table import grid
+from mutransfer.results.claims import Claim, Part, paper_claim
+from mutransfer.results.draw.lr_figure import MINUS, Look
+from mutransfer.results.draw.style import MUTED, WIDTH, new_figure, palette, paper_style, save, wrapped, write_banner
 from mutransfer.results.estimate import Array, Estimate, number
+from mutransfer.results.files import read_figure, read_runs, stand_in
 from mutransfer.results.length import RULE, LengthReport, Prediction, length_report, short
+from mutransfer.results.sections import Described, Kind, heading_section, joined, paper_section
+from mutransfer.results.table import grid
 
 STEM = "length"
 DARK, TEAL, _ = palette(3)

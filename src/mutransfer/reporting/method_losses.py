@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from mutransfer.reporting.lr_figure import Look
-from mutransfer.reporting.style import WIDTH, new_figure, palette, paper_style, save, wrapped, write_banner
 from mutransfer.results.comparison import Metric
+from mutransfer.results.draw.lr_figure import Look
+from mutransfer.results.draw.style import WIDTH, new_figure, palette, paper_style, save, wrapped, write_banner
 from mutransfer.results.equal_compute import EqualCompute, Method
 from mutransfer.results.estimate import Array, number
 

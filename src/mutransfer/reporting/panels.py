@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from mutransfer.reporting.lr_figure import Look
-from mutransfer.reporting.style import MARKERS, WIDTH, palette, write_banner
+from mutransfer.results.draw.lr_figure import Look
+from mutransfer.results.draw.style import MARKERS, WIDTH, palette, write_banner
 from mutransfer.results.panels import Panel
 
 SMALL, CAPTION_POINTS = 6.5, 7.5

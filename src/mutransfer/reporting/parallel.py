@@ -19,8 +19,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from mutransfer.errors import UserError
-from mutransfer.reporting.lr_figure import Look
-from mutransfer.reporting.style import MUTED, WIDTH, new_figure, paper_style, save, wrapped, write_banner
+from mutransfer.results.draw.lr_figure import Look
+from mutransfer.results.draw.style import MUTED, WIDTH, new_figure, paper_style, save, wrapped, write_banner
 from mutransfer.results.estimate import Array, number
 
 STEM = "parallel_coordinates"

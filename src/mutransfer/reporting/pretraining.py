@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from mutransfer.errors import UserError
-from mutransfer.reporting.table import grid
 from mutransfer.results.estimate import Estimate, number, span
 from mutransfer.results.repeated_searches import difference_text
+from mutransfer.results.table import grid
 from mutransfer.results.transfer_runs import SCRATCH
 from mutransfer.results.transfer_table import LEAST_INITS, Pretraining
 

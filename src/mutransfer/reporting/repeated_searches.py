@@ -9,18 +9,18 @@ from typing import Any
 import pandas as pd
 
 from mutransfer.errors import UserError
-from mutransfer.reporting import published
 from mutransfer.reporting.bleu_figure import bleu_figure, count
-from mutransfer.reporting.claims import Claim, Part, paper_claim
-from mutransfer.reporting.files import read_figure, read_runs, stand_in
 from mutransfer.reporting.front import PAPER, front_figure, front_section, front_sentences
-from mutransfer.reporting.sections import Described, Kind, heading_section, joined
-from mutransfer.reporting.table import grid
+from mutransfer.results import published
+from mutransfer.results.claims import Claim, Part, paper_claim
 from mutransfer.results.equal_compute import EQUAL
 from mutransfer.results.estimate import Estimate, number
+from mutransfer.results.files import read_figure, read_runs, stand_in
 from mutransfer.results.front import Fronts
 from mutransfer.results.repeated_searches import METHODS, RULE, Against, RepeatedSearches, difference_text
 from mutransfer.results.search_runs import DEFAULT, METRICS, Metric
+from mutransfer.results.sections import Described, Kind, heading_section, joined
+from mutransfer.results.table import grid
 
 KEYS = ("table", "percentiles", "sizes", "default_lr", "space")
 """Of provenance["searches"], beside `mutransfer.results.search_runs.FACTS`."""

@@ -9,12 +9,12 @@ from typing import Any
 import pandas as pd
 
 from mutransfer.errors import UserError
-from mutransfer.reporting.claims import Claim, Part
-from mutransfer.reporting.files import read_provenance, read_runs, stand_in
-from mutransfer.reporting.sections import Described, Kind, joined
-from mutransfer.reporting.table import grid
+from mutransfer.results.claims import Claim, Part
 from mutransfer.results.estimate import number
+from mutransfer.results.files import read_provenance, read_runs, stand_in
 from mutransfer.results.search import EDGE_SAMPLES, SearchReport, tuning_cost_fraction
+from mutransfer.results.sections import Described, Kind, joined
+from mutransfer.results.table import grid
 
 KEYS = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "search")
 TOP = 5

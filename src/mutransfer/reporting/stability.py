@@ -12,9 +12,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from mutransfer.reporting.claims import Claim, Part, paper_claim
-from mutransfer.reporting.files import read_figure, read_runs, stand_in
-from mutransfer.reporting.lr_figure import MINUS, Look, loss_limits
 from mutransfer.reporting.panels import (
     CAPTION_POINTS,
     LEGEND,
@@ -28,12 +25,15 @@ from mutransfer.reporting.panels import (
     write_legend,
     write_title,
 )
-from mutransfer.reporting.sections import Described, Kind, heading_section, joined, paper_section
-from mutransfer.reporting.style import MUTED, WARNING, WIDTH, new_figure, paper_style, save, wrapped
-from mutransfer.reporting.table import grid
+from mutransfer.results.claims import Claim, Part, paper_claim
+from mutransfer.results.draw.lr_figure import MINUS, Look, loss_limits
+from mutransfer.results.draw.style import MUTED, WARNING, WIDTH, new_figure, paper_style, save, wrapped
 from mutransfer.results.estimate import Estimate, number
+from mutransfer.results.files import read_figure, read_runs, stand_in
 from mutransfer.results.quality import interpolate
+from mutransfer.results.sections import Described, Kind, heading_section, joined, paper_section
 from mutransfer.results.stability import REAL, RULE, SIMULATED, StabilityReport, edge_text, stability_report
+from mutransfer.results.table import grid
 
 STEM = "stability"
 THRESHOLD: Look = {"color": MUTED, "linestyle": (0, (4, 2)), "linewidth": 0.9}

@@ -9,15 +9,15 @@ from typing import Any
 import pandas as pd
 
 from mutransfer.errors import UserError
-from mutransfer.reporting import published
-from mutransfer.reporting.claims import Claim, Part, paper_claim
-from mutransfer.reporting.files import read_figure, read_runs, stand_in
 from mutransfer.reporting.pretraining import HEADER, heading, pretraining_cells, short
-from mutransfer.reporting.sections import Described, Kind, heading_section, joined
-from mutransfer.reporting.table import grid
 from mutransfer.reporting.transfer_figure import transfer_figure
+from mutransfer.results import published
+from mutransfer.results.claims import Claim, Part, paper_claim
 from mutransfer.results.estimate import Estimate, number
+from mutransfer.results.files import read_figure, read_runs, stand_in
 from mutransfer.results.repeated_searches import difference_text
+from mutransfer.results.sections import Described, Kind, heading_section, joined
+from mutransfer.results.table import grid
 from mutransfer.results.transfer_runs import COPIES, JUDGED
 from mutransfer.results.transfer_table import CHANGES, LABELS, LEAST_INITS, RULE, Against, TransferTable
 

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from mutransfer.errors import UserError
-from mutransfer.reporting.table import grid
 from mutransfer.results.estimate import number
+from mutransfer.results.table import grid
 
 BLEUS = {"bleu_valid": "validation BLEU", "bleu_test": "test BLEU"}
 

@@ -19,7 +19,6 @@ all widths does not touch, is judged beside it by the same rule.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -212,19 +211,6 @@ def learning_report(curves: pd.DataFrame) -> dict[str, LearningReport]:
         at = ", ".join(f"{name}={value}" for name, value in curves.loc[wrong, list(COLUMNS)].iloc[0].items())
         raise UserError(f"{int(wrong.sum())} rows of the learning curves hold no number, first ({at}); run them again.")
     return {str(panel): _panel(str(panel), group) for panel, group in frame.groupby("panel", sort=False)}
-
-
-def logged(loss_curve: Sequence[float], steps: int, points: int, *, diverged: bool) -> list[tuple[int, float]]:
-    """(step, loss) at the end of each of ``points`` equal chunks of ``steps``, as `learning_report` reads them.
-
-    loss_curve: mean loss of each chunk, fewer than ``points`` if the run stopped early. The chunk in which a diverged
-    run stopped, and every one after, is +inf.
-    """
-    kept = list(loss_curve[: len(loss_curve) - 1 if diverged else None])
-    if len(loss_curve) > points or (len(loss_curve) < points and not diverged):
-        raise UserError(f"a finished run of {steps} steps has {len(loss_curve)} points of {points}; run it again.")
-    ends = [(i + 1) * steps // points for i in range(points)]
-    return list(zip(ends, kept + [math.inf] * (points - len(kept)), strict=True))
 
 
 def _panel(panel: str, frame: pd.DataFrame) -> LearningReport:

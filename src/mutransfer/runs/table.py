@@ -1,17 +1,24 @@
-"""The runs table: what `mutransfer.results` reads, and what is committed as runs.csv."""
+"""The runs table: what `mutransfer.results` reads, what is committed as runs.csv, and ``./reproduce.sh runs``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import io
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
+from rich.console import Console
+from rich.text import Text
 
+from mutransfer.errors import UserError, unknown
 from mutransfer.files import write
-from mutransfer.results.learning import logged
-from mutransfer.training.loop import CURVE_POINTS
-from mutransfer.training.spec import RunRecord, RunSpec
+from mutransfer.runs.store import ALL, SCHEMA, Damaged, Row, Store, Where, existing
+from mutransfer.runs.store import COLUMNS as STORED
+from mutransfer.training.spec import STATUSES, RunRecord
 
 _SPEC_COLUMNS = ["run_id", "experiment", "variant", "parametrization", "width", "base_width", "log2_lr"]
 _SPEC_COLUMNS += ["seed", "steps", "batch", "momentum", "precision", "data", "data_fingerprint"]
@@ -41,57 +48,16 @@ def to_frame(records: Iterable[RunRecord], hps: Sequence[str] = ()) -> pd.DataFr
     return pd.DataFrame([values for _, values in sorted((place(r), row(r)) for r in records)], columns=[*COLUMNS, *hps])
 
 
-def to_curves(records: Iterable[RunRecord], frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Losses through training at fixed learning rates (Figure 7), and what provenance.json says of them.
-
-    A panel for every parametrization and learning rate that all widths ran. Three are drawn: µP at the rate that is
-    best at its smallest width; SP at that rate; SP at the rate that is best at its largest. ``loss`` is the mean of
-    the steps up to ``step`` since the row before. ``frame``: the runs table, for the means over seeds.
-    """
-    mean = frame.groupby(["parametrization", "width", "log2_lr"])["train_loss"].mean()
-    tested = frame.groupby(["parametrization", "log2_lr"])["width"].nunique()
-
-    def best(parametrization: str, width: int) -> float:
-        return float(mean.loc[parametrization, width].idxmin())
-
-    def key(parametrization: str, log2_lr: float) -> str:
-        return f"{parametrization}/{log2_lr:g}"
-
-    low, high = frame["width"].min(), frame["width"].max()
-    tuned, widest = best("mup", low), best("sp", high)
-    drawn = {
-        key("mup", tuned): f"µP, LR $2^{{{tuned:g}}}$ (best at width {low})",
-        key("sp", tuned): f"SP, LR $2^{{{tuned:g}}}$",
-        key("sp", widest): f"SP, LR $2^{{{widest:g}}}$ (best at width {high})",
-    }
-    kept = {key(*rate) for rate in tested.index[tested == frame["width"].nunique()]} | {*drawn}
-    panels = ((key(record.spec.parametrization, record.spec.log2_lr), record) for record in records)
-    return curve_rows((panel, record) for panel, record in panels if panel in kept), {"panels": drawn}
-
-
 def curve_rows(runs: Iterable[tuple[str, RunRecord]]) -> pd.DataFrame:
     """curves.csv: the loss curve of every (panel, run), a row a point."""
     rows = []
     for panel, record in runs:
-        s, points = record.spec, min(CURVE_POINTS, record.spec.steps)
+        s = record.spec
         tokens = s.batch * int(dict(s.hps).get("length", 1))
-        for step, loss in logged(record.loss_curve, s.steps, points, diverged=record.status == "diverged"):
+        for step, loss in record.logged():
             rows.append((panel, s.parametrization, s.width, s.log2_lr, s.seed, step, step * tokens, loss))
     names = ["panel", "parametrization", "width", "log2_lr", "seed", "step", "tokens", "loss"]
     return pd.DataFrame(rows, columns=names).sort_values(names[:-1], ignore_index=True)
-
-
-def to_roles(
-    rows: Iterable[tuple[str, int, RunRecord]], hps: Sequence[str], flops: Callable[[RunSpec], float]
-) -> pd.DataFrame:
-    """One row a (role, sample, run) of a search: role, sample, the runs table, ``hps``, FLOPs as planned."""
-    parts = []
-    for role, sample, record in rows:
-        row = to_frame([record], hps)
-        row.insert(0, "role", role)
-        row.insert(1, "sample", sample)
-        parts.append(row.assign(flops=flops(record.spec)))
-    return pd.concat(parts, ignore_index=True)
 
 
 def write_csv(frame: pd.DataFrame, path: Path | str) -> None:
@@ -100,3 +66,189 @@ def write_csv(frame: pd.DataFrame, path: Path | str) -> None:
     The file is replaced whole or not at all. Raises `UserError` if it cannot be written.
     """
     write(Path(path), frame.to_csv(index=False, na_rep="nan", lineterminator="\n").encode())
+
+
+_SHOWN: tuple[str, ...]
+_SHOWN = ("run_id", "variant", "parametrization", "width", "log2_lr", "seed", "steps", "status", "train_loss")
+_SHOWN += ("wall_seconds", "precision", "finished_at", "reason")
+_FORMATS = {"log2_lr": "g", "train_loss": "#.5g", "wall_seconds": ".1f"}
+_ORDER = "experiment, variant, parametrization != 'sp', parametrization, width, log2_lr, seed, run_id"  # as `to_frame`
+_COLUMNS = [name for name in STORED if name != "record"]
+_NUMBERS = {name for name, kind in SCHEMA.items() if not kind.startswith("TEXT")}
+_STYLES = {"diverged": "yellow", "failed": "red"}
+_CONDITION = re.compile(r"\s*([\w.]+)\s*(<=|>=|!=|==?|<|>)\s*(.*?)\s*")
+_HP = "(SELECT json_extract(value, '$[1]') FROM json_each(record, '$.spec.hps') WHERE json_extract(value, '$[0]') = ?)"
+
+
+def runs(
+    path: Path,
+    *,
+    where: Sequence[str] = (),
+    export: Path | None = None,
+    delete: bool = False,
+    every: bool = False,
+    yes: bool = False,
+    salvage: bool = False,
+) -> int:
+    """Print the runs of the store at ``path`` as a table; or export, delete or salvage them.
+
+    Of a damaged store, what can still be read is listed and exported, and what cannot is counted on stderr.
+
+    Args:
+        where: conditions such as ``width=1024``, ``log2_lr<=-4``, ``status!=finished``, ``hps.alpha=2``; all must hold.
+        export: to this file instead, .csv or .parquet: the whole runs table (`to_frame`), whole or not at all.
+        delete: delete the runs instead, after asking on a terminal.
+        every: delete all of them; without it, deleting needs a condition.
+        yes: delete without asking.
+        salvage: put what can be read of a damaged file in its place, and the file aside.
+
+    Returns:
+        0; 1 if the store is damaged or the deletion was declined.
+
+    Raises:
+        UserError: there is no store, it is in use (to delete or salvage), a condition makes no sense, the export
+            cannot be written, or the options contradict each other. Nothing is changed then.
+    """
+    if (export is not None) + delete + salvage > 1:
+        raise UserError("export, delete and salvage are three commands: give one of them.")
+    if (every or yes) and not delete:
+        raise UserError("--all and --yes belong to --delete.")
+    if salvage:
+        if where:
+            raise UserError("--salvage keeps every run that can be read: it takes no --where.")
+        count, aside = Store.salvage(path)
+        print(f"{path} has the {count} runs that could be read; the damaged file is {aside}")
+        return 0
+    if delete:
+        return _delete(path, where, every, yes)
+    if export is not None and export.suffix not in (".csv", ".parquet"):
+        raise UserError(f"cannot export to {export}: its name ends in '{export.suffix}', expected .csv or .parquet.")
+    try:
+        with Store(path, read_only=True) as store:
+            _answer(store, where, export)
+            return 0
+    except Damaged as error:
+        if not error.readable:
+            raise
+        print(f"warning: {error}", file=sys.stderr)
+        with Store.salvaged(path) as store:
+            _answer(store, where, export)
+        return 1
+
+
+def _answer(store: Store, where: Sequence[str], export: Path | None) -> None:
+    chosen = _where(where, store)
+    if export is None:
+        _print(list(store.rows(_SHOWN, chosen, order=_ORDER)), _count(store, ALL))
+        return
+    frame = to_frame(store.records(where=chosen))
+    if export.suffix == ".csv":
+        write_csv(frame, export)
+    else:
+        content = io.BytesIO()
+        frame.to_parquet(content, index=False)
+        write(export, content.getvalue())
+    print(f"wrote {len(frame)} of {_count(store, ALL)} runs to {export}")
+
+
+def _delete(path: Path, where: Sequence[str], every: bool, yes: bool) -> int:
+    if bool(where) == every:
+        raise UserError("delete which runs? Give --where, such as --where status=failed, or --all, and not both.")
+    with Store(existing(path)) as store:
+        chosen = _where(where, store)
+        count, total = _count(store, chosen), _count(store, ALL)
+        what = f"{count} of {total} runs of {path}"
+        if count and not yes:
+            if not sys.stdin.isatty():
+                raise UserError(f"{what} would be deleted, for good; to do it without being asked, add --yes.")
+            try:
+                answer = input(f"delete {what}, for good? [y/N] ")
+            except EOFError:
+                answer = ""
+            if answer.strip().lower() not in ("y", "yes"):
+                print("nothing is deleted")
+                return 1
+        store.delete(chosen)
+        print(f"deleted {what}")
+    return 0
+
+
+def _count(store: Store, where: Where) -> int:
+    ((count,),) = store.rows(["count(*)"], where)
+    return int(count or 0)
+
+
+def _where(texts: Sequence[str], store: Store) -> Where:
+    """The conditions in SQL. Only names that are checked here are part of it; the values are not."""
+    parts, values = [], list[str | float]()
+    for text in texts:
+        match = _CONDITION.fullmatch(text)
+        if match is None:
+            raise UserError(f"--where '{text}': expected a column, = != < <= > or >=, and a value, as in width=1024.")
+        name, operator, value = match.groups()
+        number = _number(value)
+        if name.startswith("hps."):
+            expression, hp = _HP, name.removeprefix("hps.")
+            if hp not in (known := store.hps()):
+                raise unknown("hyperparameter", hp, sorted(known))
+            values.append(hp)
+        elif name in _COLUMNS:
+            expression = name
+            if name in _NUMBERS and number is None:
+                raise UserError(f"--where '{text}': {name} is a number, expected one instead of '{value}'.")
+            if name == "status" and value not in STATUSES:
+                raise unknown("status", value, STATUSES)
+        else:
+            raise unknown("column", name, [*_COLUMNS, "hps.NAME"])
+        # IS, unlike =, takes what is missing (NULL) for a value of its own, different from every other
+        sign = {"=": "IS", "==": "IS", "!=": "IS NOT"}.get(operator, operator)
+        parts.append(f"{expression} {sign} ?")
+        is_text = name in _COLUMNS and name not in _NUMBERS
+        values.append(value if number is None or is_text else number)
+    return (" AND ".join(parts), values) if parts else ALL
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _print(rows: Sequence[Row], total: int) -> None:
+    """Aligned columns. On a terminal, what is the same in every run is said once above, so that the lines are short."""
+    is_terminal = sys.stdout.isatty()
+    lines, shown = [], list(range(len(_SHOWN)))
+    if is_terminal and len(rows) > 1:
+        same = [i for i in shown if len({row[i] for row in rows}) == 1]
+        shown = [i for i in shown if i not in same]
+        said = ", ".join(f"{_SHOWN[i]} {_cell(_SHOWN[i], rows[0][i])}" for i in same if rows[0][i] not in ("", None))
+        lines += [f"every run: {said}"] if said else []
+    if rows:
+        cells = [[_SHOWN[i] for i in shown], *([_cell(_SHOWN[i], row[i]) for i in shown] for row in rows)]
+        sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        aligned = [str.rjust if _SHOWN[i] in _NUMBERS else str.ljust for i in shown]
+        for row in cells:
+            lines.append("  ".join(f(x, n) for f, x, n in zip(aligned, row, sizes, strict=True)).rstrip())
+    counts = Counter(str(row[_SHOWN.index("status")]) for row in rows)
+    words = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
+    lines.append(f"{len(rows)} of {total} runs" + (f": {words}" if words else ""))
+    try:
+        if is_terminal:
+            text = Text("\n".join(lines))
+            for status, style in _STYLES.items():
+                text.highlight_regex(rf"(?<=  ){status}(?=  |$)", style)
+            Console(highlight=False).print(text, soft_wrap=True)
+        else:
+            print("\n".join(lines))
+        sys.stdout.flush()
+    except BrokenPipeError:  # ... | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _cell(column: str, value: str | float | None) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, str):  # no control characters, whatever the message of an error had in it
+        return " ".join("".join(c if c.isprintable() else " " for c in value).split())
+    return format(value, _FORMATS.get(column, ""))

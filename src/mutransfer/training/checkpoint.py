@@ -15,14 +15,15 @@ import zipfile
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from mutransfer.errors import UserError
 from mutransfer.training.provenance import provenance
 from mutransfer.training.spec import RunSpec
+
+if TYPE_CHECKING:  # a driver, which only names and removes checkpoints, need not wait for torch
+    import torch
+    from torch import nn
 
 # In the environment.
 FOLDER = "MUTRANSFER_CHECKPOINTS"  # of the checkpoints; without it there are none
@@ -57,6 +58,8 @@ class Checkpoint:
     def __init__(
         self, spec: RunSpec, model: nn.Module, optimizer: torch.optim.Optimizer, device: str | torch.device
     ) -> None:
+        import torch
+
         folder = os.environ.get(FOLDER)
         self._path = Path(folder) / f"{spec.run_id}.pt" if folder else None
         self._spec, self._model, self._optimizer, self._device = spec, model, optimizer, torch.device(device)
@@ -73,6 +76,8 @@ class Checkpoint:
 
     def save(self, progress: Progress) -> None:
         """Write all that decides the rest of the run. No room costs a line on stderr, once, and not the run."""
+        import torch
+
         assert self._path is not None
         content = {
             "about": self._about(),
@@ -104,6 +109,8 @@ class Checkpoint:
 
         Whatever the file holds, they are changed only if all of it is this run's.
         """
+        import torch
+
         if self._path is None or not self._path.exists():
             return None
         try:
@@ -157,6 +164,8 @@ def remove(folder: Path, run_ids: Container[str]) -> None:
 @contextlib.contextmanager
 def unchanged(model: nn.Module, device: torch.device) -> Iterator[None]:
     """What is computed in the block leaves no trace: random numbers and buffers (running means) are as before."""
+    import torch
+
     buffers = [(x, x.clone()) for x in model.buffers()]
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
@@ -167,6 +176,8 @@ def unchanged(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 def _random_state(device: torch.device) -> list[torch.Tensor]:
     """Of torch's global generators: the CPU's, and the GPU's that the run is on."""
+    import torch
+
     cpu = torch.get_rng_state()
     return [cpu, torch.cuda.get_rng_state(device)] if device.type == "cuda" else [cpu]
 

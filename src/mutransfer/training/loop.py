@@ -17,17 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from mutransfer.errors import UserError
-from mutransfer.training import schedule as schedules
 from mutransfer.training.checkpoint import Checkpoint, Progress, unchanged
 from mutransfer.training.provenance import provenance
-from mutransfer.training.spec import RunRecord, RunSpec
+from mutransfer.training.schedule import schedule as schedule_of
+from mutransfer.training.spec import CURVE_POINTS, RunRecord, RunSpec
 from mutransfer.training.step import Step
 from mutransfer.training.task import OwnBatches, OwnDraws, Task
 
 CHECK_EVERY = 25  # steps between two looks at the losses; a look waits for the device
 EXPLODED = 2.0  # times the loss of the first step ...
 PATIENCE = 4  # ... at this many looks in a row: the first steps of the *best* LR can spike beyond 2x and heal
-CURVE_POINTS = 50
 
 
 def train(
@@ -87,7 +86,7 @@ def train(
     torch.manual_seed(spec.seed)
     model.train()
     with _flush_denormals():
-        progress, reason = _steps(spec, model, optimizer, task, device, schedules.schedule(schedule), parts)
+        progress, reason = _steps(spec, model, optimizer, task, device, schedule_of(schedule), parts)
         losses, seconds = np.array(progress.losses), progress.seconds
         test_loss = test_accuracy = math.nan
         if not reason:

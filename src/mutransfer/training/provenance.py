@@ -1,4 +1,4 @@
-"""Where a result comes from: data, commit, torch, threads, device."""
+"""Where a result comes from: data, commit, torch, threads, device. Imports torch only where it is asked."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import os
 import platform
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 COMMIT = "MUTRANSFER_COMMIT"  # in the environment: the commit, where the code is but not its repository
 
 
 def provenance(data_source: str, is_real: bool, device: torch.device) -> dict[str, str]:
     """What a reader of a result must know of how it came about, as strings."""
+    import torch
+
     return {
         "data": data_source,
         "is_real": str(is_real).lower(),
@@ -61,10 +65,10 @@ def cores() -> int:
 @functools.cache
 def device_name(device: str) -> str:
     """The name of the GPU, or of the processor."""
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        return device  # of another machine
     if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
+        import torch
+
+        return torch.cuda.get_device_name(device) if torch.cuda.is_available() else device  # of another machine
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))

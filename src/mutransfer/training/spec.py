@@ -16,6 +16,7 @@ from mutransfer.errors import UserError, unknown
 OPTIMIZERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("float32", "bfloat16")
 STATUSES = ("finished", "diverged", "failed")
+CURVE_POINTS = 50  # of a loss curve, at most
 
 Value = float | int | str
 
@@ -119,7 +120,7 @@ class RunRecord:
     test_loss: float = math.nan  # nan unless finished
     test_accuracy: float = math.nan  # in [0, 1]; nan unless finished
     steps_done: int = 0
-    loss_curve: tuple[float, ...] = ()  # mean training loss of up to 50 equal chunks of the planned steps
+    loss_curve: tuple[float, ...] = ()  # mean training loss of up to `CURVE_POINTS` equal chunks of the planned steps
     wall_seconds: float = math.nan  # of the training steps, without the evaluation
     examples_per_second: float = math.nan
     peak_memory_mib: float = math.nan
@@ -136,6 +137,21 @@ class RunRecord:
     def is_done(self) -> bool:
         """Whether this is a result (divergence is one); a failed run is not, and is tried again."""
         return self.status != "failed"
+
+    def logged(self) -> list[tuple[int, float]]:
+        """(step, loss) at the end of each of up to `CURVE_POINTS` equal chunks of the planned steps.
+
+        The chunk in which a diverged run stopped, and every one after, is +inf. Raises `UserError` if a finished run
+        has not a loss for every chunk.
+        """
+        has_diverged, steps = self.status == "diverged", self.spec.steps
+        points = min(CURVE_POINTS, steps)
+        kept = self.loss_curve[: len(self.loss_curve) - 1 if has_diverged else None]
+        if len(self.loss_curve) > points or (len(self.loss_curve) < points and not has_diverged):
+            have = f"{len(self.loss_curve)} points of {points}"
+            raise UserError(f"a finished run of {steps} steps has {have}; run it again.")
+        losses = [*kept, *[math.inf] * (points - len(kept))]
+        return [((i + 1) * steps // points, loss) for i, loss in enumerate(losses)]
 
     @classmethod
     def failed(cls, spec: RunSpec, reason: str) -> RunRecord:

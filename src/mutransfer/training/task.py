@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from mutransfer.data import ImageDataset, TokenDataset
 
 EVAL_BATCH = 1000
 EVAL_WINDOWS, EVAL_WINDOW_BATCH = 256, 16
@@ -25,25 +28,6 @@ class Source(Protocol):
     def is_real(self) -> bool: ...
     @property
     def fingerprint(self) -> str: ...
-
-
-class Dataset(Source, Protocol):
-    """Labelled images; `mutransfer.data.dataset.ImageDataset` is one."""
-
-    @property
-    def train_images(self) -> Tensor: ...  # uint8 [N, H, W, C]
-    @property
-    def train_labels(self) -> Tensor: ...  # int64 [N]
-    @property
-    def test_images(self) -> Tensor: ...
-    @property
-    def test_labels(self) -> Tensor: ...
-
-
-class Text(Source, Protocol):
-    """Tokens; `mutransfer.data.tokens.TokenDataset` is one."""
-
-    def windows(self, part: str, length: int) -> Tensor: ...  # integers [n, length + 1]
 
 
 class Task(Protocol):
@@ -114,7 +98,7 @@ class Classification:
     loss_fn: the mean over the batch. prepare: from uint8 [B, H*W*C] to the model's input; runs on the device.
     """
 
-    def __init__(self, data: Dataset, loss_fn: Loss, prepare: Prepare = normalize) -> None:
+    def __init__(self, data: ImageDataset, loss_fn: Loss, prepare: Prepare = normalize) -> None:
         self.data, self._loss_fn, self._prepare = data, loss_fn, prepare
         self.count = len(data.train_labels)
         self.to(torch.device("cpu"))
@@ -148,7 +132,7 @@ class NextToken:
     evenly spread over it.
     """
 
-    def __init__(self, data: Text, length: int) -> None:
+    def __init__(self, data: TokenDataset, length: int) -> None:
         self.data, self._length = data, length
         self._windows = data.windows("train", length)
         self.count = len(self._windows)

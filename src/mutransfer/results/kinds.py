@@ -1,0 +1,43 @@
+"""Every kind of figure folder. A module here that declares a `Kind` is listed here by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import Any
+
+from mutransfer.errors import unknown
+from mutransfer.results.files import read_provenance
+from mutransfer.results.sections import Kind
+
+
+def _declared() -> dict[str, Kind[Any]]:
+    packages = ("mutransfer.results", "mutransfer.reporting")
+    places = [(name, module) for name in packages for module in iter_modules(import_module(name).__path__)]
+    modules = [import_module(f"{name}.{module.name}") for name, module in places]
+    kinds = [value for module in modules for value in vars(module).values() if isinstance(value, Kind)]
+    return {kind.name: kind for kind in kinds}
+
+
+KINDS: Mapping[str, Kind[Any]] = _declared()
+"""By the name that provenance.json gives."""
+
+
+def kind_of(folder: Path) -> Kind[Any]:
+    """The kind of a figure folder. Raises `UserError` if its provenance.json is missing, malformed or names no kind."""
+    path = folder / "provenance.json"
+    provenance = read_provenance(path, ())
+    name = "search" if "search" in provenance else provenance.get("kind", "sweep")
+    if name not in KINDS:
+        raise unknown(f"kind of figure in {path}", name, KINDS)
+    return KINDS[name]
+
+
+def redraw(folder: Path) -> tuple[str, list[Path]]:
+    """(Re)write all pictures and ``table.md`` of ``folder`` from its CSV files and provenance.json; nothing is trained.
+
+    Returns what it shows, for the terminal, and the paths. Raises `UserError` as `kind_of` and the kind itself do.
+    """
+    return kind_of(folder).redraw(folder)

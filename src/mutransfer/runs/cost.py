@@ -1,0 +1,480 @@
+"""What a plan costs: how fast this machine is on an experiment's runs, measured once, and what follows for a plan."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import json
+import math
+import os
+import statistics
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mutransfer.errors import UserError
+from mutransfer.files import write
+from mutransfer.runs.worker import one_line, resolve
+from mutransfer.training.provenance import device_name, git_commit
+from mutransfer.training.spec import RunRecord, RunSpec
+
+if TYPE_CHECKING:
+    from mutransfer.runs.engine import Engine
+
+Flops = Callable[[RunSpec], float]
+FASTER = 1.1  # bfloat16 is chosen from this speedup of the whole plan on: below, noise would choose
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """What runs of one size took, while all workers ran that size.
+
+    Raises:
+        ValueError: a number is not finite and positive, as in a damaged file.
+    """
+
+    width: int
+    flops: float  # a step
+    step_seconds: float
+    fixed_seconds: float  # of a run, besides its steps: making the model, evaluation
+    peak_memory_mib: float  # of the worker
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not (isinstance(value, int | float) and 0 < value < math.inf):
+                raise ValueError(f"{name} is {value!r}")
+
+    @property
+    def speed(self) -> float:
+        """FLOP/s of one worker while it steps."""
+        return self.flops / self.step_seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Seconds that a run takes on this machine with all workers busy, as a function of its FLOPs a step."""
+
+    measured: str  # when, UTC
+    machine: str
+    engine: str
+    workers: int
+    start_seconds: float  # until the workers train
+    floor_mib: float  # memory of a worker without a model
+    points: Mapping[str, tuple[Point, ...]]  # by precision; by rising FLOPs, never empty
+    flops: Flops = field(compare=False, repr=False)  # of a whole run
+
+    def seconds(self, spec: RunSpec, precision: str | None = None) -> float:
+        """Of one run that does not diverge. Raises `KeyError` for a precision that was not measured.
+
+        Between two measured sizes a power law in the FLOPs a step; outside of them constant FLOP/s.
+        """
+        points = self.points[precision or spec.precision]
+        size, sizes = self.flops(spec) / spec.steps, [p.flops for p in points]
+        step = _interpolate(size, sizes, [p.step_seconds for p in points])
+        return spec.steps * step + _interpolate(size, sizes, [p.fixed_seconds for p in points])
+
+    def sweep_seconds(self, specs: Iterable[RunSpec], precision: str | None = None) -> float:
+        """Of a whole sweep, longest runs first, the start of its workers included."""
+        ends = [0.0] * self.workers
+        for seconds in sorted((self.seconds(s, precision) for s in specs), reverse=True):
+            heapq.heapreplace(ends, ends[0] + seconds)
+        return self.start_seconds + max(ends)
+
+    def describe(self, specs: Sequence[RunSpec]) -> str:
+        """When, on what and how fast, by width; names the widths of ``specs`` that are extrapolated."""
+        speeds = [
+            f"{name} {', '.join(f'{p.speed / 1e9:.3g} at width {p.width}' for p in points)}"
+            for name, points in self.points.items()
+        ]
+        text = (
+            f"measured {self.measured} on {self.machine}: {self.workers} {self.engine} worker"
+            f"{'s, all busy' if self.workers > 1 else ''}; GFLOP/s of one: {'; '.join(speeds)}"
+        )
+        largest = self.points[specs[0].precision][-1]
+        beyond = sorted({s.width for s in specs if self.flops(s) / s.steps > 1.01 * largest.flops})
+        if not beyond:
+            return text
+        return f"{text}; extrapolated from width {largest.width} by FLOPs: {', '.join(map(str, beyond))}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, without ``flops``."""
+        points = {name: [asdict(p) for p in found] for name, found in self.points.items()}
+        return {**{k: v for k, v in vars(self).items() if k != "flops"}, "points": points}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], flops: Flops) -> Calibration:
+        """What `to_dict` gave. Raises `ValueError` for anything else."""
+        try:
+            points = {name: tuple(Point(**p) for p in found) for name, found in values["points"].items()}
+            found = cls(**{**values, "points": points, "flops": flops})
+            numbers = (found.workers, found.start_seconds, found.floor_mib + 1)
+            is_sorted = all(a.flops < b.flops for line in points.values() for a, b in pairwise(line))
+            is_whole = bool(points) and all(points.values()) and all(0 < x < math.inf for x in numbers)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no calibration: {error}") from None
+        if not (is_whole and is_sorted):
+            raise ValueError("no calibration: a number is not positive, sizes do not rise or nothing was measured")
+        return found
+
+
+def fastest(calibration: Calibration | None, specs: Sequence[RunSpec]) -> str:
+    """The precision for all of ``specs``: bfloat16 if it makes the whole plan faster by `FASTER`, else float32.
+
+    One for all, since precisions that change with width would confound the comparison of widths.
+    """
+    if calibration is None or not {"float32", "bfloat16"} <= set(calibration.points):
+        return "float32"
+    times = {name: calibration.sweep_seconds(specs, name) for name in ("float32", "bfloat16")}
+    return "bfloat16" if times["float32"] >= FASTER * times["bfloat16"] else "float32"
+
+
+def _interpolate(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
+    """Linear in the logarithms between two points, proportional outside."""
+    if x <= xs[0] or x >= xs[-1]:
+        i = 0 if x <= xs[0] else -1
+        return ys[i] * x / xs[i]
+    i = bisect_left(xs, x)
+    share = math.log(x / xs[i - 1]) / math.log(xs[i] / xs[i - 1])
+    return ys[i - 1] * (ys[i] / ys[i - 1]) ** share
+
+
+# Dense peak FLOP/s (without structured sparsity), SXM modules. "float32" is what torch multiplies float32 with by
+# default; "tf32" needs torch.set_float32_matmul_precision("high"). The V100 has neither TF32 nor bfloat16.
+#   V100: NVIDIA Tesla V100 datasheet (2018), SXM2. A100: NVIDIA A100 datasheet (2021). H100: NVIDIA H100 architecture
+#   whitepaper (2022), table "GPU peak rates", SXM5; its datasheet doubles the last two, for sparsity.
+PEAKS: dict[str, dict[str, float]] = {
+    "V100": {"float32": 15.7e12},
+    "A100": {"float32": 19.5e12, "tf32": 156e12, "bfloat16": 312e12},
+    "H100": {"float32": 66.9e12, "tf32": 494.7e12, "bfloat16": 989.4e12},
+}
+# What well-tuned training of models with large matrices reaches of the peak on tensor cores (PaLM 46%, Llama 3 38-43%).
+UTILISATION = 0.4
+
+
+def device_hours(specs: Iterable[RunSpec], flops: Callable[[RunSpec], float]) -> str:
+    """Hours of one GPU that ``specs`` take at `UTILISATION` of its peak, in a line a GPU.
+
+    A bound from below: launching kernels, not arithmetic, limits narrow models, which stay far under it.
+    """
+    by_precision: dict[str, float] = {}
+    for spec in specs:
+        by_precision[spec.precision] = by_precision.get(spec.precision, 0.0) + flops(spec)
+    lines = [f"device-hours, at least: {UTILISATION:.0%} of the published dense peak, which narrow models do not reach"]
+    for gpu, peaks in PEAKS.items():
+        cells = []
+        for precision, total in by_precision.items():
+            for name in (precision, "tf32") if precision == "float32" else (precision,):
+                if name in peaks:
+                    hours = total / (UTILISATION * peaks[name]) / 3600
+                    cells.append(f"{name} {hours:,.3g} h ({peaks[name] / 1e12:g} TFLOP/s)")
+        lines.append(f"  {gpu}: {', '.join(cells) or 'has no ' + ' or '.join(by_precision)}")
+    return "\n".join(lines)
+
+
+SECONDS = 10.0  # of measuring
+SIZES = 6  # of runs that are measured, at most
+MIN_STEPS = 4  # of a measured run
+SLOW = {"cpu": 3e10, "cuda": 1e12}  # FLOP/s, guessed from below: what is too large at it is tried in smaller batches
+VERSION = 1  # of the file
+_Times = tuple[float, float, float]  # seconds a step, seconds besides, peak memory in MiB
+MEASURE = "mutransfer.runs.cost:measure"
+
+
+def calibrate(
+    specs: Sequence[RunSpec],
+    dataset: Any,
+    runner: str,
+    *,
+    engine: Engine,
+    flops: Flops,
+    memory: Callable[[RunSpec], float] | None = None,
+    path: Path | None = None,
+    precisions: Sequence[str] = ("float32",),
+    seconds: float | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Calibration | None:
+    """Measure ``engine`` on a few sizes of ``specs``, cut to few steps, with all its workers busy; or read ``path``.
+
+    What was measured before on the same machine, torch, engine, workers, batch and sizes is taken from ``path``; a
+    file that is damaged, or cannot be written, only costs the time to measure again. A size that is too large to
+    be stepped in ``seconds`` is left to extrapolation; if all are, smaller batches of the smallest are stepped.
+
+    Args:
+        runner, dataset: as for the engine.
+        flops: of a whole run.
+        memory: bytes that a run adds to a worker's; without it `Calibration.floor_mib` has the smallest run's in it.
+        seconds: of measuring, in all (default: `SECONDS`); the start of the workers comes on top.
+        say: called with a line before a measurement, and when nothing could be measured.
+
+    Returns:
+        None if no run could be measured: the runs raise, or one step takes too long.
+    """
+    seconds = SECONDS if seconds is None else seconds
+    devices = sorted(set(engine.devices))
+    slow = SLOW[devices[-1].split(":")[0]]
+    probes = _probes(specs, flops, slow * seconds / (4 * MIN_STEPS))
+    if not probes:
+        return None
+    key: dict[str, Any] = {
+        "machine": [*map(device_name, devices), f"{os.cpu_count()} cores"],
+        "torch": torch.__version__,
+        "commit": git_commit(),
+        "experiment": probes[0].experiment,
+        "variant": probes[0].variant,
+        "engine": engine.name,
+        "workers": engine.workers,
+        "batch": probes[0].batch,
+        "flops": [flops(s) / s.steps for s in probes],
+    }
+    entries = _read(path)
+    for entry in entries:
+        with contextlib.suppress(KeyError, TypeError, ValueError):  # damaged
+            if entry["key"] == key and set(precisions) <= set(entry["precisions"]):
+                return _covering(Calibration.from_dict(entry["calibration"], flops), precisions)
+    say(f"measuring this machine for {seconds:g} seconds, on runs of {probes[0].experiment}")
+    start_seconds, points, reason = _measure(probes, dataset, runner, engine, flops, precisions, seconds)
+    if not points:
+        say(f"this machine could not be measured: {reason}")
+        return None
+    calibration = Calibration(
+        measured=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        machine=", ".join([*dict.fromkeys(key["machine"])]),
+        engine=engine.name,
+        workers=engine.workers,
+        start_seconds=start_seconds,
+        floor_mib=_floor(points, probes, memory),
+        points=points,
+        flops=flops,
+    )
+    entry = {"key": key, "precisions": [*precisions], "calibration": calibration.to_dict()}
+    content = {"version": VERSION, "entries": [*(e for e in entries if e.get("key") != key), entry]}
+    if path is not None:
+        try:
+            write(path, (json.dumps(content, indent=1) + "\n").encode())
+        except UserError as error:
+            say(f"the measurement is not kept: {error}")
+    return _covering(calibration, precisions)
+
+
+def _probes(specs: Sequence[RunSpec], flops: Flops, most: float) -> list[RunSpec]:
+    """Up to `SIZES` runs from the smallest to the largest, the batch halved until a step of the smallest is affordable.
+
+    most: FLOPs that are.
+    """
+    by_size: dict[float, RunSpec] = {}
+    for spec in sorted(specs, key=lambda s: s.log2_lr, reverse=True):  # the lowest rate is the last: it diverges least
+        by_size[flops(spec) / spec.steps] = spec
+    sizes = sorted(by_size)
+    last = len(sizes) - 1
+    chosen = sorted({round(i * last / (SIZES - 1)) for i in range(SIZES)}) if sizes else []
+    probes = [by_size[sizes[i]] for i in chosen]
+    while probes and flops(probes[0]) / probes[0].steps > most:
+        if probes[0].batch == 1:
+            return []
+        probes = [replace(s, batch=max(1, s.batch // 2)) for s in probes]
+    return probes
+
+
+def _measure(
+    probes: Sequence[RunSpec],
+    dataset: Any,
+    runner: str,
+    engine: Engine,
+    flops: Flops,
+    precisions: Sequence[str],
+    seconds: float,
+) -> tuple[float, dict[str, tuple[Point, ...]], str]:
+    """(seconds until workers train, points by precision, why there are none)."""
+    task: dict[str, Any] = {
+        "runner": runner,
+        "seconds": seconds,
+        "probes": [[replace(s, precision=p).to_json() for s in probes] for p in precisions],
+        "flops": [flops(s) / s.steps for s in probes],
+    }
+    # One job a worker, so that all measure the same size at the same time; and as each costs more than all that follow,
+    # none is queued behind another while a worker is still to come.
+    carrier = replace(probes[0], hps=(("calibration", json.dumps(task)),))
+    records: list[RunRecord] = []
+    begin = time.perf_counter()
+    jobs = [replace(carrier, seed=i) for i in range(engine.workers)]
+    engine.run(jobs, MEASURE, dataset, on_records=records.extend, cost=lambda s: 2.0**-s.seed)
+    elapsed = time.perf_counter() - begin
+    answers = [json.loads(r.provenance["calibration"]) for r in records if r.is_done]
+    points = {}
+    for i, precision in enumerate(precisions):
+        if found := _points(probes, task["flops"], [answer["measured"][i] for answer in answers]):
+            points[precision] = found
+    reasons = [r.reason for r in records if not r.is_done] + [answer["reason"] for answer in answers]
+    start_seconds = elapsed - max((answer["seconds"] for answer in answers), default=0.0)
+    return start_seconds, points, next(filter(None, reasons), "its runs take too long")
+
+
+def _points(
+    probes: Sequence[RunSpec], sizes: Sequence[float], rows: Sequence[Sequence[_Times | None]]
+) -> tuple[Point, ...]:
+    """Of the sizes that a worker could measure; a row is one worker's."""
+    points = []
+    for i, (spec, size) in enumerate(zip(probes, sizes, strict=True)):
+        if taken := [times for row in rows if (times := row[i])]:
+            # harmonic: of workers that differ in speed, the sum of the speeds counts
+            step, besides = (statistics.harmonic_mean([times[k] for times in taken]) for k in (0, 1))
+            memory = max(times[2] for times in taken)
+            points.append(
+                Point(width=spec.width, flops=size, step_seconds=step, fixed_seconds=besides, peak_memory_mib=memory)
+            )
+    return tuple(points)
+
+
+def measure(spec: RunSpec, dataset: Any, **options: Any) -> RunRecord:
+    """The runner of a calibration: runs what the carrier ``spec`` names, as many steps as there is time for."""
+    task = json.loads(str(spec.hp("calibration")))
+    run = resolve(task["runner"])
+    begin, reason = time.perf_counter(), ""
+    measured: list[list[_Times | None]] = []
+    for texts in task["probes"]:
+        row: list[_Times] = []
+        try:
+            probes = [RunSpec.from_json(text) for text in texts]
+            run(_cut(probes[0], MIN_STEPS), dataset, **options)  # the first run of its kind warms the process up
+            begin = begin if measured else time.perf_counter()
+            end = time.perf_counter() + task["seconds"] / len(task["probes"])
+            for probe, size in zip(probes, task["flops"], strict=True):
+                left = end - time.perf_counter()
+                if row and _least_seconds(row, task["flops"], size) > left:
+                    break
+                if "device" in options:  # a GPU loads the kernels of every size at their first use
+                    run(_cut(probe, MIN_STEPS), dataset, **options)
+                row.append(_times(run, probe, dataset, options, left / (len(probes) - len(row))))
+        except Exception as error:
+            reason = one_line(error)
+        measured.append([*row, *[None] * (len(texts) - len(row))])
+    found = {"seconds": time.perf_counter() - begin, "measured": measured, "reason": reason}
+    return RunRecord(spec=spec, status="finished", train_loss=0.0, provenance={"calibration": json.dumps(found)})
+
+
+def _least_seconds(row: Sequence[_Times], sizes: Sequence[float], size: float) -> float:
+    """Of the shortest run of the next ``size``: on the line through the last two, or at the FLOP/s of the only one."""
+    now = row[-1][1] + MIN_STEPS * row[-1][0]
+    if len(row) == 1:
+        return now * size / sizes[0]
+    before, (x, y) = row[-2][1] + MIN_STEPS * row[-2][0], sizes[len(row) - 2 : len(row)]
+    return now + max(0.0, now - before) * (size - y) / (y - x)
+
+
+def _times(
+    run: Callable[..., RunRecord], spec: RunSpec, dataset: Any, options: Mapping[str, Any], seconds: float
+) -> _Times:
+    """Of a short run and a long one within ``seconds``: their difference leaves out what a run starts with."""
+    end = time.perf_counter() + seconds
+    short: tuple[int, float] | None = None  # steps, seconds of them
+    steps = MIN_STEPS
+    while True:
+        begin = time.perf_counter()
+        record = run(_cut(spec, steps), dataset, **options)
+        now = time.perf_counter()
+        done, took = record.steps_done, record.wall_seconds
+        if not (done and took > 0 and record.peak_memory_mib > 0):
+            raise ValueError(record.reason or "its record lacks steps, seconds or memory")
+        step = took / done
+        if short and done > short[0] and took > short[1]:
+            step = (took - short[1]) / (done - short[0])
+        short = short or (done, took)
+        besides = max(now - begin - done * step, 1e-6)
+        is_long = steps > MIN_STEPS and now - begin > (end - begin) / 2
+        steps = int(min((end - now - besides) / step, spec.steps))
+        if is_long or done == spec.steps or steps < 4 * MIN_STEPS:
+            return step, besides, record.peak_memory_mib
+
+
+def _cut(spec: RunSpec, steps: int) -> RunSpec:
+    return replace(spec, steps=min(steps, spec.steps))
+
+
+def _floor(
+    points: Mapping[str, Sequence[Point]], probes: Sequence[RunSpec], memory: Callable[[RunSpec], float] | None
+) -> float:
+    """MiB of a worker besides what its run adds; the smallest run ran first, so that it is the peak until then."""
+    precision, found = next(iter(points.items()))
+    own = memory(replace(probes[0], precision=precision)) if memory else 0.0
+    return max(0.0, found[0].peak_memory_mib - own / 2**20)
+
+
+def _covering(calibration: Calibration, precisions: Sequence[str]) -> Calibration | None:
+    """``calibration`` if it knows one of ``precisions``: those that raised are asked for in vain."""
+    return calibration if set(precisions) & set(calibration.points) else None
+
+
+def _read(path: Path | None) -> list[dict[str, Any]]:
+    """What is in the file; nothing if it is missing, damaged or of another version."""
+    try:
+        content = json.loads(path.read_bytes()) if path else {}
+        return [e for e in content["entries"] if isinstance(e, dict)] if content["version"] == VERSION else []
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+
+
+def plan_table(
+    specs: Sequence[RunSpec],
+    flops: Callable[[RunSpec], float],
+    *,
+    calibration: Calibration | None = None,
+    memory: Callable[[RunSpec], float] | None = None,
+    notes: Sequence[str] = (),
+) -> str:
+    """A table, one row a parametrization and width, with the totals; then how it was measured, and ``notes``.
+
+    Args:
+        flops: floating-point operations of one run.
+        calibration: of this machine, for the minutes; without it, or for a precision that it lacks, they are "?".
+        memory: bytes that one run adds to a worker's; "?" without it.
+        notes: lines to print below, such as a tuning cost.
+    """
+    if calibration and not {s.precision for s in specs} <= set(calibration.points):
+        calibration = None
+    groups: dict[tuple[str, int], list[RunSpec]] = {}
+    for spec in specs:
+        groups.setdefault((spec.parametrization, spec.width), []).append(spec)
+    rows: list[tuple[str, ...]] = [
+        ("parametrization", "width", "log2 LR", "seeds", "runs", "steps", "FLOPs", "MiB a run", "minutes")
+    ]
+    for (name, width), runs in sorted(groups.items(), key=lambda g: (g[0][0] != "sp", *g[0])):
+        seeds, steps = len({s.seed for s in runs}), _range([s.steps for s in runs])
+        cells = (name, str(width), _range([s.log2_lr for s in runs]), str(seeds), str(len(runs)), steps)
+        rows.append(
+            (*cells, f"{sum(map(flops, runs)):.3g}", _mib(runs, memory, calibration), _share(runs, calibration))
+        )
+    total = ("total", "", "", "", str(len(specs)), "", f"{sum(map(flops, specs)):.3g}")
+    minutes = f"{calibration.sweep_seconds(specs) / 60:,.1f}" if calibration else "?"
+    rows.append((*total, _mib(specs, memory, calibration), minutes))
+    sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(map(str.rjust, row, sizes)) for row in rows]
+    if calibration and specs:
+        lines.append(f"minutes: {calibration.describe(specs)}")
+        if memory:
+            lines.append("MiB a run: the peak of its worker, with the pages of the data set that all workers share")
+    return "\n".join([*lines, *notes])
+
+
+def _share(runs: Sequence[RunSpec], calibration: Calibration | None) -> str:
+    """Minutes of all workers together."""
+    return f"{sum(map(calibration.seconds, runs)) / calibration.workers / 60:,.1f}" if calibration else "?"
+
+
+def _mib(runs: Sequence[RunSpec], memory: Callable[[RunSpec], float] | None, calibration: Calibration | None) -> str:
+    """Of the largest of ``runs``, its worker's floor included where it was measured."""
+    if memory is None or not runs:
+        return "?"
+    return f"{max(map(memory, runs)) / 2**20 + (calibration.floor_mib if calibration else 0.0):,.0f}"
+
+
+def _range(values: Sequence[float]) -> str:
+    """``-8..-2``, or the value if there is one."""
+    low, high = f"{min(values):g}", f"{max(values):g}"
+    return low if low == high else f"{low}..{high}"

@@ -1,0 +1,181 @@
+"""What every data script does: it finds nothing quickly, says so in one line, and runs alone."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from corpus_files import REFUSED
+from huggingface_hub import HfApi, constants
+from torchvision.datasets import CIFAR10
+
+from data_scripts import (
+    bert_corpus,
+    books,
+    cifar10,
+    glue,
+    imagenet,
+    iwslt14,
+    multi30k,
+    openwebtext,
+    places,
+    text,
+    wikitext2,
+    wmt14,
+)
+from data_scripts.places import Missing
+from mutransfer.data.standins import synthetic
+from mutransfer.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+STAND_INS: dict[str, tuple[Callable[..., Any], str, str]] = {  # what stands in, and what is loud about it
+    "cifar10": (cifar10.load, "synthetic", "WARNING: NOT CIFAR-10"),
+    "text": (text.load, "topics", "WARNING: NO REAL TEXT"),
+    "bert_corpus": (bert_corpus.load, "stories", "WARNING: NO REAL TEXT"),
+    "iwslt14": (iwslt14.load, "grammar", "WARNING: NOT IWSLT14"),
+    "wmt14": (wmt14.load, "grammar", "WARNING: NOT WMT14"),
+}
+WITHOUT: dict[str, Callable[..., Any]] = {
+    "wikitext2": wikitext2.load,
+    "openwebtext": openwebtext.load,
+    "books": books.load,
+    "multi30k": multi30k.load,
+}
+ALL = {name: load for name, (load, *_) in STAND_INS.items()} | WITHOUT | {"glue": glue.load, "imagenet": imagenet.load}
+HELP = {  # what the loud line names: files, folders
+    "cifar10": (CIFAR10.filename, "MUTRANSFER_DATA"),
+    "text": ("wiki.train.raw", "train.txt", "MUTRANSFER_DATA"),
+    "bert_corpus": ("bert_corpus", "train.txt", "MUTRANSFER_DATA"),
+    "iwslt14": ("iwslt14/train.de", "--corpus", "MUTRANSFER_DATA"),
+    "wmt14": ("wmt14/train.en", "--corpus", "MUTRANSFER_DATA"),
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No data and no network, and a small stand-in for CIFAR-10 too."""
+    small = synthetic.synthetic_cifar(n_train=20, n_test=10)
+    monkeypatch.setattr(synthetic, "synthetic_cifar", lambda: small)
+    monkeypatch.setattr(CIFAR10, "url", f"{REFUSED}/cifar-10-python.tar.gz")
+
+
+def assert_loud(name: str, said: str) -> None:
+    """One line that tells what to do."""
+    assert said.count("\n") == 1 and said.startswith(STAND_INS[name][2])
+    assert all(help_ in said for help_ in HELP[name]), said
+
+
+@pytest.mark.parametrize("name", STAND_INS)
+def test_refused_network_gives_the_stand_in_at_once(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A newcomer without data or network trains within seconds, knows on what, and how to do better.
+
+    The real clients against a closed port: they must not retry for minutes.
+    """
+    load, stand_in, _ = STAND_INS[name]
+    start = time.monotonic()
+    dataset = load()
+    assert time.monotonic() - start < 10
+    assert (dataset.name, dataset.is_real) == (stand_in, False)
+    said = capsys.readouterr().err
+    assert_loud(name, said)
+    assert "refused" in said
+
+
+@pytest.mark.parametrize("name", WITHOUT)
+def test_without_a_stand_in_absence_is_one_line_at_once(folder: Path, name: str) -> None:
+    """It says where the data belongs."""
+    start = time.monotonic()
+    with pytest.raises(Missing, match=r"hub failed .*refused|not in|not here") as error:
+        WITHOUT[name](folder)
+    assert time.monotonic() - start < 10
+    assert "\n" not in str(error.value) and str(folder) in str(error.value)
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ("text", "imagenet")])
+def test_turned_off_download_asks_nobody(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """``download=False`` means it, even where the download would work."""
+    for where, client in ((HfApi, "dataset_info"), (urllib.request, "urlopen"), (CIFAR10, "download")):
+        monkeypatch.setattr(where, client, lambda *_, **__: pytest.fail("asked"))
+    if name in WITHOUT:
+        with pytest.raises(Missing):
+            ALL[name](download=False)
+        return
+    ALL[name](download=False)
+    said = capsys.readouterr().err
+    assert "turned off" in said
+    if name in STAND_INS:
+        assert_loud(name, said)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "wikitext2", "iwslt14"])
+def test_silent_network_times_out(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """A network that accepts and never answers (a captive firewall) must not hang the run."""
+    monkeypatch.setattr(places, "CONNECT_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        address = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr(CIFAR10, "url", f"{address}/x.tar.gz")
+        monkeypatch.setattr(iwslt14, "URL", f"{address}/x.tgz")
+        start = time.monotonic()
+        if name in STAND_INS:
+            assert not ALL[name]().is_real
+        else:
+            with pytest.raises(Missing):
+                ALL[name]()
+    assert time.monotonic() - start < 5
+    assert socket.getdefaulttimeout() is None
+
+
+@pytest.mark.parametrize("by", ["argument", "environment"])
+@pytest.mark.parametrize("name", ALL)
+def test_named_folder_must_exist(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, by: str) -> None:
+    """A mistyped path must not end in the stand-in."""
+    missing = folder / "no-such"
+    monkeypatch.setenv("MUTRANSFER_DATA", str(missing if by == "environment" else folder))
+    with pytest.raises(UserError, match="no-such"):
+        ALL[name](*[missing] * (by == "argument"))
+
+
+def test_which_folder(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is typed for this run is meant more than what the shell was set up with; else the repository's own."""
+    assert places.data_folder(tmp_path, "x") == tmp_path and places.data_folder(None, "x") == folder
+    monkeypatch.delenv("MUTRANSFER_DATA")
+    assert places.data_folder(None, "x") == ROOT / "data"
+
+
+def alone(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A process in which no path is set."""
+    env = {**os.environ, "HF_ENDPOINT": REFUSED, "MUTRANSFER_DATA": str(folder)}
+    env.pop("PYTHONPATH", None)
+    return subprocess.run([sys.executable, *command], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_runs_alone(folder: Path, name: str) -> None:
+    """Without any path set, and without importing what only the work needs."""
+    run = alone(f"data_scripts/{name}.py", "--help", folder=folder)
+    assert run.returncode == 0 and "--data DIR" in run.stdout, run.stderr
+
+
+def test_nothing_heavy_is_imported_before_it_is_needed(folder: Path) -> None:
+    """The list of experiments, which import the scripts, must not wait for torch."""
+    heavy = ("torch", "torchvision", "pandas", "pyarrow", "datasets", "sentencepiece", "tokenizers", "huggingface_hub")
+    code = f"from data_scripts import {', '.join(ALL)}; print([m for m in {heavy} if m in sys.modules])"
+    run = alone("-c", f"import sys; sys.path.insert(0, '.'); {code}", folder=folder)
+    assert run.stdout.strip() == "[]", run.stderr
+
+
+def test_a_whole_run_alone(folder: Path) -> None:
+    """One loud line, the summary, exit code 0."""
+    run = alone("data_scripts/iwslt14.py", "--no-download", folder=folder)
+    assert run.returncode == 0, run.stderr
+    assert_loud("iwslt14", run.stderr)
+    assert "STAND-IN" in run.stdout and "20,000 train, 1,000 valid, 1,000 test" in run.stdout

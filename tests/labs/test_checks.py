@@ -1,0 +1,527 @@
+"""What the labs' checks say: the solutions are right, and each typical wrong answer is told what is wrong with it."""
+
+import contextlib
+import functools
+import io
+import itertools
+import math
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+
+from labs.checks import base, lab1, lab2, lab3, lab4, lab5
+from labs.run import notebook_of, texts
+from mutransfer import MUP, SP, Role, scaling_plan, transfer_report
+from mutransfer.models.mlp import MLP
+from mutransfer.results import Estimate
+
+UNDONE, RIGHT = "not done yet: replace the ...", "right"
+
+
+@pytest.fixture
+def told(capsys):
+    """Holds a check to its hints: of each answer it prints "right", or one line that has the hint's words in it."""
+
+    def hold(check, answers, *given):
+        for hint, answer in answers.items():
+            capsys.readouterr()
+            is_right = check(answer, *given)
+            (line,) = capsys.readouterr().out.splitlines()
+            verdict = re.fullmatch(r"\d[a-z]: (.+)", line)
+            assert verdict and is_right == (verdict[1] == RIGHT) == (hint == RIGHT), f"{hint}: {line}"
+            assert hint in verdict[1], f"{hint}: {line}"
+
+    return hold
+
+
+@functools.cache
+def executed(number, *, solved):
+    """A lab's names and the lines of its checks, run at smoke scale; without a kernel, which is slow to start."""
+    names, out = {}, io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng(), contextlib.redirect_stdout(out):
+        patch.setenv(base.SCALE, "smoke")
+        for cell in notebook_of(texts()[number], solved=solved).cells:
+            if cell.cell_type == "code":
+                exec(compile(cell.source, f"<lab {number}>", "exec"), names)
+    plt.close("all")
+    return names, [line.group() for line in base.LINE.finditer(out.getvalue())]
+
+
+@pytest.mark.parametrize(("solved", "verdict"), [(False, UNDONE), (True, RIGHT)])
+@pytest.mark.parametrize("number", texts())
+def test_a_lab_runs_to_its_end_with_nothing_done_and_with_all_right(number, solved, verdict):
+    exercises = re.findall(r"^# EXERCISE (\d[a-z]):", texts()[number].read_text(), re.M)
+    assert executed(number, solved=solved)[1] == [f"{exercise}: {verdict}" for exercise in exercises]
+
+
+def test_a_check_prints_one_line_and_never_raises(capsys):
+    """Right, wrong, not done, of a wrong kind: each line is found again by `LINE`."""
+
+    @base.exercise("9z")
+    def check(x, given=None):
+        """doc"""
+        return None if base.number(x, "x") == 1 else f"you gave\n{x}."
+
+    @base.exercise("9y")
+    def calls(function):
+        return None if base.call(function, 2) == 4 else "no square."
+
+    assert check.__doc__ == "doc"
+    results = [check(1), check(2), check(...), check("1"), check({"a": [..., 1]}), check(1, given=...), check(True)]
+    results += [calls(lambda x: x**2), calls(lambda x: ...), calls(lambda x: x.y), calls(4)]
+    assert results == [True] + 6 * [False] + [True] + 3 * [False]
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == len(list(base.LINE.finditer(out))) == len(results)
+    assert "9z: not yet. you gave 2.\n" in out and out.count(UNDONE) == 4
+    assert "your function raised AttributeError on (2): 'int' object has no attribute 'y'" in out
+    assert not base.LINE.search("1a: rights\n1a: perhaps\nsee 1a: right")
+
+
+def test_what_the_checks_share(monkeypatch):
+    for value, expected in (("smoke", "smoke"), ("", "full")):
+        monkeypatch.setenv(base.SCALE, value)
+        assert base.scale() == expected
+    monkeypatch.delenv(base.SCALE)
+    assert base.scale() == "full"
+    assert base.growth(lambda n: 3.0 * n**-0.5, [64, 128, 512]) == pytest.approx(-0.5)
+    assert base.shown("x" * 100).endswith("...") and len(base.shown("x" * 100)) == 60
+
+
+def keyed(*keys):
+    """What makes a dict with these keys of so many values."""
+    return lambda *values: dict(zip(keys, values, strict=True))
+
+
+# Lab 1
+
+WIDTHS = (64, 128, 256)
+BEST = {"sp": {64: -5.0, 128: -6.0, 256: -7.0}, "mup": {64: -5.0, 128: -5.0, 256: -5.0}}
+WORDS = {"sp": "lower", "mup": "same"}
+INTERVALS = dict(zip(lab1.INTERVALS, ("drifts", "stable", "undecided", "drifts"), strict=True))
+
+
+def sweep(sp=-1.0, mup=0.0, *, lucky=False):
+    """Parabolas around an optimum that moves by so many octaves a doubling; seed 1 of the highest LR diverges in SP."""
+    runs = pd.DataFrame(
+        itertools.product(("sp", "mup"), WIDTHS, range(-9, -2), range(3)),
+        columns=["parametrization", "width", "log2_lr", "seed"],
+    )
+    doublings, is_sp = np.log2(runs["width"] / 64), runs["parametrization"] == "sp"
+    off = runs["log2_lr"] + 5.1 - doublings * np.where(is_sp, sp, mup)
+    loss = 1.6 - 0.1 * doublings + 0.03 * off**2 + 0.0001 * runs["seed"]
+    if lucky:  # one seed at a poor learning rate: the mean must be taken first
+        loss -= 0.4 * runs.eval("width == 64 and seed == 2 and log2_lr == -8")
+    return runs.assign(train_loss=loss.mask(is_sp & runs.eval("log2_lr == -3 and seed == 1"), math.inf))
+
+
+RUNS, LUCKY = sweep(), sweep(lucky=True)
+COPY = RUNS.eval("parametrization == 'sp' and width == 256 and log2_lr == -5")
+DIVERGED = RUNS.assign(train_loss=RUNS["train_loss"].mask(COPY, math.inf))
+
+
+def best(runs, name):
+    return executed("1", solved=True)[0]["best_log2_lr"](runs, name)
+
+
+def changed(change):
+    return lambda runs, name: {width: change(log2_lr) for width, log2_lr in BEST[name].items()}
+
+
+def slope(x, scale=1.0):
+    return np.polyfit(x, np.array(list(BEST["sp"].values())) * scale, 1)[0]
+
+
+LOSS = RUNS[RUNS["parametrization"] == "sp"].groupby(["width", "log2_lr"])["train_loss"].mean()
+
+
+def of_sp(answers):
+    return {hint: {"sp": answer, "mup": 0.0} for hint, answer in answers.items()}
+
+
+def test_1b_follows_the_measure_and_the_paper_where_it_decides_nothing(told):
+    report = transfer_report(RUNS)
+    assert [report.verdict(name) for name in ("sp", "mup")] == ["drifts", "stable"]
+    told(lab1.ex1b, {"right": WORDS, "you predicted 'higher' for sp": {**WORDS, "sp": "higher"}}, report)
+    told(lab1.ex1b, {"-1.00 octaves per doubling, drifts": {**WORDS, "sp": "same"}}, report)
+    told(lab1.ex1b, {"Did you mean 'lower'?": {**WORDS, "sp": "lowr"}}, report)
+    other = transfer_report(sweep(sp=0.0, mup=0.5))  # were these the runs, the paper's answer would be wrong
+    told(lab1.ex1b, {"right": {"sp": "same", "mup": "higher"}, "not yet. you predicted 'lower' for sp": WORDS}, other)
+    undecided = transfer_report(RUNS[RUNS["seed"] == 0])
+    told(lab1.ex1b, {"right": WORDS, "Your runs decide nothing": {"sp": "same", "mup": "same"}}, undecided)
+
+
+# Lab 2
+
+exponents = keyed("input", "hidden", "output")
+ADAM, SGD = exponents(0, -1, -1), exponents(1, 0, -1)
+BY_ADAM, BY_SGD = [["hidden lr", "output init_std", "output lr"], ["input lr", "output init_std", "output lr"]]
+sums, attention = keyed("independent", "aligned"), keyed("at init", "trained")
+entries, table8 = keyed("adam", "sgd"), keyed("init_std", "sgd lr", "adam lr")
+
+
+def test_compare_prints_what_there_is(capsys):
+    lab2.compare({"input": 0, "hidden": ..., "output": -1}, "adam")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "adam input  lr: yours n^0, SP 1, MUP 1"
+    assert lines[1] == "adam hidden lr: yours -, SP 1, MUP 1/fan_in"
+    lab2.compare(..., "sgd")
+    assert capsys.readouterr().out.count("yours -") == 3
+
+
+# Lab 3
+
+
+def layers(hidden, readout, input="ok"):
+    return {"input": input, "hidden": hidden, "readout": readout}
+
+
+def test_3a(told):
+    answers = {
+        "right": {"sp": layers("grows", "grows"), "mup": layers("ok", "ok")},
+        "sp, hidden: you say 'ok', and the check measured otherwise. Ask of dW x": {"sp": layers("ok", "grows")},
+        "the inputs, which do not grow": {"sp": layers("grows", "grows", input="grows")},
+        "mup, readout": {"mup": layers("ok", "shrinks")},
+        "Did you mean 'grows'?": {"sp": layers("grow", "grows")},
+    }
+    measured = executed("3", solved=True)[0]["frames"]
+    told(lab3.ex3a, {hint: {**answers["right"], **wrong} for hint, wrong in answers.items()}, measured)
+
+
+def put_back(family, role, entry):
+    return MUP.with_entry(family, role, **{entry: getattr(SP.rule(family, role), entry)})
+
+
+def whole_rule(family, role, entry):
+    return MUP.with_entry(family, role, init_std=SP.rule(family, role).init_std, lr=SP.rule(family, role).lr)
+
+
+def another_entry(*cell):
+    return put_back(*cell).with_entry("sgd", Role.OUTPUT, lr=SP.rule("sgd", Role.OUTPUT).lr)
+
+
+def another_power(family, role, entry):
+    return MUP.with_entry(family, role, **{entry: SP.rule(family, role).eps})
+
+
+def test_3c(told):
+    """Each rule's absence is seen, so that "all ok" is wrong for each."""
+    measured = executed("3", solved=True)[0]["adam"]
+    right = dict(zip(measured, (layers("grows", "grows"), *2 * [layers("ok", "grows")]), strict=True))
+    unseen = {f"without {rule}": {**right, rule: layers("ok", "ok")} for rule in right}
+    less = {rule: right[rule] for rule in list(right)[:2]}
+    told(lab3.ex3c, {"right": right, **unseen, "lacks the key 'output lr'": less}, measured)
+
+
+def culprit(frame):
+    """The rule that a case lacks, as a student would read it from the exponents."""
+    rows = frame.exponents().query("step <= 1").set_index(["activation", "kind"])["exponent"]
+    if rows["readout", "init"] > -0.25:
+        return "output init_std"
+    if rows["input", "change"] < -0.25:
+        return "input lr"
+    return "hidden lr" if rows["hidden", "change"] > 0.25 else "output lr"
+
+
+def test_3d(told):
+    """The cases can be solved by reading the check alone; a wrong culprit is told what its absence would look like."""
+    right = {case: culprit(frame) for case, frame in executed("3", solved=True)[0]["cases"].items()}
+    assert set(right.values()) == set(lab3.RULES)
+    case = next(case for case in "ABC" if right[case] == "hidden lr")
+    wrong = f"1 of 6 are not it. Case {case} does not lack 'output init_std'"
+    told(lab3.ex3d, {"right": right, wrong: {**right, case: "output init_std"}, "not done yet": {**right, "A": ...}})
+    told(lab3.ex3d, {"'hidden lr' is no suspect: with sgd": {**right, "D": "hidden lr"}})
+    with pytest.raises(ValueError, match="no case 'G'"):
+        lab3.mystery("G")
+
+
+def test_3e(told):
+    seen = {"without 'input lr' the check still finds something: input shrinks": "input lr", "not yet": "output lr"}
+    told(lab3.ex3e, {"right": "hidden lr", **seen}, executed("3", solved=True)[0]["sgd"])
+
+
+def test_3f(told):
+    """The verdicts are those of the frames given: were 1/d measured to grow, 'grows' would be right for it."""
+    measured, scales = executed("3", solved=True)[0]["attention"], keyed("1/sqrt(d)", "1/d")
+    answers = {"1/d: you say 'shrinks'": scales("grows", "shrinks"), "what power of d": scales("ok", "ok")}
+    told(lab3.ex3f, {"right": scales("grows", "ok"), **answers}, measured)
+    growing = measured["1/sqrt(d)"]
+    told(lab3.ex3f, {"right": scales("grows", "grows"), "not yet": scales("grows", "ok")}, scales(growing, growing))
+
+
+# Lab 4
+
+WIDTH = 16
+GPT3 = 40e6 * (350 * 4e9 + 117 * 16e9) / (6.7e9 * 300e9)
+
+
+def flops(factor, *passes):
+    """A student's count: so many passes of the three matrices."""
+    return lambda w, b, d, c: factor(b) * np.dot(passes, (d * w, w * w, w * c))
+
+
+def samples(direct=lambda b, p, t: int(b // t), transfer=lambda b, p, t: int((b - t) // p)):
+    return lambda *costs: {"direct": direct(*costs), "transfer": transfer(*costs)}
+
+
+def copied(*, swapped=False, optimizer="adam", table=None, plain=False, adam=torch.optim.Adam, alpha=None, shrink=1.0):
+    """A student's `transfer`, right but for one slip."""
+
+    def transfer(hps, width, name):
+        torch.manual_seed(0)
+        base, model = (MLP(n, inputs=8, output_mult=alpha or hps["alpha_output"]) for n in (WIDTH, width))
+        pair = (model, base) if swapped else (base, model)
+        plan = scaling_plan(*pair, parametrization=table or name, optimizer=optimizer)
+        if swapped:  # the plan fits the other model only, so the student reads the factors by hand
+            groups = [{"params": [p], "lr": hps["lr"] * plan[n].lr} for n, p in model.named_parameters()]
+            return model, torch.optim.Adam(groups)
+        plan.initialize(model, base)
+        model.hidden.weight.data *= shrink
+        return model, adam(model.parameters() if plain else plan.param_groups(model, lr=hps["lr"]), lr=hps["lr"])
+
+    return transfer
+
+
+def the_base(hps, width, name):
+    return copied()(hps, WIDTH, name)
+
+
+def around(half):
+    return lambda x: (np.mean(x) - half(x), np.mean(x) + half(x))
+
+
+def t_interval(level=0.975, freedom=-1, ddof=1, root=0.5):
+    return around(lambda x: stats.t.ppf(level, len(x) + freedom) * np.std(x, ddof=ddof) / len(x) ** root)
+
+
+def results(transfer, direct, naive):
+    """A table of results: judged losses by method; searched ones are lower by 0.01, 0.02, 0.03."""
+    judged = {("transfer", 0.01): transfer, ("direct", 0.02): direct, ("naive", 0.03): naive}
+    rows = [(k, name, loss, loss - less) for (name, less), losses in judged.items() for k, loss in enumerate(losses)]
+    return pd.DataFrame(rows, columns=["search", "method", "judged_loss", "search_loss"])
+
+
+MIXED = results(transfer=[1.50, 1.52, 1.51], direct=[1.60, 1.63, 1.61], naive=[1.40, 1.60, 1.53])
+WORSE = results(transfer=[1.6, 1.62, 1.61], direct=[1.5, 1.51, 1.5], naive=[2.3, 2.3, 2.3])
+NO_RESULTS = pd.DataFrame({"search": [0] * 3, "method": lab4.METHODS, "search_loss": math.nan, "judged_loss": math.nan})
+UNEVEN = MIXED.assign(search_loss=MIXED["search_loss"] - 0.3 * (MIXED["method"] == "naive"))
+against = keyed("direct", "naive")
+
+# Lab 5
+
+FIGURE_4 = pd.read_csv(lab5.FIGURES / "figure_4" / "runs.csv")
+DEPTH = FIGURE_4[FIGURE_4["panel"] == "mup/depth/log2_lr"]
+SMALL = pd.DataFrame({"width": [256, 512], "depth": [2, 8], "batch": [4, 4], "length": [128, 256], "steps": 5000})
+MET = {"width": True, "depth": False, "batch": False, "length": True, "steps": True}
+
+
+def panel():
+    """Two lines whose seeds disagree, and whose best choice moves."""
+    runs = pd.DataFrame(itertools.product((2, 8), range(-9, -3), range(2)), columns=["line", "x", "seed"])
+    best = np.where(runs["line"] == 2, -7, -5)
+    lucky = runs.eval("line == 2 and x == -8") * np.where(runs["seed"] == 1, -0.5, 0.5)
+    loss = 2.5 - 0.01 * runs["line"] + 0.01 * runs["line"] * (runs["x"] - best) ** 2 + lucky
+    return runs.assign(panel="mup/depth/log2_lr", status="finished", train_loss=loss)
+
+
+def regret(how="mean", sign=1, back=False, own=True, mixed=False):
+    """A student's `regret`, right but for one slip."""
+
+    def of(runs):
+        table = runs.groupby(["line", "x"])["train_loss"].agg(how).unstack("x")
+        first, last = (table.loc[line] for line in sorted(table.index, reverse=back)[:: len(table) - 1])
+        return sign * (last[first.idxmin()] - ((first if mixed else last).min() if own else 0.0))
+
+    return of
+
+
+def grown(*exponents):
+    """Measured sizes that go so with depth, for each alpha at init and in their change."""
+    cells = itertools.product(zip(lab5.ALPHAS, exponents, strict=True), (4, 8, 16), range(2))
+    rows = [(alpha, depth, seed, *(3.0 * depth**k for k in both)) for (alpha, both), depth, seed in cells]
+    return pd.DataFrame(rows, columns=["alpha", "depth", "seed", "init", "change"])
+
+
+GROWN = grown((0.47, 1.1), (0.02, 0.45), (-0.03, -0.05))
+DRIFTS = {"pre-LN": Estimate(0.4, 0.1, 1.3), "post-LN": Estimate(0.31, 0.23, 0.36)}
+rules, octaves = keyed("pre-LN", "post-LN"), keyed("independent", "coupled")
+growth, sizes = keyed(*lab5.ALPHAS), keyed("init", "change")
+THEORY = growth(sizes(0.5, 1), sizes(0, 0.5), sizes(0, 0))
+
+
+def share(lr, decay, m, steps, convention):
+    return (1 - lr / m * decay * (m if convention == "independent" else 1)) ** steps
+
+
+def test_5d(told):
+    reports = {statement: lab5.reports(figure).get(key) for statement, (figure, key) in lab5.STATEMENTS.items()}
+    right = {statement: report.verdict if report else "not tested" for statement, report in reports.items()}
+    assert set(right.values()) == set(lab5.VERDICTS)  # an answer of each kind
+    told(lab5.ex5d, {"right": right})
+    for statement, (figure, key) in lab5.STATEMENTS.items():
+        why = {"not tested": f"{figure} has no panel {key}", "undecided": "outside of the grid"}
+        for word in set(lab5.VERDICTS) - {right[statement]}:
+            hint = "it was tested" if word == "not tested" else why.get(right[statement], "interval")
+            told(lab5.ex5d, {hint: {**right, statement: word}, f"'{statement}'": {**right, statement: word}})
+    told(lab5.ex5d, {"'transferrs'": {**right, statement: "transferrs"}})
+
+
+def test_5i_follows_the_test_loss(told):
+    best = octaves({64: 2, 512: 2}, {64: 2, 512: 4})
+    rows = []
+    for convention, width, x, seed in itertools.product(best, (64, 512), range(6), range(2)):
+        lucky = (2.3 if width == 64 else 0.3) * (-1 if seed else 1) * (x == 5)  # seed 1, at the last choice
+        test_loss = 1.8 + 0.1 * (x - best[convention][width]) ** 2 + lucky
+        rows.append((convention, x, width, seed, 0.2 + 0.3 * x, test_loss))
+    runs = pd.DataFrame(rows, columns=["panel", "x", "line", "seed", "train_loss", "test_loss"])
+    told(lab5.ex5i, {"right": best, "lacks the key 512": {**best, "coupled": {64: 2}}}, runs)
+    told(lab5.ex5i, {"right": {c: {w: np.int64(k) for w, k in ks.items()} for c, ks in best.items()}}, runs)
+    answers = {"the training loss is": 0, "one seed has the least": 5, "another one has": 3, "The tested values": 4.5}
+    told(lab5.ex5i, {hint: {**best, "independent": {64: k, 512: 2}} for hint, k in answers.items()}, runs)
+
+
+CASES = [
+    (lab1.ex1a, {"right": -math.log2(10) / 5, "rise or fall": 0.66, "How many doublings": -3.32, "divide": -7}),
+    (lab1.ex1a, {"right": -0.66, "a factor of 10 is not 10 octaves": -2.0, "another logarithm": -0.2}),
+    (lab1.ex1a, {"must be a number, you gave '-0.66'": "-0.66", "finite": math.nan}),
+    (lab1.ex1c, {"right": best}, LUCKY.sample(frac=1, random_state=0)),
+    (lab1.ex1c, {"right": lambda runs, name: pd.Series(best(runs, name))}, LUCKY),
+    (lab1.ex1c, {"its log2 is asked for": changed(lambda log2_lr: 2.0**log2_lr)}, LUCKY),
+    (lab1.ex1c, {"no learning rate of the grid": changed(lambda log2_lr: -2.5)}, LUCKY),
+    (lab1.ex1c, {"the mean loss is greatest": changed(lambda log2_lr: -3)}, LUCKY),
+    (lab1.ex1c, {"one seed has the least loss": changed(lambda log2_lr: -8)}, LUCKY),
+    (lab1.ex1c, {"The mean loss there is": changed(lambda log2_lr: log2_lr + 1)}, LUCKY),
+    (lab1.ex1c, {"does your function use its second argument?": lambda runs, name: BEST["mup"]}, LUCKY),
+    (lab1.ex1c, {"lacks the key 128": lambda runs, name: {64: -5}, "not done yet": lambda runs, name: ...}, LUCKY),
+    (lab1.ex1c, {"your function raised TypeError": lambda runs: {}, "expected a function": BEST["sp"]}, LUCKY),
+    (lab1.ex1d, of_sp({"right": slope(np.log2(WIDTHS)), "the sign is not": -slope(np.log2(WIDTHS))}), RUNS),
+    (lab1.ex1d, of_sp({"right": transfer_report(RUNS).parametrizations["sp"].slope.value}), RUNS),
+    (lab1.ex1d, of_sp({"the slope on the width itself": slope(WIDTHS)}), RUNS),
+    (lab1.ex1d, of_sp({"another logarithm of the width": slope(np.log10(WIDTHS))}), RUNS),
+    (lab1.ex1d, of_sp({"another logarithm of the width": slope(np.log(WIDTHS))}), RUNS),
+    (lab1.ex1d, of_sp({"another logarithm of the learning": slope(np.log2(WIDTHS), math.log10(2))}), RUNS),
+    (lab1.ex1d, of_sp({"the whole move; there are 2 doublings": -2.0, "least-squares slope": -0.1}), RUNS),
+    (lab1.ex1e, of_sp({"right": LOSS[256, -5] - LOSS[256, -7], "at which two learning rates": 0.02}), RUNS),
+    (lab1.ex1e, of_sp({"which loss is the larger": LOSS[256, -7] - LOSS[256, -5], "nothing is better": -0.02}), RUNS),
+    (lab1.ex1e, of_sp({"the other way round": LOSS[64, -7] - LOSS[64, -5]}), RUNS),
+    (lab1.ex1e, of_sp({"That compares two widths": LOSS[256, -5] - LOSS[64, -5]}), RUNS),
+    (lab1.ex1e, of_sp({"the loss itself": LOSS[256, -5], "must be a finite number": math.inf}), RUNS),
+    (lab1.ex1e, of_sp({"right": math.inf, "width 256 diverged at the best learning rate": 0.1}), DIVERGED),
+    (lab1.ex1f, {"right": INTERVALS, "lacks the key": {(-0.87, -0.44): "drifts"}}),
+    (lab1.ex1f, {"one side of zero does not matter": {**INTERVALS, (-0.2, -0.05): "drifts"}}),
+    (lab1.ex1f, {"it lies partly within ±0.25": {**INTERVALS, (-0.4, 0.1): "stable"}}),
+    (lab1.ex1f, {"it lies nowhere within ±0.25": {**INTERVALS, (0.3, 0.5): "undecided"}}),
+    (lab1.ex1f, {"Did you mean 'undecided'?": {**INTERVALS, (-0.4, 0.1): "undecied"}}),
+    (lab1.ex1f, {"not done yet": {**INTERVALS, (0.3, 0.5): ...}}),
+    (lab2.ex2a, {"right": sums(0.5, 1), "the independent sum divided by n^1 still goes as n^-0.5": sums(1, 1)}),
+    (lab2.ex2a, {"what does their mean tend to": sums(0.5, 0.5), "the terms or their variances": sums(0, 1)}),
+    (lab2.ex2a, {"must be a number": sums(0.5, "1")}),
+    (lab2.ex2b, {"right": -0.5, "prints the variance": -1, "go as n^+0.5": 0}),
+    (lab2.ex2c, {"right": -1, "features learn along w": -0.5, "could not be used": -1.5, "Which theorem": 0}),
+    (lab2.ex2d, {"right": ADAM, "the hidden layer's update, dW x, goes as n^+": {**ADAM, "hidden": 0}}),
+    (lab2.ex2d, {"How many entries of x": {**ADAM, "hidden": -0.5}, "frozen": {**ADAM, "input": -1}}),
+    (lab2.ex2d, {"blows up": {**ADAM, "input": 1}, "the output layer's update": {**ADAM, "output": 0}}),
+    (lab2.ex2d, {"multiples of 1/2": exponents(0, 1024, -1), "the key 'hiden'": {**ADAM, "hiden": 0}, "not yet": SGD}),
+    (lab2.ex2e, {"right": SGD, "frozen. The gradient at its outputs comes through the": {**SGD, "input": 0}}),
+    (lab2.ex2e, {"over how many features": {**SGD, "hidden": -1}, "n squares": {**SGD, "output": 0}, "not yet": ADAM}),
+    (lab2.ex2f, {"right": attention(-0.5, -1), "Is q.k a sum of random signs then?": attention(-0.5, 0)}),
+    (lab2.ex2f, {"at init: logits q.k times d^-1 go as d^-0.5": attention(-1, -1)}),
+    (lab2.ex2f, {"trained: logits q.k times d^-0.5 go as d^+0.5": attention(-0.5, -0.5)}),
+    (lab2.ex2g, {"right": entries(BY_ADAM, BY_SGD), "adam: you list 'input": entries([*BY_ADAM, "input lr"], BY_SGD)}),
+    (lab2.ex2g, {"sgd: you list 'hidden lr'": entries(BY_ADAM, ["hidden lr"])}),
+    (lab2.ex2g, {"you list 2 of 3": entries(["hidden lr", "output lr"], BY_SGD)}),
+    (lab2.ex2g, {"Did you mean 'hidden lr'?": entries(["hiden lr"], BY_SGD)}),
+    (lab2.ex2g, {"must be a list": entries("hidden lr", BY_SGD)}),
+    (lab2.ex2h, {"right": table8(0, 1, 0), "Table 3's own": table8(-1, 1, 0), "wrong way": table8(-2, 1, 0)}),
+    (lab2.ex2h, {"Adam's": table8(0, 0, 0), "by which power": table8(0, 1, 1)}),
+    (lab2.ex2h, {"Table 3's own": table8(0, -1, 0)}),
+    (lab3.ex3b, {"right": put_back, "nothing differs from MUP": lambda *cell: put_back(*cell) and MUP}),
+    (lab3.ex3b, {"that is SP whole": lambda *cell: SP, "not done yet": lambda *cell: ...}),
+    (lab3.ex3b, {"too; one entry only": whole_rule, "one entry only": another_entry, "which power": another_power}),
+    (lab3.ex3b, {"without('sgd'": lambda family, *cell: put_back("adam", *cell)}),
+    (lab3.ex3b, {"must return a Parametrization, you gave None": lambda *cell: None}),
+    (lab3.ex3b, {"your function raised TypeError": lambda family: MUP}),
+    (lab4.ex4a, {"right": flops(lambda b: 2 * b, 2, 3, 3), "are two operations": flops(lambda b: b, 2, 3, 3)}),
+    (lab4.ex4a, {"a step has a batch": flops(lambda b: 2, 2, 3, 3), "forward pass": flops(lambda b: 2 * b, 1, 1, 1)}),
+    (lab4.ex4a, {"which gradient does nobody ask for": flops(lambda b: 6 * b, 1, 1, 1)}),
+    (lab4.ex4a, {"need a third one": flops(lambda b: 4 * b, 1, 1, 1), "Add up": lambda w, b, d, c: b * w}),
+    (lab4.ex4a, {"left out the first layer": flops(lambda b: 6 * b, 0, 1, 1)}),
+    (lab4.ex4a, {"left out the readout": flops(lambda b: 2 * b, 2, 3, 0), "expected a function": 12.0}),
+    (lab4.ex4a, {"your function raised TypeError": lambda w, b, d: 1.0, "not done yet": lambda w, b, d, c: ...}),
+    (lab4.ex4b, {"right": samples(), "the target's own run": samples(transfer=lambda b, p, t: int(b // p))}),
+    (lab4.ex4b, {"too much": samples(transfer=lambda b, p, t: int((b + t) // p))}),
+    (lab4.ex4b, {"still train the target once": samples(transfer=lambda b, p, t: int((b - 2 * t) // p))}),
+    (lab4.ex4b, {"it trains none again": samples(direct=lambda b, p, t: int(b // t) - 1)}),
+    (lab4.ex4b, {"more than the budget": samples(direct=lambda b, p, t: math.ceil(b / t) + 1)}),
+    (lab4.ex4b, {"Part of a run is no sample": samples(transfer=lambda b, p, t: (b - t) / p)}),
+    (lab4.ex4c, {"right": GPT3, "sum parameters x": 0.07, "that is a percentage": 6.5, "fewer parameters": 10.9}),
+    (lab4.ex4c, {"right": 0.065, "how long, and how often": 0.00597, "the 117 longer runs are missing": 0.0279}),
+    (lab4.ex4c, {"the 350 shorter runs": 0.0373, "run many times": 0.000398, "the other way round": 15.36}),
+    (lab4.ex4d, {"right": lambda n: 0, "trains every sample again": lambda n: n, "10 you gave 5": lambda n: n / 2}),
+    (lab4.ex4e, {"right": copied(), "All tensors have the one learning rate": copied(plain=True)}, WIDTH),
+    (lab4.ex4e, {"its third argument": copied(table="mup"), "All tensors have the one": copied(table="sp")}, WIDTH),
+    (lab4.ex4e, {"its first argument is the base": copied(swapped=True)}, WIDTH),
+    (lab4.ex4e, {"These are the rules of SGD": copied(optimizer="sgd")}, WIDTH),
+    (lab4.ex4e, {"the optimizer is SGD": copied(adam=torch.optim.SGD)}, WIDTH),
+    (lab4.ex4e, {"alpha_output is 1, expected 4": copied(alpha=1.0)}, WIDTH),
+    (lab4.ex4e, {"the init std of hidden.weight": copied(shrink=0.5)}, WIDTH),
+    (lab4.ex4e, {"Which of the two models do you return?": the_base, "not done yet": lambda *given: (..., ...)}, WIDTH),
+    (lab4.ex4e, {"have input.weight": lambda *given: (copied()(*given)[0], copied()(*given)[1])}, WIDTH),
+    (lab4.ex4e, {"`return model, optimizer`": lambda *given: copied()(*given)[0]}, WIDTH),
+    (lab4.ex4e, {"in this order, you gave (Adam, MLP)": lambda *given: copied()(*given)[::-1]}, WIDTH),
+    (lab4.ex4f, {"right": t_interval(), "a single difference": t_interval(root=0), "ddof=1": t_interval(ddof=0)}),
+    (lab4.ex4f, {"n - 1 degrees": t_interval(freedom=0), "a 90% interval": t_interval(level=0.95)}),
+    (lab4.ex4f, {"the normal's 1.96": around(lambda x: 1.96 * np.std(x, ddof=1) / len(x) ** 0.5)}),
+    (lab4.ex4f, {"(ddof=1). That is the normal's 1.96": around(lambda x: 1.96 * np.std(x) / len(x) ** 0.5)}),
+    (lab4.ex4f, {"one standard error": around(lambda x: np.std(x, ddof=1) / len(x) ** 0.5)}),
+    (lab4.ex4f, {"times the expected one": around(lambda x: 7.0), "low comes first": lambda x: (1.0, 0.0)}),
+    (lab4.ex4f, {"Its middle is not the mean": lambda x: (0.0, 1.0), "expected (low, high)": lambda x: 0.5}),
+    (lab4.ex4g, {"right": against("better", "undecided"), "says too little": against("undecided", "undecided")}, MIXED),
+    (lab4.ex4g, {"'better' against naive says too much": against("better", "better")}, MIXED),
+    (lab4.ex4g, {"lower loss is the better": against("worse", "better"), "not done": against(..., "better")}, MIXED),
+    (lab4.ex4g, {"right": against("worse", "better")}, WORSE),  # the data decide, not the paper
+    (lab4.ex4g, {"no results yet": against("better", "undecided")}, NO_RESULTS),
+    (lab4.ex4h, {"right": 0.02, "the judged loss comes first": -0.02, "That is of 'transfer'": 0.01}, MIXED),
+    (lab4.ex4h, {"That is of 'naive'": 0.03, "Expected the mean": 0.5}, MIXED),
+    (lab4.ex4h, {"two of them the search was on the proxy": (0.01 + 0.02 + 0.33) / 3}, UNEVEN),
+    (lab5.ex5a, {"right": lab5.TABLE_1, "How much regularisation": {**lab5.TABLE_1, "dropout": True}}),
+    (lab5.ex5a, {"Table 1 lists it": {**lab5.TABLE_1, "output multiplier": False}}),
+    (lab5.ex5a, {"'weight decay' must be True or False, you gave 'no'": {**lab5.TABLE_1, "weight decay": "no"}}),
+    (lab5.ex5a, {"not done yet": {**lab5.TABLE_1, "weight decay": ...}}),
+    (lab5.ex5b, {"right": MET, "2, 8, and the smallest is below 4": {**MET, "depth": True}}, SMALL),
+    (lab5.ex5b, {"you gave True for 'batch': these runs have 4": {**MET, "batch": True}}, SMALL),
+    (lab5.ex5b, {"you gave False for 'length'": {**MET, "length": False}}, SMALL),
+    (lab5.ex5b, {"right": {**MET, "width": False, "steps": False}}, DEPTH),
+    (lab5.ex5c, {"right": regret(), "The size is right": regret(sign=-1)}, panel()),
+    (lab5.ex5c, {"copies from the largest line to the smallest": regret(back=True)}, panel()),
+    (lab5.ex5c, {"Take the mean over the seeds": regret("min"), "That is the loss itself": regret(own=False)}, panel()),
+    (lab5.ex5c, {"both losses are of the largest one": regret(mixed=True)}, panel()),
+    (lab5.ex5c, {"right": regret(), "at which two choices of x": lambda runs: 1.0}, FIGURE_4),
+    (lab5.ex5e, {"right": THEORY}, GROWN),
+    (lab5.ex5e, {"sizes or variances": growth(sizes(1, 1), sizes(0, 0.5), sizes(0, 0))}, GROWN),
+    (lab5.ex5e, {"the changes of L branches add up": growth(sizes(0.5, 0.5), sizes(0, 0.5), sizes(0, 0))}, GROWN),
+    (lab5.ex5e, {"begins with an embedding": growth(sizes(0.5, 1), sizes(0, 0.5), sizes(-0.5, 0))}, GROWN),
+    (lab5.ex5e, {"measured +1.50": THEORY}, grown((1.5, 1), (0, 0.5), (0, 0))),
+    (lab5.ex5f, {"right": rules({0.5, 1}, set()), "1 (linear) is compatible, too": rules({0.5}, set())}, DRIFTS),
+    (lab5.ex5f, {"right": rules([1, 0.5], []), "0 (copy) is not compatible": rules({0, 0.5, 1}, set())}, DRIFTS),
+    (lab5.ex5f, {"speaks against it": rules({0.5, 1}, {0.5}), "expected a set": rules({0.5, 1}, 0.5)}, DRIFTS),
+    (lab5.ex5f, {"none of the exponents": rules({0.5, 1}, {2})}, DRIFTS),
+    (lab5.ex5g, {"right": share, "That is the coupled": lambda *given: share(*given[:4], "coupled")}),
+    (lab5.ex5g, {"the independent convention": lambda *given: share(*given[:4], "independent")}),
+    (lab5.ex5g, {"falls by m, too": lambda lr, *given: share(lr * given[1], *given)}),
+    (lab5.ex5g, {"after one step": lambda lr, decay, m, steps, c: share(lr, decay, m, 1, c)}),
+    (lab5.ex5g, {"the share that is lost": lambda *given: 1 - share(*given), "Each step": lambda *given: 0.5}),
+    (lab5.ex5g, {"limit of small steps": lambda lr, k, m, n, c: math.exp(-n * (1 - share(lr, k, m, 1, c)))}),
+    (lab5.ex5h, {"right": octaves(0, 3), "A factor of 8 is not 8 octaves": octaves(0, 8), "far off": octaves(0, 512)}),
+    (lab5.ex5h, {"0.12 times as fast": octaves(0, 0), "0.016 times as fast": octaves(0, -3)}),
+    (lab5.ex5h, {" 8 times as fast": octaves(3, 3)}),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0].__name__}: {'; '.join(case[1])}")
+def test_each_answer_gets_its_hint(told, case):
+    told(*case)
