@@ -12,13 +12,11 @@ from math import log2
 from pathlib import Path
 from typing import Any
 
-from data_scripts import bert_corpus
-from experiments.bert.runs import OWN, examples, flops, memory, parameters, run
-from mutransfer.data.sentences import SentenceDataset
-from mutransfer.designs.experiment import Experiment, Scale, Variant
-from mutransfer.designs.figure import Axis, Figure, Panel, put
-from mutransfer.designs.search import Grid, LogUniform, Space
-from mutransfer.designs.transfer import Score, Target, Transfer
+from mutransfer.designs.experiment import Data, Experiment, Size, Variant
+from mutransfer.designs.grid import Sweep
+from mutransfer.designs.panels import Axis, Panel, Panels
+from mutransfer.designs.space import Grid, LogUniform, Space
+from mutransfer.designs.tuning import Copy, Fixed, Long, Model, Numbers, Score, Searches
 from mutransfer.training.spec import Value
 
 PIECES = {"smoke": 300, "cpu": 1000, "gpu": 8000, "paper": 30_522}
@@ -30,6 +28,23 @@ TASKS = {  # by scale; None: the stand-in's own
 }
 MEGATRON_LR = log2(1e-4)  # with a million steps
 DEFAULT_LR = log2(1e-3)  # Adam's own: with some thousand steps on small models, Megatron's would be no rival
+OWN: dict[str, Value] = {  # hyperparameters that no scale decides; what searches and targets change
+    "base_heads": 0,
+    "base_ffn_ratio": 0.0,
+    "output_mult": 1.0,
+    "attn_mult": 1.0,
+    "embed_lr": 0.0,
+    "gain_mult": 1.0,
+    "bias_mult": 1.0,
+    "weight_decay": 0.01,
+    "schedule": "warmup_0.01_linear",
+    "finetuned": 0,
+    "scratch": 0,
+    "tasks": "",
+    "finetune_lr": 5e-5,
+    "finetune_batch": 64,
+    "finetune_steps": 0,
+}
 PROTOTYPE: dict[str, Value] = {"ffn_ratio": 1.0, "base_ffn_ratio": 1.0}
 DIFFERS = "the SP default has Adam's own learning rate 1e-3; the search's grid is about 1 for the multipliers"
 STATEMENT = (
@@ -48,7 +63,9 @@ SCORES = {
 }
 
 
-def load(data: Path | None, dataset: str | None, scale: str) -> SentenceDataset:
+def load(data: Path | None, dataset: str | None, scale: str) -> Any:
+    from data_scripts import bert_corpus
+
     return bert_corpus.load(data, dataset=dataset, pieces=PIECES[scale], tasks=TASKS[scale])
 
 
@@ -134,47 +151,132 @@ def scores(fine: Mapping[str, Value]) -> dict[str, Score]:
     return {name: SCORES[name] for name in str(fine["tasks"]).split("+")}
 
 
-def described(dataset: SentenceDataset, scale: str) -> dict[str, Any]:
-    return {"scores": {name: asdict(one) for name, one in scores(LONG[scale]).items() if name in dataset.tasks}}
+def described(dataset: Any, scale: str) -> dict[str, Any]:
+    return {"scores": {name: asdict(score) for name, score in scores(LONG[scale]).items() if name in dataset.tasks}}
 
 
-def targets(base: Target, large: Target, wide: Target, deep: Target) -> dict[str, Target]:
-    return {"base": base, "large": large, "wide": wide, "deep": deep}
+def table_6(
+    scale: str,
+    width: int,
+    samples: int,
+    space: Space,
+    *,
+    base: tuple[int, int, int],
+    large: tuple[int, int, int],
+    wide: tuple[int, int],
+    deep: int,
+    inits: int = 3,
+    default: float = DEFAULT_LR,
+    **more: Any,
+) -> Numbers:
+    """One search at ``width``, its winner copied to targets of width, heads and depth.
 
+    ``base`` and ``large`` decide, and are also trained with the default for longer. One that is only deeper has no
+    naive transfer: in SP it is the same run.
+    """
+    fine = FINE[scale]
+    targets = {
+        "base": Model(width=base[0], hps=wider(base[1], depth=base[2]), scored=fine, published="BERT-base"),
+        "large": Model(width=large[0], hps=wider(large[1], depth=large[2]), scored=fine, published="BERT-large"),
+        "wide": Model(width=wide[0], hps=wider(wide[1]), methods=("default", "naive", "mutransfer")),
+        "deep": Model(width=width, hps={"depth": deep}, methods=("default", "mutransfer")),
+    }
+    proxy = Model(width=width, hps=more.pop("proxy", {}))
+    numbers = {"template": PROTOTYPE, "scores": scores(fine), "default": {"log2_lr": default}, **more}
+    return Numbers(samples={"proxy": samples}, space=space, proxy=proxy, targets=targets, inits=inits, **numbers)
+
+
+TABLE_6 = Searches(
+    kind="transfer",
+    table="Table 6",
+    statement=STATEMENT,
+    methods=(Fixed("default"), Long("default_long"), Copy("naive"), Copy("mutransfer", "mup")),
+    judged=SCRATCH,
+    judges=("default", "mutransfer"),
+    numbers={
+        "smoke": table_6(
+            "smoke",
+            16,
+            4,
+            space(2**-8, 2**-8),
+            base=(32, 2, 2),
+            large=(32, 2, 3),
+            wide=(32, 2),
+            deep=2,
+            inits=1,
+            differs=DIFFERS,
+        ),
+        "cpu": table_6(
+            "cpu",
+            32,
+            16,
+            space(2**-8, 2**-8),
+            base=(64, 4, 3),
+            large=(128, 4, 4),
+            wide=(64, 4),
+            deep=4,
+            differs=DIFFERS,
+        ),
+        "gpu": table_6(
+            "gpu",
+            128,
+            64,
+            space(2**-10, 2**-10),
+            base=(256, 8, 6),
+            large=(512, 8, 12),
+            wide=(512, 8),
+            deep=12,
+            differs=DIFFERS,
+            template={**PROTOTYPE, "steps": 50_000},
+            proxy={"steps": 5_000},
+        ),
+        "paper": table_6(
+            "paper",
+            256,
+            256,
+            space(1e-4 * 2**2.5, 1e-4),
+            base=(768, 12, 12),
+            large=(1024, 16, 24),
+            wide=(1024, 16),
+            deep=24,
+            default=MEGATRON_LR,
+            template={**PROTOTYPE, "base_heads": 8, "steps": 1_000_000},
+            proxy={"steps": 100_000},
+        ),
+    },
+)
 
 EXPERIMENT = Experiment(
     name="bert",
     summary="Table 6: BERT, tuned on a small prototype and copied over width and depth, then fine-tuned",
+    trains="experiments.bert.runs",
+    data=Data(
+        load=load,
+        stands_in_for="Wikipedia and BookCorpus",
+        names=("bert_corpus", "books", "stories"),
+        hps=("vocab",),
+        unit="sequences",
+    ),
     optimizer="adamw",
     momentum=0.0,
-    load=load,
-    stands_in_for="Wikipedia and BookCorpus",
-    datasets=bert_corpus.SETS,
-    run=run,
-    flops=flops,
-    memory=memory,
-    parameters=parameters,
-    examples=examples,
-    probe=lambda spec: put(spec, "finetuned", 0),
-    unit="sequences",
-    from_data=lambda dataset: {"vocab": dataset.vocab},
     columns=("depth", "heads", "length", "ffn_ratio", "output_mult", "attn_mult", "dropout", "schedule"),
-    has_curves=True,
-    figures={
-        "depth": Figure(
+    outputs=(
+        Sweep(curves=True),
+        TABLE_6,
+        Panels(
+            number="depth",
             kind="landscape",
             title="BERT in µP, the learning rate over depth",
-            variant="pre_ln",
             panels=over_depth,
             paper={
                 "table_or_figure": "Section 6.1",
                 "statement": "Over depth the best learning rate stays for pre-LN Transformers (Figure 4), empirically.",
             },
         ),
-        "pretraining": Figure(
+        Panels(
+            number="pretraining",
             kind="learning",
             title="BERT in µP, one learning rate, pretrained for longer",
-            variant="pre_ln",
             panels=long,
             template=LONG.__getitem__,
             seeds=dict.fromkeys(("cpu", "gpu", "paper"), 3),
@@ -184,9 +286,9 @@ EXPERIMENT = Experiment(
                 "statement": "Fine-tuned, BERT-base reaches 84.3 (MNLI-m) and 90.8 (QQP), BERT-large 87.0 and 91.4.",
             },
         ),
-    },
+    ),
     scales={
-        "smoke": Scale(
+        "smoke": Size(
             widths=(16, 32),
             base_width=16,
             log2_lrs=(-9, -7),
@@ -195,7 +297,7 @@ EXPERIMENT = Experiment(
             batch=8,
             hps={"depth": 1, "length": 32, "dropout": 0.0, "heads": 2},
         ),
-        "cpu": Scale(
+        "cpu": Size(
             widths=(32, 64, 128),
             base_width=32,
             log2_lrs=tuple(range(-10, -5)),
@@ -204,7 +306,7 @@ EXPERIMENT = Experiment(
             batch=16,
             hps={"depth": 2, "length": 64, "dropout": 0.0, "heads": 4},
         ),
-        "gpu": Scale(
+        "gpu": Size(
             widths=(128, 256, 512),
             base_width=128,
             log2_lrs=tuple(range(-13, -6)),
@@ -213,7 +315,7 @@ EXPERIMENT = Experiment(
             batch=256,
             hps={"depth": 4, "length": 128, "dropout": 0.1, "heads": 8},
         ),
-        "paper": Scale(
+        "paper": Size(
             widths=(256, 512, 1024),
             base_width=256,
             log2_lrs=tuple(range(-15, -8)),
@@ -221,89 +323,6 @@ EXPERIMENT = Experiment(
             steps=100_000,
             batch=256,
             hps={"depth": 10, "length": 512, "dropout": 0.1, "heads": 8},
-        ),
-    },
-    transfers={
-        "smoke": Transfer(
-            table="Table 6",
-            width=16,
-            samples=4,
-            space=space(2**-8, 2**-8),
-            targets=targets(
-                Target(width=32, hps=wider(2, depth=2), published="BERT-base"),
-                Target(width=32, hps=wider(2, depth=3), published="BERT-large"),
-                Target(width=32, hps=wider(2)),
-                Target(width=16, hps={"depth": 2}),
-            ),
-            inits=1,
-            default={"log2_lr": DEFAULT_LR},
-            statement=STATEMENT,
-            differs=DIFFERS,
-            template=PROTOTYPE,
-            scored=FINE["smoke"],
-            judged=SCRATCH,
-            scores=scores(FINE["smoke"]),
-        ),
-        "cpu": Transfer(
-            table="Table 6",
-            width=32,
-            samples=16,
-            space=space(2**-8, 2**-8),
-            targets=targets(
-                Target(width=64, hps=wider(4, depth=3), published="BERT-base"),
-                Target(width=128, hps=wider(4, depth=4), published="BERT-large"),
-                Target(width=64, hps=wider(4)),
-                Target(width=32, hps={"depth": 4}),
-            ),
-            inits=3,
-            default={"log2_lr": DEFAULT_LR},
-            statement=STATEMENT,
-            differs=DIFFERS,
-            template=PROTOTYPE,
-            scored=FINE["cpu"],
-            judged=SCRATCH,
-            scores=scores(FINE["cpu"]),
-        ),
-        "gpu": Transfer(
-            table="Table 6",
-            width=128,
-            samples=64,
-            space=space(2**-10, 2**-10),
-            targets=targets(
-                Target(width=256, hps=wider(8, depth=6), published="BERT-base"),
-                Target(width=512, hps=wider(8, depth=12), published="BERT-large"),
-                Target(width=512, hps=wider(8)),
-                Target(width=128, hps={"depth": 12}),
-            ),
-            inits=3,
-            default={"log2_lr": DEFAULT_LR},
-            statement=STATEMENT,
-            differs=DIFFERS,
-            template={**PROTOTYPE, "steps": 50_000},
-            proxy={"steps": 5_000},
-            scored=FINE["gpu"],
-            judged=SCRATCH,
-            scores=scores(FINE["gpu"]),
-        ),
-        "paper": Transfer(
-            table="Table 6",
-            width=256,
-            samples=256,
-            space=space(1e-4 * 2**2.5, 1e-4),
-            targets=targets(
-                Target(width=768, hps=wider(12, depth=12), published="BERT-base"),
-                Target(width=1024, hps=wider(16, depth=24), published="BERT-large"),
-                Target(width=1024, hps=wider(16)),
-                Target(width=256, hps={"depth": 24}),
-            ),
-            inits=3,
-            default={"log2_lr": MEGATRON_LR},
-            statement=STATEMENT,
-            template={**PROTOTYPE, "base_heads": 8, "steps": 1_000_000},
-            proxy={"steps": 100_000},
-            scored=FINE["paper"],
-            judged=SCRATCH,
-            scores=scores(FINE["paper"]),
         ),
     },
     variants={

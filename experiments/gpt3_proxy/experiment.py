@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from math import log2
 from pathlib import Path
+from typing import Any
 
-from data_scripts import text
-from experiments.language import examples, flops, memory, parameters, run
-from mutransfer.data import TokenDataset
-from mutransfer.designs.experiment import Experiment, Scale, Variant
-from mutransfer.designs.search import LogUniform
-from mutransfer.designs.study import Study
+from experiments.transformer_lm.experiment import TEXTS
+from mutransfer.designs.experiment import Data, Experiment, Size, Variant
+from mutransfer.designs.space import LogUniform
+from mutransfer.designs.tuning import Copy, Drawn, Fixed, Long, Model, Numbers, Pool, Searches, Widths
 from mutransfer.training.spec import Value
 
 BYTES = 256
@@ -24,7 +23,9 @@ GPT3_LR = log2(1.2e-4)  # of GPT-3 6.7B (the same table)
 ADAM_LR = log2(1e-3)  # the customary one
 
 
-def load(data: Path | None, dataset: str | None, scale: str) -> TokenDataset:
+def load(data: Path | None, dataset: str | None, scale: str) -> Any:
+    from data_scripts import text
+
     tokenizer = "bytes" if scale in ("smoke", "cpu") else f"sentencepiece-{PIECES}"
     return text.load(data, dataset=dataset, tokenizer=tokenizer)
 
@@ -33,21 +34,65 @@ def hps(*, depth: int, heads: int, length: int, vocab: int) -> dict[str, Value]:
     return {"depth": depth, "heads": heads, "length": length, "vocab": vocab}
 
 
+STUDY = Searches(
+    kind="study",
+    table="Table 7",
+    select="training",
+    pools=(Pool("proxy_short"), Pool("proxy")),
+    methods=(
+        Copy("mutransfer", "mup"),
+        Copy("naive"),
+        Drawn("direct"),
+        Fixed("default"),
+        Long("default_long"),
+        Widths("width", "mup"),
+    ),
+    numbers={
+        "smoke": Numbers(
+            samples={"proxy": 12, "direct": 3},
+            search=7,  # so that one search and one training cost just above two trainings: direct tuning gets two
+            searches=5,
+            targets={"target": Model(hps={"steps": 80})},
+            widths=(32, 64),
+            default={"log2_lr": ADAM_LR},
+        ),
+        "cpu": Numbers(
+            samples={"proxy": 40, "direct": 12},
+            search=20,
+            searches=10,
+            targets={"target": Model(hps={"steps": 600})},
+            widths=(64, 128, 256),
+            default={"log2_lr": ADAM_LR},
+        ),
+        "gpu": Numbers(
+            samples={"proxy_short": 64, "proxy": 64, "direct": 12},
+            steps={"proxy_short": 1000},
+            search=32,
+            searches=10,
+            targets={"target": Model(hps={"steps": 8000})},
+            widths=(128, 256, 512, 1024),
+            default={"log2_lr": ADAM_LR},
+        ),
+        "paper": Numbers(  # one search, as published
+            samples={"proxy_short": 350, "proxy": 117, "direct": 1},
+            steps={"proxy_short": round(4e9 / TOKENS_A_STEP)},
+            search=117,
+            targets={"target": Model(hps={"steps": round(300e9 / TOKENS_A_STEP)})},
+            default={"log2_lr": GPT3_LR},
+        ),
+    },
+)
+
 EXPERIMENT = Experiment(
     name="gpt3_proxy",
     summary="Figures 8, 14, Table 7: GPT-3's hyperparameters from a proxy, against the alternatives at equal compute",
+    trains="experiments.language",
+    data=Data(load=load, stands_in_for="GPT-3's data", names=TEXTS),
+    outputs=(STUDY,),
     optimizer="adam",
     momentum=0.0,
-    load=load,
-    stands_in_for="GPT-3's data",
-    datasets=text.SETS,
-    run=run,
-    flops=flops,
-    memory=memory,
-    parameters=parameters,
-    examples=examples,
     scales={
-        "smoke": Scale(
+        "smoke": Size(
             widths=(32, 64),
             base_width=32,
             log2_lrs=(-7,),
@@ -57,7 +102,7 @@ EXPERIMENT = Experiment(
             samples=12,
             hps=hps(depth=2, heads=4, length=64, vocab=BYTES),
         ),
-        "cpu": Scale(
+        "cpu": Size(
             widths=(64, 256),
             base_width=64,
             log2_lrs=(-7,),
@@ -67,7 +112,7 @@ EXPERIMENT = Experiment(
             samples=40,
             hps=hps(depth=2, heads=4, length=128, vocab=BYTES),
         ),
-        "gpu": Scale(
+        "gpu": Size(
             widths=(128, 1024),
             base_width=128,
             log2_lrs=(-8,),
@@ -77,7 +122,7 @@ EXPERIMENT = Experiment(
             samples=64,
             hps=hps(depth=8, heads=16, length=256, vocab=PIECES),
         ),
-        "paper": Scale(
+        "paper": Size(
             widths=(256, 4096),
             base_width=256,
             log2_lrs=(-7,),
@@ -86,44 +131,6 @@ EXPERIMENT = Experiment(
             batch=TOKENS_A_STEP // 2048,
             samples=117,
             hps=hps(depth=32, heads=32, length=2048, vocab=PIECES),
-        ),
-    },
-    studies={
-        "smoke": Study(
-            pools=((12, 40),),
-            search=7,  # so that one search and one training cost just above two trainings: direct tuning gets two
-            searches=5,
-            target_steps=80,
-            direct_samples=3,
-            widths=(32, 64),
-            default_log2_lr=ADAM_LR,
-        ),
-        "cpu": Study(
-            pools=((40, 400),),
-            search=20,
-            searches=10,
-            target_steps=600,
-            direct_samples=12,
-            widths=(64, 128, 256),
-            default_log2_lr=ADAM_LR,
-        ),
-        "gpu": Study(
-            pools=((64, 1000), (64, 4000)),
-            search=32,
-            searches=10,
-            target_steps=8000,
-            direct_samples=12,
-            widths=(128, 256, 512, 1024),
-            default_log2_lr=ADAM_LR,
-        ),
-        "paper": Study(  # one search, as published
-            pools=((350, round(4e9 / TOKENS_A_STEP)), (117, round(16e9 / TOKENS_A_STEP))),
-            search=117,
-            searches=1,
-            target_steps=round(300e9 / TOKENS_A_STEP),
-            direct_samples=1,
-            widths=(),
-            default_log2_lr=GPT3_LR,
         ),
     },
     variants={

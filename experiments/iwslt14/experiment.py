@@ -6,21 +6,31 @@ Post-LN encoder-decoder, four heads, d_ffn = 2 d_model, one SentencePiece vocabu
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import log2
 from pathlib import Path
+from typing import Any
 
-from data_scripts import corpora, iwslt14, multi30k
-from data_scripts.places import data_folder
-from experiments.translation import BACKENDS, BLEUS, OWN, examples, flops, loader, memory, parameters, run
-from mutransfer.data.pairs import PairDataset
-from mutransfer.designs.experiment import Experiment, Scale, Variant
-from mutransfer.designs.figure import Axis, Figure, Panel
-from mutransfer.designs.repeated import Searches
-from mutransfer.designs.search import Grid, LogUniform, Space
+from mutransfer import fairseq_mup
+from mutransfer.designs.experiment import Data, Experiment, Size, Variant
+from mutransfer.designs.grid import Sweep
+from mutransfer.designs.panels import Axis, Panel, Panels
+from mutransfer.designs.space import Grid, LogUniform, Space
+from mutransfer.designs.tuning import Copy, Fixed, Model, Numbers, Pool, Searches
 from mutransfer.errors import unknown
 from mutransfer.training.spec import Value
 
-SCRIPTS: dict[str, Callable[..., PairDataset]] = {"iwslt14": iwslt14.load, "multi30k": multi30k.load}
+BLEUS = ("bleu_valid", "bleu_test")
+OWN: dict[str, Value] = {  # hyperparameters that no scale decides; what the figures change
+    "output_mult": 1.0,
+    "attn_mult": 1.0,
+    "least_d_head": 1,
+    "base_ffn_ratio": 0.0,
+    "weight_decay": 1e-4,
+    "schedule": "warmup_inverse_sqrt",
+    "beam": 0,
+    "translated": 0,
+}
 PIECES = {"smoke": 300, "cpu": 2000, "gpu": 10_000, "paper": 10_000}
 HEADS = 4
 FAIRSEQ_LR = log2(5e-4)
@@ -30,21 +40,26 @@ STATEMENT = (
     "In SP the landscape of the learning rate over widths is highly unstable. (The paper draws no µP twin of it; "
     "by its theory the best learning rate stays there.)"
 )
-TABLE_4 = (
-    "Tuned on 0.25x and copied in µP, the 1x model reaches a median of 35.33 BLEU over 25 searches, tuned itself for "
-    "the same compute 35.00, with fairseq's defaults 35.40; copied in SP it diverges."
-)
 
 
-def choose(data: Path | None, dataset: str | None) -> Callable[..., PairDataset]:
+def choose(data: Path | None, dataset: str | None) -> Callable[..., Any]:
     """IWSLT14 if its folder is there, else Multi30k if that is, else IWSLT14 by download, else the stand-in."""
+    from data_scripts import corpora, iwslt14, multi30k
+    from data_scripts.places import data_folder
+
+    scripts: dict[str, Callable[..., Any]] = {"iwslt14": iwslt14.load, "multi30k": multi30k.load}
     if dataset is None:
         folder = data_folder(data, iwslt14.FOLDER)
         is_only = not (folder / iwslt14.FOLDER).exists()
         dataset = "multi30k" if is_only and corpora.has_files(folder / multi30k.FOLDER, ("de", "en")) else "iwslt14"
-    if dataset not in SCRIPTS:
-        raise unknown("data set of iwslt14", dataset, SCRIPTS)
-    return SCRIPTS[dataset]
+    if dataset not in scripts:
+        raise unknown("data set of iwslt14", dataset, scripts)
+    return scripts[dataset]
+
+
+def load(data: Path | None, dataset: str | None, scale: str, **corpus: Any) -> Any:
+    """With a vocabulary by scale; any corpus with options."""
+    return choose(data, dataset)(data, **{"pieces": PIECES[scale], **corpus})
 
 
 def space(*log2_lrs: float) -> Space:
@@ -102,32 +117,103 @@ VALIDATION = {
 }
 SHORT, FULL = 0.1, 0.3  # dropout; a full training's is fairseq's
 
+
+def searched(
+    widths: tuple[int, int], pool: int, search: int, direct_pool: int, searches: int = 25, inits: int = 3, **more: Any
+) -> Numbers:
+    """Searches at the first width, their winners copied to the second; ``scored``: of what trains there."""
+    scored = more.pop("scored", BEAM)
+    return Numbers(
+        samples={"proxy": pool, "direct_pool": direct_pool},
+        proxy=Model(width=widths[0]),
+        targets={"target": Model(width=widths[1], scored=scored)},
+        search=search,
+        searches=searches,
+        inits=inits,
+        default={"log2_lr": FAIRSEQ_LR},
+        **more,
+    )
+
+
+POOLS = (Pool("proxy"), Pool("direct_pool", at="target", parametrization="sp"))
+METHODS = (
+    Copy("mutransfer", "mup"),
+    Copy("naive", has_sizes=False),
+    Copy("direct", of="direct_pool", is_equal=True),
+    Fixed("default"),
+)
+TABLE_4 = Searches(
+    kind="searches",
+    table="Table 4",
+    pools=POOLS,
+    methods=METHODS,
+    scores=BLEUS,
+    percentiles=(25, 50, 75, 100),
+    statement=(
+        "Tuned on 0.25x and copied in µP, the 1x model reaches a median of 35.33 BLEU over 25 searches, tuned itself "
+        "for the same compute 35.00, with fairseq's defaults 35.40; copied in SP it diverges."
+    ),
+    numbers={
+        "smoke": searched(
+            (16, 32),
+            pool=6,
+            search=4,
+            direct_pool=4,
+            searches=3,
+            inits=2,
+            space=space(-8, -7),
+            template={"steps": 30},
+            scored={"beam": 2, "translated": 50},
+        ),
+        "cpu": searched(
+            (32, 128), pool=40, search=24, direct_pool=8, space=space(*quarters(-9.25, -5.5)), template={"steps": 300}
+        ),
+        "gpu": searched(
+            (128, 512),
+            pool=96,
+            search=64,
+            direct_pool=12,
+            space=space(*quarters(-11, -7.5)),
+            template={"base_width": 128, "steps": 10_000},
+        ),
+        "paper": searched(
+            (128, 512),
+            pool=256,
+            search=64,
+            direct_pool=24,
+            inits=5,
+            space=space(*(FAIRSEQ_LR + z for z in quarters(-1.5, 1.25))),
+            template={"base_width": 128},
+        ),
+    },
+)
+SIZES = {"smoke": (2,), "cpu": (8, 16), "gpu": (8, 16, 32), "paper": (10, 20, 30, 40, 50, 60)}
+FIGURE_6 = replace(
+    TABLE_4, number="6", numbers={scale: replace(n, sizes=SIZES[scale]) for scale, n in TABLE_4.numbers.items()}
+)
+
 EXPERIMENT = Experiment(
     name="iwslt14",
     summary="Figures 6, 10, 12, 20, Table 4: translation with fairseq's recipe, Adam, SP and µP",
+    trains="experiments.translation",
+    data=Data(
+        load=load,
+        stands_in_for="IWSLT14",
+        names=("iwslt14", "multi30k"),
+        hps=("vocab",),
+        unit="tokens",
+        takes_corpus=True,
+    ),
     optimizer="adamw",
     momentum=0.0,
-    load=loader(choose, PIECES),
-    stands_in_for="IWSLT14",
-    datasets=(*SCRIPTS,),
-    takes_corpus=True,
-    run=run,
-    flops=flops,
-    memory=memory,
-    parameters=parameters,
-    examples=examples,
-    unit="tokens",
-    from_data=lambda dataset: {"vocab": dataset.vocab},
     columns=("depth", "output_mult", "attn_mult", "ffn_ratio", "least_d_head", "dropout", "schedule"),
-    has_curves=True,
-    scores=BLEUS,
-    backends=BACKENDS,
-    front="6",
-    figures={
-        "10": Figure(
+    outputs=(
+        Sweep(curves=True, backends={"fairseq": fairseq_mup.require}),
+        TABLE_4,
+        Panels(
+            number="10",
             kind="landscape",
             title="Translation, alpha_attn over width, d_k = width / 4 and d_k enlarged",
-            variant="post_ln",
             panels=figure_10,
             template=lambda scale: {"log2_lr": {"gpu": -9, "paper": -11}.get(scale, -7)},
             facts=lambda dataset, scale: VALIDATION,
@@ -137,10 +223,10 @@ EXPERIMENT = Experiment(
                 "differs from the wide model's; with d_k of at least 128 they agree.",
             },
         ),
-        "12": Figure(
+        Panels(
+            number="12",
             kind="landscape",
             title="Translation, learning rate over the ratio d_ffn / d_model",
-            variant="post_ln",
             panels=figure_12,
             template=lambda scale: {"width": WIDTH[scale], "base_width": WIDTH[scale]},
             facts=lambda dataset, scale: VALIDATION,
@@ -149,21 +235,23 @@ EXPERIMENT = Experiment(
                 "statement": "In µP the best learning rate is stable over ratios from 0.5 to 16.",
             },
         ),
-        "bleu": Figure(
+        Panels(
+            number="bleu",
             kind="learning",
             title="Translation in µP, one learning rate, trained for longer",
-            variant="post_ln",
             panels=long,
             template=lambda scale: {**BEAM, **({"steps": 1200, "batch": 2048} if scale == "cpu" else {})},
             seeds={"cpu": 1, "gpu": 1, "paper": 1},
+            best_by="bleu_valid",
             paper={
                 "table_or_figure": "Section 7.1",
                 "statement": "fairseq's default, d_model 512, reaches 35.40 BLEU on IWSLT14 De-En.",
             },
         ),
-    },
+        FIGURE_6,
+    ),
     scales={
-        "smoke": Scale(
+        "smoke": Size(
             widths=(16, 32),
             base_width=16,
             log2_lrs=tuple(RATES["smoke"]),
@@ -172,7 +260,7 @@ EXPERIMENT = Experiment(
             batch=512,
             hps={"depth": 1, "dropout": SHORT},
         ),
-        "cpu": Scale(
+        "cpu": Size(
             widths=(32, 64, 128, 256),
             base_width=32,
             log2_lrs=tuple(range(-10, -4)),
@@ -181,7 +269,7 @@ EXPERIMENT = Experiment(
             batch=1024,
             hps={"depth": 2, "dropout": SHORT},
         ),
-        "gpu": Scale(
+        "gpu": Size(
             widths=(64, 128, 256, 512, 1024),
             base_width=64,
             log2_lrs=tuple(range(-12, -5)),
@@ -190,7 +278,7 @@ EXPERIMENT = Experiment(
             batch=4096,
             hps={"depth": 6, "dropout": FULL},
         ),
-        "paper": Scale(
+        "paper": Size(
             widths=(64, 128, 256, 512, 1024, 2048),
             base_width=64,
             log2_lrs=tuple(range(-17, -7)),
@@ -198,72 +286,6 @@ EXPERIMENT = Experiment(
             steps=PAPER_STEPS,
             batch=4096,
             hps={"depth": 6, "dropout": FULL},
-        ),
-    },
-    searches={
-        "smoke": Searches(
-            table="Table 4",
-            widths=(16, 32),
-            pool=6,
-            search=4,
-            sizes=(2,),
-            searches=3,
-            direct_pool=4,
-            inits=2,
-            percentiles=(25, 50, 75, 100),
-            default_log2_lr=FAIRSEQ_LR,
-            space=space(-8, -7),
-            statement=TABLE_4,
-            template={"steps": 30},
-            scored={"beam": 2, "translated": 50},
-        ),
-        "cpu": Searches(
-            table="Table 4",
-            widths=(32, 128),
-            pool=40,
-            search=24,
-            sizes=(8, 16),
-            searches=25,
-            direct_pool=8,
-            inits=3,
-            percentiles=(25, 50, 75, 100),
-            default_log2_lr=FAIRSEQ_LR,
-            space=space(*quarters(-9.25, -5.5)),
-            statement=TABLE_4,
-            template={"steps": 300},
-            scored=BEAM,
-        ),
-        "gpu": Searches(
-            table="Table 4",
-            widths=(128, 512),
-            pool=96,
-            search=64,
-            sizes=(8, 16, 32),
-            searches=25,
-            direct_pool=12,
-            inits=3,
-            percentiles=(25, 50, 75, 100),
-            default_log2_lr=FAIRSEQ_LR,
-            space=space(*quarters(-11, -7.5)),
-            statement=TABLE_4,
-            template={"base_width": 128, "steps": 10_000},
-            scored=BEAM,
-        ),
-        "paper": Searches(
-            table="Table 4",
-            widths=(128, 512),
-            pool=256,
-            search=64,
-            sizes=(10, 20, 30, 40, 50, 60),
-            searches=25,
-            direct_pool=24,
-            inits=5,
-            percentiles=(25, 50, 75, 100),
-            default_log2_lr=FAIRSEQ_LR,
-            space=space(*(FAIRSEQ_LR + z for z in quarters(-1.5, 1.25))),
-            statement=TABLE_4,
-            template={"base_width": 128},
-            scored=BEAM,
         ),
     },
     variants={

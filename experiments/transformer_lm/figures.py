@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from mutransfer.data import TokenDataset
-from mutransfer.designs.figure import Axis, Figure, Panel, rectangle
-from mutransfer.results.estimate import label
+from mutransfer.designs.panels import NAMES, Axis, Panel, Panels, rectangle
 from mutransfer.training.schedule import FIGURE_4
 from mutransfer.training.spec import Value
 
@@ -94,8 +90,8 @@ def landscape(
     number: int,
     parametrizations: Sequence[str] = ("mup",),
     is_d_head_fixed: bool = False,
-) -> Figure:
-    """A figure of panels: a column a hyperparameter; a row a kind of line, or a parametrization."""
+) -> Panels:
+    """A figure of panels: one column for each hyperparameter; one row for each kind of line, or parametrization."""
 
     def panels(scale: str) -> list[Panel]:
         return rectangle([make(scale) for make in columns], [make(scale) for make in rows], parametrizations)
@@ -104,7 +100,8 @@ def landscape(
         d_head = BASE_WIDTHS[scale] // HEADS if is_d_head_fixed else 0
         return {"log2_lr": CENTRE[norm], **TEMPLATE[scale], "d_head": d_head}
 
-    return Figure(
+    return Panels(
+        number=str(number),
         kind="landscape",
         title=title,
         variant=f"{norm}_ln",
@@ -122,7 +119,7 @@ def through_training(scale: str) -> list[Panel]:
     found = []
     for i, (name, log2_lr) in enumerate((("mup", rate), ("sp", rate - 2), ("sp", rate))):
         x = Axis(name="log2_lr", label="learning rate", values=(log2_lr,))
-        heading = f"{label(name)}, LR $2^{{{log2_lr}}}$"
+        heading = f"{NAMES[name]}, LR $2^{{{log2_lr}}}$"
         key = f"{name}/{log2_lr}"
         found.append(Panel(key=key, row=0, column=i, x=x, line=line, parametrization=name, heading=heading))
     return found
@@ -144,8 +141,10 @@ def reverse(scale: str) -> list[Panel]:
     ]
 
 
-def entropy(dataset: TokenDataset, scale: str) -> dict[str, Any]:
+def entropy(dataset: Any, scale: str) -> dict[str, Any]:
     """Of single tokens of the training text, in nats: what a model reaches that ignores the context."""
+    import numpy as np
+
     counts = np.bincount(dataset.train_tokens.numpy(), minlength=dataset.vocab)
     shares = counts[counts > 0] / counts.sum()
     return {"threshold": float(-(shares * np.log(shares)).sum())}
@@ -155,8 +154,8 @@ RATES = {norm: lambda scale, norm=norm: rates(scale, norm) for norm in CENTRE}
 FOUR = {norm: (RATES[norm], output_mults, init_stds, schedules) for norm in CENTRE}
 ATTENTION = (RATES["post"], output_mults, attn_mults, init_stds)
 STABLE = "In µP the best value of each hyperparameter stays as the model is scaled"
-FIGURES = {
-    "4": landscape(
+FIGURES = (
+    landscape(
         "Pre-LN Transformer, four hyperparameters over width and depth",
         "pre",
         FOUR["pre"],
@@ -164,7 +163,8 @@ FIGURES = {
         number=4,
         statement=f"{STABLE} in width and in depth, but for the init std across depth.",
     ),
-    "7": Figure(
+    Panels(
+        number="7",
         kind="learning",
         title="Post-LN Transformer language model, Adam, fixed hyperparameters",
         variant="post_ln",
@@ -176,7 +176,7 @@ FIGURES = {
         },
         seeds={"cpu": 3, "gpu": 4},
     ),
-    "13": landscape(
+    landscape(
         "Post-LN Transformer with d_head fixed, heads growing with width",
         "post",
         ATTENTION,
@@ -185,7 +185,7 @@ FIGURES = {
         statement=f"{STABLE} in width with d_head fixed and the number of heads growing.",
         is_d_head_fixed=True,
     ),
-    "17": landscape(
+    landscape(
         "Post-LN Transformer, four hyperparameters over width, batch size, sequence length and steps",
         "post",
         FOUR["post"],
@@ -193,7 +193,7 @@ FIGURES = {
         number=17,
         statement=f"{STABLE} in width, and roughly in batch size, sequence length and steps.",
     ),
-    "18": landscape(
+    landscape(
         "Post-LN Transformer, four hyperparameters over width, SP and µP",
         "post",
         ATTENTION,
@@ -202,7 +202,7 @@ FIGURES = {
         number=18,
         statement="In SP the best values move with width and wide models diverge; in µP they stay.",
     ),
-    "19": landscape(
+    landscape(
         "Pre-LN Transformer, four hyperparameters over batch size, sequence length and steps",
         "pre",
         FOUR["pre"],
@@ -210,7 +210,8 @@ FIGURES = {
         number=19,
         statement="In µP they are roughly stable from batch size 32, sequence length 128 and 5000 steps on.",
     ),
-    "21": Figure(
+    Panels(
+        number="21",
         kind="stability",
         title="Reverse µTransfer: a narrow µP model simulates wide SP models",
         variant="post_ln",
@@ -223,4 +224,4 @@ FIGURES = {
         },
         facts=entropy,
     ),
-}
+)
