@@ -580,10 +580,9 @@ class Interrupting:
 
     def __init__(self, after: float = math.inf) -> None:
         self.after, self.made = after, 0
-        self.queue: list[RunSpec] = []
 
     def backend(self, runner: str, dataset: Any) -> Interrupting:
-        self.is_ready = False
+        self.is_ready, self.queue = False, []
         return self
 
     def slots(self) -> int:
@@ -604,8 +603,7 @@ class Interrupting:
         self.made += 1
         return [(0, RECORD, accuracy()(self.queue.pop(0)))]
 
-    def stop(self, workers: Iterable[int]) -> None:
-        self.queue.clear()
+    def stop(self, workers: Iterable[int]) -> None: ...
 
 
 @pytest.mark.parametrize("after", [4, 20])
