@@ -51,11 +51,11 @@ class Runner:
     """Makes the runs of one worker, on one thread. Raises `UserError` if there is no such ``runner``."""
 
     def __init__(self, runner: str, dataset: Any, device: str) -> None:
+        self._name, self._function, self._dataset = runner, resolve(runner), dataset
         import torch
 
         torch.set_num_threads(1)
         keep_freed_memory()
-        self._name, self._function, self._dataset = runner, resolve(runner), dataset
         self._options = {} if device == "cpu" else {"device": device}
 
     def __call__(self, spec: RunSpec) -> RunRecord:
