@@ -77,7 +77,7 @@ def sweep(
     *,
     engine: Engine,
     dataset: Saved,
-    cost: Cost | None = None,
+    cost: Cost = lambda spec: 1.0,
     progress: bool = True,
     extend: Extend | None = None,
     is_timed: bool = False,
@@ -102,7 +102,6 @@ def sweep(
     """
     wanted: dict[str, RunSpec] = {}
     skipped = 0
-    cost = cost or (lambda spec: 1.0)
     folder = checkpoints(store.path)
     with SweepProgress(progress, workers=engine.workers, is_timed=is_timed) as shown, contextlib.ExitStack() as stack:
 
@@ -137,8 +136,8 @@ def sweep(
                 ) from None
             if extend is None or not rounds_left:
                 break
-            found = to_frame(store.records(wanted, where=DONE))
-            batch = _new(extend(found, rounds_left == 1), wanted, dataset)
+            frame = to_frame(store.records(wanted, where=DONE))
+            batch = _new(extend(frame, rounds_left == 1), wanted, dataset)
             if not batch:
                 break
             shown.say(f"the grid is extended by {len(batch)} runs")
