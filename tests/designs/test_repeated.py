@@ -10,8 +10,8 @@ import pytest
 from mutransfer.designs.repeated import Plan, Searches, repeated
 from mutransfer.designs.search import Grid
 from mutransfer.errors import UserError
-from mutransfer.results.equal_compute import searches
-from mutransfer.results.repeated_searches import RepeatedSearches
+from mutransfer.results.searches import searches_report
+from mutransfer.results.selection import searches
 from mutransfer.training.spec import RunRecord, RunSpec
 from tests.runs import tiny
 
@@ -130,7 +130,7 @@ def test_the_table_is_what_the_analysis_reads(plan: Plan) -> None:
     frame, _ = repeated(plan, Trainer(diverge=-12.0), SCORES)
     assert set(frame[frame["role"] == "naive"]["status"]) == {"diverged"}
     assert not (frame["role"] == "direct").any()
-    report = RepeatedSearches(frame, plan.facts)
+    report = searches_report(frame, plan.facts)
     assert report.methods["naive"].percentile(50, "bleu_valid").value == -math.inf
     chosen = {i for i in report.methods["mutransfer"].chosen}
     assert chosen == set(frame[frame["role"] == "mutransfer"]["sample"])

@@ -13,7 +13,7 @@ from mutransfer.designs.figure import put
 from mutransfer.designs.search import Grid
 from mutransfer.designs.transfer import Plan, Score, Target, Transfer, transfer
 from mutransfer.errors import UserError
-from mutransfer.results.transfer_table import TransferTable
+from mutransfer.results.targets import Targets
 from mutransfer.runs.store import Store
 from mutransfer.runs.sweep import sweep
 from mutransfer.training.spec import RunRecord, RunSpec
@@ -144,10 +144,10 @@ def test_the_longer_default_gets_the_compute_of_the_search(plan: Plan) -> None:
 
 def test_the_table_is_what_the_analysis_reads(plan: Plan) -> None:
     frame, _ = transfer(plan, Trainer())
-    report = TransferTable(frame, plan.facts)
+    report = Targets.of(frame, plan.facts)
     assert report.targets("both") == ["base", "large"] and report.targets("width", "depth") == ["wide", "deep"]
-    assert report.total_speedup("base") == 8 and report.model_speedup("base") == 4
-    assert report.outcomes["base"]["default_long"].compute == pytest.approx(1.25 * 6400 + 6400)
+    assert report.speedups("base") == (4, 8)
+    assert report.compute("base", "default_long") == pytest.approx(1.25 + 1)
     assert [one.verdict for one in report.comparisons("base")] == ["undecided", "better", "better"]
 
 

@@ -11,8 +11,8 @@ from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer.designs.search import Grid, LogUniform, Search, assign
 from mutransfer.designs.tune import loss_at, tune
 from mutransfer.errors import UserError
-from mutransfer.reporting.search import SEARCH
-from mutransfer.results.search import MOST_CUTS, SearchReport
+from mutransfer.results.selection import MOST_CUTS
+from mutransfer.results.tuning import SEARCH, SearchReport
 from mutransfer.runs.table import write_csv
 from mutransfer.training.spec import CURVE_POINTS, RunRecord
 from tests.runs import tiny

@@ -19,7 +19,7 @@ from mutransfer.designs.figure import put
 from mutransfer.designs.rows import to_roles
 from mutransfer.designs.search import Search, Space, assign
 from mutransfer.errors import UserError
-from mutransfer.results.equal_compute import searches, winners
+from mutransfer.results.selection import searches, winners
 from mutransfer.training.spec import RunRecord, RunSpec, Value
 
 Train = Callable[[Sequence[RunSpec]], Iterable[RunRecord]]

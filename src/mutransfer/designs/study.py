@@ -17,8 +17,7 @@ import pandas as pd
 from mutransfer.designs.rows import to_roles
 from mutransfer.designs.search import Search, Space, assign
 from mutransfer.errors import UserError
-from mutransfer.results.equal_compute import searches, winners
-from mutransfer.results.search import tuning_cost_fraction
+from mutransfer.results.selection import searches, tuning_cost_fraction, winners
 from mutransfer.runs.table import curve_rows
 from mutransfer.training.spec import RunRecord, RunSpec
 

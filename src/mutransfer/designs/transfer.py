@@ -19,8 +19,7 @@ from mutransfer.designs.repeated import validation_loss
 from mutransfer.designs.rows import to_roles
 from mutransfer.designs.search import Search, Space, draw
 from mutransfer.errors import UserError
-from mutransfer.results.search import ranking
-from mutransfer.results.transfer_runs import COPIES, DEFAULT, JUDGED, PROXY, SCRATCH
+from mutransfer.results.selection import COPIES, DEFAULT, JUDGED, PROXY, SCRATCH, ranking
 from mutransfer.training.spec import RunRecord, RunSpec, Value
 
 Train = Callable[[Sequence[RunSpec]], Iterable[RunRecord]]

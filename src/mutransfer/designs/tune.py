@@ -1,6 +1,6 @@
 """Algorithm 1 of the paper: tune the small proxy in µP, copy the winner's hyperparameters to the large target.
 
-What training a few samples for fewer steps says of the rest is the business of `mutransfer.results.search`.
+What training a few samples for fewer steps says of the rest is the business of `mutransfer.results.selection`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pandas as pd
 from mutransfer.designs.rows import to_roles
 from mutransfer.designs.search import Search
 from mutransfer.errors import UserError
-from mutransfer.results.search import Losses, halve, rung_plan
+from mutransfer.results.selection import Losses, halve, rung_plan
 from mutransfer.training.spec import CURVE_POINTS, RunRecord, RunSpec
 
 Train = Callable[[Sequence[RunSpec]], Iterable[RunRecord]]
@@ -35,7 +35,7 @@ def tune(
     """Run the search and the target with the winner's hyperparameters; returns the table and the records of both.
 
     The winner has the least final training loss of the proxy (of a tie the first sample); a diverged run counts
-    as infinite, a failed one is left out. The table is read by `mutransfer.results.search.SearchReport`.
+    as infinite, a failed one is left out. The table is read by `mutransfer.results.tuning.SearchReport`.
 
     Args:
         train: runs specs and returns their records; durable, so that a killed search goes on where it was

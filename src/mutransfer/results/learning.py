@@ -21,8 +21,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mutransfer.errors import UserError, unknown
-from mutransfer.reporting.pretraining import pretraining_lines, pretraining_section
-from mutransfer.reporting.translations import translations_lines, translations_section
 from mutransfer.results.draw.curves import LARGE_MARKS, curve_limits, curve_panel, line_looks
 from mutransfer.results.draw.page import LARGE, Axes, Page, set_ticks, sign
 from mutransfer.results.draw.style import MUTED, WARNING, Look, paper_style, wrapped
@@ -44,6 +42,7 @@ from mutransfer.results.folder import (
 )
 from mutransfer.results.frame import Curves
 from mutransfer.results.schema import Rows, Schema, cell
+from mutransfer.results.scores import pretraining_lines, pretraining_section, translations_lines, translations_section
 
 COLUMNS = ("panel", "parametrization", "width", "log2_lr", "seed", "step", "tokens", "loss")
 START = 0.1

@@ -12,8 +12,8 @@ import pandas as pd
 
 from mutransfer.errors import UserError, unknown
 
-Type = Literal["text", "whole number", "number", "finite number"]
-"""Of a column. A ``number`` may be NaN (an empty cell) or infinite, the others may not."""
+Type = Literal["text", "whole number", "number", "finite number", "value"]
+"""Of a column. A ``number`` may be NaN (an empty cell) or infinite, the others may not; a ``value`` is any."""
 STATUS = ("finished", "diverged", "failed")
 AGAIN = "run the experiment again."
 
@@ -56,7 +56,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class Schema:
-    """What a table must hold. A ``status`` is one of `STATUS`, and no run has failed."""
+    """What a table must hold. A ``status`` is one of `STATUS`."""
 
     name: str
     """As a message calls it: ``the table of the searches``."""
@@ -66,6 +66,8 @@ class Schema:
     key: tuple[str, ...] = ()
     """No two rows agree in all of these; a message names a row by them."""
     rows: tuple[Rows, ...] = ()
+    may_fail: bool = False
+    """Whether runs may have failed."""
     again: str = AGAIN
     """What to do about it: the end of a message."""
 
@@ -83,13 +85,15 @@ class Schema:
                     raise unknown(f"{name} in {self.name}", value, known)
         if self.key:
             self._refuse(table[table.duplicated([*self.key])], "stand there twice", "keep one of each.")
-        if "status" in self.columns:
+        if "status" in self.columns and not self.may_fail:
             self._refuse(table[table["status"] == "failed"], "failed", "the same command tries them again.")
         for rows in self.rows:
             self._check_rows(rows, table)
         return table
 
     def _typed(self, column: pd.Series, kind: Type) -> pd.Series:
+        if kind == "value":
+            return column
         if kind == "text":
             bad, typed = column.isna(), column.astype(str)
         else:
