@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from mutransfer.errors import UserError
-from mutransfer.runs.engine import Cost, Engine, OnEvent
+from mutransfer.runs.engine import Cost, Engine, OnEvent, schedule
 from mutransfer.runs.progress import SweepProgress
 from mutransfer.runs.store import DONE, Store
 from mutransfer.runs.table import to_frame
@@ -93,7 +93,7 @@ def sweep(
 
     Args:
         store: open (``with Store(path) as store``).
-        runner: "module:function", called in a worker as ``function(spec, dataset)`` (see `Engine.run`).
+        runner: "module:function", called in a worker as ``function(spec, dataset)`` (see `Engine.backend`).
         dataset: if it is only in memory, it is put on the disk while runs are made (`on_disk`).
         cost: of a run, in any unit (FLOPs, say): the longest go first, and the ETA is weighted by it.
         extend: after the grid, called with the runs table (failed runs left out) and whether this is the last time;
@@ -132,7 +132,8 @@ def sweep(
             try:
                 if todo:
                     dataset = stack.enter_context(on_disk(dataset, beside(store.path)))
-                    engine.run(todo, runner, dataset, on_records=keep, on_event=shown.say, cost=cost)
+                    workers = engine.backend(runner, dataset)
+                    schedule(workers, todo, on_records=keep, on_event=shown.say, cost=cost)
             except KeyboardInterrupt:
                 raise Interrupted(
                     f"interrupted: {len(store.done(wanted))} of {len(wanted)} runs are kept; "

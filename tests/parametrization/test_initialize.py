@@ -246,3 +246,92 @@ def test_rates_and_decay_by_name():
         is_bias = name.endswith("bias")
         assert lrs[id(p)] == by_parameter(plain, "lr")[id(p)] * (8 if is_bias else 1)
         assert decays[id(p)] == (0 if is_bias else by_parameter(plain, "weight_decay")[id(p)])
+
+
+# ---- depth -----------------------------------------------------------------------------------------------------------
+
+
+class Net(nn.Module):
+    """Every weight has std 0.02 at every width, as in GPT-2, BERT and most of Hugging Face: µP has to shrink it."""
+
+    def __init__(self, width, depth):
+        super().__init__()
+        self.embed = nn.Linear(8, width)
+        self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.readout = nn.Linear(width, 4)
+        for module in (self.embed, *self.blocks, self.readout):
+            nn.init.normal_(module.weight, std=0.02)
+
+
+@pytest.mark.parametrize("depths", [(2, 2), (2, 5), (5, 2), (1, 3)])
+@pytest.mark.parametrize(("table", "factor"), [("sp", 0.5), ("mup", 0.5), ("mean_field", 1.0)])
+def test_every_block_gets_its_init(depths, table, factor):
+    """0.02 times the factor that is missing from 64 to 256, once; and no block becomes another's copy."""
+    torch.manual_seed(0)
+    base, model = Net(64, depths[0]), Net(256, depths[1])
+    before = [block.weight.clone() for block in model.blocks]
+    plan = scaling_plan(base, model, parametrization=table)
+    plan.initialize(model, base)
+    for i, (block, old) in enumerate(zip(model.blocks, before, strict=True)):
+        torch.testing.assert_close(block.weight, old * factor * plan[f"blocks.{i}.weight"].multiplier)
+
+
+# ---- small tensors ---------------------------------------------------------------------------------------------------
+
+
+class Table(nn.Module):
+    """Two rows, as BERT's token types; drawn by the model, as in nanoGPT and Hugging Face, not by the module."""
+
+    def __init__(self, width, std=0.02):
+        super().__init__()
+        self.table = nn.Embedding(2, width)
+        self.std = std
+        nn.init.normal_(self.table.weight, std=0.02)
+
+    def _init_weights(self, module):
+        nn.init.normal_(module.weight, std=self.std)
+
+
+class Loaded(Table):
+    """`_init_weights` passes over tensors that were loaded."""
+
+    def _init_weights(self, module):
+        pass
+
+
+class Other(Table):
+    """A method of that name, as torchvision has it."""
+
+    def _init_weights(self):
+        nn.init.normal_(self.table.weight, std=self.std)
+
+
+def refused(build, seeds=30):
+    """In how many draws `initialize` cannot tell; where it can, it finds that nothing is missing."""
+    count = 0
+    for seed in range(seeds):
+        torch.manual_seed(seed)
+        base, model = build(64), build(128)
+        before = model.table.weight.clone()
+        try:
+            scaling_plan(base, model).initialize(model, base)
+        except InitError:
+            count += 1
+        assert torch.equal(model.table.weight, before)
+    return count
+
+
+def test_drawn_by_its_model():
+    """Never refused, and the random state of the caller is as it was."""
+    assert refused(Table) == 0
+    torch.manual_seed(2)
+    base, model = Table(64), Table(128)
+    state = torch.random.get_rng_state()
+    scaling_plan(base, model).initialize(model, base)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("build", [Loaded, Other, lambda width: Table(width, std=0.05)])
+def test_fresh_draws_that_say_nothing_are_not_believed(build):
+    """The negative: no draw, none that can be asked for, or one that does not look like the tensor."""
+    assert refused(build) > 0
