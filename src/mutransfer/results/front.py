@@ -57,15 +57,6 @@ class Duel:
     reason: str = ""
 
     @property
-    def better(self) -> int:
-        """At how many x µTransfer is clearly better."""
-        return sum(apart.low > 0 for apart in self.differences)
-
-    @property
-    def worse(self) -> int:
-        return sum(apart.high < 0 for apart in self.differences)
-
-    @property
     def text(self) -> str:
         """``µTransfer dominates``, with the reason where it is undecided for one."""
         return self.verdict + (f" ({self.reason})" if self.reason else "")
@@ -160,7 +151,8 @@ def front_sentences(fronts: Fronts) -> list[str]:
         duel = fronts.duel(x)
         line = f"Figure 6, at {heading}: {duel.text}"
         if n := len(duel.x):
-            line += f"; µTransfer clearly better at {duel.better} and worse at {duel.worse} of {n}, "
+            better, worse = sum(d.low > 0 for d in duel.differences), sum(d.high < 0 for d in duel.differences)
+            line += f"; µTransfer clearly better at {better} and worse at {worse} of {n}, "
             line += f"{duel.x[0]:.3g} to {duel.x[-1]:.3g} {'trainings of the target' if x == 'compute' else 'samples'}"
         lines.append(line)
     return lines

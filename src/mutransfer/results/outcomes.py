@@ -263,11 +263,6 @@ class Against:
         """``better`` or ``undecided (3 searches, fewer than 5)``."""
         return self.verdict + (f" ({self.reason})" if self.reason else "")
 
-    @property
-    def relation(self) -> str:
-        """``better than``, ``undecided against``."""
-        return f"{self.verdict} {'against' if self.verdict == 'undecided' else 'than'}"
-
 
 @dataclass(frozen=True, eq=False)
 class Searches:
@@ -369,7 +364,8 @@ class Searches:
     @property
     def conclusion(self) -> str:
         """All verdicts in one line."""
-        words = (f"{against.relation} {self.labels[against.other]}" for against in self.comparisons())
+        than = {"better": "better than", "worse": "worse than", "undecided": "undecided against"}
+        words = (f"{than[against.verdict]} {self.labels[against.other]}" for against in self.comparisons())
         return f"µTransfer: {'; '.join(words)}"
 
     def comparison_table(self, header: Sequence[str]) -> str:

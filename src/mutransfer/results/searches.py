@@ -68,41 +68,27 @@ TABLE = Design(
     methods={"mutransfer": "proxy", "naive": "proxy", "direct": "direct_pool", "default": ""},
 )
 SETUPS = {
-    "default": "fairseq default",
-    "direct": "tuning on 1x",
-    "naive": "naive transfer from 0.25x (SP)",
+    "default": "fairseq default", "direct": "tuning on 1x", "naive": "naive transfer from 0.25x (SP)",
     "mutransfer": "muTransfer from 0.25x",
-}
+}  # fmt: skip
 """As published/values.csv names the methods; in the order of Table 4, worst first."""
-WORDS = {0: "worst", 50: "median", 100: "best"}
 TICKS = {
-    "default": "fairseq\ndefault",
-    "direct": "tuning\non 1x",
-    "naive": "naive\ntransfer",
-    "mutransfer": "µTransfer",
-}
+    "default": "fairseq\ndefault", "direct": "tuning\non 1x", "naive": "naive\ntransfer", "mutransfer": "µTransfer",
+}  # fmt: skip
+WORDS = {0: "worst", 50: "median", 100: "best"}
 LOOKS = marks([*TABLE.methods], "oDsP")
 """The same in every figure of the searches."""
 LAYOUT = Layout(
-    stem="bleu",
-    rows=("median", "µTransfer is", "compute", "samples"),
-    trial="one search (default: one init)",
-    center="median (default: mean)",
-    lost="diverged, or no winner",
-    higher_is_better=True,
-    within=0.4,
-)
+    stem="bleu", rows=("median", "µTransfer is", "compute", "samples"), trial="one search (default: one init)",
+    center="median (default: mean)", lost="diverged, or no winner", higher_is_better=True, within=0.4,
+)  # fmt: skip
 
 
 def labels(facts: Mapping[str, Any]) -> dict[str, str]:
     """As the paper's table names the methods."""
     ratio = f"{facts['proxy_width'] / facts['target_width']:.3g}x"
-    return {
-        "default": "fairseq default (SP)",
-        "direct": "tuning on 1x (SP)",
-        "naive": f"naive transfer from {ratio} (SP)",
-        "mutransfer": f"µTransfer from {ratio}",
-    }
+    copied = {"naive": f"naive transfer from {ratio} (SP)", "mutransfer": f"µTransfer from {ratio}"}
+    return {"default": "fairseq default (SP)", "direct": "tuning on 1x (SP)", **copied}
 
 
 def searches_report(runs: Any, facts: Mapping[str, Any]) -> Searches:
@@ -288,10 +274,8 @@ def _draw(folder: Path, described: Described[tuple[Searches, Fronts | None]]) ->
     source = f"{provenance['title']}, scale '{provenance['scale']}'. Data: {provenance['data_source']}."
     panels = [report.panel(metric, words, TICKS, LOOKS, 2) for metric, words in TABLE.metrics.items()]
     paths = dots(panels, LAYOUT, out=folder, caption=f"{_caption(report)} {source}", banner=banner)
-    if fronts:
-        caption = f"{_front_caption(report)} {source}"
-        paths += front_figure(fronts, LOOKS, out=folder, caption=caption, banner=banner)
-    return paths
+    front = f"{_front_caption(report)} {source}"
+    return paths + (front_figure(fronts, LOOKS, out=folder, caption=front, banner=banner) if fronts else [])
 
 
 def _claims(provenance: Mapping[str, Any], report: tuple[Searches, Fronts | None]) -> list[Claim]:
@@ -303,14 +287,12 @@ def _claims(provenance: Mapping[str, Any], report: tuple[Searches, Fronts | None
 
 
 SEARCHES = Kind("searches", _describe, _draw, _claims)
-"""A folder with the figures and ``table.md`` of repeated searches.
+"""Figures: ``bleu`` (outcomes by method) and, where sizes of searches are given, ``pareto`` (Figure 6).
 
-Figures: ``bleu`` (outcomes by method) and, where sizes of searches are given, ``pareto`` (Figure 6), each as ``.png``
-and ``.svg``. Reads only ``runs.csv`` (columns as `TABLE` has them and one a hyperparameter) and ``provenance.json``;
-the same files give the same bytes. The provenance has the keys of `read_figure` and ``searches``: an object with
-``table`` ("Table 4"), ``percentiles``, ``sizes`` (of ``mutransfer`` and ``direct``, in samples; both empty: no
-Figure 6), ``default_lr``, ``space`` (name -> distribution as text) and the whole numbers that `TABLE` needs.
-``paper.differs`` is a list of notes, parted by "; "; ``signature``, optional, says how BLEU was counted.
+Reads only ``runs.csv`` (columns as `TABLE` has them and one a hyperparameter) and ``provenance.json``, whose
+``searches`` has ``table`` ("Table 4"), ``percentiles``, ``sizes`` (of ``mutransfer`` and ``direct``, in samples; both
+empty: no Figure 6), ``default_lr``, ``space`` (name -> distribution as text) and the whole numbers that `TABLE` needs;
+``signature``, optional, says how BLEU was counted.
 
 Raises `UserError` if a file is missing or malformed, or as `Searches.of` does: it names what is missing.
 """

@@ -68,33 +68,19 @@ TABLE = Design(
 )
 """``proxy_short``: another pool on the proxy, shorter; ``width``: runs of Figure 8. Neither decides anything here."""
 LABELS = {
-    "mutransfer": "µTransfer",
-    "naive": "naive transfer",
-    "direct": "direct tuning",
-    "default": "SP default",
+    "mutransfer": "µTransfer", "naive": "naive transfer", "direct": "direct tuning", "default": "SP default",
     "default_long": "SP default, longer",
-}
+}  # fmt: skip
 TICKS = {
-    "mutransfer": "µTransfer",
-    "naive": "naive\ntransfer",
-    "direct": "direct\ntuning",
-    "default": "SP\ndefault",
+    "mutransfer": "µTransfer", "naive": "naive\ntransfer", "direct": "direct\ntuning", "default": "SP\ndefault",
     "default_long": "default,\nlonger",
-}
+}  # fmt: skip
 LOOKS = marks([*TABLE.methods], "osDvP")
 LAYOUT = Layout(
-    stem="equal_compute",
-    rows=("median", "µTransfer is", "compute", "samples"),
-    trial="one search (default: one run)",
-    center="median",
-    lost="diverged, or no winner",
-    has_bands=False,
-    half=0.36,
-    within=0.43,
-    legend_columns=4,
-    legend_points=None,
-    names_first=True,
-)
+    stem="equal_compute", rows=("median", "µTransfer is", "compute", "samples"), trial="one search (default: one run)",
+    center="median", lost="diverged, or no winner", has_bands=False, half=0.36, within=0.43, legend_columns=4,
+    legend_points=None, names_first=True,
+)  # fmt: skip
 PANEL = "width"
 PICTURES = {
     "equal_compute": "Final losses of the target by method, at equal compute",
@@ -315,13 +301,10 @@ def _claims(provenance: Mapping[str, Any], report: tuple[Searches, LearningRepor
 
 
 STUDY = Kind("study", _describe, _draw, _claims)
-"""A folder with the figures and ``table.md`` of a study.
-
-Figures: ``equal_compute`` (target losses of the methods), ``parallel_coordinates`` (Figure 14) and ``loss_vs_tokens``
-(Figure 8), each as ``.png`` and ``.svg``. Reads only ``runs.csv`` (columns as `TABLE` has them and one a
-hyperparameter), ``curves.csv`` (panel ``width``) and ``provenance.json``; the same files give the same bytes. The
-provenance has the keys of `read_figure` and ``study``: an object with ``space`` (name -> distribution as text),
-``default_lr`` and the whole numbers that `TABLE` needs.
+"""Figures: ``equal_compute`` (target losses of the methods), ``parallel_coordinates`` (Figure 14), ``loss_vs_tokens``
+(Figure 8). Reads only ``runs.csv`` (columns as `TABLE` has them and one a hyperparameter), ``curves.csv`` (panel
+``width``) and ``provenance.json``, whose ``study`` has ``space`` (name -> distribution as text), ``default_lr`` and the
+whole numbers that `TABLE` needs.
 
 Raises `UserError` if a file is missing or malformed, or as `Searches.of` does: it names what is missing.
 """

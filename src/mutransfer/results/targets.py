@@ -314,12 +314,9 @@ def _describe(folder: Path) -> Described[Targets]:
 def _sentence(report: Targets, target: str, comparison: Against) -> str:
     """One verdict, for the terminal and the table."""
     apart = apart_text(comparison)
-    return (
-        f"{report.name(target)}, {report.changes(target)}: µTransfer against {LABELS[comparison.other]}: "
-        f"{comparison.text}; validation loss lower in {comparison.share_text}"
-        + f", mean difference {apart}"
-        * (apart != "-")
-    )
+    words = f"{report.name(target)}, {report.changes(target)}: µTransfer against {LABELS[comparison.other]}"
+    words += f": {comparison.text}; validation loss lower in {comparison.share_text}"
+    return words + (f", mean difference {apart}" if apart != "-" else "")
 
 
 def _cost_sentence(report: Targets, target: str) -> str:
@@ -357,23 +354,24 @@ def _losses(report: Targets, targets: Sequence[str]) -> str:
     header += ["compute (target trainings)", "validation loss", "the paper's test loss", "diverged"]
     rows = []
     for target in targets:
-        theirs = _published(report, target)
         for role in report.roles(target):
-            setup, cells = SETUPS.get(role, ""), []
+            cells = []
             for value, metric in zip(report.speedups(target), SPEEDUPS, strict=True):
                 cells += [f"{value:.3g}x" if role in COPIES else "1x" * (role == "default") or "-"]
-                cells += [published.text(theirs, setup, metric)]
+                cells += [_theirs(report, target, role, metric)]
             loss, lost = report.ends(target, role)
             cells += [str(report.parts[target, role]["steps"].iloc[0]), f"{report.compute(target, role):.2f}", loss]
-            cells += [published.text(theirs, setup, LOSS, "outcome"), lost]
-            rows.append([report.name(target), LABELS[role], *cells])
+            rows.append(
+                [report.name(target), LABELS[role], *cells, _theirs(report, target, role, LOSS, "outcome"), lost]
+            )
     return grid(header, rows)
 
 
-def _published(report: Targets, target: str) -> dict[tuple[str, str], published.PublishedValue]:
-    """(setup, metric) -> the paper's value for the model that this target stands for; {} if for none."""
+def _theirs(report: Targets, target: str, role: str, *metrics: str) -> str:
+    """The paper's value for the model that this target stands for; a dash if for none."""
     name, table = report.facts["targets"][target]["published"], report.facts["table"]
-    return published.by_setup(table_or_figure=table, experiment=name) if name else {}
+    values = published.by_setup(table_or_figure=table, experiment=name) if name else {}
+    return published.text(values, SETUPS.get(role, ""), *metrics)
 
 
 def _comparisons(report: Targets, targets: Sequence[str]) -> str:
@@ -397,13 +395,12 @@ def _scores(report: Targets, targets: Sequence[str]) -> list[str]:
         header += [heading(score), *([f"the paper's {score['published']}"] if score["published"] else [])]
     rows = []
     for target in targets:
-        theirs = _published(report, target)
         for role in report.roles(target):
-            setup, cells = SETUPS.get(role, ""), []
+            cells = []
             for name, score in scores.items():
                 cells += [short(known_mean(report.parts[target, role][name].to_numpy()))]
-                cells += [published.text(theirs, setup, score["published"])] if score["published"] else []
-            cells += [published.text(theirs, setup, metric) for metric in others]
+                cells += [_theirs(report, target, role, score["published"])] if score["published"] else []
+            cells += [_theirs(report, target, role, metric) for metric in others]
             rows.append([report.name(target), LABELS[role], *cells])
     header += [f"the paper's {metric}" for metric in others]
     words = "Means over the inits that did not diverge, with 95% t intervals. They decide nothing above."
@@ -505,12 +502,9 @@ def _claims(provenance: Mapping[str, Any], report: Targets) -> list[Claim]:
 
 
 TRANSFER = Kind("transfer", _describe, _draw, _claims)
-"""A folder with ``losses.png``, ``.svg`` and ``table.md``.
-
-Reads only ``runs.csv`` (columns of every table of searches, ``target``, ``base_width``, ``depth``, one a
-hyperparameter, one a score) and ``provenance.json``; the same files give the same bytes. The provenance has the keys of
-`read_figure` and ``transfer``: an object with ``table`` ("Table 6"), ``default`` (hyperparameters) and the facts of
-`Targets.of`. ``paper.differs`` is a list of notes, parted by "; ".
+"""The figure is ``losses``. Reads only ``runs.csv`` (columns of every table of searches, ``target``, ``base_width``,
+``depth``, one a hyperparameter, one a score) and ``provenance.json``, whose ``transfer`` has ``table`` ("Table 6"),
+``default`` (hyperparameters) and the facts of `Targets.of`.
 
 Raises `UserError` if a file is missing or malformed, or as `Targets.of` does: it names what is missing.
 """

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -19,11 +18,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from mutransfer.results.draw.style import WIDTH, new_figure, palette, paper_style, save, wrapped, write_banner
+from mutransfer.results.draw.style import WIDTH, Look, new_figure, palette, paper_style, save, wrapped, write_banner
 from mutransfer.results.estimate import Array, Estimate
 
-Look = dict[str, Any]
-"""Keywords of a line."""
 POINTS, SMALL, HEADING = 7.5, 6.5, 8.5
 STRETCH = 2
 """The axis reaches from the best value to so many times the worst finite centre's distance."""
