@@ -1,15 +1,8 @@
-"""The rule that turns a slope with its interval into a verdict, and the words that say it.
+"""The rule that turns a slope with its interval into a verdict (`RULE`, declared before any result), and its words.
 
-Declared before any result:
-
-- drift: the unweighted least-squares slope of log2 LR* against log2 width, in octaves per doubling of width,
-  with a 95% bootstrap interval (percentiles 2.5 and 97.5). The bootstrap's own spread is known from few seeds
-  only: the seeds' part of the interval is widened by Student's t over the normal's 1.96, without which two
-  seeds at three widths would hold the truth in 65% of sweeps, not 95%.
-- verdict: ``stable`` if the whole interval lies within [-0.25, 0.25], ``drifts`` if it lies wholly below
-  -0.25 or wholly above 0.25, else ``undecided``, with the number of seeds that would decide it (the interval
-  shrinks as t/sqrt(seeds)). One seed gives no interval, and an optimum on the edge of its grid is only a
-  bound on LR*: both are ``undecided``.
+The slope is unweighted, its interval the percentiles 2.5 and 97.5 of the draws. The bootstrap's own spread is known
+from few seeds only: the seeds' part of the interval is widened by Student's t over the normal's 1.96, without which two
+seeds at three widths would hold the truth in 65% of sweeps, not 95%.
 """
 
 from __future__ import annotations
@@ -78,7 +71,7 @@ class DriftResult:
 
 
 def decide(slope: Estimate, *, on_edge: bool = False) -> Verdict:
-    """The verdict on a slope with its interval, by the rule at the top of this module."""
+    """The verdict on a slope with its interval, by `RULE`."""
     if on_edge or math.isnan(slope.low):
         return "undecided"
     if slope.high < -TOLERANCE or slope.low > TOLERANCE:

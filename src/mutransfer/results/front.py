@@ -12,16 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from mutransfer.errors import UserError
 from mutransfer.results import published
 from mutransfer.results.draw import dots
 from mutransfer.results.draw.dots import GAP, LEFT, PANEL, TITLE, Look
+from mutransfer.results.draw.page import Axes, band, doublings, set_ticks, sign
 from mutransfer.results.draw.style import WIDTH, new_figure, paper_style, save, wrapped
 from mutransfer.results.estimate import Array, Estimate, number
 from mutransfer.results.folder import Claim, Part, grid
@@ -221,10 +217,8 @@ def front_figure(fronts: Fronts, looks: Mapping[str, Look], *, out: Path, captio
                     lowest.plot(lost, np.full(len(lost), 0.7 - 0.4 * row), "x", **cross)
                 dots.draw_strip(lowest, "diverged" if k == 0 else "")
             for part in {axes, lowest}:
-                part.xaxis.set_major_locator(LogLocator(base=2, numticks=12))
-                part.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-                part.xaxis.set_minor_locator(NullLocator())
-            axes.yaxis.set_major_locator(MaxNLocator(6))
+                doublings(part.xaxis)
+            set_ticks(axes.yaxis, count=6)
             axes.tick_params(axis="x", labelbottom=not has_lost, length=0 if has_lost else 3.5)
             axes.grid(alpha=0.25, linewidth=0.5)
             axes.set_axisbelow(True)
@@ -245,17 +239,17 @@ def _draw(axes: Axes, x: Array, quartiles: Array, look: Look) -> None:
     bottom, top = axes.get_ylim()
     finite = np.isfinite(median)
     where = np.where(finite, median, np.nan)
-    band = np.where(finite, np.clip(low, bottom, top), np.nan), np.where(finite, high, np.nan)
-    axes.fill_between(x, *band, color=look["color"], alpha=0.22, linewidth=0, zorder=1)
+    ends = np.where(finite, np.clip(low, bottom, top), np.nan), np.where(finite, high, np.nan)
+    axes.fill_between(x, *ends, color=look["color"], alpha=0.22, linewidth=0, zorder=1)
     axes.plot(x, where, **look, markeredgecolor="white", markeredgewidth=0.4, markersize=5, zorder=3)
     under = where < bottom
     axes.plot(x[under], np.full(under.sum(), bottom), "v", color=look["color"], clip_on=False, markersize=4)
 
 
-def _legend(fronts: Fronts, looks: Mapping[str, Look], has_lost: bool) -> list[Artist]:
+def _legend(fronts: Fronts, looks: Mapping[str, Look], has_lost: bool) -> list[Any]:
     labels = fronts.report.labels
-    signs: list[Artist] = [Line2D([], [], **looks[name], markersize=4, label=labels[name]) for name in LINES]
-    signs.append(Patch(color="black", alpha=0.22, linewidth=0, label="25th to 75th percentile of the searches"))
+    signs: list[Any] = [sign(labels[name], **looks[name], markersize=4) for name in LINES]
+    signs.append(band("25th to 75th percentile of the searches", color="black", alpha=0.22, linewidth=0))
     if has_lost:
-        signs.append(Line2D([], [], color="black", linestyle="none", marker="x", label="the median search diverged"))
+        signs.append(sign("the median search diverged", color="black", linestyle="none", marker="x"))
     return signs

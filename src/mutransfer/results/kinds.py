@@ -8,13 +8,13 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
+from mutransfer import results
 from mutransfer.errors import unknown
 from mutransfer.results.folder import Kind, read_provenance
 
 
 def _declared() -> dict[str, Kind[Any]]:
-    here = str(__package__)
-    modules = [import_module(f"{here}.{module.name}") for module in iter_modules(import_module(here).__path__)]
+    modules = [import_module(f"mutransfer.results.{module.name}") for module in iter_modules(results.__path__)]
     kinds = [value for module in modules for value in vars(module).values() if isinstance(value, Kind)]
     return {kind.name: kind for kind in kinds}
 
@@ -26,7 +26,7 @@ KINDS: Mapping[str, Kind[Any]] = _declared()
 def kind_of(folder: Path) -> Kind[Any]:
     """The kind of a figure folder. Raises `UserError` if its provenance.json is missing, malformed or names no kind."""
     path = folder / "provenance.json"
-    provenance = read_provenance(path, ())
+    provenance = read_provenance(path)
     name = "search" if "search" in provenance else provenance.get("kind", "sweep")
     if name not in KINDS:
         raise unknown(f"kind of figure in {path}", name, KINDS)

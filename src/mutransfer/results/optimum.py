@@ -1,17 +1,15 @@
 """The best learning rate of a width, its bootstrap draws, and where a grid must grow.
 
-The rule, declared before any result:
+What `drift.RULE` leaves open, declared before any result too (training loss is the paper's metric, Definition A.3):
 
-- The optimum LR* is the learning rate with the least *mean* training loss over seeds (training loss is the
-  paper's metric, Definition A.3). A learning rate at which any seed diverged has mean +inf and cannot win.
-- It is refined by the parabola in log2 LR through the grid point and its two neighbours (their spacing may be
-  uneven), clipped to lie between them. If a neighbour is absent or diverged, the grid point is kept.
-- An absent neighbour puts the optimum *on the edge* of the tested grid: LR* is only bounded. A diverged
-  neighbour does not: divergence brackets the optimum.
-- Draws: per draw, and per width independently, n-1 of the n seeds with replacement (the rescaled bootstrap of
-  Rao and Wu 1988: drawing n of n would understate the variance by (n-1)/n, a third at three seeds). A seed's
-  whole curve is drawn as one. An optimum that a diverged neighbour kept on its grid point is known only to
-  the grid: in each such draw it is spread uniformly over half a step to either side. One seed gives no draws.
+- A learning rate at which any seed diverged has mean +inf and cannot win.
+- The parabola goes through the grid point and its two neighbours (their spacing may be uneven) and is clipped to lie
+  between them. If a neighbour is absent or diverged, the grid point is kept. An absent neighbour puts the optimum *on
+  the edge* of the tested grid; a diverged one does not: divergence brackets the optimum.
+- Draws: per draw, and per width independently, n-1 of the n seeds with replacement (the rescaled bootstrap of Rao and
+  Wu 1988: drawing n of n would understate the variance by (n-1)/n, a third at three seeds). An optimum that a diverged
+  neighbour kept on its grid point is known only to the grid: in each such draw it is spread uniformly over half a step
+  to either side.
 """
 
 from __future__ import annotations

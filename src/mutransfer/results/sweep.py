@@ -405,7 +405,7 @@ def lr_figure(
     with paper_style():
         page = Page(len(names), 2.75, LARGE, caption, banner, (strip,), legends=(rows + 1,), title_lines=2 + edges)
         for k, name in enumerate(names):
-            lines = {float(curve.width): curve for curve in table[name]}
+            lines: dict[float, Curves] = {curve.width: curve for curve in table[name]}
             axes = curve_panel(page, 0, k, lines, looks, x_limits, limits, LARGE_MARKS, first=k == 0)
             axes.set(xlabel=r"$\log_2$ learning rate", ylabel=y_label if k == 0 else "")
             set_ticks(axes.xaxis, step=1 if np.ptp(rates) <= 10 else 2)

@@ -11,7 +11,16 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, MultipleLocator, NullFormatter
+from matplotlib.patches import Patch
+from matplotlib.ticker import (
+    EngFormatter,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    MultipleLocator,
+    NullFormatter,
+    NullLocator,
+)
 
 from mutransfer.results.draw.style import WIDTH, Look, new_figure, save, wrapped, write_banner
 
@@ -208,6 +217,18 @@ class PageOfRows(Page):
 def sign(label: str, **look: object) -> Line2D:
     """An entry of a legend."""
     return Line2D([], [], label=label, **look)  # type: ignore[arg-type]
+
+
+def band(label: str, **look: object) -> Patch:
+    """An entry of a legend for an area."""
+    return Patch(label=label, **look)  # type: ignore[arg-type]
+
+
+def doublings(axis: Axis) -> None:
+    """Ticks at powers of 2 of a logarithmic axis, as plain numbers."""
+    axis.set_major_locator(LogLocator(base=2, numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def set_ticks(axis: Axis, *, count: int = 0, step: float = 0.0, whole: bool = False, thousands: bool = False) -> None:
