@@ -111,12 +111,11 @@ def command(
     for name, arguments in options.items():
         parser.add_argument(f"--{name.replace('_', '-')}", **arguments)
     try:
-        lines = summary(load(**vars(parser.parse_args(argv))))
+        lines = [f"{label:<13}{text}" for label, text in summary(load(**vars(parser.parse_args(argv))))]
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for label, text in lines:
-        print(f"{label:<13}{text}")
+    print(*lines, sep="\n")
     return 0
 
 

@@ -29,6 +29,22 @@ def put(folder: Path, files: Mapping[str, str | Sequence[str]]) -> Path:
     return folder
 
 
+DAMAGE = ("missing", "empty", "blank", "latin-1", "folder", "link")
+
+
+def damage(path: Path, how: str) -> None:
+    """Spoil a text in a way of `DAMAGE`, or "cut" it."""
+    raw = path.read_bytes()
+    path.unlink()
+    if how == "folder":
+        path.mkdir()
+    elif how == "link":
+        path.symlink_to("gone")
+    elif how != "missing":
+        contents = {"cut": raw[:300], "empty": b"", "blank": b" \n" * 9, "latin-1": raw + "é".encode("latin-1")}
+        path.write_bytes(contents[how])
+
+
 def corpus(folder: Path, names: Sequence[str] = PARTS, languages: tuple[str, str] = ("de", "en")) -> Path:
     """A corpus of 100, 6 and 4 pairs."""
     cuts = {names[0]: slice(0, 100), names[1]: slice(100, 106), names[2]: slice(106, 110)}

@@ -224,14 +224,12 @@ def test_every_number_of_ours_stands_where_it_is_said_to_be():
     assert checked >= 30
 
 
-# Types the document's commands and runs its check. One core, hence one worker, and little time for measuring it.
+# Types the document's commands and runs its check. One core, hence one worker.
 DRIVER = """
 import os
 import sys
 from mutransfer import cli
-from mutransfer.runs import cost
 
-cost.SECONDS = 0.5
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 for command in sys.argv[1:]:

@@ -13,8 +13,7 @@ import torch
 from labs.checks.base import Wrong, call, choices, exercise, growth, listed, number, numbers, shown, slip, table
 from mutransfer import scaling_plan
 from mutransfer.models.mlp import MLP
-from mutransfer.results import Estimate, PanelReport, landscape_report
-from mutransfer.results.panels import Axis
+from mutransfer.results import Axis, Estimate, PanelReport, landscape_report
 from mutransfer.results.rule_of_thumb import LEAST, conditions
 
 FIGURES = Path(__file__).resolve().parents[2] / "figures" / "transformer_lm"

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from mutransfer.parametrization import Scale as Scale
     from mutransfer.parametrization import attention_scale as attention_scale
     from mutransfer.parametrization import scaling_plan as scaling_plan
-    from mutransfer.reporting.coordinates import coordinate_figure as coordinate_figure
     from mutransfer.results import transfer_report as transfer_report
+    from mutransfer.results.coordinates import coordinate_figure as coordinate_figure
 
 _PARAMETRIZATION = ("MEAN_FIELD", "MUP", "NTK", "SP", "Plan", "Role", "Scale", "attention_scale", "scaling_plan")
 _WHERE = {
     "coord_check": "mutransfer.coordinate_check",
-    "coordinate_figure": "mutransfer.reporting.coordinates",
+    "coordinate_figure": "mutransfer.results.coordinates",
     "transfer_report": "mutransfer.results",
     **dict.fromkeys(_PARAMETRIZATION, "mutransfer.parametrization"),
 }

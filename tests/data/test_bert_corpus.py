@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus_files import documented, put
+from corpus_files import damage, documented, put
 
 from data_scripts import bert_corpus, books
 from data_scripts.places import Missing
@@ -85,41 +85,31 @@ def test_a_published_vocabulary_is_taken(folder: Path) -> None:
         bert_corpus.load(folder, tasks=())
 
 
-def test_books(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_books(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Chapters without headings, line ends as spaces, long chapters in parts; chosen where no other text is."""
     put(folder / "classic_books", BOOKS)
     dataset = bert_corpus.load(folder, pieces=100, tasks=[])
     assert (dataset.name, dataset.is_real) == ("books", True)
     assert dataset.source == "classic books (40 English novels and essays), wordpiece-100"
-    first, second = (len(document) for document in spelt(dataset, "train"))
-    assert (first, second) == (3, 80) and len(spelt(dataset, "test")[0]) == 2
+    assert [*map(len, spelt(dataset, "train"))] == [3, 80] and len(spelt(dataset, "test")[0]) == 2
     assert spelt(dataset, "train")[0][1] == "mr . darcy left ."
     assert capsys.readouterr().err == ""
+    monkeypatch.setattr(bert_corpus, "MOST_SENTENCES", 30)  # a book without headings is not one document
     put(folder / "classic_books", {"valid.txt": "Another text, longer than it."})
-    assert bert_corpus.load(folder, pieces=100, tasks=[]).source.startswith("other text in the place of classic books")
+    other = bert_corpus.load(folder, pieces=100, tasks=[])
+    assert [*map(len, spelt(other, "train"))] == [3, 30, 30, 20]
+    assert other.source.startswith("other text in the place of classic books")
     put_corpus(folder)
     assert bert_corpus.load(folder, pieces=100, tasks=[]).name == "bert_corpus"
     assert bert_corpus.load(folder, dataset="books", pieces=100, tasks=[]).name == "books"
 
 
-def test_long_chapters_are_cut(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A book without headings is not one document."""
-    monkeypatch.setattr(bert_corpus, "MOST_SENTENCES", 30)
-    put(folder / "classic_books", BOOKS)
-    dataset = bert_corpus.load(folder, pieces=100, tasks=[])
-    assert [len(document) for document in spelt(dataset, "train")] == [3, 30, 30, 20]
-
-
 @pytest.mark.parametrize("place", ["bert_corpus", "classic_books"])
-@pytest.mark.parametrize("name", ["train.txt", "valid.txt"])
-@pytest.mark.parametrize("damage", ["missing", "empty", "latin-1"])
-def test_damaged_text_is_refused(folder: Path, place: str, name: str, damage: str) -> None:
+@pytest.mark.parametrize("name", BOOKS)
+@pytest.mark.parametrize("how", ["missing", "empty", "latin-1"])
+def test_damaged_text_is_refused(folder: Path, place: str, name: str, how: str) -> None:
     """A broken file was meant to be the data: never the stand-in, never half the text in silence."""
-    path = put(folder / place, BOOKS) / name
-    if damage == "missing":
-        path.unlink()
-    else:
-        path.write_bytes(b" \n" if damage == "empty" else path.read_bytes() + "é".encode("latin-1"))
+    damage(put(folder / place, BOOKS) / name, how)
     with pytest.raises(UserError, match=name) as error:
         bert_corpus.load(folder, pieces=100, tasks=())
     assert "\n" not in str(error.value) and not isinstance(error.value, Missing)

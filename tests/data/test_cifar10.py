@@ -105,65 +105,38 @@ def assert_official(dataset: ImageDataset) -> None:
     assert dataset.train_labels.tolist() == [i % 10 for i in range(50)]
 
 
-def assert_stand_in(dataset: ImageDataset, said: str) -> None:
-    """Not real, and said so in exactly one line that tells what to do."""
-    assert (dataset.name, dataset.is_real) == ("synthetic", False)
-    loud = [line for line in said.splitlines() if "NOT CIFAR-10" in line]
-    assert len(loud) == 1 and "MUTRANSFER_DATA" in loud[0] and CIFAR10.filename in loud[0]
+def test_parquet_is_decoded_in_row_order(folder: Path, archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Row i must be image i: a label beside another image's pixels would be noise nobody sees.
 
-
-def test_parquet_is_decoded_in_row_order(folder: Path) -> None:
-    """Row i must be image i: a label beside another image's pixels would be noise nobody sees."""
+    It comes before the archive, always; the reader of the log learns that it is not the documented file.
+    """
     write_parquet(folder)
+    os.link(archive, folder / archive.name)
     dataset = cifar10.load(folder)
     assert (dataset.name, dataset.source, dataset.is_real) == ("cifar10", JPEG, True)
     for i, x in enumerate(pixels(60, seed=0)):
         images, row = (dataset.train_images, i) if i < 50 else (dataset.test_images, i - 50)
         np.testing.assert_array_equal(images[row].numpy(), np.asarray(Image.open(io.BytesIO(jpeg(x)))))
     assert dataset.test_labels.tolist() == list(range(10))
-
-
-def test_parquet_comes_before_the_archive(folder: Path, archive: Path) -> None:
-    """The order is declared: the same folder always gives the same data."""
-    write_parquet(folder)
-    os.link(archive, folder / archive.name)
-    assert cifar10.load(folder).source == JPEG
-
-
-def test_unknown_parquet_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whole images of another file are used, but the reader of the log learns that it is another file."""
-    write_parquet(folder)
-    cifar10.load(folder)
     assert "not the documented" in capsys.readouterr().err
-
-
-def overwritten(path: Path) -> None:
-    raw = bytearray(path.read_bytes())
-    raw[1000:9000] = bytes(8000)
-    path.write_bytes(raw)
-
-
-def replaced(make: Callable[[Path], object]) -> Callable[[Path], object]:
-    def damage(path: Path) -> None:
-        path.unlink()
-        make(path)
-
-    return damage
 
 
 @pytest.mark.parametrize(
     "damage",
     [
-        *(lambda path, keep=keep: path.write_bytes(path.read_bytes()[:keep]) for keep in (0, 3, 200, -9)),
-        overwritten,  # in the middle of the file, although its end is whole
-        lambda path: pq.write_table(pa.table({"text": ["a"]}), path),
-        replaced(lambda path: path.mkdir()),
-        replaced(lambda path: path.symlink_to("gone")),
+        *(lambda path, raw, keep=keep: path.write_bytes(raw[:keep]) for keep in (0, 3, 200, -9)),
+        lambda path, raw: path.write_bytes(raw[:1000] + bytes(8000) + raw[9000:]),  # although its end is whole
+        lambda path, _: pq.write_table(pa.table({"text": ["a"]}), path),
+        lambda path, _: path.mkdir(),
+        lambda path, _: path.symlink_to("gone"),
     ],
 )
-def test_damaged_parquet_is_refused(folder: Path, damage: Callable[[Path], object]) -> None:
+def test_damaged_parquet_is_refused(folder: Path, damage: Callable[[Path, bytes], object]) -> None:
     """It must never end in the stand-in: the user believes to have the real data. One line, no traceback."""
-    damage(write_parquet(folder))
+    path = write_parquet(folder)
+    raw = path.read_bytes()
+    path.unlink()
+    damage(path, raw)
     with pytest.raises(UserError, match=cifar10.PARQUET) as error:
         cifar10.load(folder)
     assert "\n" not in str(error.value)
@@ -194,20 +167,16 @@ def test_official_copy_on_disk(folder: Path, archive: Path, place: str, form: st
 
 @pytest.mark.parametrize("form", ["archive", "unpacked"])
 def test_damaged_official_copy_is_refused(folder: Path, archive: Path, form: str) -> None:
-    """Checked before it is unpickled: a pickle runs whatever code it holds."""
-    path = archive if form == "archive" else archive.parent / CIFAR10.base_folder / "data_batch_3"
+    """Checked before it is unpickled: a pickle runs whatever code it holds. A whole one beside it is used."""
+    batches = archive.parent / CIFAR10.base_folder
+    whole, damaged = (batches, archive) if form == "archive" else (archive, batches)
+    path = archive if form == "archive" else batches / "data_batch_3"
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - 5)
-    source = archive if form == "archive" else path.parent
-    source.rename(folder / source.name)
-    with pytest.raises(UserError, match=str(folder / source.name)):
+    damaged.rename(folder / damaged.name)
+    with pytest.raises(UserError, match=str(folder / damaged.name)):
         cifar10.load(folder)
-
-
-def test_whole_copy_beside_a_damaged_one_is_used(folder: Path, archive: Path) -> None:
-    """A half-unpacked folder beside the archive is common after a full disk, and costs nothing."""
-    archive.rename(folder / archive.name)
-    (folder / CIFAR10.base_folder).mkdir()
+    whole.rename(folder / whole.name)
     assert_official(cifar10.load(folder))
 
 
@@ -224,7 +193,7 @@ def test_download_with_wrong_md5_is_refused(
 ) -> None:
     """A changed archive is neither unpickled nor left where the next run would find it."""
     monkeypatch.setattr(CIFAR10, "tgz_md5", "0" * 32)
-    assert_stand_in(cifar10.load(folder), capsys.readouterr().err)
+    assert cifar10.load(folder).name == "synthetic" and "NOT CIFAR-10" in capsys.readouterr().err
     assert list(folder.rglob("*.gz")) == []
 
 

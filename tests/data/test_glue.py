@@ -52,7 +52,10 @@ def asked(hub: Any) -> list[tuple[str, str | None, str, bool]]:
 
 
 def test_files_become_examples(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each task's own columns and labels; quotes are signs; runs of white space are one space."""
+    """Each task's own columns and labels; quotes are signs; runs of white space are one space.
+
+    A stand-in, another split or another text is never shown as GLUE's own.
+    """
     found = glue.load(place, download=False)
     assert [*found] == ["pan", "mrpc", "rte", "sst2", "cola"]
     assert found["sst2"].train == Examples(['it "s good', "bad"], None, [1, 0])
@@ -69,11 +72,6 @@ def test_files_become_examples(place: Path, capsys: pytest.CaptureFixture[str]) 
     assert all(task.is_real and task.classes == 2 for task in found.values())
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "no data for mnli, qqp (pan stands in for it)" in said and "turned off" in said
-
-
-def test_captions_say_what_differs(place: Path) -> None:
-    """A stand-in, another split or another text is never shown as GLUE's own."""
-    found = glue.load(place, download=False)
     assert found["pan"].source == "PAN paraphrase (stands in for QQP)"
     assert "not the same" in found["rte"].source and "its test set" in found["mrpc"].source
     assert (found["sst2"].source, found["cola"].source) == ("SST-2", "CoLA")
@@ -127,23 +125,13 @@ def test_missing_tasks_are_downloaded_and_kept(place: Path, asked: list) -> None
     assert more["mnli_mm"].train == found["mnli"].train
 
 
-def test_a_task_from_the_hub_alone(folder: Path, asked: list) -> None:
-    """A machine with a network and no files has GLUE's own."""
-    found = glue.load(folder, tasks=["sst2"])
-    assert found["sst2"].train == Examples(["good", "bad"], None, [1, 0]) and found["sst2"].source == "SST-2"
-
-
-def test_what_is_only_local_does_not_stop_the_hub(folder: Path, asked: list, capsys: Any) -> None:
-    """PAN has no download: its absence says nothing of the hub."""
-    assert [*glue.load(folder, tasks=["pan", "sst2"])] == ["sst2"]
+def test_a_task_from_the_hub_alone(folder: Path, asked: list, capsys: pytest.CaptureFixture[str]) -> None:
+    """A machine with a network and no files has GLUE's own; that PAN has no download says nothing of it."""
+    found = glue.load(folder, tasks=["pan", "sst2"])
+    assert [*found] == ["sst2"] and found["sst2"].source == "SST-2"
+    assert found["sst2"].train == Examples(["good", "bad"], None, [1, 0])
     assert "no data for pan:" in capsys.readouterr().err
     assert glue.load(folder, tasks=[]) == {} and capsys.readouterr().err == ""
-
-
-def test_unknown_task() -> None:
-    """The nearest name is in the line."""
-    with pytest.raises(UserError, match="Did you mean 'sst2'"):
-        glue.load(tasks=["sst-2"])
 
 
 def test_the_documented_files_are_those_that_are_read() -> None:
@@ -157,6 +145,8 @@ def test_the_documented_files_are_those_that_are_read() -> None:
 
 def test_as_a_command(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Source, counts and fingerprint, or one line."""
+    with pytest.raises(UserError, match="Did you mean 'sst2'"):
+        glue.load(tasks=["sst-2"])
     given = ["--data", str(place), "--no-download", "--tasks"]
     assert glue.main([*given, "pan", "cola"]) == 0
     said = capsys.readouterr()

@@ -81,14 +81,6 @@ def test_normalisation_is_nfkc(dataset: PairDataset) -> None:
     assert odd.sources("valid") == ["Der  ﬁnk"] and odd.decode(odd.pairs("valid")[0][0]) == "Der fink"
 
 
-def test_tokens_take_the_smallest_type() -> None:
-    """As other tokens do: uint8 to 256, then int32; a short text has fewer pieces than wanted."""
-    small, large = made(), made(4000)
-    assert small.vocab == 120 and small.train_source.dtype == torch.uint8
-    assert 256 < large.vocab < 4000 and large.train_source.dtype == large.test_target.dtype == torch.int32
-    assert large.tokenizer == "joint-bpe-4000" and large.source == "test, joint-bpe-4000"
-
-
 def test_pieces_are_shared_and_deterministic(dataset: PairDataset) -> None:
     """Fitted to both languages, and the same every time, or no two runs could be compared."""
     assert made().fingerprint == dataset.fingerprint
@@ -115,11 +107,13 @@ def test_another_model_is_refused() -> None:
 
 
 def test_a_blank_sentence_keeps_its_place() -> None:
-    """In a test set a line without text must not shift the references."""
-    blank = made(test=(["Der Mann.", "", "Das Kind."], ["The man.", "A child.", ""]))
+    """In a test set a line without text must not shift the references, nor may a line end inside of a sentence."""
+    texts = ["Der Mann.", "", "Das Kind."], ["The man.", "A child.", ""]
+    blank = made(test=texts)
     assert blank.pairs("test").source.lengths.tolist()[1] == 0 and len(blank.pairs("test")[1][0]) == 0
-    assert blank.references("test") == ["The man.", "A child.", ""]
-    assert blank.sources("test") == ["Der Mann.", "", "Das Kind."]
+    assert (blank.sources("test"), blank.references("test")) == texts
+    with pytest.raises(ValueError, match="valid: expected equally many"):
+        made(valid=(["Der\nMann."], ["The man."]))
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -129,12 +123,6 @@ def test_unequal_sides_are_refused(part: str) -> None:
     for lines in ((source, target[:-1]), ([], [])):
         with pytest.raises(UserError, match=f"the {part} part has"):
             made(**{part: lines})
-
-
-def test_a_line_end_in_a_sentence_is_refused() -> None:
-    """The references would no longer be those of the sentences."""
-    with pytest.raises(ValueError, match="valid: expected equally many"):
-        made(valid=(["Der\nMann."], ["The man."]))
 
 
 def test_unknown_part(dataset: PairDataset) -> None:

@@ -23,14 +23,7 @@ def dataset() -> SentenceDataset:
     return made()
 
 
-@pytest.fixture(scope="module")
-def alone() -> SentenceDataset:
-    """Without tasks."""
-    return made(tasks=None)
-
-
-def spelt(text: str) -> str:
-    return WordPiece.normalize(text)
+spelt = WordPiece.normalize
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -107,8 +100,9 @@ def test_nothing_empty_is_kept() -> None:
     assert texts == [["[UNK]", "the cat"], ["the dog", "[UNK]"], ["[UNK]", "[UNK]"]]
 
 
-def test_without_tasks(alone: SentenceDataset, dataset: SentenceDataset) -> None:
+def test_without_tasks(dataset: SentenceDataset) -> None:
     """Pretraining alone: nothing else changes."""
+    alone = made(tasks=None)
     assert alone.tasks == {} and len(alone.task_tokens) == 0 and "no tasks" in repr(alone)
     assert torch.equal(alone.train_tokens, dataset.train_tokens) and alone.fingerprint != dataset.fingerprint
     with pytest.raises(UserError, match="unknown task"):

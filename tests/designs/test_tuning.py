@@ -19,14 +19,15 @@ from mutransfer.designs.design import Bench, expected, follow
 from mutransfer.designs.space import Grid, LogUniform, put
 from mutransfer.designs.tuning import Algorithm, Copy, Fixed, Long, Model, Numbers, Score, Searches, loss_at
 from mutransfer.errors import UserError
-from mutransfer.results.equal_compute import searches
 from mutransfer.results.kinds import redraw
-from mutransfer.results.repeated_searches import RepeatedSearches
-from mutransfer.results.search import MOST_CUTS, SearchReport
-from mutransfer.results.transfer_table import TransferTable
+from mutransfer.results.searches import searches_report
+from mutransfer.results.selection import MOST_CUTS, searches
+from mutransfer.results.targets import Targets
+from mutransfer.results.tuning import SearchReport
 from mutransfer.runs.store import Store
 from mutransfer.runs.sweep import sweep
 from mutransfer.runs.table import write_csv
+from mutransfer.runs.worker import READY, RECORD
 from mutransfer.training.spec import CURVE_POINTS, RunRecord, RunSpec
 from tests.runs import tiny
 
@@ -401,7 +402,7 @@ def test_the_table_of_searches_is_what_the_analysis_reads() -> None:
     """A pool whose every sample diverged has no winner; the others' outcomes are there."""
     frame = table(repeated(), Trainer(bleu(diverge=-12.0)))
     assert set(part(frame, "naive")["status"]) == {"diverged"} and part(frame, "direct").empty
-    report = RepeatedSearches(frame, repeated().facts)
+    report = searches_report(frame, repeated().facts)
     assert report.methods["naive"].percentile(50, "bleu_valid").value == -math.inf
     assert {*report.methods["mutransfer"].chosen} == set(part(frame, "mutransfer")["sample"])
 
@@ -528,10 +529,10 @@ def test_the_longer_default_gets_the_compute_of_the_search() -> None:
 
 
 def test_the_table_of_transfer_is_what_the_analysis_reads() -> None:
-    report = TransferTable(table(transfer(), Trainer(accuracy())), transfer().facts)
+    report = Targets.of(table(transfer(), Trainer(accuracy())), transfer().facts)
     assert report.targets("both") == ["base", "large"] and report.targets("width", "depth") == ["wide", "deep"]
-    assert report.total_speedup("base") == 8 and report.model_speedup("base") == 4
-    assert report.outcomes["base"]["default_long"].compute == pytest.approx(1.25 * 6400 + 6400)
+    assert report.speedups("base") == (4, 8)
+    assert report.compute("base", "default_long") == pytest.approx(1.25 + 1)
     assert [comparison.verdict for comparison in report.comparisons("base")] == ["undecided", "better", "better"]
 
 
@@ -564,19 +565,38 @@ def test_what_cannot_be_planned_is_refused(changes: dict[str, Any], words: str) 
 
 
 class Interrupting:
-    """An engine in this process that is stopped after some runs."""
+    """An engine with one worker in this process, which is stopped after some runs."""
 
     name, workers, devices = "here", 1, ("cpu",)
 
     def __init__(self, after: float = math.inf) -> None:
         self.after, self.made = after, 0
+        self.queue: list[RunSpec] = []
 
-    def run(self, specs, runner, dataset, *, on_records, on_event=print, cost=None) -> None:
-        for spec in specs:
-            if self.made >= self.after:
-                raise KeyboardInterrupt
-            on_records([accuracy()(spec)])
-            self.made += 1
+    def backend(self, runner: str, dataset: Any) -> Interrupting:
+        self.is_ready = False
+        return self
+
+    def slots(self) -> int:
+        return 1
+
+    def start(self) -> int:
+        return 0
+
+    def send(self, worker: int, spec: RunSpec) -> None:
+        self.queue.append(spec)
+
+    def wait(self) -> list[tuple[int, str, Any]]:
+        if not self.is_ready:
+            self.is_ready = True
+            return [(0, READY, None)]
+        if self.made >= self.after:
+            raise KeyboardInterrupt
+        self.made += 1
+        return [(0, RECORD, accuracy()(self.queue.pop(0)))]
+
+    def stop(self, workers: Iterable[int]) -> None:
+        self.queue.clear()
 
 
 @pytest.mark.parametrize("after", [4, 20])

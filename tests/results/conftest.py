@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -58,27 +59,16 @@ PROVENANCE: dict[str, Any] = {
 }
 
 
-def fake_runs(seeds: int = 2, *, noise: float = 0.005, low: int = -10) -> pd.DataFrame:
-    """SP's optimum moves by -0.75 octaves per doubling, µP's stays; far above the optimum a run diverges."""
-    rng = np.random.default_rng(0)
-    rows = []
-    for name, drift in (("sp", -0.75), ("mup", 0.0)):
-        for width in (64, 256, 1024):
-            best = -4 + drift * np.log2(width / 64)
-            for log2_lr in range(low, 0):
-                for seed in range(seeds):
-                    off = log2_lr - best
-                    loss = np.inf if off > 2.5 else 1.3 + 2 / width**0.5 + 0.05 * off**2 + noise * rng.normal()
-                    status = "diverged" if np.isinf(loss) else "finished"
-                    rows.append((name, width, 64, float(log2_lr), seed, status, loss))
-    names = ["parametrization", "width", "base_width", "log2_lr", "seed", "status", "train_loss"]
-    return pd.DataFrame(rows, columns=names)
-
-
-@pytest.fixture
+@pytest.fixture(scope="session")
 def runs() -> pd.DataFrame:
-    """Two seeds, three widths, SP and µP."""
-    return fake_runs()
+    """Two seeds, three widths: SP's optimum moves by -0.75 octaves per doubling, µP's stays; far above it a run
+    diverges.
+    """
+    table = planted_runs({"sp": -0.75, "mup": 0.0}, widths=(64, 256, 1024), seeds=2, start=-4.0, grid=range(-10, 0))
+    best = -4 - 0.75 * np.log2(table["width"] / 64) * (table["parametrization"] == "sp")
+    table["train_loss"] += 0.005 * np.random.default_rng(0).normal(size=len(table))
+    table.loc[table["log2_lr"] - best > 2.5, "train_loss"] = np.inf
+    return table.assign(base_width=64, status=np.where(np.isinf(table["train_loss"]), "diverged", "finished"))
 
 
 @pytest.fixture
@@ -91,3 +81,14 @@ def folder(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path
 
     return write
+
+
+def words(svg: Path) -> list[str]:
+    """Every text of a figure, in the order in which it was drawn: matplotlib leaves each as a comment."""
+    return re.findall(r"<!-- (.*?) -->", svg.read_text(encoding="utf-8"), re.S)
+
+
+@pytest.fixture(name="words")
+def _words() -> Callable[[Path], list[str]]:
+    """`words`."""
+    return words

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mutransfer.errors import UserError
-from mutransfer.results.compare import compare
-from mutransfer.results.compare_runs import compare_runs
+from mutransfer.results.compare import compare, compare_runs
 
 
 def planted(drift=0.0, *, name="sp", widths=(64, 128, 256), seeds=3, noise=0.01, start=-4.3, key=0, shift=0.0):

@@ -1,16 +1,20 @@
-"""Does a choice transfer: right on planted panels, undecided where nothing is known, loud about gaps."""
+"""Does a choice transfer: right on planted panels, undecided where nothing is known, loud about gaps; and drawn."""
 
 from __future__ import annotations
 
+import json
 import math
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from mutransfer.errors import UserError
-from mutransfer.results.landscape import PanelReport, landscape_report, regret_text
-from mutransfer.results.panels import Axis, read_panels
+from mutransfer.results import Axis, landscape_report
+from mutransfer.results.frame import read_panels
+from mutransfer.results.landscape import LANDSCAPE, PanelReport, regret_text
+from mutransfer.results.rule_of_thumb import conditions, markdown, panel_line
 
 GRID = (-8.0, -7.0, -6.0, -5.0, -4.0)
 WORDS = ("constant", "cosine", "linear")
@@ -189,16 +193,15 @@ def test_the_order_of_rows_and_other_panels_change_nothing():
     [
         (
             "line == 64 and x == -6 and seed == 1",
-            r"1 runs are missing: \(p, width 64, x 2\^-6, seed 1\); run the sweep",
+            "lacks 1 of 30 runs, first line 64, x -6.0, seed 1; run the sweep",
         ),
-        ("line == 64 and x == -4", r"3 runs are missing: \(p, width 64, x 2\^-4, seed 0\)"),
-        ("line == 64 and seed == 2", r"5 runs are missing: \(p, width 64, x 2\^-8, seed 2\)"),
-        ("line == 64 and x < -4", r"12 runs are missing: .* and 7 more"),
+        ("line == 64 and x == -4", "lacks 3 of 30 runs, first line 64, x -4.0, seed 0"),
+        ("line == 64 and seed == 2", "lacks 5 of 30 runs, first line 64, x -4.0, seed 2"),
     ],
 )
 def test_a_gap_is_named(drop, message):
     """A claim over missing runs would be a claim about runs that nobody made."""
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=f"the figure with panel p {message}"):
         report(panel({32: 2, 64: 2}).query(f"not ({drop})"))
 
 
@@ -207,13 +210,14 @@ def test_bad_tables_are_one_line_errors():
     for bad, message in (
         (runs.drop(columns="line"), "lacks line"),
         (runs.iloc[:0], "no rows"),
-        (pd.concat([runs, runs.iloc[[3]]]), r"1 runs stand twice in the table, first \(p, width 32, x 2\^-7, seed 0\)"),
+        (pd.concat([runs, runs.iloc[[3]]]), "1 runs stand there twice, first panel p, line 32, x -7.0, seed 0"),
         (
             runs.assign(status=["failed", *runs["status"][1:]]),
-            r"1 of 30 runs failed or hold no number, first \(panel=p",
+            "1 runs failed, first panel p, line 32, x -8.0, seed 0",
         ),
-        (runs.assign(train_loss=np.nan), "30 of 30 runs failed or hold no number"),
-        (runs.assign(data_fingerprint=range(30)), "panel 'p' mixes several values of data_fingerprint"),
+        (runs.assign(train_loss=np.nan), "30 runs of the figure finished without a train_loss"),
+        (runs.assign(train_loss="low"), "has 'low' as train_loss, expected a number"),
+        (runs.assign(data_fingerprint=range(30)), "runs of the figure with panel p differ in data_fingerprint"),
         (runs.assign(x=["cosine", *map(str, runs["x"][1:])]), "an x that is a word, first 'cosine', beside numbers"),
         (runs.query("line == 32"), "has one line only"),
     ):
@@ -225,6 +229,15 @@ def test_bad_tables_are_one_line_errors():
         landscape_report(runs, draws=3)
 
 
+def test_an_infinite_loss_is_a_divergence():
+    """Whether a column says so or not."""
+    runs = panel({32: 2, 64: 2}, diverges=lambda place, line: place == 4)
+    told = report(runs)
+    infinite = runs.assign(train_loss=runs["train_loss"].mask(runs["status"] == "diverged", np.inf))
+    for table in (infinite.assign(status="finished"), infinite.drop(columns="status")):
+        assert report(table).lines == told.lines
+
+
 def test_words_and_numbers_read_back_from_one_csv_column(tmp_path):
     """A figure with a word axis makes the whole column text."""
     both = pd.concat([panel({32: 2, 64: 2}), panel({32: 1, 64: 1}, x=WORDS, key="q")])
@@ -232,3 +245,202 @@ def test_words_and_numbers_read_back_from_one_csv_column(tmp_path):
     panels = read_panels(pd.read_csv(tmp_path / "runs.csv"))
     assert panels["p"].x.tolist() == list(GRID) and not panels["p"].words
     assert panels["q"].words == WORDS
+
+
+CHOICES = ["constant", "cosine", "inverse sqrt", "linear"]
+LINES = {"width": (32, 64, 128), "depth": (2, 4)}
+
+
+@pytest.fixture
+def landscape(folder):
+    """Write a 2 x 2 figure: µP transfers in width, the learning rate does not in depth; ``more`` changes provenance."""
+
+    def write(change=lambda runs: runs, seeds=2, edit=lambda panels: panels, **more):
+        rng, rows, panels = np.random.default_rng(0), [], {}
+        for row, (name, lines) in enumerate(LINES.items()):
+            for column, (x_name, xs) in enumerate((("learning rate", np.arange(-9.0, -2.0)), ("LR schedule", CHOICES))):
+                key = f"{name}/{x_name}"
+                panels[key] = {
+                    "row": row, "column": column, "x_label": x_name, "x_name": x_name, "line_name": name,
+                    "parametrization": "mup", "is_log2": column == 0, "heading": x_name, "row_heading": name,
+                }  # fmt: skip
+                for k, line in enumerate(lines):
+                    for place, x in enumerate(xs):
+                        off = place - (2 + 2 * k * (key == "depth/learning rate"))
+                        for seed in range(seeds):
+                            loss = 2.5 - 0.1 * k + 0.05 * off**2 + 0.003 * rng.normal()
+                            loss = np.inf if off > 3 and column == 0 else loss
+                            status = "diverged" if np.isinf(loss) else "finished"
+                            rows.append((key, x, line, seed, "mup", line if name == "width" else 64, status, loss))
+        columns = ["panel", "x", "line", "seed", "parametrization", "width", "status", "train_loss"]
+        runs = change(pd.DataFrame(rows, columns=columns))
+        paper = {"table_or_figure": "Figure 4", "statement": "All four stay.", "differs": "narrower."}
+        return folder(runs, paper=paper, panels=edit(panels), **more)
+
+    return write
+
+
+def test_the_table_says_each_verdict_the_paper_and_the_rule_of_thumb(landscape):
+    table = LANDSCAPE.describe(landscape()).text
+    assert "- learning rate across width, µP: transfers. Best 2^-7 at width 32" in table
+    assert "- learning rate across depth, µP: does not transfer. Best 2^-7 at depth 2, 2^-5 at depth 4" in table
+    assert "- LR schedule across width, µP: transfers. Best inverse sqrt at width 32" in table
+    assert re.search(r"\| 128 \| 2\^-7 \| 2\^-[67]\.\d\d \| \[2\^-7, 2\^-7\] \| 2\.\d{4} ± 0\.\d{4} \| 0\.0000", table)
+    assert "| conclusion | All four stay. | µP: 3 of 4 panels transfer, 1 do not |" in table
+    assert "µP pre-LN defaults: widths | 128,256,512,1024,2048,4096 | 32,64,128 |" in table
+    assert "- width >= 256: out of reach (32..128)" in table
+    assert "transfers although outside of the rule's range (width from 32, depth not recorded" in table
+
+
+def test_verdicts_and_stand_in_data_stand_in_the_picture(landscape, words):
+    """A figure is passed around without its table."""
+    said = words(LANDSCAPE.redraw(landscape(data_is_real=False, stands_in_for="WikiText-2"))[1][1])
+    assert (said.count("transfers"), said.count("does not transfer")) == (3, 1)
+    assert "STAND-IN DATA, not WikiText-2" in said
+    assert {"width 32", "width 128", "depth 2"} <= set(said)
+    assert sum(text.startswith("regret") for text in said) == 4
+    flat = " ".join(" ".join(said).split())
+    assert "band: standard error" in flat and "Crosses on grey: diverged" in flat
+
+
+def test_different_headings_in_a_column_stand_over_their_own_panels(landscape, words):
+    """Figure 18 has one heading a column; a figure without that must not show a wrong one."""
+
+    def rename(panels):
+        panels["depth/LR schedule"]["heading"] = "schedule, deep"
+        return panels
+
+    _, paths = LANDSCAPE.redraw(landscape(edit=rename, seeds=1))
+    said = words(paths[1])
+    assert (said.count("schedule, deep"), said.count("undecided (one seed)")) == (1, 4)
+    assert "undecided (one seed)" in paths[-1].read_text()
+
+
+def test_a_long_name_stands_at_the_first_entry_of_the_legend_alone(landscape, words):
+    """Where a line has no room for all."""
+
+    def deepen(panels):
+        for key in panels:
+            panels[key]["line_name"] = "width of the whole network over that of its base"
+        return panels
+
+    said = words(LANDSCAPE.redraw(landscape(edit=deepen))[1][1])
+    assert "width of the whole network over that of its base 32" in said and {"64", "128"} <= set(said)
+
+
+def test_gaps_of_a_folder_are_named(landscape):
+    with pytest.raises(UserError, match=r"panel width/learning rate lacks 1 of 42 runs, first line 64, x -6.0, seed 1"):
+        LANDSCAPE.describe(landscape(lambda r: r.query("not (width == 64 and x == -6 and seed == 1 and line == 64)")))
+    with pytest.raises(UserError, match="differ in their panels: depth/LR schedule"):
+        LANDSCAPE.describe(landscape(lambda r: r.query("panel != 'depth/LR schedule'")))
+    with pytest.raises(UserError, match="panel 'width/LR schedule' lacks is_log2"):
+        LANDSCAPE.describe(landscape(edit=lambda p: (p["width/LR schedule"].pop("is_log2") and p) or p))
+    where = landscape()
+    known = json.loads((where / "provenance.json").read_text())
+    del known["panels"]
+    (where / "provenance.json").write_text(json.dumps(known))
+    with pytest.raises(UserError, match="lacks panels"):
+        LANDSCAPE.describe(where)
+
+
+def test_another_loss_is_read_and_named(landscape, words):
+    """As for Figures 10 and 12: the validation loss decides, diverged runs have none, and no text says training."""
+
+    def moved(runs):
+        """The training loss is of no use; the validation loss is what it was."""
+        lost = runs["status"] == "diverged"
+        return runs.assign(test_loss=runs["train_loss"].mask(lost), train_loss=0.0)
+
+    before = LANDSCAPE.describe(landscape())
+    facts = {"metric": "test_loss", "metric_label": "validation loss"}
+    summary, paths = LANDSCAPE.redraw(landscape(moved, **facts))
+    ours, said = paths[-1].read_text(), words(paths[1])
+    assert summary == before.summary
+    assert "training" not in ours.split("## The paper beside ours")[0].split("\n", 1)[1]
+    assert "least mean validation loss over seeds" in ours and "| 95% interval | validation loss | regret |" in ours
+    assert said.count("validation loss (nats)") == 2 and "training loss (nats)" not in said
+    assert "least mean training loss over seeds" in before.text and "| 95% interval | loss | regret |" in before.text
+    unnamed = LANDSCAPE.describe(landscape(moved, metric="test_loss"))
+    assert unnamed.summary == before.summary and "least mean test loss over seeds" in unnamed.text
+    named = LANDSCAPE.describe(landscape(metric="train_loss", metric_label="training loss"))
+    assert named.summary == before.summary
+
+
+def test_a_loss_that_is_not_there_is_named(landscape):
+    def gap(runs):
+        return runs.assign(test_loss=runs["train_loss"].mask(runs.index == 0))
+
+    for change, facts, message in (
+        (None, {"metric": "test_loss"}, "the runs table lacks test_loss"),
+        (None, {"metric": "test_los"}, r"unknown metric of .* 'test_los'. Did you mean 'test_loss'"),
+        (None, {"metric_label": "validation loss"}, "metric train_loss cannot be labelled 'validation loss'"),
+        (gap, {"metric": "test_loss"}, "1 runs of the figure finished without a test_loss, first panel width/learning"),
+    ):
+        with pytest.raises(UserError, match=message):
+            LANDSCAPE.describe(landscape(change or (lambda runs: runs), **facts))
+
+
+INSIDE = {"width": 256, "depth": 4, "batch": 32, "length": 128, "steps": 5000}
+
+
+def inside(**changes):
+    """Four runs inside of the rule, with changes to columns."""
+    return pd.DataFrame({**{name: [value] * 4 for name, value in INSIDE.items()}, **changes})
+
+
+def test_what_was_reached():
+    table = inside(width=[32, 64, 128, 256], depth=2, steps=[5000, 6000, 7000, 8000], batch=[16, 32, 64, 64])
+    width, depth, batch, length, steps = conditions(table.drop(columns="length"))
+    assert str(width) == "width >= 256: 32..256, only 256 reaches it"
+    assert str(depth) == "depth >= 4: out of reach (2)"
+    assert str(batch) == "batch >= 32: 16..64, only 32 and 64 reach it"
+    assert str(length) == "sequence length >= 128: not recorded"
+    assert str(steps) == "steps >= 5000: met by all runs (5000..8000)"
+    assert (width.reached, depth.reached, length.values) == ((256.0,), (), ())
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict", "text"),
+    [
+        ({}, "transfers", "inside the rule's range: as the rule says"),
+        ({}, "does not transfer", "inside the rule's range: not as the rule says"),
+        ({}, "undecided", "says nothing about the rule"),
+        ({"width": [32, 256, 256, 256]}, "transfers", r"although outside of the rule's range \(width from 32\)"),
+        (
+            {"width": 32, "steps": 250},
+            "does not transfer",
+            r"outside of the rule's range \(width from 32 and steps from",
+        ),
+    ],
+)
+def test_a_verdict_beside_the_rule(changes, verdict, text):
+    """The rule claims something only where every run, so the smallest line too, is in its range."""
+    assert re.search(text, panel_line(inside(**changes), verdict, x_name="init std", line_name="width"))
+
+
+def test_an_unrecorded_column_is_outside():
+    """What nobody wrote down cannot be claimed to hold."""
+    text = panel_line(inside().drop(columns="steps"), "transfers", x_name="learning rate", line_name="width")
+    assert text == "transfers although outside of the rule's range (steps not recorded)"
+
+
+@pytest.mark.parametrize(
+    ("x_name", "line_name", "more", "reason"),
+    [
+        ("init std", "depth", {}, "init std across depth"),
+        ("learning rate", "depth", {"norm": "post"}, "depth in post-LN"),
+        ("learning rate", "depth", {"variant": "post_ln"}, "depth in post-LN"),
+        ("learning rate", "depth", {"norm": "pre"}, ""),
+        ("init std", "width", {"norm": "post"}, ""),
+    ],
+)
+def test_its_own_exceptions(x_name, line_name, more, reason):
+    text = panel_line(inside(**more), "does not transfer", x_name=x_name, line_name=line_name)
+    assert (f"({reason})" in text) if reason else text.endswith("not as the rule says")
+
+
+def test_markdown_has_a_line_a_condition_and_a_panel():
+    lines = markdown(inside(), [("learning rate across width, µP", "transfers")]).split("\n")
+    assert len(lines) == 5 + 1 + 1 and lines[5] == ""
+    assert lines[-1] == "- learning rate across width, µP: transfers"
+    assert len(markdown(inside()).split("\n")) == 5

@@ -1,13 +1,14 @@
-"""Wider is better through training: violations are counted exactly, and called clear only by the declared rule."""
+"""Wider is better through training: violations are counted exactly, called clear only by the rule, and drawn."""
 
 import math
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from mutransfer.errors import UserError
-from mutransfer.results.learning import COLUMNS, learning_report
+from mutransfer.results.learning import COLUMNS, Learning, learning_figure, learning_report, read_learning
 
 WIDTHS = (32, 64, 128)
 STEPS = tuple(range(10, 510, 10))
@@ -152,21 +153,151 @@ def test_panels_keep_their_order():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda f: f.drop(columns="tokens"), "lack tokens"),
+        (lambda f: f.drop(columns="tokens"), "lacks tokens"),
         (lambda f: f.head(0), "no rows"),
-        (lambda f: f.drop(index=7), r"lacks 1 rows, first \(width 32, seed 0, step 80\)"),
-        (lambda f: f.query("not (width == 64 and seed == 2)"), r"lacks 50 rows, first \(width 64, seed 2, step 10\)"),
+        (lambda f: f.drop(index=7), "lacks 1 rows, first width 32, seed 0, step 80"),
+        (lambda f: f.query("not (width == 64 and seed == 2)"), "lacks 50 rows, first width 64, seed 2, step 10"),
         (lambda f: f.query("not (width == 64 and seed == 2 and step > 300)"), "lacks 20 rows"),
-        (lambda f: pd.concat([f, f.tail(1)]), r"\(width 128, seed 2, step 500\) twice"),
+        (
+            lambda f: pd.concat([f, f.tail(1)]),
+            r"1 runs stand there twice, first panel mup, width 128, seed 2, step 500",
+        ),
         (lambda f: f.query("width == 64"), "one width, 64"),
-        (lambda f: f.assign(log2_lr=np.where(f["width"] == 64, -7, -6)), "several values of log2_lr"),
+        (
+            lambda f: f.assign(log2_lr=np.where(f["width"] == 64, -7, -6)),
+            "the runs of a panel with panel mup differ in log2_lr",
+        ),
         (lambda f: f.assign(tokens=f["step"] * f["width"]), "several values of tokens"),
-        (lambda f: f.assign(loss=f["loss"].astype(str).where(f["step"] != 70, "")), "hold no number in loss"),
-        (lambda f: f.assign(loss=f["loss"].where(f["step"] != 70, -math.inf)), "9 rows .* hold no number"),
-        (lambda f: f.assign(step=f["step"] - 10), "hold no number, first"),
+        (
+            lambda f: f.assign(loss=f["loss"].astype(str).where(f["step"] != 70, "")),
+            "has '' as loss, expected a number",
+        ),
+        (lambda f: f.assign(loss=f["loss"].where(f["step"] != 70, -math.inf)), "9 rows .* cannot be, first"),
+        (lambda f: f.assign(step=f["step"] - 10), "9 rows .* cannot be, first"),
     ],
 )
 def test_a_bad_table_is_refused(change, words):
     """A gap, a double and a mixture are named, never averaged over; a finished run that ends early is a gap."""
     with pytest.raises(UserError, match=words):
         learning_report(change(curves(ordered)))
+
+
+PANELS = {"mup": "µP at LR 2^-6", "sp_same_lr": "SP at the same LR", "sp_widest_lr": "SP at the LR of the widest"}
+PROVENANCE = {
+    "title": "Transformer",
+    "scale": "smoke",
+    "data_source": "books",
+    "data_is_real": True,
+    "learning": {"panels": PANELS},
+}
+
+
+def three_panels(seeds=(0, 1), noise=0.01, widths=(32, 64, 128)):
+    """µP in order; SP at µP's LR with the order turned round and its widest diverged; SP at a low LR in order."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for panel, name, log2_lr, slope in (
+        ("mup", "mup", -6, -0.2),
+        ("sp_same_lr", "sp", -6, 0.2),
+        ("sp_widest_lr", "sp", -9, -0.1),
+    ):
+        for k, width in enumerate(widths):
+            for seed in seeds:
+                for step in range(10, 210, 10):
+                    loss = 2.5 + slope * k + 3 * np.exp(-step / 20) + noise * rng.normal()
+                    lost = panel == "sp_same_lr" and k == 2 and step > 100
+                    rows.append((panel, name, width, log2_lr, seed, step, 64 * step, np.inf if lost else loss))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def learning(headings=None, **options):
+    """What a folder shows of `three_panels`."""
+    return Learning(learning_report(three_panels(**options)), PANELS if headings is None else headings)
+
+
+def test_a_folder_redraws_itself(tmp_path):
+    """From curves.csv and the provenance alone: a line a panel, two files, a section; the same bytes again."""
+    three_panels().to_csv(tmp_path / "curves.csv", index=False)
+    shown = read_learning(tmp_path, PROVENANCE)
+    assert ["holds" in shown.lines[0], "fails" in shown.lines[1], "holds" in shown.lines[2]] == [True] * 3
+    assert shown.section == learning().section
+    paths = shown.draw(tmp_path, PROVENANCE)
+    assert [p.name for p in paths] == ["learning_curves.png", "learning_curves.svg"]
+    first = [p.read_bytes() for p in paths]
+    assert [p.read_bytes() for p in shown.draw(tmp_path, PROVENANCE)] == first
+    assert shown.draw(tmp_path, PROVENANCE | {"data_is_real": False})[0].read_bytes() != first[0]
+
+
+def test_section_has_the_counts_and_the_rule():
+    """The counts of the report, the ends, and the rule with its numbers."""
+    shown = learning()
+    text, reports = shown.section, shown.reports
+    assert f"| SP at the same LR | 2^-6.0 | **fails** | {reports['sp_same_lr'].whole.text} |" in text
+    assert "diverged at step 110, width 128 over 64" in text
+    assert "more than 2.5% of the cells" in text and "at most 5% of the cells" in text
+    end = reports["mup"].loss[0, :, -1]
+    assert f"{end.mean():.4f} ± {np.ptp(end) / 2:.4f}" in text  # the standard error of two is half their distance
+    assert text.count("| diverged |") == 1 and "At every learning rate" not in text
+    assert "±" not in learning(seeds=(0,)).section
+
+
+def test_rates_that_are_not_drawn_are_counted():
+    """The table has every rate of the sweep beside those of the figure."""
+    shown = learning({"mup": "µP at LR 2^-6"})
+    text, reports = shown.section, shown.reports
+    assert f"| 2^-9.0 | holds: {reports['sp_widest_lr'].whole.text} | - |" in text and "| LR | SP | µP |" in text
+    assert f"| 2^-6.0 | fails: {reports['sp_same_lr'].whole.text} | holds: {reports['mup'].whole.text} |" in text
+    assert "At every learning rate" in text
+
+
+def loss_axis(words, paths):
+    """The least and the largest loss among the labels of the axis."""
+    numbers = [float(word) for word in words(paths[1]) if re.fullmatch(r"\d+\.\d+", word)]
+    return min(numbers), max(numbers)
+
+
+def test_the_loss_axis_keeps_the_basins(tmp_path, words):
+    """It shows the worst end, but neither the steep start nor a curve that blew up."""
+    frame = three_panels()
+    _, top = loss_axis(words, learning_figure(learning_report(frame), PANELS, out=tmp_path))
+    assert 2.5 < top < frame["loss"][np.isfinite(frame["loss"])].max() - 0.5
+    frame.loc[(frame["panel"] == "sp_same_lr") & (frame["width"] == 64), "loss"] = 50.0
+    assert loss_axis(words, learning_figure(learning_report(frame), PANELS, out=tmp_path))[1] < 6
+
+
+@pytest.mark.parametrize("case", ["one seed", "one panel", "all diverged", "a curve above the axis", "many widths"])
+def test_odd_tables_are_drawn(tmp_path, words, case):
+    """What a small or a wild sweep leaves is drawn too, without a warning, and named."""
+    frame, panels = three_panels(seeds=(0,) if case == "one seed" else (0, 1)), dict(PANELS)
+    if case == "one panel":
+        panels = {"mup": "µP"}
+    if case == "all diverged":
+        frame["loss"] = np.nan
+    if case == "a curve above the axis":
+        frame.loc[(frame["panel"] == "mup") & (frame["width"] == 32), "loss"] = 50.0
+    if case == "many widths":
+        frame = three_panels(widths=tuple(2**k for k in range(5, 14)))
+    said = words(learning_figure(learning_report(frame), panels, out=tmp_path, caption="planted", banner="STAND-IN")[1])
+    assert {"planted", "STAND-IN"} <= set(said)
+    assert ("ends above the axis" in said) == (case == "a curve above the axis")
+    assert ("wider is behind (one seed: no interval)" in said) == (case == "one seed")
+
+
+def test_gaps_are_refused(tmp_path):
+    """A panel that only one of table and provenance knows, an empty cell, no table."""
+    with pytest.raises(UserError, match="does not exist"):
+        read_learning(tmp_path, PROVENANCE)
+    three_panels().to_csv(tmp_path / "curves.csv", index=False)
+    with pytest.raises(UserError, match="'extra'"):
+        read_learning(tmp_path, PROVENANCE | {"learning": {"panels": PANELS | {"extra": "more"}}})
+    with pytest.raises(UserError, match=r"lacks learning\.panels"):
+        read_learning(tmp_path, {k: v for k, v in PROVENANCE.items() if k != "learning"})
+    text = (tmp_path / "curves.csv").read_text()
+    (tmp_path / "curves.csv").write_text(text[: text.rindex(",") + 1] + "\n")
+    with pytest.raises(UserError, match="has '' as loss"):
+        read_learning(tmp_path, PROVENANCE)
+    (tmp_path / "curves.csv").write_text("")
+    with pytest.raises(UserError, match="is not a table"):
+        read_learning(tmp_path, PROVENANCE)
+    with pytest.raises(UserError, match="at least one panel"):
+        learning_figure(learning().reports, {}, out=tmp_path)

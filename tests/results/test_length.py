@@ -1,4 +1,4 @@
-"""Accuracy against the length of training: a planted power law is found, and what breaks it is said."""
+"""Accuracy against the length of training: a planted power law is found, what breaks it is said, and drawn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from mutransfer.errors import UserError
-from mutransfer.results.length import Length, Prediction, length_report
+from mutransfer.results.length import LENGTH, Length, Prediction, length_report
 
 EXAMPLES, BATCH = 1000, 100
 STEPS = (5, 10, 20, 40, 80, 160)  # half an epoch to 16
@@ -141,14 +141,14 @@ def test_gaps_and_mixtures_are_named():
     """Doubles, seeds not run everywhere, missing accuracies, failed runs, and what is no figure of lengths."""
     runs = table(seeds=2)
     cell = (runs["steps"] == 20) & (runs["seed"] == 1)
-    with pytest.raises(UserError, match=r"1 runs stand twice in the table, first \(length, steps 20, .* seed 1\)"):
+    with pytest.raises(UserError, match=r"1 runs stand there twice, first panel length, line 20, x -1.3, seed 1"):
         report(pd.concat([runs, runs[cell]]))
-    with pytest.raises(UserError, match=r"1 runs are missing: \(length, steps 20, .* seed 1\)"):
+    with pytest.raises(UserError, match=r"lacks 1 of 12 runs, first line 20, x -1.3, seed 1"):
         report(runs[~cell])
     for wrong in (np.nan, 91.2):
         with pytest.raises(UserError, match=r"1 finished runs have no test_accuracy .* first \(steps 20, seed 1\)"):
             report(runs.assign(test_accuracy=runs["test_accuracy"].mask(cell, wrong)))
-    with pytest.raises(UserError, match="1 of 12 runs failed"):
+    with pytest.raises(UserError, match="1 runs failed, first panel length, line 20"):
         report(runs.assign(status=runs["status"].mask(cell, "failed")))
     with pytest.raises(UserError, match="lacks batch, test_accuracy"):
         report(runs.drop(columns=["batch", "test_accuracy"]))
@@ -164,3 +164,85 @@ def test_gaps_and_mixtures_are_named():
         report(runs, None)
     with pytest.raises(UserError, match="0 training images"):
         length_report(runs, examples=0, recipe_epochs=24)
+
+
+PAPER = {
+    "table_or_figure": "App G.1.1",
+    "statement": "94% after 24 epochs.",
+    "differs": "JPEG.",
+    "ours": {"epochs": "0.49"},
+}
+LENGTHS = (48, 97, 194, 388, 970)
+
+
+@pytest.fixture
+def length(folder):
+    """Write the folder: a power law of the test error with noise; the last length is ``worse`` by so many points."""
+
+    def write(steps=LENGTHS, seeds=3, worse=0.0, change=lambda runs: runs, **more):
+        rng, rows = np.random.default_rng(0), []
+        for n in steps:
+            epochs = n * 512 / 50_000
+            for seed in range(seeds):
+                error = 0.06 + 0.15 * epochs**-0.6 + 0.001 * rng.normal() + 0.01 * worse * (n == steps[-1])
+                loss = 0.1 + 0.9 * epochs**-0.5 + 0.01 * rng.normal()
+                rows.append(("length", -1.32, n, seed, n, 512, "finished", loss, 1 - error))
+        names = ["panel", "x", "line", "seed", "steps", "batch", "status", "train_loss", "test_accuracy"]
+        facts = {"paper": PAPER, "examples": 50_000, "recipe_epochs": 24}
+        return folder(change(pd.DataFrame(rows, columns=names)), **{**facts, **more})
+
+    return write
+
+
+def test_the_claim_stands_in_the_table(length):
+    """Both predictions, every length, and the paper beside ours: its statement, and all our lengths, not the usual."""
+    described = LENGTH.describe(length())
+    table, lines = described.text, described.summary.split("\n")
+    assert len(lines) == 2 and all(f"- {line}" in table for line in lines)
+    assert "predicted from the 4 shorter lengths" in lines[0] and "predicted from all 5 lengths" in lines[1]
+    assert "| 970 | 9.93 | 90." in table
+    assert "| shorter lengths (4) | 9.93 epochs | 9" in table and "| all lengths (5) | 24 epochs | 9" in table
+    assert f"| conclusion | 94% after 24 epochs. | {' '.join(lines)} |" in table
+    assert "| setup: epochs | 10 | 0.492, 0.993, 1.99, 3.97, 9.93 |" in table and "| setup: seeds | 15 | 3 |" in table
+    assert "What differs in ours: JPEG." in table
+    assert "STAND-IN" not in table
+
+
+def test_a_wrong_prediction_is_a_difference(length):
+    """The law broken by five points at the longest: predicted too high by about that."""
+    difference = float(LENGTH.describe(length(worse=5)).summary.split("; difference ")[1].split(" ")[0])
+    assert difference == pytest.approx(5, abs=1)
+
+
+def lost(runs):
+    """One seed of the second length, and all of the third, diverged."""
+    at = ((runs["steps"] == 97) & (runs["seed"] == 0)) | (runs["steps"] == 194)
+    return runs.assign(status=np.where(at, "diverged", "finished"), test_accuracy=runs["test_accuracy"].mask(at))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"seeds": 1}, "One seed gives no interval."),
+        ({"steps": (*LENGTHS, 2328)}, "24 epochs, the recipe's own: run, test accuracy 91."),
+        ({"steps": LENGTHS[:3]}, "no prediction: a fit needs 4 lengths, there are 3."),
+        ({"steps": LENGTHS[:1], "seeds": 1}, "there is 1"),
+        ({"change": lost}, "no prediction: "),
+        ({"change": lambda runs: runs.assign(status="diverged")}, "the error does not fall with length"),
+        ({"steps": tuple(range(48, 96, 4))}, "0.942 epochs, the longest"),
+    ],
+)
+def test_odd_tables_are_drawn(length, words, more, said):
+    """What a small, a wild or a complete experiment leaves is drawn, without a warning, and named."""
+    text, paths = LENGTH.redraw(length(**more))
+    assert said in text and text.split("\n")[0] in paths[-1].read_text()
+    assert {"Test accuracy", "Final training loss", "measured"} <= set(words(paths[1]))
+    assert ("| diverged |" in paths[-1].read_text()) == ("change" in more)
+
+
+def test_gaps_of_a_folder_are_refused(length):
+    """A missing run and a missing fact."""
+    with pytest.raises(UserError, match="lacks 1 of 15 runs, first line 97"):
+        LENGTH.describe(length(change=lambda runs: runs.query("not (steps == 97 and seed == 2)")))
+    with pytest.raises(UserError, match="training images: a positive number is needed"):
+        LENGTH.describe(length(examples=None))

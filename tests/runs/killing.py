@@ -16,11 +16,9 @@ from pathlib import Path
 from mutransfer.errors import UserError
 from mutransfer.runs.store import Store
 from mutransfer.runs.worker import Runner
-from mutransfer.training.provenance import COMMIT, git_commit
 from mutransfer.training.spec import RunRecord, RunSpec
 from tests.runs import tiny
 
-ROOT = Path(__file__).parents[2]
 DATA = tiny.dataset()
 START_SECONDS = 4.0  # of a driver and its workers, about: kills fall there too
 PATIENCE_SECONDS = 120.0
@@ -99,11 +97,8 @@ def play(path: Path, runs: int, rng: random.Random, expected: dict[str, dict[str
 
 
 def _start(path: Path, runs: int) -> subprocess.Popen[bytes]:
-    path_list = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
-    # the commit is that of `undisturbed`, even if somebody commits meanwhile
-    environment = {**os.environ, "PYTHONPATH": path_list, COMMIT: git_commit()}
     command = [sys.executable, "-m", "tests.runs.killing", str(path), str(runs)]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(command, cwd=tiny.ROOT, env=tiny.environment(), stdout=subprocess.DEVNULL)
 
 
 def _wait_for(driver: subprocess.Popen[bytes], path: Path, runs: float) -> None:

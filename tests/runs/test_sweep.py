@@ -1,97 +1,123 @@
-"""The sweep: nothing is lost, whatever dies; the results depend on the specs alone."""
+"""The sweep: nothing is lost, whatever dies, and no process outlives it; the results depend on the specs alone."""
 
 from __future__ import annotations
 
-import csv
+import contextlib
+import io
+import multiprocessing
 import os
 import pickle
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from mutransfer.errors import UserError
-from mutransfer.runs.engine import LocalEngine
+from mutransfer.runs.engine import LocalEngine, schedule
 from mutransfer.runs.store import Store
-from mutransfer.runs.sweep import Interrupted, SweepResult, on_disk, sweep
+from mutransfer.runs.sweep import Interrupted, SweepResult, checkpoints, on_disk, sweep
 from mutransfer.runs.table import to_frame, write_csv
-from mutransfer.training.spec import RunRecord
+from mutransfer.runs.worker import Runner
+from mutransfer.training.checkpoint import EVERY, FOLDER
+from mutransfer.training.spec import RunRecord, RunSpec
 from tests.runs import killing, tiny
+from tests.runs.stores import ids, record
 
-ROOT = Path(__file__).parents[2]
 DATA = tiny.dataset()
 GRID = tiny.grid(DATA)
+LONG = tiny.long(DATA)
+RAISES = tiny.spec(DATA, hps=(("fault", "raise"),))
+
+
+def here(spec: RunSpec) -> RunRecord:
+    """The run, made undisturbed in this process."""
+    return Runner(tiny.RUNNER, DATA, "cpu")(spec)
+
+
+@dataclass
+class Faulty:
+    result: SweepResult
+    store: Store
+    said: str
+
+    def record(self, fault: str) -> RunRecord:
+        (match,) = [r for r in self.result.records if dict(r.spec.hps).get("fault") == fault]
+        return match
 
 
 @pytest.fixture(scope="module")
-def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SweepResult, Store]]:
-    """One sweep with one worker: the grid, and in it a run that raises and one that dies once."""
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
+    """One sweep with two workers: the grid, and in it a run that raises, one that dies once and one that dies."""
     folder = tmp_path_factory.mktemp("faulty")
-    raises = tiny.spec(DATA, hps=(("fault", "raise"),))
     dies_once = tiny.spec(DATA, hps=(("fault", "die once"), ("marker", str(folder / "once"))))
+    dies = tiny.spec(DATA, hps=(("fault", "die"), ("marker", str(folder / "always"))))
+    specs, said = [GRID[0], RAISES, dies_once, dies, *GRID[1:]], io.StringIO()
     with Store(folder / "store.sqlite") as store:
-        specs = [GRID[0], raises, dies_once, *GRID[1:]]
-        yield sweep(specs, store, tiny.RUNNER, engine=LocalEngine(1), dataset=DATA, progress=False), store
+        with contextlib.redirect_stdout(said):
+            result = sweep(specs, store, tiny.RUNNER, engine=LocalEngine(2), dataset=DATA)
+        yield Faulty(result, store, said.getvalue())
 
 
-def by_fault(result: SweepResult) -> dict[object, RunRecord]:
-    return {dict(r.spec.hps)["fault"]: r for r in result.records if r.spec.hps}
-
-
-def without_times(path: Path) -> str:
-    with path.open(newline="") as file:
-        rows = list(csv.reader(file))
-    column = rows[0].index("wall_seconds")
-    return "\n".join(",".join(row[:column] + row[column + 1 :]) for row in rows)
-
-
-def test_a_run_that_raises_fails_alone(faulty: tuple[SweepResult, Store]) -> None:
+def test_a_run_that_raises_fails_alone(faulty: Faulty) -> None:
     """A bug in one run must not cost the others; its reason is one line that says what and where."""
-    record = by_fault(faulty[0])["raise"]
-    assert record.status == "failed"
-    assert record.reason.startswith("ValueError: this run always raises (tiny.py:")
+    assert faulty.record("raise").status == "failed"
+    assert faulty.record("raise").reason.startswith("ValueError: this run always raises (tiny.py:")
 
 
-def test_a_killed_worker_loses_only_its_own_run(faulty: tuple[SweepResult, Store]) -> None:
-    """kill -9 in mid-run: the run is made again, from its start, and the sweep completes."""
-    result, _ = faulty
-    record = by_fault(result)["die once"]
-    assert record.status == "finished"
-    assert record.steps_done == record.spec.steps
-    assert result.counts == {"finished": 5, "diverged": 4, "failed": 1}
-    assert result.failed == 1
+def test_a_killed_worker_loses_only_its_own_run(faulty: Faulty) -> None:
+    """kill -9 in mid-run: it is made again, from its start; one that dies twice fails, and the sweep completes."""
+    survivor = faulty.record("die once")
+    assert (survivor.status, survivor.steps_done) == ("finished", survivor.spec.steps)
+    reason = "two workers died in this run: the first by SIGKILL, the second, alone, by SIGKILL"
+    assert (faulty.record("die").status, faulty.record("die").reason) == ("failed", reason)
+    assert faulty.said.count("a worker died (SIGKILL) in run") == 3
+    assert faulty.result.counts == {"finished": 5, "diverged": 4, "failed": 2}
+    assert faulty.result.failed == 2
+    assert not multiprocessing.active_children()
 
 
-def test_failed_runs_are_not_done(faulty: tuple[SweepResult, Store]) -> None:
+def test_failed_runs_are_not_done(faulty: Faulty) -> None:
     """The next sweep retries what failed: the store does not give it out as done, but reports see it."""
-    result, store = faulty
-    ids = {r.spec.run_id: r for r in result.records}
-    assert set(ids) - store.done(ids) == {by_fault(result)["raise"].spec.run_id}
-    assert {r.status for r in Store.read(store.path)} == {"finished", "diverged", "failed"}
+    run_ids = set(faulty.result.run_ids)
+    assert run_ids - faulty.store.done(run_ids) == set(ids(faulty.record("raise"), faulty.record("die")))
+    assert {r.status for r in Store.read(faulty.store.path)} == {"finished", "diverged", "failed"}
 
 
-def test_divergence_is_a_result(faulty: tuple[SweepResult, Store]) -> None:
+def test_divergence_is_a_result(faulty: Faulty) -> None:
     """Diverged runs are kept as such with a loss of inf, and were stopped early."""
-    diverged = [r for r in faulty[0].records if r.spec.log2_lr == 30]
+    diverged = [r for r in faulty.result.records if r.spec.log2_lr == 30]
     assert len(diverged) == 4
-    for record in diverged:
-        assert (record.status, record.train_loss) == ("diverged", float("inf"))
-        assert record.steps_done < record.spec.steps
+    for r in diverged:
+        assert (r.status, r.train_loss) == ("diverged", float("inf"))
+        assert r.steps_done < r.spec.steps
 
 
-def test_the_data_folder_is_gone(faulty: tuple[SweepResult, Store]) -> None:
-    """The workers' copy of the data set is 180 MB of CIFAR-10: it must not stay behind."""
-    _, store = faulty
-    assert not list(store.path.parent.glob("*.data"))
+def test_nothing_is_left_beside_the_store(faulty: Faulty) -> None:
+    """The workers' copy of the data set is 180 MB of CIFAR-10: it must not stay behind, nor a folder of checkpoints."""
+    left = {path.name for path in faulty.store.path.parent.glob("store*")}
+    assert left <= {f"store.sqlite{end}" for end in ("", ".lock", ".jsonl", "-wal", "-shm")}
+    assert FOLDER not in os.environ
 
 
-def test_what_the_store_has_is_not_run_again(faulty: tuple[SweepResult, Store]) -> None:
+def test_the_result_holds_no_record(faulty: Faulty) -> None:
+    """Ten thousand records with their loss curves are 100 MB: they are read from the store, in the specs' order."""
+    result = faulty.result
+    assert len(pickle.dumps(result)) < 100 * len(result.run_ids)
+    assert ids(*result.records) == list(result.run_ids)
+    assert [r.spec for r in result.records if not r.spec.hps] == GRID
+    assert sum(result.counts.values()) == len(GRID) + 3
+    assert isinstance(result.records, Iterator)
+
+
+def test_what_the_store_has_is_not_run_again(faulty: Faulty) -> None:
     """Resuming a complete sweep starts no worker (this runner does not exist), extensions included."""
     frames, last = [], []
 
@@ -100,38 +126,34 @@ def test_what_the_store_has_is_not_run_again(faulty: tuple[SweepResult, Store]) 
         last.append(is_last)
         return GRID[6:] if len(frames) < 9 else []
 
-    result = sweep(
-        [*GRID[:6], GRID[0]],
-        faulty[1],
-        "no.such:runner",
-        engine=LocalEngine(1),
-        dataset=DATA,
-        progress=False,
-        extend=extend,
-    )
+    specs = [*GRID[:6], GRID[0]]
+    options = dict(engine=LocalEngine(1), dataset=DATA, progress=False, extend=extend)
+    result = sweep(specs, faulty.store, "no.such:runner", **options)
     assert [r.spec for r in result.records] == GRID
     assert result.skipped == len(GRID)
     assert [len(frame) for frame in frames] == [6, 8]  # asked until it returned nothing new
     assert last == [False, False]
 
 
+def without_times(records: list[RunRecord], path: Path) -> list[str]:
+    """The lines of their runs.csv."""
+    write_csv(to_frame(records).drop(columns="wall_seconds"), path)
+    return path.read_text().splitlines()
+
+
 def test_kill_the_driver_interrupt_it_and_resume(
-    faulty: tuple[SweepResult, Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    faulty: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """kill -9 on the driver, Ctrl-C on the next, other order and workers: the same runs.csv but for times."""
+    """kill -9 on the driver, Ctrl-C on the next, other order and workers: the same runs.csv but for times.
+
+    The run that was under way goes on from its checkpoint, to an undisturbed run's record, byte for byte.
+    """
     path = tmp_path / "store.sqlite"
-    hanging = {spec.run_id for spec in GRID[-2:]}
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "tests.runs.tiny", str(path)],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            tiny.HANG: " ".join(hanging),
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        },
-    )
+    checkpoint = checkpoints(path) / f"{LONG.run_id}.pt"
+    environment = tiny.environment(**{tiny.HANG: GRID[-1].run_id, EVERY: "0"})
+    driver = subprocess.Popen([sys.executable, "-m", "tests.runs.tiny", str(path)], cwd=tiny.ROOT, env=environment)
     try:
-        wait_for(lambda: path.exists() and stored(path) == len(GRID) - 2, seconds=60)
+        wait_for(lambda: checkpoint.exists() and stored(path) == len(GRID) - 1, seconds=60)
         with pytest.raises(UserError, match=rf"in use by another run \(process {driver.pid}\)"), Store(path):
             pass
         workers = children(driver.pid)
@@ -139,41 +161,40 @@ def test_kill_the_driver_interrupt_it_and_resume(
     finally:
         driver.kill()
         driver.wait()
-    wait_for(lambda: not any(is_running(pid) for pid in workers), seconds=5)  # they were in a run without end
-    assert path.with_name(path.name + ".data").exists()
+    wait_for(lambda: not any(map(is_running, workers)), seconds=5)  # they were in a run without end
+    assert path.with_name(path.name + ".data").exists() and checkpoint.exists()
+
+    def resume(store: Store) -> SweepResult:
+        options = dict(engine=LocalEngine(1), dataset=DATA, cost=lambda spec: spec.width, progress=False)
+        return sweep([LONG, *GRID[::-1]], store, tiny.RUNNER, **options)
 
     # a background job of a shell ignores Ctrl-C, and so would tests that are started as one
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
-    with Store(path) as store:  # the lock went with its owner
-        put_many = store.put_many
-        monkeypatch.setattr(store, "put_many", lambda records: (put_many(records), signal.raise_signal(signal.SIGINT)))
-        with pytest.raises(Interrupted, match=r"7 of 8 runs are kept; the same command goes on") as interrupted:
-            run_grid(store)
+    try:
+        with Store(path) as store, monkeypatch.context() as patch:  # the lock went with its owner
+            put_many = store.put_many
+            patch.setattr(store, "put_many", lambda records: (put_many(records), signal.raise_signal(signal.SIGINT)))
+            with pytest.raises(Interrupted, match=r"8 of 9 runs are kept; the same command goes on") as interrupted:
+                resume(store)
         assert interrupted.value.exit_code == 130
-        monkeypatch.setattr(store, "put_many", put_many)
-        result = run_grid(store)
-        assert result.skipped == 7
-
-    whole = [r for r in faulty[0].records if not r.spec.hps]
-    ours = {r.spec.run_id: tiny.outcome(r) for r in result.records}
-    assert ours == {r.spec.run_id: tiny.outcome(r) for r in whole}
-    write_csv(result.frame, tmp_path / "resumed.csv")
-    write_csv(to_frame(whole), tmp_path / "whole.csv")
-    assert without_times(tmp_path / "resumed.csv") == without_times(tmp_path / "whole.csv")
-    assert not list(tmp_path.glob("*.data"))
-
-
-def run_grid(store: Store) -> SweepResult:
-    return sweep(
-        GRID[::-1],
-        store,
-        tiny.RUNNER,
-        engine=LocalEngine(1),
-        dataset=DATA,
-        progress=False,
-        cost=lambda spec: spec.width,
+    finally:
+        signal.signal(signal.SIGINT, before)
+    with Store(path) as store:
+        result = resume(store)
+    assert result.skipped == len(GRID)
+    going_on = re.findall(
+        rf"run {LONG.run_id} goes on from its checkpoint: (\d+) of 6000 steps", capfd.readouterr().err
     )
+    assert going_on and int(going_on[-1]) > 0
+    assert not checkpoints(path).exists()  # its record is durable
+
+    whole = [here(LONG), *(r for r in faulty.result.records if not r.spec.hps)]
+    outcomes = [{r.spec.run_id: tiny.outcome(r) for r in records} for records in (result.records, whole)]
+    assert outcomes[0] == outcomes[1]
+    assert without_times(to_frame(result.records), tmp_path / "a.csv") == without_times(
+        to_frame(whole), tmp_path / "b.csv"
+    )
+    assert not list(tmp_path.glob("*.data"))
 
 
 def stored(path: Path) -> int:
@@ -195,35 +216,43 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def wait_for(condition, seconds: float) -> None:  # type: ignore[no-untyped-def]
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="module")
-def undisturbed() -> dict[str, dict[str, object]]:
-    return killing.undisturbed(killing.plan(60))
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-def test_killed_at_random_moments(seed: int, undisturbed: dict[str, dict[str, object]], tmp_path: Path) -> None:
+def test_killed_at_random_moments(tmp_path: Path) -> None:
     """kill -9 on driver and workers, then resume: no run lost, none doubled; `benchmarks/kill.py` is the long form."""
-    found = killing.play(tmp_path / "store.sqlite", 60, random.Random(seed), undisturbed)
-    assert found.kills
-    assert found.is_good, found
+    undisturbed = killing.undisturbed(killing.plan(40))  # the seed: first a worker is killed, then the driver
+    played = killing.play(tmp_path / "store.sqlite", 40, random.Random(9), undisturbed)
+    assert len(played.kills) == 2
+    assert played.is_good, played
     assert not list(tmp_path.glob("*.data"))
 
 
-def test_the_result_holds_no_record(faulty: tuple[SweepResult, Store]) -> None:
-    """Ten thousand records with their loss curves are 100 MB: they are read from the store, in the specs' order."""
-    result, _ = faulty
-    assert len(pickle.dumps(result)) < 100 * len(result.run_ids)
-    assert [r.spec.run_id for r in result.records] == list(result.run_ids)
-    assert [r.spec for r in result.records if not r.spec.hps] == GRID
-    assert sum(result.counts.values()) == len(result.frame) == len(GRID) + 2
-    assert isinstance(result.records, Iterator)
+def test_only_what_is_done_loses_its_checkpoint(tmp_path: Path) -> None:
+    """A sweep that was killed between record and removal left one behind; a failed run is tried again from its own."""
+    path = tmp_path / "store.sqlite"
+    checkpoints(path).mkdir()
+    files = [checkpoints(path) / f"{spec.run_id}.pt" for spec in (record().spec, RAISES, GRID[0])]
+    for file in files:
+        file.touch()
+    with Store(path) as store:
+        store.put_many([record()])
+        sweep([record().spec, RAISES], store, tiny.RUNNER, engine=LocalEngine(1), dataset=DATA, progress=False)
+    assert set(checkpoints(path).iterdir()) == set(files[1:])
+
+
+def test_no_folder_for_checkpoints_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file in its place: the sweep says so and goes on."""
+    path = tmp_path / "store.sqlite"
+    checkpoints(path).touch()
+    with Store(path) as store:
+        store.put_many([record()])
+        assert sweep([record().spec], store, tiny.RUNNER, engine=LocalEngine(1), dataset=DATA).skipped == 1
+    assert "no checkpoints are kept: " in " ".join(capsys.readouterr().out.split())
 
 
 def test_specs_of_other_data_are_refused(tmp_path: Path) -> None:
@@ -249,3 +278,30 @@ def test_on_disk_leaves_one_copy_and_no_folder(tmp_path: Path) -> None:
         assert folder.is_dir()
         raise RuntimeError
     assert not folder.exists()
+
+
+def test_each_slot_has_its_device_and_all_share_the_data(tmp_path: Path) -> None:
+    """Two GPUs, a process each; a data set on the disk is mapped by each worker, not sent to it."""
+    records: list[RunRecord] = []
+    with on_disk(tiny.dataset(), tmp_path / "data") as data:
+        workers = LocalEngine(2, ("cuda:0", "cuda:1")).backend(tiny.REPORT, data)
+        schedule(workers, tiny.reports(tmp_path, 12, seconds=0.2), on_records=records.extend)
+    places = {(r.provenance["device"], r.provenance["pid"]) for r in records}
+    assert sorted(device for device, _ in places) == ["cuda:0", "cuda:1"]
+    facts = {(r.provenance["folder"], r.provenance["threads"], r.provenance["data"]) for r in records}
+    assert facts == {(str(tmp_path / "data"), "1", DATA.fingerprint)}
+
+
+def test_a_runner_that_cannot_start_is_one_error() -> None:
+    """A typo in the runner is the user's one error, not one failed run for every spec."""
+    with pytest.raises(UserError, match=r"no run can start: cannot find 'tests\.runs\.no_such:walk'"):
+        schedule(LocalEngine(1).backend("tests.runs.no_such:walk", None), GRID, on_records=print)
+    assert not multiprocessing.active_children()
+
+
+def test_bad_arguments() -> None:
+    """No workers, or nothing for them to work on, is refused before anything starts."""
+    with pytest.raises(UserError, match="workers is 0"):
+        LocalEngine(0)
+    with pytest.raises(UserError, match="devices is empty"):
+        LocalEngine(2, ())

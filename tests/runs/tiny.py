@@ -64,6 +64,11 @@ def grid(data: ImageDataset) -> list[RunSpec]:
     ]
 
 
+def long(data: ImageDataset) -> RunSpec:
+    """A run of seconds."""
+    return spec(data, steps=6000, log2_lr=-8)
+
+
 class Unreadable:
     """A data set that can be sent, but not received."""
 
@@ -144,4 +149,4 @@ if __name__ == "__main__":
 
     data = dataset()
     with Store(sys.argv[1]) as store:
-        sweep(grid(data), store, RUNNER, engine=LocalEngine(2), dataset=data)
+        sweep([*grid(data), long(data)], store, RUNNER, engine=LocalEngine(2), dataset=data)

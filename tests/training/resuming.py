@@ -26,10 +26,11 @@ from mutransfer.training.task import Classification, NextToken, Task
 from mutransfer.training.translation import Translation
 from tests.nets import MLP
 from tests.runs.tiny import outcome
+from tests.training.specs import spec_of
 from tests.training.test_step import Images
 from tests.training.test_translation import CORPUS, LONGEST, VOCAB
 
-STEPS, LOOK = 24, 3
+LOOK = 3
 Made = tuple[RunSpec, nn.Module, torch.optim.Optimizer, Task, dict[str, Any]]
 
 
@@ -54,11 +55,8 @@ WORDS = TokenDataset.from_arrays(
 )
 
 
-def spec_of(data: Any, **changes: object) -> RunSpec:
-    values: dict[str, Any] = dict(experiment="x", variant="v", parametrization="mup", optimizer="sgd", width=32)
-    values |= dict(base_width=16, log2_lr=-4, seed=3, steps=STEPS, batch=8, momentum=0.0, precision="float32")
-    values |= dict(data="tiny", data_fingerprint=data.fingerprint)
-    return RunSpec(**values | changes)
+def _spec(data: Any, **changes: object) -> RunSpec:
+    return spec_of(data, **{"width": 32, "parametrization": "mup", **changes})
 
 
 def _scaled(
@@ -87,14 +85,14 @@ class Dropping(MLP):
 
 def classification(momentum: float, parts: int = 1, **changes: object) -> Made:
     """Dropout, multipliers."""
-    spec = spec_of(IMAGES, momentum=momentum, **changes)
+    spec = _spec(IMAGES, momentum=momentum, **changes)
     model, optimizer = _scaled(spec, lambda width: Dropping(width, d_in=192), "mup_table8")
     return spec, model, optimizer, Classification(IMAGES, cross_entropy), {"parts": parts}
 
 
 def augmented(**changes: object) -> Made:
     """BatchNorm, channels last, images that are cropped at random."""
-    spec = spec_of(IMAGES, momentum=0.9, **changes)
+    spec = _spec(IMAGES, momentum=0.9, **changes)
     model, optimizer = _scaled(spec, Images)
     model.to(memory_format=torch.channels_last)
     crop = CropFlipCutout(seed=spec.seed, size=8, pad=2, cutout=2, mean=(1, 2, 3))
@@ -104,13 +102,13 @@ def augmented(**changes: object) -> Made:
 
 
 def next_token(**changes: object) -> Made:
-    spec = spec_of(WORDS, optimizer="adam", log2_lr=-6, **changes)
+    spec = _spec(WORDS, optimizer="adam", log2_lr=-6, **changes)
     return spec, *_scaled(spec, lambda width: Decoder(_config(width, 50, 6))), NextToken(WORDS, 6), {}
 
 
 def translation(**changes: object) -> Made:
     """Batches of many shapes."""
-    spec = spec_of(CORPUS, **{"optimizer": "adam", "log2_lr": -6, "batch": 60, "steps": 36, **changes})
+    spec = _spec(CORPUS, **{"optimizer": "adam", "log2_lr": -6, "batch": 60, "steps": 36, **changes})
     return spec, *_scaled(spec, lambda width: EncoderDecoder(_config(width, VOCAB, LONGEST))), translating(), {}
 
 
@@ -148,7 +146,7 @@ class Scripted(nn.Module):
 def scripted(losses: list[float]) -> Made:
     model = Scripted([*losses, 1.0])  # the last is the test loss
     task = Classification(IMAGES, lambda outputs, _: outputs.mean())
-    return spec_of(IMAGES, steps=len(losses)), model, torch.optim.SGD(model.parameters(), lr=0.1), task, {}
+    return _spec(IMAGES, steps=len(losses)), model, torch.optim.SGD(model.parameters(), lr=0.1), task, {}
 
 
 def finished(made: Made) -> tuple[dict[str, object], list[Tensor]]:

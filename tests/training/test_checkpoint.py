@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,6 @@ from mutransfer.training.checkpoint import EVERY, FOLDER, Checkpoint, Progress
 from tests.training.resuming import (
     LOOK,
     RUNS,
-    WORDS,
     Killed,
     Made,
     finished,
@@ -24,7 +24,6 @@ from tests.training.resuming import (
     next_token,
     same,
     scripted,
-    spec_of,
     undisturbed,
 )
 
@@ -153,7 +152,7 @@ def test_a_checkpoint_of_another_run_or_program_is_told_and_ignored(
     def make() -> Made:
         made = next_token()
         if what == "run":
-            return spec_of(WORDS, optimizer="adam", log2_lr=-6, seed=4), *made[1:]
+            return replace(made[0], seed=4), *made[1:]
         if what == "model":
             made[1].register_buffer("more", torch.zeros(3))
         if what == "optimizer":

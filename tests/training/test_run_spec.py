@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import pickle
+import subprocess
+import sys
 from dataclasses import fields, replace
 
 import pytest
@@ -139,3 +141,27 @@ def test_a_loss_curve_knows_its_steps() -> None:
     assert logged("diverged", 2) == [(1, math.inf), (2, math.inf)]
     with pytest.raises(UserError, match="2 points of 3"):
         logged("finished", 3, 3.0, 2.0)
+
+
+WITHOUT_TORCH = [
+    "mutransfer",
+    "mutransfer.models.transformer_config",
+    "mutransfer.parametrization.tables",
+    *(f"mutransfer.training.{name}" for name in ("spec", "schedule", "provenance", "checkpoint")),
+]
+
+
+def test_what_names_runs_needs_no_torch() -> None:
+    """A command that plans, lists or draws would wait seconds for it; names that need it bring it when used."""
+    code = f"""
+import importlib, sys
+for name in {WITHOUT_TORCH}:
+    importlib.import_module(name)
+    assert "torch" not in sys.modules, name
+from mutransfer.parametrization import MUP, attention_scale
+from mutransfer.training.provenance import device_name, git_commit
+assert device_name("cpu") and git_commit()
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

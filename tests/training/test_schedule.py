@@ -35,9 +35,6 @@ TORCH: dict[str, Callable[[torch.optim.Optimizer], lr_scheduler.LRScheduler]] = 
 }
 
 
-BERTS = (0.01, 0.1)  # of training: BERT's warm-up, in pretraining (10,000 of a million steps) and fine-tuning
-
-
 class Watched(torch.optim.Adam):
     """Adam that writes down every step's learning rates."""
 
@@ -91,34 +88,24 @@ def test_a_schedule_starts_whole_and_never_rises(name: str) -> None:
     assert all(a >= b for a, b in itertools.pairwise(values)) and values[-1] > 0
 
 
-def test_the_recipe_of_cifar10_fast_rises_for_5_of_24_epochs() -> None:
-    """Straight from 0 to the rate that is given, and straight to 0 again."""
-    factors = [schedule("warmup_linear")(epoch / 24) for epoch in (0, 2.5, 5, 14.5, 24)]
-    assert factors == pytest.approx([0, 0.5, 1, 0.5, 0])
+# each recipe's factor at shares of training: a straight rise from 0 to the rate that is given, then the fall
+RECIPES: dict[str, dict[float, float]] = {
+    "warmup_linear": {0: 0, 2.5 / 24: 0.5, 5 / 24: 1, 14.5 / 24: 0.5, 1: 0},  # cifar10-fast: 5 of 24 epochs
+    "warmup_cosine": {0: 0, 4 / 50: 0.5, 8 / 50: 1, 29 / 50: 0.5, 1: 0},  # NVIDIA's ResNet-50: 8 of 50 epochs
+    "warmup_inverse_sqrt": {0: 0, 0.02: 0.5, 0.04: 1, 0.16: 0.5},  # fairseq: 4%, then 1 / sqrt(step)
+    # BERT: 10,000 of a million steps in pretraining, a tenth in fine-tuning (App. F.3)
+    "warmup_0.01_linear": {0: 0, 0.005: 0.5, 0.01: 1, 0.505: 0.5, 0.7525: 0.25},
+    "warmup_0.1_linear": {0: 0, 0.05: 0.5, 0.1: 1, 0.55: 0.5, 0.775: 0.25},
+}
 
 
-def test_the_recipe_of_nvidias_resnet50_rises_for_8_of_50_epochs() -> None:
-    """Straight from 0, then half a cosine."""
-    factors = [schedule("warmup_cosine")(epoch / 50) for epoch in (0, 4, 8, 29, 50)]
-    assert factors == pytest.approx([0, 0.5, 1, 0.5, 0])
-
-
-def test_fairseqs_schedule_rises_for_4_percent_and_falls_as_an_inverse_square_root() -> None:
-    """Straight from 0 to the rate that is given, then as 1 / sqrt(step): half of it after four times the warm-up."""
-    factors = [schedule("warmup_inverse_sqrt")(t) for t in (0, 0.02, 0.04, 0.16)]
-    assert factors == pytest.approx([0, 0.5, 1, 0.5])
-
-
-@pytest.mark.parametrize("share", BERTS)
-def test_berts_rate_rises_over_a_share_and_falls_to_zero(share: float) -> None:
-    factor = schedule(f"warmup_{share:g}_linear")
-    assert [factor(share * t) for t in (0, 0.5, 1)] == pytest.approx([0, 0.5, 1])
-    assert [factor(1 - (1 - share) * t) for t in (1, 0.5, 0.25)] == pytest.approx([1, 0.5, 0.25])
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_with_a_warm_up(name: str) -> None:
+    assert [schedule(name)(t) for t in RECIPES[name]] == pytest.approx([*RECIPES[name].values()])
 
 
 def test_there_are_no_other_schedules() -> None:
-    others = {"warmup_linear", "warmup_cosine", "warmup_inverse_sqrt", *(f"warmup_{share:g}_linear" for share in BERTS)}
-    assert set(SCHEDULES) - set(FIGURE_4) == others
+    assert set(SCHEDULES) == {*FIGURE_4, *RECIPES}
 
 
 @pytest.mark.parametrize("name", FIGURE_4)

@@ -1,4 +1,4 @@
-"""Language modelling as a task: every token is a target once, the loss is the mean over tokens, batches are the seed's.
+"""Language modelling as a task: every token is a target once, the loss is the mean over tokens.
 
 The text is 0, 1, 2, ... where it must be told which window a batch holds.
 """
@@ -21,6 +21,7 @@ from mutransfer.training import task as tasks
 from mutransfer.training.loop import evaluate, train
 from mutransfer.training.spec import RunRecord, RunSpec
 from mutransfer.training.task import NextToken
+from tests.training.specs import spec_of
 
 LENGTH = 4
 
@@ -32,22 +33,7 @@ def text(train: int = 83, test: int = 87, vocab: int = 100) -> TokenDataset:
 
 
 DATA = text()
-SPEC = RunSpec(
-    experiment="x",
-    variant="v",
-    parametrization="sp",
-    optimizer="adam",
-    width=16,
-    base_width=16,
-    log2_lr=-7,
-    seed=3,
-    steps=12,
-    batch=6,
-    momentum=0.0,
-    precision="float32",
-    data=DATA.name,
-    data_fingerprint=DATA.fingerprint,
-)
+SPEC = spec_of(DATA, optimizer="adam", log2_lr=-7, steps=12, batch=6)
 
 
 class Bigram(nn.Module):
@@ -149,43 +135,9 @@ def test_evaluation_draws_nothing() -> None:
     assert found[0] == found[1]
 
 
-class Spy(nn.Module):
-    """Writes the first token of each window down, as an operator: steps are replayed without Python."""
-
-    def __init__(self, spec: RunSpec) -> None:
-        super().__init__()
-        self.net = nn.Embedding(100, 100)
-        self.seen = torch.zeros(spec.steps, spec.batch, dtype=torch.int64)
-        self.step = torch.zeros(1, dtype=torch.int64)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
-            self.seen.index_copy_(0, self.step, tokens[:, :1].T)
-            self.step.add_(1)
-        return self.net(tokens)
-
-
 def run(spec: RunSpec, model: nn.Module, data: TokenDataset = DATA, **options: str) -> RunRecord:
     optimizer = torch.optim.Adam(model.parameters(), lr=2**spec.log2_lr, fused=True)
     return train(spec, model, optimizer, NextToken(data, LENGTH), **options)
-
-
-def batches(spec: RunSpec, **options: str) -> list[list[int]]:
-    """Which windows each step sees."""
-    spy = Spy(spec)
-    run(spec, spy, **options)
-    return (spy.seen // LENGTH).tolist()
-
-
-def test_batches_depend_on_the_seed_alone() -> None:
-    """Widths, rates, schedules and parametrizations are compared on the same windows; an epoch has none twice."""
-    ours = batches(SPEC)
-    assert batches(replace(SPEC, width=32, log2_lr=-5, parametrization="mup")) == ours
-    assert batches(SPEC, schedule="linear") == ours
-    assert batches(replace(SPEC, steps=5)) == ours[:5]
-    assert batches(replace(SPEC, seed=4)) != ours
-    epochs = [[*itertools.chain(*ours[i : i + 3])] for i in range(0, 12, 3)]  # 3 batches of 6 from 20 windows
-    assert all(len(set(epoch)) == 18 for epoch in epochs) and len(set(map(tuple, epochs))) == 4
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -195,9 +147,7 @@ def test_a_decoder_learns_to_count(precision: str) -> None:
     data = replace(data, test_tokens=data.train_tokens[:41])
     torch.manual_seed(0)
     model = Decoder(Config(vocab=20, width=32, heads=2, length=LENGTH))
-    spec = replace(SPEC, steps=120, batch=16, log2_lr=-6, precision=precision)
-    spec = replace(spec, data=data.name, data_fingerprint=data.fingerprint)
-    record = run(spec, model, data)
+    record = run(spec_of(data, steps=120, batch=16, log2_lr=-6, precision=precision), model, data)
     assert record.status == "finished"
     assert record.loss_curve[0] == pytest.approx(math.log(20), rel=0.1)  # the readout starts at zero
     assert record.train_loss < 0.1 and record.test_loss < 0.1 and record.test_accuracy == 1

@@ -20,6 +20,7 @@ from mutransfer.training import task as tasks
 from mutransfer.training.loop import evaluate, train
 from mutransfer.training.spec import RunRecord, RunSpec
 from mutransfer.training.task import Classification, normalize
+from tests.training.specs import spec_of
 
 N = 20
 
@@ -32,22 +33,7 @@ def _part(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 DATA = ImageDataset.from_arrays("tiny", "random", is_real=False, train=_part(N, 0), test=_part(50, 1))
-SPEC = RunSpec(
-    experiment="x",
-    variant="v",
-    parametrization="sp",
-    optimizer="sgd",
-    width=16,
-    base_width=16,
-    log2_lr=-3,
-    seed=3,
-    steps=30,
-    batch=8,
-    momentum=0.9,
-    precision="float32",
-    data=DATA.name,
-    data_fingerprint=DATA.fingerprint,
-)
+SPEC = spec_of(DATA, log2_lr=-3, steps=30, momentum=0.9)
 
 
 def net(spec: RunSpec, dropout: float = 0.0) -> nn.Module:
@@ -178,31 +164,27 @@ def test_a_non_finite_loss_names_its_step() -> None:
     assert record.reason == "the loss of step 31 is nan"
 
 
-def test_a_spike_that_heals_is_not_divergence() -> None:
-    """The best rate of a wide net in SP starts with a spike: calling it diverged would move the optimum."""
-    spike = [1.0] + [50.0] * (loop.CHECK_EVERY * (loop.PATIENCE - 1) - 1)
-    record = scripted(spike + [0.5] * 200)
-    assert (record.status, record.train_loss) == ("finished", 0.5)
+LOOK, PATIENCE = loop.CHECK_EVERY, loop.PATIENCE
+RULES: dict[str, tuple[list[float], str, int]] = {
+    # the best rate of a wide net in SP starts with a spike: calling it diverged would move the optimum
+    "a spike that heals": ([1.0] + [50.0] * (LOOK * (PATIENCE - 1) - 1) + [0.5] * 200, "finished", 275),
+    # just above and just below twice the first loss, for so many looks
+    "stays high": ([1.0] + [2.1] * 400, "diverged", LOOK * PATIENCE),
+    "stays just below": ([1.0] + [1.9] * 400, "finished", 401),
+    # too short for the patience: judged by its final loss, and only by that
+    "short and high": ([1.0] + [3.0] * 29, "diverged", 30),
+    "short and healed": ([1.0] + [3.0] * 25 + [1.0] * 4, "finished", 30),
+    # to learn nothing is a loss like any other
+    "at chance level": ([math.log(10)] * 60, "finished", 60),
+}
 
 
-def test_a_loss_that_stays_high_is_divergence() -> None:
-    """Just above and just below twice the first loss, for `PATIENCE` looks: the rule as declared."""
-    looks = loop.CHECK_EVERY * loop.PATIENCE
-    record = scripted([1.0] + [2.1] * 400)
-    assert (record.status, record.steps_done) == ("diverged", looks)
-    assert scripted([1.0] + [1.9] * 400).status == "finished"
-
-
-def test_a_short_run_that_ends_high_is_divergence() -> None:
-    """A run too short for the patience is judged by its final loss, and only by that."""
-    assert scripted([1.0] + [3.0] * 29).status == "diverged"
-    assert scripted([1.0] + [3.0] * 25 + [1.0] * 4).status == "finished"
-
-
-def test_a_run_at_chance_level_has_finished() -> None:
-    """To learn nothing is a loss like any other, not a divergence."""
-    record = scripted([math.log(10)] * 60)
-    assert (record.status, record.train_loss) == ("finished", pytest.approx(math.log(10)))
+@pytest.mark.parametrize(("losses", "status", "steps"), RULES.values(), ids=RULES)
+def test_the_rule_of_divergence(losses: list[float], status: str, steps: int) -> None:
+    """As declared; a run that has finished has the loss that it has."""
+    record = scripted(losses)
+    assert (record.status, record.steps_done) == (status, steps)
+    assert record.train_loss == pytest.approx(math.inf if status == "diverged" else losses[-1])
 
 
 def test_a_model_that_breaks_in_the_last_step_has_diverged() -> None:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mutransfer.data.pairs import PairDataset
+from mutransfer.data.pairs import PairDataset, Pairs, Side
 from mutransfer.errors import UserError
 from mutransfer.models.beam import beam_search
 from mutransfer.models.transformer import EncoderDecoder
@@ -25,26 +25,16 @@ from mutransfer.models.transformer_config import Config
 from mutransfer.training import translation
 from mutransfer.training.loop import evaluate, train
 from mutransfer.training.spec import RunRecord, RunSpec
-from mutransfer.training.translation import EOS, PAD, Translation, bleu, cuts, translate
+from mutransfer.training.step import Step
+from mutransfer.training.translation import EOS, PAD, Translation, bleu, cuts, smoothed_cross_entropy, translate
+from tests.training.specs import spec_of
 
 Lists = Sequence[tuple[list[int], list[int]]]
 LONGEST = 12
 
 
-@dataclass
-class Side:
-    tokens: Tensor
-    ends: Tensor
-
-
 def side(sentences: Sequence[list[int]]) -> Side:
     return Side(torch.tensor([*itertools.chain(*sentences)]), torch.tensor([*map(len, sentences)]).cumsum(0))
-
-
-@dataclass
-class Sides:
-    source: Side
-    target: Side
 
 
 @dataclass
@@ -56,8 +46,8 @@ class Corpus:
     is_real: bool = False
     fingerprint: str = "tiny"
 
-    def pairs(self, part: str) -> Sides:
-        return Sides(*map(side, zip(*self.parts[part], strict=True)))
+    def pairs(self, part: str) -> Pairs:
+        return Pairs(*map(side, zip(*self.parts[part], strict=True)))
 
     def decode(self, tokens: Sequence[int]) -> str:
         return " ".join(map(str, tokens))
@@ -78,22 +68,7 @@ def random_pairs(
 
 COUNT, VOCAB = 150, 200
 CORPUS = Corpus({part: random_pairs(COUNT, VOCAB, seed=i) for i, part in enumerate(("train", "valid", "test"))})
-SPEC = RunSpec(
-    experiment="x",
-    variant="v",
-    parametrization="sp",
-    optimizer="adam",
-    width=8,
-    base_width=8,
-    log2_lr=-7,
-    seed=3,
-    steps=40,
-    batch=100,
-    momentum=0.0,
-    precision="float32",
-    data="lists",
-    data_fingerprint=CORPUS.fingerprint,
-)
+SPEC = spec_of(CORPUS, optimizer="adam", log2_lr=-7, steps=40, batch=100)
 
 
 def net(width: int = 8, vocab: int = VOCAB, **changes: object) -> EncoderDecoder:
@@ -119,7 +94,7 @@ def pairs_of(batch: tuple[Tensor, ...]) -> list[tuple[list[int], list[int]]]:
     return [tuple([v for v in tokens if v not in (PAD, EOS)] for tokens in row) for row in rows]
 
 
-# ---- batches --------------------------------------------------------------------------------------------------------
+# ---- batches -------------------------------------------------------------------------------------------------------
 
 
 def test_a_batch_by_hand() -> None:
@@ -225,7 +200,7 @@ def singles(task: Translation, rows: Sequence[int]) -> Iterator[tuple[Tensor, ..
     return task.batches(torch.tensor(rows)[:, None])
 
 
-# ---- runs -----------------------------------------------------------------------------------------------------------
+# ---- runs ----------------------------------------------------------------------------------------------------------
 
 
 class Recording(Translation):
@@ -304,7 +279,7 @@ def test_what_cannot_be_is_refused() -> None:
     assert run(replace(SPEC, batch=10_000, steps=2), net(), task).status == "finished"
 
 
-# ---- translations ---------------------------------------------------------------------------------------------------
+# ---- translations --------------------------------------------------------------------------------------------------
 
 
 def test_a_model_learns_to_copy() -> None:
@@ -361,3 +336,113 @@ def test_bleu_of_unequal_lists() -> None:
     pytest.importorskip("sacrebleu")
     with pytest.raises(UserError, match="1 translations, but 2 references"):
         bleu(["a"], ["a", "b"])
+
+
+# ---- the label-smoothed loss -----------------------------------------------------------------------------------------
+
+
+def formula(logits: np.ndarray, targets: np.ndarray, smoothing: float) -> tuple[float, np.ndarray]:
+    """fairseq's label_smoothed_nll_loss with ``reduce``, / the number of targets; and its gradient: p - smoothed label,
+    in float64.
+    """
+    shifted = logits - logits.max(-1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    vocab, is_real = logits.shape[1], targets != PAD
+    nll = -log_p[np.arange(len(targets)), targets][is_real].sum()
+    smooth = -log_p.sum(-1)[is_real].sum()
+    each = smoothing / (vocab - 1)
+    loss = (1 - smoothing - each) * nll + each * smooth
+    label = np.full_like(logits, each)
+    label[np.arange(len(targets)), targets] = 1 - smoothing
+    return loss / is_real.sum(), (np.exp(log_p) - label) * is_real[:, None] / is_real.sum()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+def test_the_loss_is_fairseqs(smoothing: float) -> None:
+    """Value and gradient equal the formula in NumPy; padding counts neither above nor below the line."""
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(0, 3, (9, 7)), np.array([3, PAD, 6, 2, PAD, 0, 4, 4, 5])
+    loss, gradient = formula(logits, targets, smoothing)
+    x = torch.tensor(logits, dtype=torch.float32, requires_grad=True)
+    found = smoothed_cross_entropy(x, torch.tensor(targets), smoothing)
+    assert found.item() == pytest.approx(loss, rel=1e-6)
+    (3 * found).backward()
+    np.testing.assert_allclose(x.grad, 3 * gradient, rtol=1e-5, atol=1e-7)
+
+
+def test_the_formulas_gradient_is_its_difference() -> None:
+    """The reference's own gradient, by finite differences in float64."""
+    rng = np.random.default_rng(1)
+    logits, targets, step = rng.normal(0, 1, (3, 5)), np.array([3, PAD, 4]), 1e-6
+    _, gradient = formula(logits, targets, 0.1)
+    for place in np.ndindex(*logits.shape):
+        up, down = logits.copy(), logits.copy()
+        up[place] += step
+        down[place] -= step
+        slope = (formula(up, targets, 0.1)[0] - formula(down, targets, 0.1)[0]) / (2 * step)
+        assert slope == pytest.approx(gradient[place], abs=1e-8)
+
+
+def test_torchs_smoothing_is_another() -> None:
+    """torch (and fairseq before) spreads it over all V; V / (V - 1) of it there is fairseq's."""
+    logits = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([0, 2, 3, 4, PAD, 3])
+    ours = smoothed_cross_entropy(logits, targets, 0.1)
+    same = F.cross_entropy(logits, targets, ignore_index=PAD, label_smoothing=0.1 * 5 / 4)
+    other = F.cross_entropy(logits, targets, ignore_index=PAD, label_smoothing=0.1)
+    torch.testing.assert_close(ours, same)
+    assert abs(ours - other) > 1e-3
+
+
+def test_the_loss_of_bfloat16_logits() -> None:
+    """Computed in float32; their gradient has their type."""
+    x = torch.randn(6, 50, generator=torch.Generator().manual_seed(0)).bfloat16().requires_grad_()
+    targets = torch.arange(6)
+    loss = smoothed_cross_entropy(x, targets, 0.1)
+    loss.backward()
+    want, gradient = formula(x.detach().double().numpy(), targets.numpy(), 0.1)
+    assert loss.dtype is torch.float32 and loss.item() == pytest.approx(want, rel=1e-6)
+    assert x.grad.dtype is torch.bfloat16
+    np.testing.assert_allclose(x.grad.double(), gradient, rtol=0.01, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_of_a_readout_is_that_of_its_logits(
+    smoothing: float, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Value and both gradients, whatever is made at a time; rows of padding have none."""
+    monkeypatch.setattr(translation, "LOGITS", 60)  # three rows
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(11, 8, generator=generator).requires_grad_()
+    weight = torch.randn(20, 8, generator=generator).requires_grad_()
+    targets = torch.tensor([3, PAD, 6, 2, PAD, 0, 4, 4, 5, 19, 7])
+    found, wanted = {}, {}
+    for into, loss_of in (
+        (found, lambda: translation.smoothed_readout_loss(x, weight, targets, smoothing)),
+        (wanted, lambda: smoothed_cross_entropy(x @ weight.T, targets, smoothing)),
+    ):
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+            loss = loss_of()
+        into["loss"] = loss.detach()
+        into["x"], into["weight"] = torch.autograd.grad(3 * loss, [x, weight])
+    close = {"rtol": 1e-5, "atol": 1e-6} if dtype is torch.float32 else {"rtol": 0.03, "atol": 0.01}
+    for name, value in found.items():
+        assert value.dtype is torch.float32
+        torch.testing.assert_close(value, wanted[name].float(), **close)
+    assert not found["x"][targets == PAD].any()
+
+
+def test_a_step_of_it_is_replayed_with_other_padding() -> None:
+    """One operator of a recorded step: the rows of padding may be others, and more or fewer, in each batch."""
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(8, 20, bias=False)
+    step = Step(
+        lambda x, y: translation.smoothed_readout_loss(x, layer.weight, y, 0.1), torch.optim.Adam([layer.weight])
+    )
+    for padded in (2, 3, 0, 9):
+        x, y = torch.randn(10, 8), torch.randint(2, 20, (10,))
+        y[:padded] = PAD
+        wanted = smoothed_cross_entropy(layer(x), y, 0.1).item()
+        assert step(x, y).item() == pytest.approx(wanted, rel=1e-5)
+    assert step.is_replayed

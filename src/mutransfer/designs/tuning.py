@@ -333,7 +333,7 @@ class Algorithm:
 
     def winners(self, method: Copy, losses: Mapping[int, float]) -> list[int]:
         """Of all searches, each once, given the losses of the pool by sample."""
-        from mutransfer.results.equal_compute import searches, winners
+        from mutransfer.results.selection import searches, winners
 
         found = dict[int, None]()
         for size in self.sizes(method):
@@ -402,7 +402,7 @@ class Algorithm:
 
     def _halved(self) -> Design[list[Row]]:
         """The rungs of successive halving. The best of a rung go on; should they diverge later, the next in line."""
-        from mutransfer.results.search import ranking, rung_plan
+        from mutransfer.results.selection import ranking, rung_plan
 
         rows, specs = list[Row](), self.pool(self.pools[0])
         best: list[int] = [*range(len(specs))]
@@ -441,7 +441,7 @@ class Algorithm:
     @property
     def _cuts(self) -> list[int]:
         """Steps of the rungs that successive halving would have had."""
-        from mutransfer.results.search import rung_plan
+        from mutransfer.results.selection import rung_plan
 
         try:
             return [steps for _, steps in rung_plan(len(self.samples[PROXY]), self.model(PROXY).steps)[:-1]]
@@ -559,7 +559,7 @@ class Algorithm:
         self, memory: Callable[[RunSpec], float], parameters: Callable[[RunSpec], float] | None
     ) -> list[str]:
         """Of a study: what it costs to tune, and what the target needs at the least."""
-        from mutransfer.results.search import tuning_cost_fraction
+        from mutransfer.results.selection import tuning_cost_fraction
 
         n, proxy, target = self.numbers, self.model(PROXY), self.model(next(iter(self.numbers.targets)))
         pools = [spec for pool in self.pools for spec in self.pool(pool)]

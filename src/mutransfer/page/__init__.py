@@ -4,85 +4,138 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 
+from mutransfer.errors import UserError, unknown
 from mutransfer.files import write
 from mutransfer.page import markdown
 from mutransfer.page.charts import Chart, sweep_chart
-from mutransfer.page.folders import Folder, read_folders
-from mutransfer.page.pictures import Picture, embed
-from mutransfer.results.claims import VERDICTS, Claim
+from mutransfer.results.folder import VERDICTS, Claim, Described, Kind, stand_in
+from mutransfer.results.kinds import kind_of
 
-NAME = "index.html"
 MARKS = {"reproduced": "✓", "in part": "◔", "mixed": "±", "undecided": "?", "not reproduced": "✗", "not judged": "–"}
 """Beside the colour of a verdict, and its word."""
 PAPER_HEADING = "The paper beside ours"
+COLOURS = 128
+"""Of a picture on the page, the grey of its strips among them. They have thousands, most of them of smoothed edges."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One figure folder as the template shows it."""
+class Picture:
+    """A committed picture, as a data URI; pixels."""
 
-    folder: Folder
-    chart: Chart | None
+    what: str
+    alt: str
+    """What it shows, in words."""
+    uri: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One figure folder, read, as the template shows it."""
+
+    path: Path
+    name: str
+    """Its path below ``figures/``, with slashes."""
+    kind: Kind[Any]
+    described: Described[Any]
+    claims: tuple[Claim, ...]
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        return self.described.provenance
+
+    @property
+    def experiment(self) -> str:
+        return self.name.split("/")[0]
+
+    @property
+    def part(self) -> str:
+        """``figure_7/bfloat16``; empty for the experiment's own sweep."""
+        return self.name.partition("/")[2]
+
+    def aside(self, claim: Claim) -> str:
+        """What of `part` its claim's name does not say: ``bfloat16`` of ``figure_7/bfloat16``, if it is Figure 7."""
+        own = claim.source.lower().replace(" ", "_")
+        return " · ".join(word for word in self.part.split("/") if word != own)
+
+    @property
+    def slug(self) -> str:
+        """The id of its section."""
+        return f"figure-{self.name.replace('/', '-')}"
+
+    @property
+    def banner(self) -> str:
+        """What a stand-in is not; empty for real data."""
+        return stand_in(self.provenance)
+
+    @property
+    def paper_data(self) -> str:
+        """The data set of the paper where ours is another one; else empty."""
+        wanted = str(self.provenance.get("stands_in_for", "CIFAR-10"))
+        return "" if wanted.lower() in str(self.provenance["data_source"]).lower() else wanted
 
     @cached_property
-    def pictures(self) -> list[tuple[str, str, str, Picture]]:
-        """(stem, what it is, what it shows in words, the picture)."""
-        found = []
-        for path in self.folder.pictures:
-            claims = self.folder.claims
-            claim = next((claim for claim in claims if claim.picture == path.stem), claims[0])
-            what = self.folder.described.pictures[path.stem]
-            found.append((path.stem, what, f"{what}. {claim.ours}. Verdict: {claim.verdict}.", embed(path)))
-        return found
+    def chart(self) -> Chart | None:
+        return sweep_chart(self.described) if self.kind.name == "sweep" else None
+
+    @cached_property
+    def pictures(self) -> list[Picture]:
+        """The committed PNGs. Raises `UserError` if one is no picture."""
+        pictures = []
+        for stem, what in self.described.pictures.items():
+            claim = next((claim for claim in self.claims if claim.picture == stem), self.claims[0])
+            alt = f"{what}. {claim.ours}. Verdict: {claim.verdict}."
+            pictures.append(Picture(what, alt, *_embedded(self.path / f"{stem}.png")))
+        return pictures
 
     @cached_property
     def table(self) -> tuple[Markup, list[markdown.Section]]:
-        return markdown.sections(self.folder.described.text)
+        """What stands above the first section of the table, and the sections."""
+        return markdown.sections(self.described.text)
 
     @property
     def beside(self) -> list[markdown.Section]:
         """The paper beside ours: shown at once; the other sections unfold."""
-        return [one for one in self.table[1] if one.heading == PAPER_HEADING]
+        return [section for section in self.table[1] if section.heading == PAPER_HEADING]
 
     @property
     def more(self) -> list[markdown.Section]:
-        return [one for one in self.table[1] if one.heading != PAPER_HEADING]
+        return [section for section in self.table[1] if section.heading != PAPER_HEADING]
 
     @property
     def facts(self) -> list[tuple[str, str]]:
         """Where the numbers come from and what they cost."""
-        provenance = self.folder.described.provenance
+        provenance = self.provenance
         runs: Mapping[str, Any] = provenance.get("runs", {})
         hours = provenance.get("train_hours_of_one_worker")
-        data = f"{'real' if provenance['data_is_real'] else self.folder.banner}: {provenance['data_source']}"
-        if self.folder.paper_data and provenance["data_is_real"]:
-            data += f" (the paper: {self.folder.paper_data})"
-        listed = {
-            name: ", ".join(map(str, runs[name])) for name in ("device", "commit", "torch", "threads") if name in runs
+        data = f"{'real' if provenance['data_is_real'] else self.banner}: {provenance['data_source']}"
+        if self.paper_data and provenance["data_is_real"]:
+            data += f" (the paper: {self.paper_data})"
+        facts = {
+            "data": data,
+            "fingerprint": str(provenance.get("data_fingerprint", "")),
+            "scale": provenance["scale"],
+            "cost": "" if hours is None else f"{hours:g} hours of one worker",
         }
-        found = [
-            ("data", data),
-            ("fingerprint", str(provenance.get("data_fingerprint", ""))),
-            ("scale", provenance["scale"]),
-            ("cost", "" if hours is None else f"{hours:g} hours of one worker"),
-            ("machine", listed.get("device", "")),
-            ("commit", listed.get("commit", "")),
-            ("PyTorch", listed.get("torch", "")),
-            ("threads a worker", listed.get("threads", "")),
-            ("numbers", f"figures/{self.folder.name}/runs.csv"),
-        ]
-        return [(name, text) for name, text in found if text]
+        names = {"machine": "device", "commit": "commit", "PyTorch": "torch", "threads a worker": "threads"}
+        facts |= {name: ", ".join(map(str, runs.get(key, ()))) for name, key in names.items()}
+        facts["numbers"] = f"figures/{self.name}/runs.csv"
+        return [(name, text) for name, text in facts.items() if text]
 
 
 def write_page(figures: Path, out: Path, *, experiments: Mapping[str, str]) -> tuple[str, Path]:
@@ -96,37 +149,72 @@ def write_page(figures: Path, out: Path, *, experiments: Mapping[str, str]) -> t
     Raises `UserError` as `read_folders` does, and if the page cannot be written.
     """
     folders = read_folders(figures, experiments)
-    shown = [Shown(folder, sweep_chart(folder.described) if folder.kind == "sweep" else None) for folder in folders]
-    groups = {name: [one for one in shown if one.folder.experiment == name] for name in experiments}
-    text = (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            groups={name: group for name, group in groups.items() if group},
-            summaries=experiments,
-            counts=_counts(folders),
-            verdicts=VERDICTS,
-            marks=MARKS,
-            has_charts=any(one.chart for one in shown),
-        )
-    )
-    return _said(folders), write(out / NAME, text.encode())
-
-
-def _environment() -> Environment:
-    found = Environment(
+    groups = {name: [folder for folder in folders if folder.experiment == name] for name in experiments}
+    counts = Counter(claim.verdict for folder in folders for claim in folder.claims)
+    environment = Environment(
         loader=PackageLoader("mutransfer.page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters["powers"] = markdown.powers
-    found.globals["plotly"] = _plotly
-    found.globals["source"] = _source
-    return found
+    environment.filters["powers"] = markdown.powers
+    environment.globals |= {"plotly": _plotly, "source": _source}
+    text = environment.get_template("page.html.j2").render(
+        groups={name: group for name, group in groups.items() if group},
+        summaries=experiments,
+        counts={verdict: counts[verdict] for verdict in VERDICTS},
+        verdicts=VERDICTS,
+        marks=MARKS,
+        has_charts=any(folder.chart for folder in folders),
+    )
+    return _said(folders), write(out / "index.html", text.encode())
 
 
+def read_folders(figures: Path, experiments: Iterable[str]) -> list[Folder]:
+    """Every folder below ``figures`` with a ``provenance.json``: by experiment in the order given, then by name.
+
+    Raises `UserError` if there is none; for an experiment or a kind of figure that is unknown; for a missing picture;
+    and as the table of the folder does.
+    """
+    order = list(experiments)
+    paths = sorted(path.parent for path in figures.rglob("provenance.json"))
+    if not paths:
+        raise UserError(f"{figures} holds no figure (no provenance.json); run an experiment first, it writes one.")
+    folders = [_read(path, path.relative_to(figures).as_posix()) for path in paths]
+    for folder in folders:
+        if folder.experiment not in order:
+            raise unknown("experiment of a figure folder", folder.experiment, order)
+    return sorted(folders, key=lambda folder: (order.index(folder.experiment), _natural(folder.part)))
+
+
+def _read(path: Path, name: str) -> Folder:
+    kind = kind_of(path)
+    described = kind.describe(path)
+    for stem in described.pictures:
+        if not (picture := path / f"{stem}.png").is_file():
+            raise UserError(f"{picture} does not exist; draw it with ./reproduce.sh figures.")
+    return Folder(path, name, kind, described, tuple(kind.claims(described.provenance, described.report)))
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """``figure_7`` before ``figure_13``."""
+    return [(int(word), "") if word.isdigit() else (-1, word) for word in re.split(r"(\d+)", text)]
+
+
+def _embedded(path: Path) -> tuple[str, int, int]:
+    """The PNG at ``path`` with `COLOURS` colours, which is a third of its size: data URI, width, height."""
+    try:
+        with Image.open(path) as image:
+            small = image.convert("RGB").quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    except OSError as error:
+        raise UserError(f"{path} is no picture ({error}); draw it again with ./reproduce.sh figures.") from error
+    buffer = io.BytesIO()
+    small.save(buffer, "png")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}", *small.size
+
+
+@cache
 def _plotly() -> str:
     """Plotly's whole library, compressed, in base64: the browser unpacks it when it nears the first chart."""
     text = (resources.files("plotly") / "package_data" / "plotly.min.js").read_bytes()
@@ -138,21 +226,11 @@ def _source(name: str) -> Markup:
     return Markup((resources.files(__name__) / "templates" / name).read_text(encoding="utf-8"))
 
 
-def _counts(folders: list[Folder]) -> dict[str, int]:
-    """Verdict -> how many claims have it, in the order of `VERDICTS`."""
-    found = Counter(claim.verdict for folder in folders for claim in folder.claims)
-    return {verdict: found[verdict] for verdict in VERDICTS}
-
-
-def _said(folders: list[Folder]) -> str:
-    """For the terminal: a line a verdict."""
-    found: dict[str, list[str]] = {}
+def _said(folders: Iterable[Folder]) -> str:
+    """For the terminal: a line for every verdict, such as ``undecided (1): Figure 7 in transformer_lm/bfloat16``."""
+    places: dict[str, list[str]] = {}
     for folder in folders:
         for claim in folder.claims:
-            found.setdefault(claim.verdict, []).append(_place(folder, claim))
-    return "\n".join(f"{name} ({len(found[name])}): {', '.join(found[name])}" for name in VERDICTS if name in found)
-
-
-def _place(folder: Folder, claim: Claim) -> str:
-    """``Figure 7 in transformer_lm/bfloat16``, with a word where the data is a stand-in."""
-    return f"{claim.source} in {folder.name}" + " (STAND-IN DATA)" * bool(folder.banner)
+            place = f"{claim.source} in {folder.name}" + " (STAND-IN DATA)" * bool(folder.banner)
+            places.setdefault(claim.verdict, []).append(place)
+    return "\n".join(f"{name} ({len(places[name])}): {', '.join(places[name])}" for name in VERDICTS if name in places)

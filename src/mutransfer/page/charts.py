@@ -6,37 +6,35 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from matplotlib.colors import to_hex
 
-from mutransfer.results.draw.lr_figure import loss_limits, title
+from mutransfer.results.draw.curves import loss_limits
 from mutransfer.results.draw.style import palette
 from mutransfer.results.estimate import label, number, span
+from mutransfer.results.folder import Described
 from mutransfer.results.frame import Curves, curves, tidy
 from mutransfer.results.quality import interpolate
-from mutransfer.results.render import Sweep
-from mutransfer.results.sections import Described
+from mutransfer.results.sweep import Sweep, title
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-down", "cross", "x", "pentagon", "hexagon")
 """As `mutransfer.results.draw.style.MARKERS`, by Plotly's names."""
 
 
 @dataclass(frozen=True)
-class Line:
+class ChartLine:
     """One width, as the switches and the table show it."""
 
     width: int
     light: str
     """Hex colour on white."""
     dark: str
-    """On black."""
+    """On black: of the part of the map that is light enough."""
 
 
 @dataclass(frozen=True)
-class Panel:
+class ChartPanel:
     """One parametrization."""
 
     name: str
@@ -51,8 +49,8 @@ class Panel:
 
 @dataclass(frozen=True)
 class Chart:
-    lines: tuple[Line, ...]
-    panels: tuple[Panel, ...]
+    lines: tuple[ChartLine, ...]
+    panels: tuple[ChartPanel, ...]
 
 
 def sweep_chart(described: Described[Sweep]) -> Chart:
@@ -62,7 +60,7 @@ def sweep_chart(described: Described[Sweep]) -> Chart:
     names = list(sweep.transfer.parametrizations)
     every = [one for name in names for one in table[name]]
     widths = sorted({one.width for one in every})
-    lines = tuple(map(Line, widths, palette(len(widths)), _dark(len(widths))))
+    lines = tuple(map(ChartLine, widths, palette(len(widths)), palette(len(widths), 0.35, 1.0)))
     low, high = loss_limits(every, provenance.get("loss_ceiling"))
     grid = np.concatenate([one.log2_lr for one in every])
     panels = []
@@ -97,14 +95,8 @@ def sweep_chart(described: Described[Sweep]) -> Chart:
         rates = tuple(sorted({float(x) for one in table[name] for x in one.log2_lr}))
         by_width = {one.width: one for one in table[name]}
         rows = tuple(tuple(_cell(by_width.get(width), rate) for width in widths) for rate in rates)
-        panels.append(Panel(label(name), title(sweep.transfer.parametrizations[name]), _json(figure), rates, rows))
+        panels.append(ChartPanel(label(name), title(sweep.transfer.parametrizations[name]), _json(figure), rates, rows))
     return Chart(lines, tuple(panels))
-
-
-def _dark(count: int) -> list[str]:
-    """As `palette`, of the part of the same map that is light enough on black."""
-    colours = matplotlib.colormaps["viridis"]
-    return [to_hex(colours(0.35 + 0.65 * k / max(count - 1, 1))) for k in range(count)]
 
 
 def _json(figure: go.Figure) -> str:
@@ -112,7 +104,7 @@ def _json(figure: go.Figure) -> str:
     return json.dumps(json.loads(figure.to_json()), separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _traces(one: Curves, optimum: Any, line: Line, symbol: str, top: float) -> list[go.Scatter]:
+def _traces(one: Curves, optimum: Any, line: ChartLine, symbol: str, top: float) -> list[go.Scatter]:
     mean, seeds = one.loss.mean(axis=0), len(one.loss)
     finite = np.isfinite(mean)
     shared: dict[str, Any] = {"meta": one.width, "name": f"width {one.width}"}

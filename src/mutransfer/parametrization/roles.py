@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
@@ -119,10 +120,7 @@ def _fans(t: Use) -> tuple[float, float, Shape] | None:
     """(fan_in, fan_out, the other dimensions) where the owning module's kind says which is which, else None."""
     shape, owner = t.shape, t.owner
     if isinstance(owner, _NORM) or (isinstance(owner, nn.PReLU) and len(shape) == 1):
-        n = 1
-        for d in shape:
-            n *= d
-        return 1, n, ()
+        return 1, math.prod(shape), ()
     if len(shape) < 2:
         return None
     if isinstance(owner, nn.Embedding | nn.EmbeddingBag):
@@ -138,33 +136,36 @@ def _fans(t: Use) -> tuple[float, float, Shape] | None:
 
 def size(name: str, base: Use, target: Use, role: Role | None = None) -> Sized:
     """Role and fan ratios of one tensor from its shape in two models. Raises `RoleError` where they do not tell."""
-    if len(base.shape) != len(target.shape):
-        raise RoleError(name, base.shape, target.shape, "has a different number of dimensions in base and target")
+
+    def refused(why: str) -> RoleError:
+        return RoleError(name, base.shape, target.shape, why)
 
     def sized(role: Role, m_in: float = 1.0, m_out: float = 1.0) -> Sized:
         return Sized(role, m_in, m_out, target.shape, base.shape)
 
+    if len(base.shape) != len(target.shape):
+        raise refused("has a different number of dimensions in base and target")
     grown = [i for i, (b, t) in enumerate(zip(base.shape, target.shape, strict=True)) if b != t]
     ratios = {target.shape[i] / max(base.shape[i], 1) for i in grown}
-    if role is not None:
-        return _forced(name, base, target, role, ratios, sized)
-    if not grown:
+    if role is Role.SCALAR or (role is None and not grown):
         return sized(Role.SCALAR)
+    if role is not None:
+        if len(ratios) > 1:
+            raise refused(f"role {role.value} is given, but its dimensions grow by different factors {sorted(ratios)}")
+        m = ratios.pop() if ratios else 1.0
+        return sized(role, 1.0 if role is Role.INPUT else m, 1.0 if role is Role.OUTPUT else m)
     if len(grown) > 2:
-        why = (
+        raise refused(
             "has three or more growing dimensions; no rule of the paper covers that: write it as a product of matrices"
         )
-        raise RoleError(name, base.shape, target.shape, why)
     base_fans, fans = _fans(base), _fans(target)
     if base_fans is not None and fans is not None:
         (b_in, b_out, b_rest), (t_in, t_out, t_rest) = base_fans, fans
         if b_rest != t_rest:
-            why = "its kernel grows; only channels may grow with width"
-            raise RoleError(name, base.shape, target.shape, why)
+            raise refused("its kernel grows; only channels may grow with width")
         m_in, m_out = t_in / b_in, t_out / b_out
         if isinstance(base.owner, nn.Embedding | nn.EmbeddingBag) and m_in != 1:
-            why = "the number of embeddings grows; base and target must have the same vocabulary"
-            raise RoleError(name, base.shape, target.shape, why)
+            raise refused("the number of embeddings grows; base and target must have the same vocabulary")
         if m_in == 1 and m_out == 1:
             return sized(Role.SCALAR)
         role = Role.INPUT if m_in == 1 else Role.OUTPUT if m_out == 1 else Role.HIDDEN
@@ -176,27 +177,16 @@ def size(name: str, base: Use, target: Use, role: Role | None = None) -> Sized:
     if len(grown) == 2 and len(ratios) == 1 and len(target.shape) == 2:
         m = ratios.pop()
         return sized(Role.HIDDEN, m, m)
-    why = (
+    raise refused(
         f"{type(target.owner).__name__} does not say which dimension is fan_in and which fan_out; "
         f"pass roles={{'{name}': 'input' | 'hidden' | 'output'}}"
     )
-    raise RoleError(name, base.shape, target.shape, why)
 
 
 def _is_broadcast(shape: Shape, grown: int, others: list[int]) -> bool:
     # (1, 1, d) and (1, T, d) are added to activations: class tokens and learned positions. A bare (T, d) could as
     # well be a readout, so that one is refused.
     return len(shape) >= 3 and grown == len(shape) - 1 and others[0] == 1
-
-
-def _forced(name: str, base: Use, target: Use, role: Role, ratios: set[float], sized: Callable[..., Sized]) -> Sized:
-    if role is Role.SCALAR:
-        return sized(role)
-    if len(ratios) > 1:
-        why = f"role {role.value} is given, but its dimensions grow by different factors {sorted(ratios)}"
-        raise RoleError(name, base.shape, target.shape, why)
-    m = ratios.pop() if ratios else 1.0
-    return sized(role, 1.0 if role is Role.INPUT else m, 1.0 if role is Role.OUTPUT else m)
 
 
 def match(base: Mapping[str, Use], target: Mapping[str, Use]) -> dict[str, tuple[Use, Use]]:

@@ -1,24 +1,23 @@
 """What the copied learning rate is worth in accuracy: the widest model in µP beside SP (Tables 12 and 13).
 
-The rule, declared before any result.
-
-- The tuned learning rate of a parametrization is the one with the least mean training loss over seeds at its smallest
-  width, of those at which no seed diverged; it is copied to the largest width. The accuracy there is that of the test
-  part after the last step, a mean over seeds with its 95% t interval. A run that diverged has accuracy 0.
-- Difference: µP's accuracy less SP's at the largest width, each at its own tuned rate, paired by seed, with its 95% t
-  interval. ``higher``: the whole interval lies above 0; ``lower``: below; else ``undecided``, as with one seed.
+The rule, declared before any result, is `RULE`.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from mutransfer.errors import UserError
-from mutransfer.results.estimate import Array, Estimate
+from mutransfer.results import published
+from mutransfer.results.estimate import Array, Estimate, counted, label, number, power, span
+from mutransfer.results.folder import Claim, Part, grid
 from mutransfer.results.frame import tidy
 
 RULE = (
@@ -26,6 +25,7 @@ RULE = (
     "the test part after the last step, a mean over seeds with its 95% t interval; a diverged run's counts as 0. The "
     "difference is paired by seed; `higher`: its whole interval lies above 0, `lower`: below, else `undecided`."
 )
+STATEMENT = "With hyperparameters copied from the narrow network, the widest is more accurate in µP than in SP."
 Verdict = Literal["higher", "lower", "undecided"]
 
 
@@ -47,17 +47,57 @@ class Accuracy:
 class AccuracyReport:
     """Every (parametrization, width), and µP against SP at the largest."""
 
+    table: str
+    """The paper's, such as Table 12."""
     rows: tuple[Accuracy, ...]
     seeds: int
     difference: Estimate
     """µP's less SP's at the largest width."""
     verdict: Verdict
+    pictures: Mapping[str, str]
+    """None."""
 
     def row(self, parametrization: str, width: int) -> Accuracy:
         return next(r for r in self.rows if (r.parametrization, r.width) == (parametrization, width))
 
+    def draw(self, folder: Path, provenance: Mapping[str, Any]) -> list[Path]:
+        return []
 
-def accuracy_report(runs: pd.DataFrame) -> AccuracyReport:
+    @property
+    def lines(self) -> list[str]:
+        """One, for the terminal and the table."""
+        width = self.rows[-1].width
+        mup, sp = (self.row(name, width) for name in ("mup", "sp"))
+        return [
+            f"test accuracy at width {width} with the learning rate copied from width {self.rows[0].width}: µP "
+            f"{_percent(mup.copied)}%, SP {_percent(sp.copied)}%; µP is {self.verdict}: difference "
+            f"{_percent(self.difference)} points ({counted([self.seeds], 'seed')})."
+        ]
+
+    @property
+    def section(self) -> str:
+        """Ours beside the published, in Markdown."""
+        rows = []
+        for r in self.rows:
+            best = f"{_percent(r.best)} at {power(r.best_log2_lr, 1)}"
+            rows.append((label(r.parametrization), str(r.width), power(r.log2_lr, 1), _percent(r.copied), best))
+        theirs = [
+            (f"{p.setup.replace('muP', 'µP')}: {p.metric}", f"{p.value} {p.unit}".strip())
+            for p in published.rows(table_or_figure=self.table)
+        ]
+        header = ("", "width", "copied LR", "its test accuracy (%)", "at the width's own best LR (%)")
+        parts = ["## What is copying worth?", f"- {self.lines[0]}", grid(header, rows)]
+        parts += [f"{self.table} of the paper:", grid(("", "the paper"), theirs), f"Rule: {RULE}"]
+        return "\n\n".join(parts)
+
+    @property
+    def claim(self) -> Claim:
+        what, d = "accuracy in µP less that in SP, at the widest", self.difference
+        ours = f"{self.verdict}, {number(100 * d.value)} {span(100 * d.low, 100 * d.high)} points"
+        return Claim(self.table, STATEMENT, (Part.of(what, ours, self.verdict, "higher"),))
+
+
+def accuracy_report(runs: pd.DataFrame, table: str = "Table 12") -> AccuracyReport:
     """From a runs table with the column test_accuracy.
 
     Raises `UserError` as `tidy` does; if that column is missing or has no number for a finished run; if SP or µP is
@@ -76,22 +116,22 @@ def accuracy_report(runs: pd.DataFrame) -> AccuracyReport:
     if absent := {"sp", "mup"} - set(frame["parametrization"]):
         raise UserError(f"the runs table has no {' and no '.join(sorted(absent))}; accuracy is compared between both.")
     loss = frame.groupby(keys[:3])["train_loss"].mean()
-    found = frame.pivot_table(index=keys[:3], columns="seed", values="test_accuracy")
+    accuracy = frame.pivot_table(index=keys[:3], columns="seed", values="test_accuracy")
     rows = []
     for name in ("sp", "mup"):
         widths = sorted(frame.loc[frame["parametrization"] == name, "width"].unique())
         tuned = _best(loss, name, widths[0])
         for width in widths:
-            if (name, width, tuned) not in found.index:
+            if (name, width, tuned) not in accuracy.index:
                 raise UserError(f"{name} at width {width} lacks the copied learning rate 2^{tuned:g}; run it too.")
             best = _best(loss, name, width)
-            copied, own = (_mean(found.loc[(name, width, lr)].to_numpy()) for lr in (tuned, best))
+            copied, own = (_mean(accuracy.loc[(name, width, lr)].to_numpy()) for lr in (tuned, best))
             rows.append(Accuracy(name, int(width), tuned, copied, own, best))
     last = {r.parametrization: r for r in rows}  # the largest width comes last
-    mup, sp = (found.loc[(n, last[n].width, last[n].log2_lr)].to_numpy() for n in ("mup", "sp"))
+    mup, sp = (accuracy.loc[(n, last[n].width, last[n].log2_lr)].to_numpy() for n in ("mup", "sp"))
     difference = _mean(mup - sp)
     verdict: Verdict = "higher" if difference.low > 0 else "lower" if difference.high < 0 else "undecided"
-    return AccuracyReport(tuple(rows), found.shape[1], difference, verdict)
+    return AccuracyReport(table, tuple(rows), accuracy.shape[1], difference, verdict, {})
 
 
 def _best(loss: pd.Series, name: str, width: int) -> float:
@@ -104,3 +144,8 @@ def _mean(values: Array) -> Estimate:
     if np.isnan(values).any():
         raise UserError(f"{int(np.isnan(values).sum())} of {len(values)} seeds were not run; run the sweep again.")
     return Estimate.mean(values)
+
+
+def _percent(estimate: Estimate) -> str:
+    value = number(100 * estimate.value)
+    return value if math.isnan(estimate.low) else f"{value} {span(100 * estimate.low, 100 * estimate.high)}"

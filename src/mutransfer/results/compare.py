@@ -1,22 +1,34 @@
-"""``./reproduce.sh compare A B``: two sets of runs, as shifts of the best learning rate, in words of a declared rule.
+"""``./reproduce.sh compare A B``: do two sets of runs have the same best learning rates? Shifts, width by width.
 
-The rule stands in `analysis.compare_runs`. What else differs between the two (data, scale, precision, ...) is named
-first: a shift is one of all that differs.
+The rule, declared before any result, is `RULE`, but for the form of the interval: percentiles of draws, which `drift`
+has for slopes, were tried first, and at one width and two seeds they can miss the very shift that they are of. The
+bootstrap's standard error is the root-mean-square distance of the draws from the shift of all seeds; Student's t has
+one degree of freedom for each seed after the first of the set that has fewer, for the mean shift over K widths K of
+them, for drifts as many as in `drift`. What else differs between the two (data, scale, precision, ...) is named first:
+a shift is one of all that differs.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pandas as pd
+from scipy.special import stdtrit
 
 from mutransfer.errors import UserError
-from mutransfer.results.compare_runs import RULE, Shift, Shifts, compare_runs
-from mutransfer.results.drift import DriftResult
-from mutransfer.results.estimate import label, listing, number, power, span
-from mutransfer.results.files import read_provenance, read_runs
-from mutransfer.results.frame import tidy
+from mutransfer.results.drift import TOLERANCE, DriftResult, decide, freedom
+from mutransfer.results.estimate import LEVEL, Array, Estimate, aligned, counted, label, listing, number, power, span
+from mutransfer.results.folder import read_provenance, read_runs
+from mutransfer.results.frame import Curves, curves, tidy
+from mutransfer.results.optimum import Optima, bootstrap_optima, edge_sides, require_optimum
+from mutransfer.results.quality import line
+from mutransfer.results.sweep import transfer_report
+
+Word = Literal["same", "differs", "undecided"]
 
 OWN = ("run_id", "seed", "parametrization", "width", "log2_lr", "status", "steps_done", "wall_seconds")
 """Columns that are a run's own, as are its losses and scores; all others are settings that two sets should share."""
@@ -24,6 +36,137 @@ WANTED = ("data_fingerprint", "scale", "steps", "batch", "precision")
 """Settings without which nothing is known of what a shift is due to."""
 MOST = 6
 """A column with more values than this is a run's own, too."""
+
+RULE = (
+    "LR* of a width: the learning rate with the least mean training loss over seeds, refined by a parabola in log2 LR. "
+    "Intervals of B less A: 95%, Student's t times the bootstrap's standard error over seeds. "
+    f"`same`: the whole interval lies within ±{TOLERANCE} octave (per doubling of width, for drifts); `differs`: it "
+    "lies wholly outside; else `undecided`, as with one seed or an optimum on the edge of its grid."
+)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """B less A of one quantity, with its word."""
+
+    value: Estimate
+    """Octaves; of drifts, octaves per doubling of width."""
+    word: Word
+    edges: str = ""
+    """Whose optimum lies on which edge of its grid."""
+
+    @classmethod
+    def of(cls, draws: Array, freedom: float, edges: str = "") -> Shift:
+        """From ``draws`` [1 + draws], the shift of all seeds first, and the degrees of freedom of their error."""
+        value = float(draws[0])
+        half = math.nan
+        if len(draws) > 1:
+            half = float(stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(((draws[1:] - value) ** 2).mean()))
+        estimate = Estimate(value, value - half, value + half)
+        words: dict[str, Word] = {"stable": "same", "drifts": "differs", "undecided": "undecided"}
+        return cls(estimate, words[decide(estimate, on_edge=bool(edges))], edges)
+
+
+@dataclass(frozen=True)
+class Shifts:
+    """One parametrization of A against one of B, over the widths that both have."""
+
+    names: tuple[str, str]
+    """The parametrization of A and of B; the same one, but where A and B hold nothing else."""
+    widths: tuple[int, ...]
+    optima: tuple[tuple[float, float], ...]
+    """log2 LR* of A and of B, a pair a width."""
+    shifts: tuple[Shift, ...]
+    """One a width."""
+    mean: Shift
+    """Over widths."""
+    drifts: tuple[DriftResult, DriftResult] | None
+    """Of A and of B over these widths; None if there is one width only, as for what follows."""
+    drift: Shift | None
+
+
+def compare_runs(a: pd.DataFrame, b: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> list[Shifts]:
+    """Every parametrization that the runs tables ``a`` and ``b`` share; the one of each if they share none.
+
+    Both are as for `transfer_report`. Raises `UserError` as it does, and where there is no pair of parametrizations
+    or no width in common.
+    """
+    tables = curves(tidy(a)), curves(tidy(b))
+    return [_compare(pair, tables, (a, b), draws, seed) for pair in _pairs(*tables)]
+
+
+def _pairs(a: dict[str, list[Curves]], b: dict[str, list[Curves]]) -> list[tuple[str, str]]:
+    if shared := sorted(set(a) & set(b), key=lambda name: (name != "sp", name)):
+        return [(name, name) for name in shared]
+    if len(a) == len(b) == 1:
+        return [(next(iter(a)), next(iter(b)))]
+    raise UserError(
+        f"A and B share no parametrization (A has {listing([*a])}, B has {listing([*b])}); expected a common one, or "
+        "one in each, as ./reproduce.sh runs EXPERIMENT --where parametrization=sp --export A.csv gives."
+    )
+
+
+def _compare(
+    names: tuple[str, str],
+    tables: tuple[dict[str, list[Curves]], dict[str, list[Curves]]],
+    runs: tuple[pd.DataFrame, pd.DataFrame],
+    draws: int,
+    seed: int,
+) -> Shifts:
+    by_width = [{one.width: one for one in table[name]} for table, name in zip(tables, names, strict=True)]
+    widths = sorted(set(by_width[0]) & set(by_width[1]))
+    if not widths:
+        has = [listing([str(w) for w in own]) for own in by_width]
+        raise UserError(f"A and B share no width (A has {has[0]}, B has {has[1]}); an optimum shift needs one.")
+    both = [(by_width[0][width], by_width[1][width]) for width in widths]
+    for pair in both:
+        for set_name, name, one in zip("AB", names, pair, strict=True):
+            require_optimum(f"{set_name}: {name}", one)
+    seeds = min(len(one.loss) for pair in both for one in pair)
+    found = [_draw(*pair, draws if seeds > 1 else 0, seed) for pair in both]
+    shift = np.stack([(b.log2_lr + b.shift) - (a.log2_lr + a.shift) for a, b in found], axis=1)
+    extra = seeds - 1
+    edges = [_edges(*pair) for pair in both]
+    where = ", ".join(f"width {width}: {edge}" for width, edge in zip(widths, edges, strict=True) if edge)
+    drifts = drift = None
+    if len(widths) > 1:
+        reports = [
+            transfer_report(
+                part[(part["parametrization"] == name) & part["width"].isin(widths)], draws=draws, seed=seed
+            )
+            for part, name in zip(runs, names, strict=True)
+        ]
+        drifts = reports[0].results[0], reports[1].results[0]
+        x = np.log2(np.array(widths, dtype=float))
+        drift = Shift.of(line(x, shift)[0], freedom(x) * extra, where)
+    return Shifts(
+        names=names,
+        widths=tuple(widths),
+        optima=tuple((float(a.log2_lr[0]), float(b.log2_lr[0])) for a, b in found),
+        shifts=tuple(Shift.of(shift[:, k], extra, edge) for k, edge in enumerate(edges)),
+        mean=Shift.of(shift.mean(axis=1), len(widths) * extra, where),
+        drifts=drifts,
+        drift=drift,
+    )
+
+
+def _draw(a: Curves, b: Curves, draws: int, seed: int) -> tuple[Optima, Optima]:
+    """Optima of A and B, draw by draw; row 0 is that of all seeds."""
+
+    def stream(number: int) -> np.random.Generator:
+        return np.random.default_rng([seed, a.width, number])
+
+    is_same = np.array_equal(a.log2_lr, b.log2_lr) and np.array_equal(a.loss, b.loss)
+    first = bootstrap_optima(a, draws, stream(0), stream(1))
+    picks = stream(0 if len(a.loss) == len(b.loss) else 2)
+    return first, bootstrap_optima(b, draws, picks, stream(1 if is_same else 3))
+
+
+def _edges(a: Curves, b: Curves) -> str:
+    sides = [
+        f"{name} on the {' and '.join(edge_sides(one))} edge" for name, one in (("A", a), ("B", b)) if edge_sides(one)
+    ]
+    return ", ".join(sides)
 
 
 @dataclass(frozen=True)
@@ -77,11 +220,10 @@ def _values(column: pd.Series) -> str:
 def _describe(runs: pd.DataFrame) -> str:
     names = sorted(runs["parametrization"].unique(), key=lambda name: (name != "sp", name))
     widths = [str(width) for width in sorted(runs["width"].unique())]
-    seeds = runs.groupby(["parametrization", "width"])["seed"].nunique()
-    count = f"{seeds.min()}" if seeds.min() == seeds.max() else f"{seeds.min()} to {seeds.max()}"
+    seeds = counted(runs.groupby(["parametrization", "width"])["seed"].nunique(), "seed")
     return (
         f"{listing([label(name) for name in names])}; widths {', '.join(widths)}; "
-        f"log2 LR {runs['log2_lr'].min():g} to {runs['log2_lr'].max():g}; {count} seed{'s' * (count != '1')}"
+        f"log2 LR {runs['log2_lr'].min():g} to {runs['log2_lr'].max():g}; {seeds}"
     )
 
 
@@ -106,8 +248,7 @@ def _lines(shifts: Shifts) -> list[str]:
         rows.append((str(width), power(a), power(b), _text(shift), _word(shift)))
     if len(shifts.widths) > 1:
         rows.append(("mean", "", "", _text(shifts.mean), _word(shifts.mean)))
-    size = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    table = ["  ".join(cell.ljust(n) for cell, n in zip(row, size, strict=True)).rstrip() for row in rows]
+    table = aligned(rows)
     head = one if one == other else f"{one} of A against {other} of B"
     if shifts.drifts is None or shifts.drift is None:
         return [head, *table, "one width in common: no drifts"]

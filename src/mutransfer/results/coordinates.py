@@ -1,33 +1,70 @@
-"""The coordinate check's claim: how fast does each activation, and its change, grow with width (App. D.1)?
+"""The coordinate check: how fast does each activation, and its change, grow with width (App. D.1, Figure 5)?
 
-The rule, fixed before any result. For one activation at one step, the growth exponent is the slope of log2(rms)
-against log2(width), with a t interval over seeds. Theory wants 0, and the smallest deviation it allows a wrong
-parametrization is 1/2; so an exponent above +0.25 `grows`, below -0.25 `shrinks`, else it is `ok`. An activation's
-verdict is that of its worst row: its value at init (step 0) and its change since init after each step. Readouts and
-the model's output, and what the caller lists (attention logits), may shrink at init, by the law of large numbers.
-
-Against theory (`against_theory`), also fixed before any result: where theory expects a change to stay, every step must
-be `ok`. Where it expects growth, its exponent is derived for the first step at which the quantity moves, and must be
-met there within the same 0.25; later, moves of changing sign partly cancel and add up, so every later step must still
-be `grows`, at whatever rate.
+The rule, fixed before any result, is `RULE`. Theory wants an exponent of 0, and the smallest deviation that it allows a
+wrong parametrization is 1/2: hence `TOLERANCE`. An activation's verdict is that of its worst row: its value at init
+(step 0) and its change since init after each step. Readouts and the model's output, and what the caller lists
+(attention logits), may shrink at init, by the law of large numbers. Later than the first step at which a quantity
+moves, moves of changing sign partly cancel and add up: there theory is held to the direction alone (`against_theory`).
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mutransfer.errors import UserError, unknown
-from mutransfer.results.estimate import listing, t_half
+from mutransfer.results.draw.page import Axes, log_scales
+from mutransfer.results.draw.style import (
+    MARKERS,
+    WARNING,
+    WIDTH,
+    new_figure,
+    palette,
+    paper_style,
+    save,
+    wrapped,
+    write_banner,
+)
+from mutransfer.results.estimate import counted, label, listing, number, span, t_half
+from mutransfer.results.folder import Claim, Part, grid, read, stand_in
+from mutransfer.results.schema import Rows, Schema
 
 TOLERANCE = 0.25
 COLUMNS = ["width", "seed", "step", "activation", "kind", "rms"]
 OWNER = ["parametrization", "optimizer"]
 """Whose rows they are; with `COLUMNS`, the columns of a coordinates.csv."""
+SCHEMA = Schema(
+    name="coordinates.csv",
+    columns={
+        **dict.fromkeys([*OWNER, "activation", "kind"], "text"),
+        **dict.fromkeys(["width", "seed", "step"], "whole number"),
+        "rms": "number",
+    },
+    rows=(Rows(name="the check", by=tuple(OWNER), complete={"measured": None, "width": None, "seed": None}),),
+)
+"""With the column ``measured``: activation, kind and step in one."""
+CSV = "coordinates.csv"
+MOST_COLUMNS = 4
+MOST_NAMED = 6
+VERDICT_COLOURS = {"ok": "black", "grows": WARNING, "shrinks": WARNING}
+RULE = (
+    "The growth exponent is the slope of log2(rms of x_t - x_0) against log2(width), mean over seeds with its 95% t "
+    f"interval. An exponent above {TOLERANCE:g} `grows`, below -{TOLERANCE:g} `shrinks`, else it stays. Where theory "
+    "expects a change to stay, it must at every step. Where theory expects growth, its exponent is derived for the "
+    f"first step at which the quantity moves and must be met there within {TOLERANCE:g}; at every later step the "
+    "change must still grow, at whatever rate."
+)
+FIGURE_5 = (
+    "With Adam, in SP the logits and the attention logits blow up with width within a step, the word embeddings do "
+    "not; in µP all stay."
+)
 
 
 @dataclass(frozen=True)
@@ -95,6 +132,10 @@ class CoordFrame:
 
     def exponents(self) -> pd.DataFrame:
         """One row an (activation, kind, step) with exponent, low, high (95%) and verdict."""
+        return self._exponents.copy()
+
+    @cached_property
+    def _exponents(self) -> pd.DataFrame:
         rows = []
         for (activation, kind, step), cell in self.data.groupby(["activation", "kind", "step"], sort=False):
             if (kind == "value") == (step == 0):
@@ -110,9 +151,9 @@ class CoordFrame:
         """
         if activation not in set(self.data["activation"]):
             raise unknown("activation", activation, dict.fromkeys(self.data["activation"]))
-        changes = self.data[self.data["kind"] == "change"]
-        rows = replace(self, data=changes[changes["activation"] == activation]).exponents().set_index("step")
-        return rows.drop(columns=["activation", "kind"]).reindex(sorted(changes["step"].unique()))
+        rows = self._exponents.query("kind == 'change' and activation == @activation").set_index("step")
+        steps = self.data.loc[self.data["kind"] == "change", "step"].unique()
+        return rows.drop(columns=["activation", "kind"]).reindex(sorted(steps))
 
     def expected(self, quantity: str) -> Expected | None:
         """What theory says of the change of ``quantity`` (a key of `ADAM`); None where this suite derives nothing."""
@@ -136,7 +177,7 @@ class CoordFrame:
 
 
 def against_theory(frame: CoordFrame, activation: str, quantity: str) -> str:
-    """The change of an activation in words, by the rule above: ``grows as theory says``, ``stays as theory says``,
+    """The change of an activation in words, by `RULE`: ``grows as theory says``, ``stays as theory says``,
     or what it does instead.
     """
     rows, expected = frame.changes(activation).dropna(subset="exponent"), frame.expected(quantity)
@@ -177,32 +218,14 @@ def from_csv(text: str, may_shrink_at_init: Iterable[str] = ()) -> list[CoordFra
         table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     except (ValueError, pd.errors.ParserError) as error:
         raise UserError(f"coordinates.csv is no table ({error}); run the experiment again.") from error
-    missing = [name for name in [*OWNER, *COLUMNS] if name not in table.columns]
-    if missing or table.empty:
-        what = f"lacks {', '.join(missing)}" if missing else "has no rows"
-        raise UserError(f"coordinates.csv {what}; run the experiment again.")
-    try:
-        table = table.astype(dict.fromkeys(["width", "seed", "step"], int) | {"rms": float})
-    except ValueError as error:
-        raise UserError(f"coordinates.csv holds no number ({error}); run the experiment again.") from error
+    if {"activation", "kind", "step"} <= set(table.columns):
+        table["measured"] = "the " + table["kind"] + " of " + table["activation"] + " at step " + table["step"]
     frames, allowed = [], set(may_shrink_at_init)
+    table = SCHEMA.check(table)
     for (name, optimizer), group in table.groupby(OWNER, sort=False):
         data = group[COLUMNS].reset_index(drop=True)
-        _require_complete(name, data)
         frames.append(CoordFrame(data, name, optimizer, frozenset(allowed & set(data["activation"]))))
     return frames
-
-
-def _require_complete(name: str, data: pd.DataFrame) -> None:
-    """Every (activation, kind, step) must have every (width, seed), once."""
-    runs = len(data[["width", "seed"]].drop_duplicates())
-    whole = data["width"].nunique() * data["seed"].nunique()
-    for (activation, kind, step), cell in data.groupby(["activation", "kind", "step"], sort=False):
-        if len(cell) != whole or runs != whole or cell.duplicated(["width", "seed"]).any():
-            raise UserError(
-                f"coordinates.csv has {len(cell)} rows where {whole} (width, seed) belong: '{name}', the {kind} of "
-                f"'{activation}' at step {step}; run the experiment again."
-            )
 
 
 @dataclass(frozen=True)
@@ -256,3 +279,213 @@ def _verdict(exponent: float, may_shrink: bool) -> str | None:
     if exponent > TOLERANCE:
         return "grows"
     return "shrinks" if exponent < -TOLERANCE and not may_shrink else "ok"
+
+
+def coordinate_figure(
+    frames: Sequence[CoordFrame],
+    out: Path,
+    *,
+    activations: Sequence[str] | Mapping[str, str] | None = None,
+    caption: str = "",
+    banner: str = "",
+) -> list[Path]:
+    """Draw ``out/coordinate_check.png`` and ``.svg``: a row a frame (SP, µP), a column an activation.
+
+    Each panel shows the root mean square of x_t - x_0 against width, a line a step t, with the growth exponent and the
+    verdict of the last step. A dot is a mean over seeds (geometric), the bar its range. Returns the two paths.
+
+    activations: up to four of the frames' names, or a mapping of them to what stands above the panels; default: spread
+        over the network, ending with the output.
+    banner: a warning across the top (stand-in data).
+    Raises `UserError` for no frame, or an activation that a frame does not have.
+    """
+    if not frames:
+        raise UserError("a coordinate figure needs at least one frame of coord_check.")
+    names = list(dict.fromkeys(frames[0].data["activation"]))
+    shown = list(activations or _spread(names))
+    headings = activations if isinstance(activations, Mapping) else dict(zip(shown, shown, strict=True))
+    for frame in frames:
+        for name in shown:
+            if name not in set(frame.data["activation"]):
+                raise unknown("activation", name, names)
+    steps = sorted(frames[0].data.query("kind == 'change'")["step"].unique())
+    text = wrapped(caption, WIDTH - 0.2, 7.5) if caption else ""
+    with paper_style():
+        figure = new_figure(1.85 * len(frames) + 0.8 + 0.14 * (text.count("\n") + 1) * bool(text) + 0.3 * bool(banner))
+        axes = figure.subplots(len(frames), len(shown), sharex=True, sharey="col", squeeze=False)
+        for row, frame in zip(axes, frames, strict=True):
+            for ax, name in zip(row, shown, strict=True):
+                moved = frame.changes(name).dropna(subset="exponent")
+                for step, colour, marker in zip(steps, palette(len(steps)), MARKERS, strict=False):
+                    _line(ax, frame, name, step, color=colour, marker=marker)
+                log_scales(ax)
+                ax.grid(alpha=0.25, linewidth=0.4)
+                if len(moved):
+                    fit = moved.iloc[-1]
+                    title = f"{headings[name]}\n{fit['verdict']}: width$^{{{fit['exponent']:.2f}}}$"
+                    ax.set_title(title, color=VERDICT_COLOURS[fit["verdict"]], fontsize=7)
+                else:
+                    ax.set_title(f"{headings[name]}\nnever moves", color=WARNING, fontsize=7)
+            row[0].set_ylabel(f"{label(frame.parametrization)}, {frame.optimizer}\nrms of $x_t - x_0$", fontsize=7.5)
+        for ax in axes[-1]:
+            ax.set_xlabel("width")
+            ax.set_ylim(_decade(*ax.get_ylim()))  # of a column: they share it
+        # what does not move at first has no line for it
+        every = [pair for ax in axes.flat for pair in zip(*ax.get_legend_handles_labels()[::-1], strict=True)]
+        lines = dict(sorted(every, key=lambda pair: (len(pair[0]), pair[0])))
+        figure.legend(
+            list(lines.values()), list(lines), loc="outside lower center", ncols=max(len(lines), 1), frameon=False
+        )
+        if text:
+            figure.text(0.1 / WIDTH, 0.005, text, fontsize=7.5, va="bottom")
+        height = figure.get_size_inches()[1]
+        bottom = (0.68 + 0.14 * (text.count("\n") + 1) * bool(text)) / height
+        figure.subplots_adjust(0.1, bottom, 0.99, 1 - (0.33 + 0.3 * bool(banner)) / height, wspace=0.3, hspace=0.35)
+        if text:
+            figure.legends[0].set_bbox_to_anchor((0.5, (0.03 + 0.14 * (text.count("\n") + 1)) / height))
+        write_banner(figure, banner)
+        return save(figure, Path(out), "coordinate_check")
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """What a folder shows of the check: a frame a parametrization, and activation -> heading of the panels.
+
+    A heading is a quantity of `ADAM`, perhaps with a comma and more behind it (``attention logits, block 2``). Raises
+    `UserError` for an activation or a quantity that is unknown.
+    """
+
+    frames: Sequence[CoordFrame]
+    activations: Mapping[str, str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of the provenance: ``lr`` (parametrization -> base learning rate)."""
+
+    pictures = {"coordinate_check": "Growth with width of the change of activations over a few steps"}  # noqa: RUF012
+
+    def _told(self) -> list[tuple[CoordFrame, str, str, Expected | None, str]]:
+        """Of every panel: the frame, the activation, its heading, what theory expects, and the change in words."""
+        return [
+            (frame, name, heading, frame.expected(quantity), against_theory(frame, name, quantity))
+            for frame in self.frames
+            for name, heading in self.activations.items()
+            for quantity in [heading.partition(",")[0]]
+        ]
+
+    @property
+    def section(self) -> str:
+        """The growth exponent of every shown activation after every step with its 95% interval, what theory expects,
+        what follows; the reasons and the rule.
+        """
+        shown = [frame.changes(name) for frame in self.frames for name in self.activations]
+        steps = sorted({step for rows in shown for step in rows.index})
+        lines, reasons = [], []
+        for frame, name, heading, expected, told in self._told():
+            rows = frame.changes(name)
+            cells = [_cell(rows.loc[step]) if step in rows.index else "-" for step in steps]
+            lines.append((label(frame.parametrization), heading, *cells, str(expected or "-"), f"**{told}**"))
+            if expected:
+                quantity = heading.partition(",")[0]
+                reasons.append(f"- {label(frame.parametrization)}, {quantity}, {expected}: {expected.reason}.")
+        parts = [
+            "## Coordinate check: how fast do changes grow with width?",
+            "Growth exponents of the change since init with their 95% intervals (a change is width to this power):",
+            grid(("", "change of", *(f"t = {step}" for step in steps), "theory", "verdict"), lines),
+        ]
+        if reasons:
+            optimizers = listing(list(dict.fromkeys(frame.optimizer for frame in self.frames)))
+            parts += [f"The exponent that theory expects, and why ({optimizers}; n: width, d: size of a head):"]
+            parts += ["\n".join(dict.fromkeys(reasons))]
+        measured = "\n".join(f"- {_all_measured(frame)}" for frame in self.frames)
+        return "\n\n".join([*parts, "All that was measured:", measured, f"Rule: {RULE}"])
+
+    @property
+    def lines(self) -> list[str]:
+        """``Coordinate check, SP: logits: grows as theory says (width^0.97 [0.93, 1.01] after step 1); ...``."""
+        words: dict[str, list[str]] = {}
+        for frame, name, heading, _, told in self._told():
+            rows = frame.changes(name).dropna(subset="exponent")
+            first = f" (width^{_cell(rows.iloc[0])} after step {rows.index[0]})" if len(rows) else ""
+            words.setdefault(frame.parametrization, []).append(f"{heading}: {told}{first}")
+        return [f"Coordinate check, {label(name)}: {'; '.join(told)}." for name, told in words.items()]
+
+    @property
+    def claim(self) -> Claim:
+        """Figure 5."""
+        parts = []
+        for frame, _, heading, expected, told in self._told():
+            found = "as theory says" if told.endswith("as theory says") else told
+            what = f"{label(frame.parametrization)}: {heading}"
+            parts.append(Part.of(what, told, found, "as theory says" if expected else None))
+        return Claim("Figure 5", FIGURE_5, tuple(parts), picture="coordinate_check")
+
+    def draw(self, folder: Path, provenance: Mapping[str, Any]) -> list[Path]:
+        """``coordinate_check.png`` and ``.svg``."""
+        rates = self.settings.get("lr", {})
+        lr = ", ".join(f"{label(n)} {rate:g}" for n, rate in rates.items()) if isinstance(rates, Mapping) else rates
+        seeds = counted([max(frame.data["seed"].nunique() for frame in self.frames)], "seed")
+        rows = listing([label(frame.parametrization) for frame in self.frames])
+        caption = (
+            f"Coordinate check, {provenance['title']}, scale '{provenance['scale']}' (after Figure 5 of the paper). "
+            f"Rows: {rows}; lines: after t steps. Dots: geometric mean over {seeds}, bars: range. In the titles: "
+            f"growth with width at the last step. {f'Learning rate: {lr}. ' if lr else ''}"
+            f"Data: {provenance['data_source']}."
+        )
+        banner = stand_in(provenance)
+        return coordinate_figure(self.frames, folder, activations=self.activations, caption=caption, banner=banner)
+
+
+def read_coordinates(folder: Path, provenance: Mapping[str, Any]) -> Coordinates:
+    """From ``folder/coordinates.csv``.
+
+    ``provenance["coordinates"]`` has ``activations`` (activation -> heading), and may have ``may_shrink_at_init``
+    (activations) and ``lr``. Raises `UserError` as `from_csv` does, and where it lacks ``activations``.
+    """
+    settings = provenance.get("coordinates")
+    if not isinstance(settings, Mapping) or not isinstance(settings.get("activations"), Mapping):
+        raise UserError(f"{folder / 'provenance.json'} lacks coordinates.activations; run the experiment again.")
+    frames = from_csv(read(folder / CSV), settings.get("may_shrink_at_init", ()))
+    return Coordinates(frames, settings["activations"], settings)
+
+
+def _all_measured(frame: CoordFrame) -> str:
+    verdict = frame.verdict()
+    bad = [f"{name} ({row['verdict']})" for name, row in verdict.items() if row["verdict"] != "ok"]
+    head = f"{label(frame.parametrization)}, {len(verdict)} activations measured, values at init and changes: "
+    if not bad:
+        return head + "every one stays."
+    more = f" and {len(bad) - MOST_NAMED} more" if len(bad) > MOST_NAMED else ""
+    return f"{head}{len(bad)} of them do not stay: {', '.join(bad[:MOST_NAMED])}{more}."
+
+
+def _cell(row: Any) -> str:
+    """An exponent with its interval, or why there is none."""
+    if np.isnan(row["exponent"]):
+        return "has not moved"
+    if np.isinf(row["exponent"]):
+        return "overflows"
+    interval = "" if np.isnan(row["low"]) else f" {span(row['low'], row['high'])}"
+    return f"{number(row['exponent'])}{interval}"
+
+
+def _line(ax: Axes, frame: CoordFrame, name: str, step: int, **look: Any) -> None:
+    rows = frame.data.query("activation == @name and kind == 'change' and step == @step and rms > 0")
+    logs = np.log(
+        rows.assign(rms=rows["rms"].replace(np.inf, np.nan)).pivot(index="seed", columns="width", values="rms")
+    )
+    if logs.empty:
+        return  # nothing moved at this step, as behind a readout of zeros
+    mean, low, high = (np.exp(part.to_numpy()) for part in (logs.mean(), logs.min(), logs.max()))
+    ax.errorbar(logs.columns, mean, [mean - low, high - mean], label=f"t = {step}", elinewidth=0.7, **look)
+
+
+def _decade(low: float, high: float) -> tuple[float, float]:
+    """At least a decade about the same middle: a change that stays must look as if it did."""
+    middle, half = np.sqrt(low * high), max(np.sqrt(high / low), np.sqrt(10))
+    return float(middle / half), float(middle * half)
+
+
+def _spread(names: Sequence[str]) -> list[str]:
+    inner = [n for n in names if n != "output"]
+    count = min(MOST_COLUMNS - 1, len(inner))
+    picked = [inner[round(k)] for k in np.linspace(0, len(inner) - 1, count)]
+    return [*dict.fromkeys(picked), "output"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 Array = NDArray[np.float64]
 
@@ -47,12 +48,24 @@ def t_half(values: Array, axis: int = 0) -> Array:
     n = values.shape[axis]
     if n < 2:
         return np.full(values.mean(axis=axis).shape, np.nan)
-    return np.asarray(stats.t.ppf((1 + LEVEL) / 2, n - 1) * values.std(axis=axis, ddof=1) / math.sqrt(n))
+    return np.asarray(stdtrit(n - 1, (1 + LEVEL) / 2) * values.std(axis=axis, ddof=1) / math.sqrt(n))
 
 
 def listing(words: list[str]) -> str:
     """``a, b and c``."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def counted(counts: Iterable[int], what: str) -> str:
+    """``1 seed``, ``3 seeds``, or ``2 to 3 seeds`` where the counts differ."""
+    low, high = min(counts := list(counts)), max(counts)
+    return f"{low if low == high else f'{low} to {high}'} {what}{'' if high == 1 else 's'}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The rows of a table for the terminal, their cells in columns."""
+    size = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(cell.ljust(n) for cell, n in zip(row, size, strict=True)).rstrip() for row in rows]
 
 
 @dataclass(frozen=True)

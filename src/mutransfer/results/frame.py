@@ -1,16 +1,17 @@
-"""The runs table: what it must hold, and the learning-rate curves in it."""
+"""The runs table: what it must hold, and the curves in it, over learning rates or in the panels of a landscape."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from mutransfer.errors import UserError
+from mutransfer.errors import UserError, unknown
 from mutransfer.results.estimate import Array
+from mutransfer.results.schema import Rows, Schema
 
 COLUMNS = ("parametrization", "width", "log2_lr", "seed", "train_loss")
 KEY = list(COLUMNS[:4])
@@ -23,17 +24,18 @@ Cell = tuple[str, int, float, int]
 
 @dataclass(frozen=True)
 class Curves:
-    """Final training losses of one parametrization at one width."""
+    """Final losses of one line: of one parametrization at one width, say."""
 
     width: int
+    """Or another number that the line is of."""
     log2_lr: Array
-    """[G], ascending."""
+    """[G], ascending; in a panel, where the choices stand on its axis."""
     loss: Array
     """[S, G], a row a seed; +inf where the run diverged."""
 
 
-def tidy(runs: pd.DataFrame) -> pd.DataFrame:
-    """The columns ``COLUMNS`` of ``runs``, checked and sorted; a diverged run has loss +inf.
+def tidy(runs: pd.DataFrame, more: Iterable[str] = ()) -> pd.DataFrame:
+    """The columns ``COLUMNS`` of ``runs``, checked and sorted, and ``more`` as they are; a diverged run has loss +inf.
 
     A column ``status`` is optional; where present, ``diverged`` rows count as +inf and ``failed`` rows raise.
     Raises `UserError` on missing columns, no rows, values that are not numbers, NaN, duplicates, failed runs
@@ -67,6 +69,7 @@ def tidy(runs: pd.DataFrame) -> pd.DataFrame:
     frame["log2_lr"] = frame["log2_lr"].round(9) + 0.0
     frame["width"], frame["seed"] = frame["width"].astype(int), frame["seed"].astype(int)
     frame["parametrization"] = frame["parametrization"].astype(object)
+    frame = frame.assign(**{name: runs[name].to_numpy() for name in more})
     frame = frame.sort_values(KEY, ignore_index=True)
     double = frame.duplicated(KEY)
     if double.any():
@@ -115,3 +118,105 @@ def curves(frame: pd.DataFrame) -> dict[str, list[Curves]]:
         loss = group.pivot(index="seed", columns="log2_lr", values="train_loss")
         table.setdefault(str(name), []).append(Curves(int(width), loss.columns.to_numpy(float), loss.to_numpy(float)))
     return table
+
+
+METRICS = {"train_loss": "training loss", "test_loss": "test loss"}
+"""Columns that a panel may be of, in words."""
+ONE_PANEL = ("experiment", "variant", "parametrization", "optimizer", "data_fingerprint")
+"""As `ONE_SETTING`, within a panel."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What the numbers and words of a panel mean."""
+
+    line_name: str = "line"
+    is_log2: bool = False
+    """Whether x is the log2 of what it is called."""
+    words: tuple[str, ...] = ()
+    """Order of the words on a word axis; empty: alphabetical."""
+
+
+@dataclass(frozen=True)
+class PanelCurves:
+    """The losses of one panel of a landscape: every line has every choice, and that every seed."""
+
+    key: str
+    axis: Axis
+    words: tuple[str, ...]
+    """[G] the choices if they are words; empty if they are numbers."""
+    lines: Mapping[float, Curves]
+    """[L], ascending; in place of log2 LRs the values of x, or 0 .. G-1 for words."""
+
+    @property
+    def curves(self) -> tuple[Curves, ...]:
+        """[L]"""
+        return tuple(self.lines.values())
+
+    @property
+    def x(self) -> Array:
+        """[G] where the choices stand on the axis."""
+        return self.curves[0].log2_lr
+
+    @property
+    def seeds(self) -> int:
+        return len(self.curves[0].loss)
+
+    def choice(self, index: int) -> str:
+        """The word or the number, as short text: ``cosine``, ``2^-6``, ``0.5``."""
+        return self.words[index] if self.words else f"{'2^' * self.axis.is_log2}{self.x[index]:g}"
+
+
+def read_panels(
+    runs: pd.DataFrame, axes: Mapping[str, Axis] | None = None, *, metric: str = "train_loss"
+) -> dict[str, PanelCurves]:
+    """The curves of every panel, checked, in the order in which ``runs`` first names them.
+
+    ``runs`` has one row a run with panel, x, line, seed, a loss (+inf if diverged) and optionally status; x is a number
+    or, throughout a panel, a word. ``metric``: the column of `METRICS` that holds the loss.
+
+    Raises `UserError` on an unknown metric, missing columns, no rows, failed runs, values that are no numbers,
+    duplicates, mixed settings, an x that is sometimes a word, a word that its axis does not have, and a gap: a
+    (line, x, seed) that the panel's other lines and choices have.
+    """
+    if metric not in METRICS:
+        raise unknown("metric of a panel", metric, METRICS)
+    runs = runs.assign(status=runs["status"] if "status" in runs.columns else "finished")
+    if metric in runs.columns:
+        runs.loc[pd.to_numeric(runs[metric], errors="coerce") == np.inf, "status"] = "diverged"
+    if {"panel", "x"} <= set(runs.columns):
+        numbers = pd.to_numeric(runs["x"], errors="coerce").round(9) + 0.0  # by value: absorb the last bits of a CSV
+        is_number = np.isfinite(numbers)
+        runs["x"] = numbers.where(is_number, runs["x"])
+        for key, part in runs[~is_number].groupby("panel"):
+            if is_number[runs["panel"] == key].any():
+                raise UserError(f"panel '{key}' has an x that is a word, first '{part['x'].iloc[0]}', beside numbers.")
+    whole: dict[str, None] = dict.fromkeys(("line", "x", "seed"))
+    schema = Schema(
+        name="the runs table",
+        columns={
+            **{"panel": "text", "x": "text", "line": "finite number", "seed": "whole number"},
+            **{metric: "number", "status": "text"},
+        },
+        key=("panel", "line", "x", "seed"),
+        rows=(Rows(name="the figure", by=("panel",), constant=ONE_PANEL, complete=whole, results=(metric,)),),
+        again="run the sweep again.",
+    )
+    table, known = schema.check(runs), axes or {}
+    groups = table.groupby("panel", sort=False)
+    return {str(key): _read_panel(str(key), group, known.get(str(key), Axis()), metric) for key, group in groups}
+
+
+def _read_panel(key: str, frame: pd.DataFrame, axis: Axis, metric: str) -> PanelCurves:
+    numbers, choices = pd.to_numeric(frame["x"], errors="coerce"), list[str]()
+    if numbers.isna().any():
+        present = set(frame["x"])
+        for word in sorted(present - set(axis.words)) if axis.words else []:
+            raise unknown(f"choice of panel '{key}'", word, axis.words)
+        choices = [word for word in (axis.words or sorted(present)) if word in present]
+        numbers = frame["x"].map(choices.index).astype(float)
+    loss = frame[metric].where(frame["status"] != "diverged", np.inf).astype(float)
+    table = frame.assign(x=numbers, loss=loss).pivot(index=["line", "seed"], columns="x", values="loss")
+    x = table.columns.to_numpy(float)
+    lines = {float(line): Curves(int(line), x, part.to_numpy()) for line, part in table.groupby(level="line")}
+    return PanelCurves(key, axis, tuple(choices), lines)

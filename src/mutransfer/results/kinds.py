@@ -9,14 +9,12 @@ from pkgutil import iter_modules
 from typing import Any
 
 from mutransfer.errors import unknown
-from mutransfer.results.files import read_provenance
-from mutransfer.results.sections import Kind
+from mutransfer.results.folder import Kind, read_provenance
 
 
 def _declared() -> dict[str, Kind[Any]]:
-    packages = ("mutransfer.results", "mutransfer.reporting")
-    places = [(name, module) for name in packages for module in iter_modules(import_module(name).__path__)]
-    modules = [import_module(f"{name}.{module.name}") for name, module in places]
+    here = str(__package__)
+    modules = [import_module(f"{here}.{module.name}") for module in iter_modules(import_module(here).__path__)]
     kinds = [value for module in modules for value in vars(module).values() if isinstance(value, Kind)]
     return {kind.name: kind for kind in kinds}
 

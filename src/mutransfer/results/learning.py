@@ -1,34 +1,48 @@
-"""Wider is better through training (Figure 7): at fixed hyperparameters, is the wider model ahead at every step?
+"""Wider is better through training (Figures 7 and 8): is the wider model ahead at every step, at fixed hyperparameters?
 
-The rule, declared before any result. A panel is one parametrization at one learning rate. A *cell* is a logged step
-and a pair of adjacent widths; both are read on the mean training loss over seeds.
-
-- From the step at which a run diverged its loss counts as +inf (a loss that is NaN or inf is a divergence).
-- A cell is a *violation* if the wider model's mean loss is above the narrower's; a tie is none (+inf twice is a tie).
-- A violation is *clear* if the wider model diverged where no seed of the narrower did (that is no noise), or if the
-  whole 95% t interval of the difference, paired by seed, lies above 0. One seed gives no interval.
-- `fails`: some violation is a divergence, or clear violations are more than `CHANCE` of the cells, the share that
-  two equally good widths would show by the interval's own error. `holds`: no violation is clear, and violations are at
-  most `TOUCHING` of the cells (noise where two curves touch; with one seed nothing is known of noise, and none is
-  allowed). Else `undecided`.
-
-The verdict is that of the whole of training; the part after the first tenth of the steps, which the common start of
-all widths does not touch, is judged beside it by the same rule.
+The rule, declared before any result, is `RULE`. A panel is one parametrization at one learning rate. A loss that is
+NaN or inf is a divergence. That the wider model diverged where no seed of the narrower did is no noise, hence clear. A
+few violations are noise where two curves touch; with one seed nothing is known of noise, and none is allowed. The
+verdict is that of the whole of training; the part after the first tenth of the steps, which the common start of all
+widths does not touch, is judged beside it by the same rule.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mutransfer.errors import UserError
-from mutransfer.results.estimate import LEVEL, Array, label, number, power, span, t_half
+from mutransfer.errors import UserError, unknown
+from mutransfer.results.draw.curves import LARGE_MARKS, curve_limits, curve_panel, line_looks
+from mutransfer.results.draw.page import LARGE, Axes, Page, set_ticks, sign
+from mutransfer.results.draw.style import MUTED, WARNING, Look, paper_style, wrapped
+from mutransfer.results.estimate import LEVEL, Array, counted, label, number, power, span, t_half
+from mutransfer.results.folder import (
+    Claim,
+    Described,
+    Kind,
+    Part,
+    grid,
+    heading_section,
+    joined,
+    paper_claim,
+    paper_section,
+    read_figure,
+    read_runs,
+    read_texts,
+    stand_in,
+)
+from mutransfer.results.frame import Curves
+from mutransfer.results.schema import Rows, Schema, cell
+from mutransfer.results.scores import pretraining_lines, pretraining_section, translations_lines, translations_section
 
 COLUMNS = ("panel", "parametrization", "width", "log2_lr", "seed", "step", "tokens", "loss")
 START = 0.1
@@ -43,6 +57,20 @@ RULE = (
     f"than {100 * CHANCE:g}% of the cells (what equal models would show by chance); `holds`: none is clear and at most "
     f"{100 * TOUCHING:g}% of the cells are violations (with one seed: none); else `undecided`."
 )
+SCHEMA = Schema(
+    name="the table of learning curves",
+    columns={**dict.fromkeys(COLUMNS[:2], "text"), **dict.fromkeys(COLUMNS[2:-1], "finite number"), "loss": "number"},
+    key=("panel", "width", "seed", "step"),
+    rows=(Rows(name="a panel", by=("panel",), constant=("parametrization", "log2_lr")),),
+)
+CSV = "curves.csv"
+PICTURES = {"learning_curves": "Training loss through training, a line a width"}
+FIGURE_7 = "In µP the wider model is at least as good at every step; in SP it is not, at either rate."
+LEGEND_COLUMNS, STRIP_ROW = 7, 0.07
+"""Of the figure; inches for a pair of widths in the strip of violations."""
+MARKS = replace(LARGE_MARKS, line={"linewidth": 1.1}, above={}, cross={}, leads=False)
+X_LABELS = {"steps": "training step", "tokens": "training tokens"}
+COLOURS = {"holds": "black", "undecided": MUTED, "fails": WARNING}
 Verdict = Literal["holds", "fails", "undecided"]
 WORDS: dict[Verdict, str] = {"holds": "holds", "fails": "fails", "undecided": "is undecided"}
 
@@ -175,6 +203,16 @@ class LearningReport:
         """Whether wider is better through the whole of training."""
         return self.whole.verdict
 
+    def end(self, width: int) -> str:
+        """The loss at the last step, with its standard error; a dash for another width."""
+        if width not in self.widths:
+            return "-"
+        last = self.loss[self.widths.index(width), :, -1]
+        mean = number(float(last.mean()), 4)
+        if np.isinf(last).any() or self.seeds == 1:
+            return mean
+        return f"{mean} ± {number(float(last.std(ddof=1)) / np.sqrt(self.seeds), 4)}"
+
     @property
     def sentence(self) -> str:
         """The line for the terminal and the table."""
@@ -194,34 +232,16 @@ def learning_report(curves: pd.DataFrame) -> dict[str, LearningReport]:
     from where it stopped, and may end there. Raises `UserError` for missing columns, values that are no numbers,
     doubles, a panel of several settings or of one width, and a missing (width, seed, step): it names which.
     """
-    missing = [name for name in COLUMNS if name not in curves.columns]
-    if missing:
-        raise UserError(f"the learning curves lack {', '.join(missing)}; they need the columns {', '.join(COLUMNS)}.")
-    if curves.empty:
-        raise UserError("the learning curves have no rows; run the experiment first.")
-    frame = pd.DataFrame({name: curves[name].astype(str) for name in COLUMNS[:2]})
-    for name in COLUMNS[2:]:
-        try:
-            frame[name] = curves[name].astype(float)
-        except (ValueError, TypeError) as error:
-            raise UserError(f"the learning curves hold no number in {name} ({error}); run them again.") from error
-    wrong = ~np.isfinite(frame[list(COLUMNS[2:-1])]).all(axis=1) | (frame["loss"] == -np.inf)
-    wrong |= (frame["width"] < 1) | (frame["step"] < 1)
+    frame = SCHEMA.check(curves)
+    wrong = (frame["loss"] == -np.inf) | (frame["width"] < 1) | (frame["step"] < 1)
     if wrong.any():
-        at = ", ".join(f"{name}={value}" for name, value in curves.loc[wrong, list(COLUMNS)].iloc[0].items())
-        raise UserError(f"{int(wrong.sum())} rows of the learning curves hold no number, first ({at}); run them again.")
+        at = ", ".join(f"{name}={value}" for name, value in frame.loc[wrong, list(COLUMNS)].iloc[0].items())
+        raise UserError(f"{int(wrong.sum())} rows of the learning curves cannot be, first ({at}); run them again.")
     return {str(panel): _panel(str(panel), group) for panel, group in frame.groupby("panel", sort=False)}
 
 
 def _panel(panel: str, frame: pd.DataFrame) -> LearningReport:
-    for name in ("parametrization", "log2_lr"):
-        if frame[name].nunique() > 1:
-            found = ", ".join(str(v) for v in sorted(frame[name].unique())[:4])
-            raise UserError(f"panel '{panel}' of the learning curves mixes several values of {name} ({found}).")
     keys = ["width", "seed", "step"]
-    double = frame.duplicated(keys)
-    if double.any():
-        raise UserError(f"panel '{panel}' has {_cell(frame.loc[double, keys].iloc[0])} twice; keep one of each.")
     widths, seeds, steps = (np.sort(frame[name].unique()) for name in keys)
     if len(widths) < 2:
         raise UserError(f"panel '{panel}' has one width, {int(widths[0])}; wider is better needs two to compare.")
@@ -230,20 +250,20 @@ def _panel(panel: str, frame: pd.DataFrame) -> LearningReport:
         step = tokens.index[tokens.index.duplicated()][0]
         raise UserError(f"panel '{panel}' has several values of tokens at step {step:g}; select one setting first.")
 
-    grid = pd.MultiIndex.from_product([widths, seeds, steps], names=keys)
+    every = pd.MultiIndex.from_product([widths, seeds, steps], names=keys)
     shape = (len(widths), len(seeds), len(steps))
     table = frame.set_index(keys)["loss"]
-    written = grid.isin(table.index).reshape(shape)
-    lost = written & ~np.isfinite(table.reindex(grid).to_numpy().reshape(shape))
+    written = every.isin(table.index).reshape(shape)
+    lost = written & ~np.isfinite(table.reindex(every).to_numpy().reshape(shape))
     stopped = np.logical_or.accumulate(lost, axis=2)
     gap = ~written & ~stopped
     if gap.any():
-        first = pd.Series(grid[int(gap.ravel().argmax())], index=keys)
+        first = cell(keys, every[int(gap.ravel().argmax())])
         raise UserError(
-            f"panel '{panel}' of the learning curves lacks {int(gap.sum())} rows, first {_cell(first)}; run the "
+            f"panel '{panel}' of the learning curves lacks {int(gap.sum())} rows, first {first}; run the "
             "experiment again (a run that diverged has loss inf from where it stopped)."
         )
-    loss = np.where(stopped, np.inf, table.reindex(grid).to_numpy().reshape(shape))
+    loss = np.where(stopped, np.inf, table.reindex(every).to_numpy().reshape(shape))
     return LearningReport(
         panel=panel,
         parametrization=str(frame["parametrization"].iloc[0]),
@@ -262,5 +282,227 @@ def _difference(loss: Array) -> Array:
     return np.subtract(wide, narrow, out=np.zeros_like(wide), where=np.isfinite(wide) | np.isfinite(narrow))
 
 
-def _cell(key: pd.Series) -> str:
-    return f"(width {key['width']:g}, seed {key['seed']:g}, step {key['step']:g})"
+@dataclass(frozen=True)
+class Learning:
+    """What a folder shows of its ``curves.csv``."""
+
+    reports: Mapping[str, LearningReport]
+    """By panel."""
+    headings: Mapping[str, str]
+    """Panel -> heading of those that are drawn, left to right. Raises `UserError` for one without a report."""
+
+    pictures = PICTURES
+
+    def __post_init__(self) -> None:
+        for panel in self.headings:
+            if panel not in self.reports:
+                raise unknown("panel of the learning curves", panel, self.reports)
+
+    @property
+    def drawn(self) -> list[LearningReport]:
+        return [self.reports[panel] for panel in self.headings]
+
+    @property
+    def lines(self) -> list[str]:
+        """One for every panel that is drawn, for the terminal."""
+        return [report.sentence for report in self.drawn]
+
+    @property
+    def section(self) -> str:
+        """Counts, verdicts, losses at the end, the rule."""
+        header = ("", "LR", "verdict", "violations", "after the first tenth", "largest excess (nats)")
+        named = list(zip(self.headings.values(), self.drawn, strict=True))
+        rows = []
+        for heading, report in named:
+            cells = (power(report.log2_lr, 1), f"**{report.verdict}**", report.whole.text)
+            excess = report.largest.text if report.largest else "none"
+            rows.append((heading, *cells, f"{report.later.text}: {report.later.verdict}", excess))
+        widths = sorted({width for report in self.drawn for width in report.widths})
+        ends = [(heading, *(report.end(width) for width in widths)) for heading, report in named]
+        spread = ", mean over seeds ± standard error" if any(r.seeds > 1 for r in self.drawn) else ""
+        points = ", ".join(sorted({f"{len(r.steps)} logged steps" for r in self.drawn}))
+        parts = [
+            "## Is wider better through training?",
+            grid(header, rows),
+            "\n".join(f"- {line}" for line in self.lines),
+            f"Training loss (nats) at the last logged step{spread}:",
+            grid(("", *(f"width {width}" for width in widths)), ends),
+            *self._other_rates(),
+            f"Rule: {RULE} Here: {points}; the verdict is that of the whole of training.",
+        ]
+        return "\n\n".join(parts)
+
+    def _other_rates(self) -> list[str]:
+        """The counts at every learning rate, drawn or not: is the figure's choice of rates a lucky one?"""
+        if len(self.reports) == len(self.headings):
+            return []
+        table = {(report.log2_lr, report.parametrization): report for report in self.reports.values()}
+        columns = sorted({name for _, name in table}, key=lambda name: (name != "sp", name))
+        rows = []
+        for rate in sorted({log2_lr for log2_lr, _ in table}):
+            ran = [table.get((rate, name)) for name in columns]
+            rows.append((power(rate, 1), *(f"{r.verdict}: {r.whole.text}" if r else "-" for r in ran)))
+        return ["At every learning rate that all widths ran:", grid(("LR", *map(label, columns)), rows)]
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Of a claim: in µP wider is better, in SP it is not."""
+        expected = {"mup": "holds", "sp": "fails"}
+        return tuple(
+            Part.of(
+                f"{label(report.parametrization)} at {power(report.log2_lr, 1)}, wider is better",
+                f"{report.verdict}, behind at {report.whole.text}",
+                report.verdict,
+                expected.get(report.parametrization),
+            )
+            for report in self.drawn
+        )
+
+    @property
+    def claim(self) -> Claim:
+        return Claim("Figure 7", FIGURE_7, self.parts, picture="learning_curves")
+
+    def draw(self, folder: Path, provenance: Mapping[str, Any]) -> list[Path]:
+        """``learning_curves.png`` and ``.svg``."""
+        seeds = counted([report.seeds for report in self.drawn], "seed")
+        shown = "one run a line" if seeds == "1 seed" else f"mean over {seeds}, band: standard error"
+        caption = (
+            f"Is wider better through training? {provenance['title']}, scale '{provenance['scale']}' (after Figure 7 "
+            f"of the paper). Lines: {shown}. Ticks above a panel: logged steps at which the wider model of a pair of "
+            f"adjacent widths is behind, the narrowest pair lowest. Data: {provenance['data_source']}."
+        )
+        return learning_figure(self.reports, self.headings, out=folder, caption=caption, banner=stand_in(provenance))
+
+
+def read_learning(folder: Path, provenance: Mapping[str, Any]) -> Learning:
+    """From ``folder/curves.csv``; ``provenance["learning"]["panels"]`` is panel -> heading of those to draw.
+
+    Raises `UserError` as `learning_report` does.
+    """
+    reports = learning_report(read_texts(folder / CSV))
+    try:
+        headings = dict(provenance["learning"]["panels"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{folder / 'provenance.json'} lacks learning.panels; run the experiment again.") from error
+    return Learning(reports, headings)
+
+
+def learning_figure(
+    reports: Mapping[str, LearningReport],
+    headings: Mapping[str, str],
+    *,
+    out: Path,
+    stem: str = "learning_curves",
+    x: Literal["steps", "tokens"] = "steps",
+    caption: str = "",
+    banner: str = "",
+) -> list[Path]:
+    """Draw ``out/<stem>.png`` and ``.svg`` against ``x`` (steps or tokens); returns the two paths.
+
+    One panel for every entry of ``headings`` (panel -> its heading), left to right. Lines are means over seeds, bands
+    their standard error; a curve ends in a cross where the first seed diverged. The strip above a panel has a row for
+    every pair of adjacent widths with a tick at every violation. Raises `UserError` for a panel without report.
+    """
+    shown = Learning(reports, headings).drawn
+    if not shown:
+        raise UserError("a figure of learning curves needs at least one panel.")
+    looks = line_looks(sorted({width for report in shown for width in report.widths}))
+    means = [(report.steps, mean) for report in shown for mean in report.mean]
+    early = [mean[steps <= max(START * steps[-1], steps[0])][-1:] for steps, mean in means]
+    limits = curve_limits([mean for _, mean in means], early)
+    layout = replace(LARGE, gap=0.2, title_line=0.14, title_room=0.14, foot=0.14)
+    with paper_style():
+        legends = _legends(looks, shown, limits[1])
+        rows = [-(-len(handles) // LEGEND_COLUMNS) for handles in legends]
+        page = Page(len(shown), 2.5, layout, caption, banner, (STRIP_ROW * len(looks),), legends=(sum(rows),))
+        titles = [wrapped(heading, page.panel, 8.5).split("\n") for heading in headings.values()]
+        page = replace(page, title_lines=max(map(len, titles)) + 2)
+        for k, (report, heading) in enumerate(zip(shown, titles, strict=True)):
+            along = report.steps if x == "steps" else report.tokens
+            gap = max(len(along) // 6, 1)
+            lines, own = dict[float, Curves](), dict[float, Look]()
+            for j, (width, loss) in enumerate(zip(report.widths, report.loss, strict=True)):
+                lines[width] = Curves(width, along, loss)
+                # each width's markers start elsewhere, so that curves on one another stay apart
+                start = int(gap * j / len(report.widths))
+                own[width] = {**looks[width], "markevery": (start, gap), "zorder": 3 + j / 10}
+            x_limits = (-0.02 * along[-1], 1.03 * along[-1])
+            axes = curve_panel(page, 0, k, lines, own, x_limits, limits, MARKS, first=k == 0)
+            axes.set(xlabel=X_LABELS[x], ylabel="training loss (nats)" if k == 0 else "")
+            set_ticks(axes.xaxis, count=5, whole=True, thousands=x == "tokens")
+            for width, mean in zip(report.widths, report.mean, strict=True):
+                _mark_end(axes, along, mean, limits[1], looks[width]["color"])
+            strip = page.strip(0, k, axes, (-0.25, len(report.violation) + 0.25), "violations" if k == 0 else "")
+            for row, (violation, clear) in enumerate(zip(report.violation, report.clear, strict=True)):
+                for chosen, colour, low in ((violation & ~clear, MUTED, 0.3), (clear, WARNING, 0.1)):
+                    # also told by their height, not by colour alone
+                    strip.vlines(along[chosen], row + low, row + 1 - low, color=colour, linewidth=1.0)
+            words: list[tuple[str, Look]] = [(part, {"fontsize": 8.5, "fontweight": "bold"}) for part in heading]
+            words.append((f"wider is better: {report.verdict}", {"fontsize": 7.5, "color": COLOURS[report.verdict]}))
+            words.append((f"behind at {report.whole.text}", {"fontsize": 7.0, "color": COLOURS[report.verdict]}))
+            page.title(0, k, words)
+        page.legend(0, legends[0], lines=rows[0])
+        page.legend(0, legends[1], line=rows[0], lines=rows[1])
+        return page.save(out, stem)
+
+
+def _mark_end(axes: Axes, along: Array, mean: Array, top: float, colour: str) -> None:
+    """A cross where a curve diverged, a triangle where it ends above the axis."""
+    alive = np.isfinite(mean)
+    x, y = (along[alive][-1], min(mean[alive][-1], top)) if alive.any() else (along[0], top)
+    sign: Look = {"color": colour, "clip_on": False, "zorder": 5}
+    if not alive.all():
+        axes.plot(x, y, "x", markersize=5.5, markeredgewidth=1.6, **sign)
+    elif mean[-1] > top:
+        axes.plot(x, top, "^", markersize=4.5, **sign)
+
+
+def _legends(looks: Mapping[float, Look], reports: Sequence[LearningReport], top: float) -> tuple[list[Any], list[Any]]:
+    """The widths, and the signs that occur in this figure."""
+    black: Look = {"color": "black", "linestyle": "none", "markersize": 4.5}
+    tick: Look = {"linestyle": "none", "marker": "|", "markeredgewidth": 1.2}
+    signs = []
+    if any((report.violation & ~report.clear).any() for report in reports):
+        known = any(report.seeds > 1 for report in reports)
+        words = "wider is behind, within the seeds' spread" if known else "wider is behind (one seed: no interval)"
+        signs.append(sign(words, color=MUTED, markersize=4, **tick))
+    if any(report.clear.any() for report in reports):
+        signs.append(sign("wider is behind, clearly", color=WARNING, markersize=7, **tick))
+    if any(report.diverged for report in reports):
+        signs.append(sign("diverged", marker="x", markeredgewidth=1.4, **black))
+    if any(np.isfinite(end) and end > top for report in reports for end in report.mean[:, -1]):
+        signs.append(sign("ends above the axis", marker="^", **black))
+    return [sign(f"width {width}", **look, **MARKS.edge) for width, look in looks.items()], signs
+
+
+def describe_curves(folder: Path) -> Described[Learning]:
+    """The table of `LEARNING` in words; raises as it does."""
+    provenance, runs = read_figure(folder), read_runs(folder / "runs.csv")
+    report = read_learning(folder, provenance)
+    metrics = {"widths": "width", "steps": "steps"}
+    ours = {metric: ",".join(map(str, sorted(runs[name].unique()))) for metric, name in metrics.items()}
+    lines = [*report.lines, *translations_lines(runs), *pretraining_lines(provenance, runs)]
+    parts = [
+        *heading_section(provenance, f"{runs['seed'].nunique()} seeds"),
+        report.section,
+        *translations_section(provenance, runs),
+        *pretraining_section(provenance, runs),
+        *paper_section(provenance, " ".join(lines), ours),
+    ]
+    return Described(provenance, report, "\n".join(lines), joined(parts), PICTURES)
+
+
+def _claims(provenance: Mapping[str, Any], report: Learning) -> list[Claim]:
+    """Figure 7; a figure of scores (BLEU, tasks) sets numbers beside the paper's, and no rule compares them."""
+    parts = report.parts
+    if "translations" in provenance or "scores" in provenance:
+        parts = tuple(Part(part.what, part.ours, "not judged") for part in parts)
+    return [paper_claim(provenance, parts)]
+
+
+def _draw(folder: Path, described: Described[Learning]) -> list[Path]:
+    return described.report.draw(folder, described.provenance)
+
+
+LEARNING = Kind("learning", describe_curves, _draw, _claims)
+"""A folder with the figure of ``folder/curves.csv``, and ``table.md``."""

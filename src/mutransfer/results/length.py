@@ -1,34 +1,44 @@
 """Test accuracy against the length of training: do short trainings say what a long one reaches?
 
-The rule, declared before any result.
-
-- The length T of a training is counted in epochs, steps * batch / training images. Its accuracy is that of the test
-  part after the last step, in per cent; a run that diverged has accuracy 0.
-- The test error (100 less the accuracy) of each seed is fitted by E + A T^-b over the lengths, every one with the same
-  weight; A > 0, and b is scanned as in `quality`. A fit needs four lengths.
-- Two predictions: the longest length from all the others, beside what it measured; and the recipe's own length from
-  all lengths, unless it was run. A length within 1% is the recipe's own: what drops the last, partial batch of an
-  epoch trains a little less than it counts.
-- Over seeds: means with their 95% t intervals; the difference, predicted less measured, is paired by seed. Where the
-  fit of any seed has too few lengths, A <= 0, or its best b on the bound of the scan, there is no prediction: the
-  other seeds alone would be a choice of the lucky ones.
+The rule, declared before any result, is `RULE`. Test errors are in per cent, and b is scanned as in `quality`. A length
+within 1% is the recipe's own, since what drops the last, partial batch of an epoch trains a little less than it counts.
+Where the fit of any seed has no prediction there is none at all: the other seeds alone would be a choice of the lucky.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mutransfer.errors import UserError
-from mutransfer.results.estimate import Array, Estimate, number, span
-from mutransfer.results.panels import COLUMNS as PANEL_COLUMNS
-from mutransfer.results.panels import Axis, read_panels
+from mutransfer.results.draw.page import LETTER, SMALL, Axes, PageOfRows, set_ticks, sign
+from mutransfer.results.draw.style import MINUS, MUTED, Look, palette, paper_style
+from mutransfer.results.estimate import Array, Estimate, counted, number, span
+from mutransfer.results.folder import (
+    Claim,
+    Described,
+    Kind,
+    Part,
+    figure_caption,
+    grid,
+    heading_section,
+    joined,
+    paper_claim,
+    paper_section,
+    read_figure,
+    read_runs,
+    stand_in,
+)
+from mutransfer.results.frame import Axis, read_panels
 from mutransfer.results.quality import EXPONENTS, LIMIT_WIDTHS, PowerLaw, power_law
 
-COLUMNS = (*PANEL_COLUMNS, "steps", "batch", "test_accuracy")
+COLUMNS = ("panel", "x", "line", "seed", "train_loss", "steps", "batch", "test_accuracy")
 FEWEST = LIMIT_WIDTHS
 """Lengths for a fit of three parameters."""
 SAME = 0.01
@@ -134,7 +144,7 @@ def length_report(runs: pd.DataFrame, *, examples: int, recipe_epochs: float) ->
         raise UserError("the lines of the runs table are not its steps; lengths of training are.")
     loss = np.concatenate([one.loss for one in panel.curves], axis=1)  # [S, T]
     accuracy = _accuracy(runs, np.isinf(loss))
-    steps = np.array(panel.lines)
+    steps = np.array([*panel.lines])
     epochs = steps * float(runs["batch"].iloc[0]) / examples
     lengths = tuple(
         Length(int(n), float(t), Estimate.mean(right), Estimate.mean(nats))
@@ -176,3 +186,220 @@ def _predict(epochs: Array, accuracy: Array, at: float) -> Prediction:
         reason = " and ".join(reasons) if len(accuracy) > 1 else reasons[0].removesuffix(" in 1 of 1 seeds")
         value = Estimate(math.nan, reason=reason)
     return Prediction(float(at), len(epochs), value, law)
+
+
+DARK, TEAL, _ = palette(3)
+MEASURED: Look = {"color": DARK, "marker": "o", "markersize": 4}
+SHORTER: Look = {"color": TEAL, "linestyle": (0, (4, 2)), "linewidth": 1.2}
+ALL: Look = {"color": MUTED, "linestyle": (0, (1, 1.5)), "linewidth": 1.4}
+HOLLOW: Look = {"markerfacecolor": "white", "markeredgewidth": 1.1, "markersize": 5.5}
+MARKS = {"shorter": "D", "all": "s"}
+WORDS = {"shorter": "the longest, predicted from the shorter", "all": "the recipe's own, predicted from all"}
+BESIDE = 0.025
+"""How far right of the measured point its prediction stands, over the width of the axis."""
+LAYOUT = replace(
+    SMALL,
+    gap=0.62,
+    ticks=0.42,
+    legend_line=0.2,
+    title_gap=0.06,
+    title_room=0.15,
+    between=0.0,
+    foot=0.1,
+    points=7,
+    legend={"fontsize": 7, "handlelength": 3.6, "columnspacing": 1.4, "borderaxespad": 0},
+)
+PICTURES = {"length": "Test accuracy and training loss against the length of training"}
+
+
+def describe_length(folder: Path) -> Described[LengthReport]:
+    """The table of `LENGTH` in words; raises as it does."""
+    provenance = read_figure(folder, ("examples", "recipe_epochs"))
+    report = length_report(
+        read_runs(folder / "runs.csv"), examples=provenance["examples"], recipe_epochs=provenance["recipe_epochs"]
+    )
+    # of our lengths the provenance names one, the usual one
+    ours = {"epochs": ", ".join(f"{one.epochs:.3g}" for one in report.lengths), "seeds": str(report.seeds)}
+    paper = {**provenance["paper"], "ours": {**provenance["paper"].get("ours", {}), **ours}}
+    lines = str(report).split("\n")
+    parts = [
+        *heading_section(provenance, f"{counted([report.seeds], 'seed')} at every length"),
+        "## Do the shorter lengths predict the longest?",
+        "\n".join(f"- {line}" for line in lines),
+        "## Every length",
+        _lengths(report),
+        "## The fits",
+        _fits(report),
+        *paper_section({**provenance, "paper": paper}, " ".join(lines), {}),
+        "## How to read it",
+        f"{RULE} Final training loss: mean over the last 10% of the steps. E and b: means over seeds.",
+    ]
+    return Described(provenance, report, str(report), joined(parts), PICTURES)
+
+
+def _fitted(report: LengthReport) -> dict[str, Prediction]:
+    """The predictions that were asked for, by what they were fitted to."""
+    every = {"all": report.recipe} if isinstance(report.recipe, Prediction) else {}
+    return {"shorter": report.longest, **every}
+
+
+def _lengths(report: LengthReport) -> str:
+    header = ("steps", "epochs", "test accuracy (%)", "final training loss (nats)")
+    rows = []
+    for one in report.lengths:
+        spread = "" if math.isnan(one.loss.low) else f" [{number(one.loss.low, 4)}, {number(one.loss.high, 4)}]"
+        cells = (f"{one.epochs:.3g}", short(one.accuracy), number(one.loss.value, 4) + spread)
+        rows.append((str(one.steps), *cells))
+    return grid(header, rows)
+
+
+def _fits(report: LengthReport) -> str:
+    header = ("fitted to", "predicts", "predicted (%)", "measured (%)", "difference (points)", "E (%)", "b")
+    rows = []
+    for key, one in _fitted(report).items():
+        measured = ("-", "-")
+        if key == "shorter":
+            measured = (short(report.lengths[-1].accuracy), short(report.difference))
+        law = [number(float(x.mean())) if one.is_known else "-" for x in (one.law.limit, one.law.exponent)]
+        predicted = short(one.accuracy) if one.is_known else f"none: {one.accuracy.reason}"
+        rows.append((f"{key} lengths ({one.count})", f"{one.epochs:.3g} epochs", predicted, *measured, *law))
+    return grid(header, rows)
+
+
+def _draw(folder: Path, described: Described[LengthReport]) -> list[Path]:
+    report, provenance = described.report, described.provenance
+    caption = figure_caption(provenance, _caption(report))
+    page = PageOfRows(2, 2.4, LAYOUT, caption, stand_in(provenance))
+    with paper_style():
+        shown = (("Test accuracy", _claim(report), _draw_accuracy), ("Final training loss", "", _draw_loss))
+        for column, (title, claim, draw) in enumerate(shown):
+            axes = page.axes(0, column)
+            _draw_epochs(axes, report, page.panel)
+            draw(axes, report)
+            page.title(0, column, [(title, {"fontweight": "bold", "fontsize": 8.5}), ("", {})])
+            page.title(0, column, [(claim, {})])
+        page.legend(0, _signs(report))
+        return page.save(folder, "length")
+
+
+def _claim(report: LengthReport) -> str:
+    last = report.lengths[-1]
+    if not report.longest.is_known:
+        return "no prediction of the longest"
+    text = f"{last.epochs:.3g} epochs: predicted {number(report.longest.accuracy.value)}, measured "
+    return text + f"{number(last.accuracy.value)} (difference {number(report.difference.value).replace('-', MINUS)})"
+
+
+def _draw_epochs(axes: Axes, report: LengthReport, inches: float) -> None:
+    """The log2 axis of both panels, with ticks at the lengths and at what is predicted."""
+    epochs = [one.epochs for one in report.lengths]
+    at = sorted({*epochs, *(one.epochs for one in _fitted(report).values() if one.is_known)})
+    margin = 0.08 * max(math.log2(at[-1] / at[0]), 1.0)
+    low, high = math.log2(at[0]) - margin, math.log2(at[-1]) + margin
+    axes.set_xscale("log", base=2)
+    axes.set_xlim(2**low, 2**high)
+    axes.set_xticks(at, _words([(math.log2(x) - low) / (high - low) * inches for x in at], at))
+    axes.minorticks_off()
+    axes.set_xlabel("length of training (epochs)", labelpad=2)
+    set_ticks(axes.yaxis, count=6)
+    axes.tick_params(labelsize=7, length=2.5, pad=2)
+
+
+def _words(places: Sequence[float], epochs: Sequence[float]) -> list[str]:
+    """The labels of the ticks at ``places`` inches, longest first; none where there is no room."""
+    texts, free = [], math.inf
+    for place, one in sorted(zip(places, epochs, strict=True), reverse=True):
+        text = f"{one:.2g}"
+        half = (len(text) + 0.5) * LETTER * 7 / 72 / 2
+        has_room = place + half <= free
+        texts.append(text if has_room else "")
+        free = place - half if has_room else free
+    return texts[::-1]
+
+
+def _draw_points(axes: Axes, report: LengthReport, estimates: Sequence[Estimate]) -> None:
+    epochs, mean = np.array([one.epochs for one in report.lengths]), np.array([one.value for one in estimates])
+    known = np.isfinite(mean)
+    style: Look = {"linestyle": "none", "elinewidth": 1.0, "capsize": 2, "zorder": 4}
+    axes.errorbar(epochs[known], mean[known], yerr=_bars(estimates)[:, known], **MEASURED, **style)
+
+
+def _bars(estimates: Sequence[Estimate]) -> Array:
+    """[2, K] below and above; 0 where there is no interval."""
+    return np.nan_to_num([[e.value - e.low for e in estimates], [e.high - e.value for e in estimates]], posinf=0.0)
+
+
+def _draw_accuracy(axes: Axes, report: LengthReport) -> None:
+    _draw_points(axes, report, [one.accuracy for one in report.lengths])
+    low, high = axes.get_xlim()
+    for key, one in _fitted(report).items():
+        if not one.is_known:
+            continue
+        look = SHORTER if key == "shorter" else ALL
+        ends = [report.lengths[0].epochs, report.lengths[-1].epochs, one.epochs]
+        along = np.geomspace(min(ends), max(ends), 200)
+        axes.plot(along, one.at(along).mean(axis=0), **look, zorder=3 if key == "shorter" else 2)
+        x = one.epochs * (high / low) ** (BESIDE if key == "shorter" else 0.0)
+        mark: Look = {"linestyle": "none", "marker": MARKS[key], "color": look["color"], **HOLLOW}
+        axes.errorbar(x, one.accuracy.value, yerr=_bars([one.accuracy]), **mark, elinewidth=1.0, capsize=2, zorder=5)
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(max(bottom, -2.0), min(top, 102.0))
+    axes.set_ylabel("test accuracy (%)", labelpad=2)
+
+
+def _draw_loss(axes: Axes, report: LengthReport) -> None:
+    """Means over seeds; a cross at the upper end where a seed diverged."""
+    _draw_points(axes, report, [one.loss for one in report.lengths])
+    lost = [one.epochs for one in report.lengths if math.isinf(one.loss.value)]
+    cross: Look = {"color": DARK, "markersize": 5, "markeredgewidth": 1.4, "clip_on": False}
+    axes.plot(lost, [0.97] * len(lost), "x", **cross, transform=axes.get_xaxis_transform(), zorder=5)
+    axes.set_ylabel("final training loss (nats)", labelpad=2)
+
+
+def _signs(report: LengthReport) -> list[Any]:
+    fitted = _fitted(report)
+    signs = [sign("measured", linestyle="none", **MEASURED)]
+    for key, look in (("shorter", SHORTER), ("all", ALL)):
+        if key in fitted and fitted[key].is_known:
+            signs.append(sign(WORDS[key], marker=MARKS[key], **look, **HOLLOW))
+    if any(math.isinf(length.loss.value) for length in report.lengths):
+        signs.append(sign("a seed diverged", color=DARK, linestyle="none", marker="x"))
+    return signs
+
+
+def _caption(report: LengthReport) -> str:
+    seeds = counted([report.seeds], "seed")
+    text = ["Points: one run a point." if seeds == "1 seed" else f"Points: mean over {seeds}, bars: 95% t interval."]
+    if report.longest.is_known:
+        text.append(f"Dashed: E + A T^-b fitted to the test error of the {report.longest.count} shorter lengths T;")
+        text.append("diamond: what it predicts, beside what was measured.")
+    else:
+        text.append(f"No prediction of the longest length: {report.longest.accuracy.reason}.")
+    if isinstance(report.recipe, Prediction) and report.recipe.is_known:
+        text.append(
+            f"Dotted: the same for all lengths, up to the recipe's own {report.recipe_epochs:g} epochs (square)."
+        )
+    elif isinstance(report.recipe, Prediction):
+        text.append(f"No prediction of the recipe's {report.recipe_epochs:g} epochs: {report.recipe.accuracy.reason}.")
+    return " ".join(text)
+
+
+def _claims(provenance: Mapping[str, Any], report: LengthReport) -> list[Claim]:
+    """Accuracies beside the paper's, of another length of training: not judged."""
+    first, *more = str(report).split("\n")
+    return [
+        paper_claim(
+            provenance, [Part("longest", first.split(": ", 1)[1], "not judged")], counts=" ".join([first, *more])
+        )
+    ]
+
+
+LENGTH = Kind("length", describe_length, _draw, _claims)
+"""A folder with ``length.png``, ``length.svg`` and ``table.md``.
+
+Reads only ``folder/runs.csv`` (columns panel, x, line = steps, then a runs table) and ``folder/provenance.json``;
+the same two files give the same bytes. The provenance has `KEYS`, ``examples`` (training images) and
+``recipe_epochs``; optional are ``stands_in_for``, ``notes`` and ``paper.ours``.
+
+Raises `UserError` if a file is missing or malformed, or as `length_report` does.
+"""

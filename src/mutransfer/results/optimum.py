@@ -16,6 +16,8 @@ The rule, declared before any result:
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -153,3 +155,9 @@ def _untested(name: str, base: Curves, widths: list[Curves]) -> list[tuple[str, 
         return []
     best = float(base.log2_lr[np.argmin(base.loss.mean(axis=0))])
     return [(name, one.width, best) for one in widths if best not in one.log2_lr]
+
+
+def panel_optima(key: str, lines: Mapping[float, Curves], draws: int, seed: int) -> list[Optima]:
+    """The optima of every line of a panel and of its bootstrap draws; each line has its own stream."""
+    streams = [np.random.default_rng([seed, zlib.crc32(f"{key} {value:g}".encode())]) for value in lines]
+    return [bootstrap_optima(curve, draws, rng) for curve, rng in zip(lines.values(), streams, strict=True)]

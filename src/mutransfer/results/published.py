@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
 from importlib import resources
@@ -46,3 +47,17 @@ def rows(*, table_or_figure: str, experiment: str | None = None) -> tuple[Publis
     if not chosen:
         raise unknown(f"experiment of {table_or_figure}", experiment, sorted({row.experiment for row in found}))
     return chosen
+
+
+def by_setup(*, table_or_figure: str, experiment: str | None = None) -> dict[tuple[str, str], PublishedValue]:
+    """(setup, metric) -> the value, of `rows`; raises as that does."""
+    return {(row.setup, row.metric): row for row in rows(table_or_figure=table_or_figure, experiment=experiment)}
+
+
+def text(values: Mapping[tuple[str, str], PublishedValue], setup: str, *metrics: str) -> str:
+    """The first of ``metrics`` that the paper has for ``setup``, and how sure if it was not read; a dash if none."""
+    for metric in metrics:
+        if value := values.get((setup, metric)):
+            mark = "" if value.confidence == "VERIFIED" else f" ({value.confidence.lower()})"
+            return value.value + (value.unit if value.unit == "x" else "") + mark
+    return "-"

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import pandas as pd
 
 from mutransfer.results.estimate import listing
-from mutransfer.results.landscape import Verdict
 
 LEAST = {"width": 256, "depth": 4, "batch": 32, "length": 128, "steps": 5000}
 """Column of the runs table -> least value at which the paper says that transfer works."""
@@ -67,7 +66,7 @@ def exception(x_name: str, line_name: str, norm: str) -> str:
     return "init std across depth" if x_name.lower().startswith("init") else ""
 
 
-def panel_line(runs: pd.DataFrame, verdict: Verdict, *, x_name: str, line_name: str) -> str:
+def panel_line(runs: pd.DataFrame, verdict: str, *, x_name: str, line_name: str) -> str:
     """What the verdict on the panel that ``runs`` are says about the rule; one sentence without its name.
 
     Post-LN is read off a column ``norm`` ("post") or ``variant`` ("post_ln").

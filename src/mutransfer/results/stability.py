@@ -1,34 +1,55 @@
 """Does a narrow µP model of base width n predict at which learning rate a real SP model of width n breaks?
 
-The paper's reverse-µTransfer (App. I, Figure 21). The rule, declared before any result:
-
-- The *edge* of a curve is the log2 LR above its optimum (the least mean final loss over seeds) at which the mean
-  final loss first reaches the threshold, the loss of a model that ignores context. Between the last learning rate
-  below the threshold and the first at or above it the loss is interpolated linearly; a diverged run (in any seed)
-  counts as above, with the edge halfway.
-- A curve that never reaches the threshold has its edge above its grid: only bounded from below. A curve whose
-  optimum is at or above the threshold has no edge.
-- A width n is ``predicted`` if the simulated edge lies within one octave of the real one, else ``missed``;
-  ``undecided`` if a bound leaves both open: both edges above the grid, or one above it and the other less than an
-  octave below the grid's end. All widths are predicted together if each one is, missed if any one is, else
-  ``undecided``.
-- The verdict is on the point estimates. The interval of a miss is the 95% bootstrap interval over seeds, real and
-  simulated drawn apart as in `optimum`; one seed gives none. Where it reaches beyond an octave the text says so.
+The paper's reverse-µTransfer (App. I, Figure 21). The rule, declared before any result, is `RULE`. The threshold is
+the loss of a model that ignores context; a curve whose optimum is at or above it has no edge. A width is `undecided` if
+both edges are above the grid, or one is and the other lies less than an octave below the grid's end; all widths are
+predicted together if each one is, missed if any one is, else `undecided`. Real and simulated are drawn apart, as in
+`optimum`; where the interval of a miss reaches beyond an octave the text says so.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from mutransfer.errors import UserError
-from mutransfer.results.estimate import Array, Estimate, listing, number, power
-from mutransfer.results.panels import Axis, Panel, draw_optima, read_panels
+from mutransfer.results.draw.curves import (
+    SMALL_MARKS,
+    curve_panel,
+    line_legend,
+    line_looks,
+    loss_limits,
+    star,
+    strip_height,
+)
+from mutransfer.results.draw.page import SMALL, Axes, PageOfRows, set_ticks, sign
+from mutransfer.results.draw.style import MINUS, MUTED, WARNING, Look, paper_style
+from mutransfer.results.estimate import Array, Estimate, counted, listing, number, power
+from mutransfer.results.folder import (
+    Claim,
+    Described,
+    Kind,
+    Part,
+    figure_caption,
+    grid,
+    heading_section,
+    joined,
+    paper_claim,
+    paper_section,
+    points,
+    read_figure,
+    read_runs,
+    stand_in,
+)
+from mutransfer.results.frame import Axis, PanelCurves, read_panels
+from mutransfer.results.optimum import panel_optima
 
 REAL, SIMULATED = "real", "simulated"
 OCTAVES = 1.0
@@ -79,12 +100,17 @@ class WidthResult:
 class StabilityReport:
     """The claim of Figure 21; ``str`` gives it in sentences."""
 
-    panels: dict[str, Panel]
+    panels: dict[str, PanelCurves]
     threshold: float
     results: tuple[WidthResult, ...]
     """By width, ascending."""
     verdict: Verdict
     """Over all widths."""
+
+    @property
+    def seeds(self) -> str:
+        """``2 seeds``."""
+        return counted([min(panel.seeds for panel in self.panels.values())], "seed")
 
     @property
     def widest(self) -> WidthResult:
@@ -111,7 +137,7 @@ class StabilityReport:
             f"real {edge_text(last.real, self.top(REAL))}, simulated {edge_text(last.simulated, self.top(SIMULATED))}"
         )
         lines.append(f"The widest, n = {last.width}: {last.text}: {edges}.")
-        if math.isnan(last.miss.low) and min(panel.seeds for panel in self.panels.values()) == 1:
+        if math.isnan(last.miss.low) and self.seeds == "1 seed":
             lines.append("One seed gives no interval.")
         return "\n".join(lines)
 
@@ -171,7 +197,10 @@ def stability_report(runs: pd.DataFrame, threshold: float, *, draws: int = 2000,
         names = listing([f"{n:g} ({REAL if n in real.lines else SIMULATED} only)" for n in apart])
         raise UserError(f"real and simulated widths differ: {names}; run the sweep again to fill the gap.")
     pairs = [
-        [edges(panel.x, found.curve, found.index, threshold) for found in draw_optima(panel, panel.curves, draws, seed)]
+        [
+            edges(panel.x, found.curve, found.index, threshold)
+            for found in panel_optima(panel.key, panel.lines, draws, seed)
+        ]
         for panel in (real, simulated)
     ]
     tops = float(real.x[-1]), float(simulated.x[-1])
@@ -201,3 +230,154 @@ def _compare(width: int, real: Array, simulated: Array, real_top: float, simulat
     reason += f", at least {number(at_least, 1)} octaves from the other" if at_least > 0 else ""
     verdict: Verdict = "missed" if at_least >= OCTAVES else "undecided"
     return WidthResult(width, *both, Estimate(math.nan, reason=reason), verdict, reason)
+
+
+THRESHOLD: Look = {"color": MUTED, "linestyle": (0, (4, 2)), "linewidth": 0.9}
+COLOURS = {"predicted": "black", "missed": WARNING, "undecided": MUTED}
+PICTURES = {"stability": "Training loss against learning rate: real SP models beside one µP model that simulates them"}
+
+
+def describe_stability(folder: Path) -> Described[StabilityReport]:
+    """The table of `STABILITY` in words; raises as it does."""
+    provenance = read_figure(folder, ("threshold",))
+    report = stability_report(read_runs(folder / "runs.csv"), provenance["threshold"])
+    ours = {"widths": ",".join(str(result.width) for result in report.results)}
+    lines = str(report).split("\n")
+    parts = [
+        *heading_section(provenance, f"{report.seeds} at every point"),
+        "## Is the divergence predicted?",
+        "\n".join(f"- {line}" for line in lines),
+        _table(report),
+        f"Threshold: {number(report.threshold, 4)}, {_threshold_name(provenance)}.",
+        *paper_section(provenance, lines[0], ours),
+        "## How to read it",
+        RULE,
+    ]
+    return Described(provenance, report, str(report), joined(parts), PICTURES)
+
+
+def _threshold_name(provenance: Mapping[str, Any]) -> str:
+    return str(provenance.get("threshold_name", "the entropy of the training text's single tokens"))
+
+
+def _table(report: StabilityReport) -> str:
+    header = ("n", "edge of the real model", "edge of the simulation", "miss (octaves)", "verdict")
+    rows = []
+    for result in report.results:
+        edges = (edge_text(result.real, report.top(REAL)), edge_text(result.simulated, report.top(SIMULATED)))
+        rows.append((str(result.width), *edges, _miss(result.miss), result.text))
+    return grid(header, rows)
+
+
+def _miss(miss: Estimate) -> str:
+    """``-0.12 [-0.40, 0.10]``; an end that lies above or below every grid is written so."""
+    if math.isnan(miss.low):
+        return number(miss.value)
+    low, high = ("beyond the grid" if math.isinf(end) else number(end) for end in (miss.low, miss.high))
+    return f"{number(miss.value)} [{low}, {high}]"
+
+
+def _draw(folder: Path, described: Described[StabilityReport]) -> list[Path]:
+    report, provenance = described.report, described.provenance
+    limits, looks = _limits(report, provenance), line_looks([r.width for r in report.results], markersize=2.8)
+    curves = [panel.curves for panel in report.panels.values()]
+    rates = np.concatenate([panel.x for panel in report.panels.values()])
+    x_limits = float(rates.min()) - 0.5, float(rates.max()) + 0.5
+    ends = "" if report.seeds == "1 seed" else " (bars: 95% bootstrap intervals)"
+    words = f"Lines: {points(report.seeds)}. Edge: the learning rate above the optimum at which the loss reaches the "
+    words += f"threshold{ends}. Threshold: {_threshold_name(provenance)}."
+    with paper_style():
+        page = PageOfRows(
+            2,
+            2.4,
+            SMALL,
+            figure_caption(provenance, words),
+            stand_in(provenance),
+            strips=(strip_height(curves, len(looks), SMALL_MARKS),),
+            legends=(2,),
+        )
+        for column, (key, panel) in enumerate(report.panels.items()):
+            axes = curve_panel(page, 0, column, panel.lines, looks, x_limits, limits, SMALL_MARKS, first=column == 0)
+            set_ticks(axes.xaxis, count=max(3, round(page.panel / 0.3)), whole=True)
+            set_ticks(axes.yaxis, count=5)
+            axes.set_xlabel(r"$\log_2$ learning rate", labelpad=1.5)
+            axes.set_ylabel(provenance["y_label"] if column == 0 else "")
+            axes.axhline(report.threshold, **THRESHOLD, zorder=1)
+            _draw_edges(axes, report, looks, key)
+            heading = provenance.get("panels", {}).get(key, {}).get("heading", key)
+            page.title(0, column, [(heading, {"fontweight": "bold", "fontsize": 8.5}), _title(report, key)])
+        line_legend(page, 0, "n =", looks, SMALL_MARKS)
+        page.legend(0, _signs(report), line=1)
+        return page.save(folder, "stability")
+
+
+def _limits(report: StabilityReport, provenance: Mapping[str, Any]) -> tuple[float, float]:
+    """Readable basins, and the threshold with some room above it."""
+    every = [one for p in report.panels.values() for one in p.curves if np.isfinite(one.loss).all(axis=0).any()]
+    low, high = loss_limits(every, provenance.get("loss_ceiling")) if every else (report.threshold,) * 2
+    room = 0.1 * max(report.threshold - low, 1e-3 * abs(report.threshold))
+    return min(low, report.threshold - room), max(high, report.threshold + room)
+
+
+def _draw_edges(axes: Axes, report: StabilityReport, looks: Mapping[float, Look], key: str) -> None:
+    """Stars at the optima, diamonds at the edges; in the simulation hollow ones where the real edges are."""
+    panel = report.panels[key]
+    for result, curve in zip(report.results, panel.curves, strict=True):
+        color = looks[result.width]["color"]
+        sign: Look = {"markeredgecolor": "black", "markeredgewidth": 0.5, "zorder": 6, "linestyle": "none"}
+        mean = curve.loss.mean(axis=0)
+        if np.isfinite(mean).any():
+            best = int(np.argmin(mean))
+            star(axes, curve, panel.x[best], mean[best], color=color, markersize=7, **sign)
+        edge = result.real if key == REAL else result.simulated
+        if math.isfinite(edge.value):
+            if not math.isnan(edge.low):
+                span = [edge.low, min(edge.high, float(panel.x[-1]))]
+                axes.plot(span, [report.threshold] * 2, "-", color=color, linewidth=1.4, zorder=4)
+            axes.plot(edge.value, report.threshold, "D", color=color, markersize=5, **sign)
+        if key == SIMULATED and math.isfinite(result.real.value):
+            hollow = {**sign, "markeredgecolor": color, "markeredgewidth": 1.2, "zorder": 5}
+            axes.plot(result.real.value, report.threshold, "D", color="white", markersize=5, **hollow)
+
+
+def _title(report: StabilityReport, key: str) -> tuple[str, Look]:
+    if key == REAL:
+        count = sum(math.isfinite(one.real.value) for one in report.results)
+        return f"{count} of {len(report.results)} widths break inside the grid", {"fontsize": 7.5}
+    text: str = report.verdict
+    largest = report.largest
+    if largest:
+        miss = number(largest.miss.value).replace("-", MINUS)
+        text += f"; largest miss {miss} octaves (n = {largest.width})"
+    return text, {"fontsize": 7.5, "color": COLOURS[report.verdict]}
+
+
+def _signs(report: StabilityReport) -> list[Any]:
+    black: Look = {"color": "black", "linestyle": "none", "markersize": 5}
+    signs = [
+        sign("optimum", **black, marker="*"),
+        sign("edge", **black, marker="D"),
+        sign("edge of the real model", **black, marker="D", markerfacecolor="white"),
+        sign("threshold", **THRESHOLD),
+    ]
+    if any(np.isinf(curve.loss).any() for panel in report.panels.values() for curve in panel.curves):
+        signs.append(sign("diverged (faint: some seeds)", marker="x", **{**black, "markersize": 3.5}))
+    return signs
+
+
+def _claims(provenance: Mapping[str, Any], report: StabilityReport) -> list[Claim]:
+    """Figure 21."""
+    line = str(report).split("\n")[0]
+    return [paper_claim(provenance, [Part.of("simulation", line, report.verdict, "predicted")], counts=line)]
+
+
+STABILITY = Kind("stability", describe_stability, _draw, _claims)
+"""A folder with ``stability.png``, ``stability.svg`` and ``table.md``.
+
+Reads only ``folder/runs.csv`` (columns panel, x = log2 LR, line = n, then a runs table) and
+``folder/provenance.json``; the same two files give the same bytes. The provenance has `KEYS` and
+``threshold`` (a loss); optional are ``threshold_name`` (what it is), ``panels`` (key -> object with a
+``heading``, default the key), ``loss_ceiling``, ``stands_in_for``, ``notes`` and ``paper.ours``.
+
+Raises `UserError` if a file is missing or malformed, or as `stability_report` does.
+"""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import hashlib
 import heapq
 import json
 import math
@@ -13,43 +13,36 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import Any
 
 from mutransfer.errors import UserError
 from mutransfer.files import write
+from mutransfer.runs.engine import Engine, schedule
 from mutransfer.runs.worker import one_line, resolve
 from mutransfer.training.provenance import device_name, git_commit
 from mutransfer.training.spec import RunRecord, RunSpec
 
-if TYPE_CHECKING:
-    from mutransfer.runs.engine import Engine
-
 Flops = Callable[[RunSpec], float]
 FASTER = 1.1  # bfloat16 is chosen from this speedup of the whole plan on: below, noise would choose
+SECONDS = "MUTRANSFER_CALIBRATION_SECONDS"  # in the environment: of measuring, instead of 10
+SIZES = 6  # of runs that are measured, at most
+MIN_STEPS = 4  # of a measured run
+SLOW = {"cpu": 3e10, "cuda": 1e12}  # FLOP/s, guessed from below: what is too large at it is tried in smaller batches
+VERSION = 2  # of the file
+MEASURE = "mutransfer.runs.cost:measure"
+_Times = tuple[float, float, float]  # seconds a step, seconds besides, peak memory in MiB
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """What runs of one size took, while all workers ran that size.
-
-    Raises:
-        ValueError: a number is not finite and positive, as in a damaged file.
-    """
+    """What runs of one size took, while all workers ran that size."""
 
     width: int
     flops: float  # a step
     step_seconds: float
     fixed_seconds: float  # of a run, besides its steps: making the model, evaluation
     peak_memory_mib: float  # of the worker
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if not (isinstance(value, int | float) and 0 < value < math.inf):
-                raise ValueError(f"{name} is {value!r}")
 
     @property
     def speed(self) -> float:
@@ -103,37 +96,6 @@ class Calibration:
             return text
         return f"{text}; extrapolated from width {largest.width} by FLOPs: {', '.join(map(str, beyond))}"
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, without ``flops``."""
-        points = {name: [asdict(p) for p in found] for name, found in self.points.items()}
-        return {**{k: v for k, v in vars(self).items() if k != "flops"}, "points": points}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any], flops: Flops) -> Calibration:
-        """What `to_dict` gave. Raises `ValueError` for anything else."""
-        try:
-            points = {name: tuple(Point(**p) for p in found) for name, found in values["points"].items()}
-            found = cls(**{**values, "points": points, "flops": flops})
-            numbers = (found.workers, found.start_seconds, found.floor_mib + 1)
-            is_sorted = all(a.flops < b.flops for line in points.values() for a, b in pairwise(line))
-            is_whole = bool(points) and all(points.values()) and all(0 < x < math.inf for x in numbers)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"no calibration: {error}") from None
-        if not (is_whole and is_sorted):
-            raise ValueError("no calibration: a number is not positive, sizes do not rise or nothing was measured")
-        return found
-
-
-def fastest(calibration: Calibration | None, specs: Sequence[RunSpec]) -> str:
-    """The precision for all of ``specs``: bfloat16 if it makes the whole plan faster by `FASTER`, else float32.
-
-    One for all, since precisions that change with width would confound the comparison of widths.
-    """
-    if calibration is None or not {"float32", "bfloat16"} <= set(calibration.points):
-        return "float32"
-    times = {name: calibration.sweep_seconds(specs, name) for name in ("float32", "bfloat16")}
-    return "bfloat16" if times["float32"] >= FASTER * times["bfloat16"] else "float32"
-
 
 def _interpolate(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
     """Linear in the logarithms between two points, proportional outside."""
@@ -145,46 +107,15 @@ def _interpolate(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
     return ys[i - 1] * (ys[i] / ys[i - 1]) ** share
 
 
-# Dense peak FLOP/s (without structured sparsity), SXM modules. "float32" is what torch multiplies float32 with by
-# default; "tf32" needs torch.set_float32_matmul_precision("high"). The V100 has neither TF32 nor bfloat16.
-#   V100: NVIDIA Tesla V100 datasheet (2018), SXM2. A100: NVIDIA A100 datasheet (2021). H100: NVIDIA H100 architecture
-#   whitepaper (2022), table "GPU peak rates", SXM5; its datasheet doubles the last two, for sparsity.
-PEAKS: dict[str, dict[str, float]] = {
-    "V100": {"float32": 15.7e12},
-    "A100": {"float32": 19.5e12, "tf32": 156e12, "bfloat16": 312e12},
-    "H100": {"float32": 66.9e12, "tf32": 494.7e12, "bfloat16": 989.4e12},
-}
-# What well-tuned training of models with large matrices reaches of the peak on tensor cores (PaLM 46%, Llama 3 38-43%).
-UTILISATION = 0.4
+def fastest(calibration: Calibration | None, specs: Sequence[RunSpec]) -> str:
+    """The precision for all of ``specs``: bfloat16 if it makes the whole plan faster by `FASTER`, else float32.
 
-
-def device_hours(specs: Iterable[RunSpec], flops: Callable[[RunSpec], float]) -> str:
-    """Hours of one GPU that ``specs`` take at `UTILISATION` of its peak, in a line a GPU.
-
-    A bound from below: launching kernels, not arithmetic, limits narrow models, which stay far under it.
+    One for all, since precisions that change with width would confound the comparison of widths.
     """
-    by_precision: dict[str, float] = {}
-    for spec in specs:
-        by_precision[spec.precision] = by_precision.get(spec.precision, 0.0) + flops(spec)
-    lines = [f"device-hours, at least: {UTILISATION:.0%} of the published dense peak, which narrow models do not reach"]
-    for gpu, peaks in PEAKS.items():
-        cells = []
-        for precision, total in by_precision.items():
-            for name in (precision, "tf32") if precision == "float32" else (precision,):
-                if name in peaks:
-                    hours = total / (UTILISATION * peaks[name]) / 3600
-                    cells.append(f"{name} {hours:,.3g} h ({peaks[name] / 1e12:g} TFLOP/s)")
-        lines.append(f"  {gpu}: {', '.join(cells) or 'has no ' + ' or '.join(by_precision)}")
-    return "\n".join(lines)
-
-
-SECONDS = 10.0  # of measuring
-SIZES = 6  # of runs that are measured, at most
-MIN_STEPS = 4  # of a measured run
-SLOW = {"cpu": 3e10, "cuda": 1e12}  # FLOP/s, guessed from below: what is too large at it is tried in smaller batches
-VERSION = 1  # of the file
-_Times = tuple[float, float, float]  # seconds a step, seconds besides, peak memory in MiB
-MEASURE = "mutransfer.runs.cost:measure"
+    if calibration is None or not {"float32", "bfloat16"} <= set(calibration.points):
+        return "float32"
+    times = {name: calibration.sweep_seconds(specs, name) for name in ("float32", "bfloat16")}
+    return "bfloat16" if times["float32"] >= FASTER * times["bfloat16"] else "float32"
 
 
 def calibrate(
@@ -210,57 +141,71 @@ def calibrate(
         runner, dataset: as for the engine.
         flops: of a whole run.
         memory: bytes that a run adds to a worker's; without it `Calibration.floor_mib` has the smallest run's in it.
-        seconds: of measuring, in all (default: `SECONDS`); the start of the workers comes on top.
+        seconds: of measuring, in all (default: what the variable `SECONDS` says, or 10); the start of the workers
+            comes on top.
         say: called with a line before a measurement, and when nothing could be measured.
 
     Returns:
         None if no run could be measured: the runs raise, or one step takes too long.
     """
-    seconds = SECONDS if seconds is None else seconds
+    import torch
+
+    seconds = float(os.environ.get(SECONDS, 10)) if seconds is None else seconds
     devices = sorted(set(engine.devices))
-    slow = SLOW[devices[-1].split(":")[0]]
-    probes = _probes(specs, flops, slow * seconds / (4 * MIN_STEPS))
+    probes = _probes(specs, flops, SLOW[devices[-1].split(":")[0]] * seconds / (4 * MIN_STEPS))
     if not probes:
         return None
-    key: dict[str, Any] = {
-        "machine": [*map(device_name, devices), f"{os.cpu_count()} cores"],
-        "torch": torch.__version__,
-        "commit": git_commit(),
-        "experiment": probes[0].experiment,
-        "variant": probes[0].variant,
-        "engine": engine.name,
-        "workers": engine.workers,
-        "batch": probes[0].batch,
-        "flops": [flops(s) / s.steps for s in probes],
-    }
-    entries = _read(path)
+    first, sizes = probes[0], [flops(s) / s.steps for s in probes]
+    machine = [*map(device_name, devices), f"{os.cpu_count()} cores"]
+    key = [machine, torch.__version__, git_commit(), first.experiment, first.variant, engine.name, engine.workers]
+    key += [first.batch, sizes]
+
+    def asked(values: Mapping[str, Any]) -> Calibration | None:
+        """The calibration in an entry; None if it has none of ``precisions``: those that raised are asked in vain."""
+        points = {name: tuple(Point(**p) for p in row) for name, row in values["points"].items()}
+        return Calibration(**{**values, "points": points, "flops": flops}) if set(precisions) & set(points) else None
+
+    entries = _kept(path)
     for entry in entries:
-        with contextlib.suppress(KeyError, TypeError, ValueError):  # damaged
-            if entry["key"] == key and set(precisions) <= set(entry["precisions"]):
-                return _covering(Calibration.from_dict(entry["calibration"], flops), precisions)
-    say(f"measuring this machine for {seconds:g} seconds, on runs of {probes[0].experiment}")
-    start_seconds, points, reason = _measure(probes, dataset, runner, engine, flops, precisions, seconds)
+        if entry["key"] == key and set(precisions) <= set(entry["precisions"]):
+            return asked(entry["calibration"])
+    say(f"measuring this machine for {seconds:g} seconds, on runs of {first.experiment}")
+    start_seconds, points, reason = _measure(probes, sizes, dataset, runner, engine, precisions, seconds)
     if not points:
         say(f"this machine could not be measured: {reason}")
         return None
-    calibration = Calibration(
-        measured=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        machine=", ".join([*dict.fromkeys(key["machine"])]),
-        engine=engine.name,
-        workers=engine.workers,
-        start_seconds=start_seconds,
-        floor_mib=_floor(points, probes, memory),
-        points=points,
-        flops=flops,
-    )
-    entry = {"key": key, "precisions": [*precisions], "calibration": calibration.to_dict()}
-    content = {"version": VERSION, "entries": [*(e for e in entries if e.get("key") != key), entry]}
+    precision, (smallest, *_) = next(iter(points.items()))  # it ran first, so that its peak is the peak until then
+    own = memory(replace(first, precision=precision)) / 2**20 if memory else 0.0
+    calibration = {
+        "measured": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "machine": ", ".join([*dict.fromkeys(machine)]),
+        "engine": engine.name,
+        "workers": engine.workers,
+        "start_seconds": start_seconds,
+        "floor_mib": max(0.0, smallest.peak_memory_mib - own),
+        "points": {name: [asdict(p) for p in row] for name, row in points.items()},
+    }
+    entry = {"key": key, "precisions": [*precisions], "calibration": calibration}
+    entries = [*(e for e in entries if e["key"] != key), {**entry, "sha256": _sha256(entry)}]
     if path is not None:
         try:
-            write(path, (json.dumps(content, indent=1) + "\n").encode())
+            write(path, (json.dumps({"entries": entries}, indent=1) + "\n").encode())
         except UserError as error:
             say(f"the measurement is not kept: {error}")
-    return _covering(calibration, precisions)
+    return asked(calibration)
+
+
+def _kept(path: Path | None) -> list[dict[str, Any]]:
+    """The entries of the file that are as they were written; none if it is missing, damaged or of another version."""
+    try:
+        entries = json.loads(path.read_bytes())["entries"] if path else []
+        return [e for e in entries if e["sha256"] == _sha256({k: v for k, v in e.items() if k != "sha256"})]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return []
+
+
+def _sha256(entry: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([VERSION, entry], sort_keys=True).encode()).hexdigest()
 
 
 def _probes(specs: Sequence[RunSpec], flops: Flops, most: float) -> list[RunSpec]:
@@ -272,8 +217,7 @@ def _probes(specs: Sequence[RunSpec], flops: Flops, most: float) -> list[RunSpec
     for spec in sorted(specs, key=lambda s: s.log2_lr, reverse=True):  # the lowest rate is the last: it diverges least
         by_size[flops(spec) / spec.steps] = spec
     sizes = sorted(by_size)
-    last = len(sizes) - 1
-    chosen = sorted({round(i * last / (SIZES - 1)) for i in range(SIZES)}) if sizes else []
+    chosen = sorted({round(i * (len(sizes) - 1) / (SIZES - 1)) for i in range(SIZES)}) if sizes else []
     probes = [by_size[sizes[i]] for i in chosen]
     while probes and flops(probes[0]) / probes[0].steps > most:
         if probes[0].batch == 1:
@@ -284,52 +228,38 @@ def _probes(specs: Sequence[RunSpec], flops: Flops, most: float) -> list[RunSpec
 
 def _measure(
     probes: Sequence[RunSpec],
+    sizes: Sequence[float],
     dataset: Any,
     runner: str,
     engine: Engine,
-    flops: Flops,
     precisions: Sequence[str],
     seconds: float,
-) -> tuple[float, dict[str, tuple[Point, ...]], str]:
-    """(seconds until workers train, points by precision, why there are none)."""
-    task: dict[str, Any] = {
-        "runner": runner,
-        "seconds": seconds,
-        "probes": [[replace(s, precision=p).to_json() for s in probes] for p in precisions],
-        "flops": [flops(s) / s.steps for s in probes],
-    }
+) -> tuple[float, dict[str, list[Point]], str]:
+    """(seconds until workers train, points by precision, why there are none); sizes: FLOPs a step of the probes."""
+    texts = [[replace(s, precision=p).to_json() for s in probes] for p in precisions]
+    task = {"runner": runner, "seconds": seconds, "probes": texts, "flops": sizes}
     # One job a worker, so that all measure the same size at the same time; and as each costs more than all that follow,
     # none is queued behind another while a worker is still to come.
-    carrier = replace(probes[0], hps=(("calibration", json.dumps(task)),))
+    jobs = [replace(probes[0], hps=(("calibration", json.dumps(task)),), seed=i) for i in range(engine.workers)]
     records: list[RunRecord] = []
     begin = time.perf_counter()
-    jobs = [replace(carrier, seed=i) for i in range(engine.workers)]
-    engine.run(jobs, MEASURE, dataset, on_records=records.extend, cost=lambda s: 2.0**-s.seed)
+    schedule(engine.backend(MEASURE, dataset), jobs, on_records=records.extend, cost=lambda s: 2.0**-s.seed)
     elapsed = time.perf_counter() - begin
     answers = [json.loads(r.provenance["calibration"]) for r in records if r.is_done]
-    points = {}
+    points: dict[str, list[Point]] = {}
     for i, precision in enumerate(precisions):
-        if found := _points(probes, task["flops"], [answer["measured"][i] for answer in answers]):
-            points[precision] = found
+        for j, (spec, size) in enumerate(zip(probes, sizes, strict=True)):
+            if taken := [times for answer in answers if (times := answer["measured"][i][j])]:
+                # harmonic: of workers that differ in speed, the sum of the speeds counts
+                step, besides = (statistics.harmonic_mean([times[k] for times in taken]) for k in (0, 1))
+                memory = max(times[2] for times in taken)
+                point = Point(
+                    width=spec.width, flops=size, step_seconds=step, fixed_seconds=besides, peak_memory_mib=memory
+                )
+                points.setdefault(precision, []).append(point)
     reasons = [r.reason for r in records if not r.is_done] + [answer["reason"] for answer in answers]
     start_seconds = elapsed - max((answer["seconds"] for answer in answers), default=0.0)
     return start_seconds, points, next(filter(None, reasons), "its runs take too long")
-
-
-def _points(
-    probes: Sequence[RunSpec], sizes: Sequence[float], rows: Sequence[Sequence[_Times | None]]
-) -> tuple[Point, ...]:
-    """Of the sizes that a worker could measure; a row is one worker's."""
-    points = []
-    for i, (spec, size) in enumerate(zip(probes, sizes, strict=True)):
-        if taken := [times for row in rows if (times := row[i])]:
-            # harmonic: of workers that differ in speed, the sum of the speeds counts
-            step, besides = (statistics.harmonic_mean([times[k] for times in taken]) for k in (0, 1))
-            memory = max(times[2] for times in taken)
-            points.append(
-                Point(width=spec.width, flops=size, step_seconds=step, fixed_seconds=besides, peak_memory_mib=memory)
-            )
-    return tuple(points)
 
 
 def measure(spec: RunSpec, dataset: Any, **options: Any) -> RunRecord:
@@ -397,27 +327,37 @@ def _cut(spec: RunSpec, steps: int) -> RunSpec:
     return replace(spec, steps=min(steps, spec.steps))
 
 
-def _floor(
-    points: Mapping[str, Sequence[Point]], probes: Sequence[RunSpec], memory: Callable[[RunSpec], float] | None
-) -> float:
-    """MiB of a worker besides what its run adds; the smallest run ran first, so that it is the peak until then."""
-    precision, found = next(iter(points.items()))
-    own = memory(replace(probes[0], precision=precision)) if memory else 0.0
-    return max(0.0, found[0].peak_memory_mib - own / 2**20)
+# Dense peak FLOP/s (without structured sparsity), SXM modules. "float32" is what torch multiplies float32 with by
+# default; "tf32" needs torch.set_float32_matmul_precision("high"). The V100 has neither TF32 nor bfloat16.
+#   V100: NVIDIA Tesla V100 datasheet (2018), SXM2. A100: NVIDIA A100 datasheet (2021). H100: NVIDIA H100 architecture
+#   whitepaper (2022), table "GPU peak rates", SXM5; its datasheet doubles the last two, for sparsity.
+PEAKS: dict[str, dict[str, float]] = {
+    "V100": {"float32": 15.7e12},
+    "A100": {"float32": 19.5e12, "tf32": 156e12, "bfloat16": 312e12},
+    "H100": {"float32": 66.9e12, "tf32": 494.7e12, "bfloat16": 989.4e12},
+}
+# What well-tuned training of models with large matrices reaches of the peak on tensor cores (PaLM 46%, Llama 3 38-43%).
+UTILISATION = 0.4
 
 
-def _covering(calibration: Calibration, precisions: Sequence[str]) -> Calibration | None:
-    """``calibration`` if it knows one of ``precisions``: those that raised are asked for in vain."""
-    return calibration if set(precisions) & set(calibration.points) else None
+def device_hours(specs: Iterable[RunSpec], flops: Callable[[RunSpec], float]) -> str:
+    """Hours of one GPU that ``specs`` take at `UTILISATION` of its peak, in a line a GPU.
 
-
-def _read(path: Path | None) -> list[dict[str, Any]]:
-    """What is in the file; nothing if it is missing, damaged or of another version."""
-    try:
-        content = json.loads(path.read_bytes()) if path else {}
-        return [e for e in content["entries"] if isinstance(e, dict)] if content["version"] == VERSION else []
-    except (OSError, ValueError, TypeError, KeyError):
-        return []
+    A bound from below: launching kernels, not arithmetic, limits narrow models, which stay far under it.
+    """
+    by_precision: dict[str, float] = {}
+    for spec in specs:
+        by_precision[spec.precision] = by_precision.get(spec.precision, 0.0) + flops(spec)
+    lines = [f"device-hours, at least: {UTILISATION:.0%} of the published dense peak, which narrow models do not reach"]
+    for gpu, peaks in PEAKS.items():
+        cells = []
+        for precision, total in by_precision.items():
+            for name in (precision, "tf32") if precision == "float32" else (precision,):
+                if name in peaks:
+                    hours = total / (UTILISATION * peaks[name]) / 3600
+                    cells.append(f"{name} {hours:,.3g} h ({peaks[name] / 1e12:g} TFLOP/s)")
+        lines.append(f"  {gpu}: {', '.join(cells) or 'has no ' + ' or '.join(by_precision)}")
+    return "\n".join(lines)
 
 
 def plan_table(
@@ -438,40 +378,31 @@ def plan_table(
     """
     if calibration and not {s.precision for s in specs} <= set(calibration.points):
         calibration = None
+    floor = calibration.floor_mib if calibration else 0.0
     groups: dict[tuple[str, int], list[RunSpec]] = {}
     for spec in specs:
         groups.setdefault((spec.parametrization, spec.width), []).append(spec)
-    rows: list[tuple[str, ...]] = [
-        ("parametrization", "width", "log2 LR", "seeds", "runs", "steps", "FLOPs", "MiB a run", "minutes")
-    ]
+
+    def row(runs: Sequence[RunSpec], seconds: float | None, *cells: object) -> list[str]:
+        """``cells``, and what ``runs`` take: the memory of the largest, the time of all workers together."""
+        mib = f"{max(map(memory, runs)) / 2**20 + floor:,.0f}" if memory and runs else "?"
+        minutes = "?" if seconds is None else f"{seconds / 60:,.1f}"
+        return [*map(str, cells), f"{sum(map(flops, runs)):.3g}", mib, minutes]
+
+    rows = [["parametrization", "width", "log2 LR", "seeds", "runs", "steps", "FLOPs", "MiB a run", "minutes"]]
     for (name, width), runs in sorted(groups.items(), key=lambda g: (g[0][0] != "sp", *g[0])):
-        seeds, steps = len({s.seed for s in runs}), _range([s.steps for s in runs])
-        cells = (name, str(width), _range([s.log2_lr for s in runs]), str(seeds), str(len(runs)), steps)
-        rows.append(
-            (*cells, f"{sum(map(flops, runs)):.3g}", _mib(runs, memory, calibration), _share(runs, calibration))
-        )
-    total = ("total", "", "", "", str(len(specs)), "", f"{sum(map(flops, specs)):.3g}")
-    minutes = f"{calibration.sweep_seconds(specs) / 60:,.1f}" if calibration else "?"
-    rows.append((*total, _mib(specs, memory, calibration), minutes))
+        seconds = sum(map(calibration.seconds, runs)) / calibration.workers if calibration else None
+        rates, steps = _range([s.log2_lr for s in runs]), _range([s.steps for s in runs])
+        rows.append(row(runs, seconds, name, width, rates, len({s.seed for s in runs}), len(runs), steps))
+    seconds = calibration.sweep_seconds(specs) if calibration else None
+    rows.append(row(specs, seconds, "total", "", "", "", len(specs), ""))
     sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(map(str.rjust, row, sizes)) for row in rows]
+    lines = ["  ".join(map(str.rjust, cells, sizes)) for cells in rows]
     if calibration and specs:
         lines.append(f"minutes: {calibration.describe(specs)}")
         if memory:
             lines.append("MiB a run: the peak of its worker, with the pages of the data set that all workers share")
     return "\n".join([*lines, *notes])
-
-
-def _share(runs: Sequence[RunSpec], calibration: Calibration | None) -> str:
-    """Minutes of all workers together."""
-    return f"{sum(map(calibration.seconds, runs)) / calibration.workers / 60:,.1f}" if calibration else "?"
-
-
-def _mib(runs: Sequence[RunSpec], memory: Callable[[RunSpec], float] | None, calibration: Calibration | None) -> str:
-    """Of the largest of ``runs``, its worker's floor included where it was measured."""
-    if memory is None or not runs:
-        return "?"
-    return f"{max(map(memory, runs)) / 2**20 + (calibration.floor_mib if calibration else 0.0):,.0f}"
 
 
 def _range(values: Sequence[float]) -> str:

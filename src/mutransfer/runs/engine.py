@@ -1,4 +1,4 @@
-"""What every engine has in common: which run goes where, and what the death of a worker costs; and the local engine."""
+"""Where runs are made: which run goes to which worker, what the death of a worker costs; processes on this machine."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, ClassVar, Protocol
 
 from mutransfer.errors import UserError
-from mutransfer.runs.worker import BROKEN, READY, Work, environment, in_environment, main
+from mutransfer.runs.worker import BROKEN, READY, environment, in_environment, main
 from mutransfer.training.spec import RunRecord, RunSpec
 
 OnRecords = Callable[[list[RunRecord]], None]
@@ -30,7 +30,7 @@ _STILLBORN_LIMIT = 3  # workers in a row that die before they are ready: then so
 
 
 class Engine(Protocol):
-    """Where the runs of a sweep are made."""
+    """Where the runs of a sweep are made: `LocalEngine`, or `mutransfer.runs.ray.RayEngine`."""
 
     @property
     def name(self) -> str: ...
@@ -39,28 +39,13 @@ class Engine(Protocol):
     @property
     def devices(self) -> Sequence[str]: ...  # that runs are given, such as ("cuda:0", "cuda:1")
 
-    def run(
-        self,
-        specs: Sequence[RunSpec],
-        runner: str,
-        dataset: Any,
-        *,
-        on_records: OnRecords,
-        on_event: OnEvent | None = None,
-        cost: Cost | None = None,
-    ) -> None:
-        """Run ``specs`` and hand over the records as they come; the rules are those of `schedule`.
+    def backend(self, runner: str, dataset: Any) -> Backend:
+        """Workers for `schedule`, none of them started yet.
 
         Args:
             runner: "module:function", resolved in the worker. ``function(spec, dataset)`` returns a `RunRecord`;
                 on a device other than the plain CPU it is called as ``function(spec, dataset, device=device)``.
             dataset: anything that can be pickled. One with a ``folder`` is opened from there in each local worker.
-            on_records: called in this process with all records that came in together; what it raises ends the sweep.
-            on_event: called with a line about a worker that died.
-            cost: of a run, in any unit: the longest go first, so that no worker waits for the last one.
-
-        Raises:
-            UserError: no worker can start (the reason is given).
         """
 
 
@@ -91,18 +76,24 @@ def schedule(
     specs: Sequence[RunSpec],
     *,
     on_records: OnRecords,
-    on_event: OnEvent | None = None,
-    cost: Cost | None = None,
+    on_event: OnEvent = lambda line: None,
+    cost: Cost = lambda spec: 1.0,
 ) -> None:
-    """Run ``specs`` on the workers of ``backend``.
+    """Run ``specs`` on the workers of ``backend`` and hand over the records as they come.
 
     The result of a run depends on its spec alone: not on the order, nor on the workers. A worker that dies (out of
     memory, killed) loses one attempt of one run. That run is put aside and, when all others are done, tried once
     more with nothing beside it; if its worker dies again it is recorded as ``failed``. So is a run that raises, at
     once. A machine that dies costs no attempt: its runs go back in the queue.
+
+    Args:
+        on_records: called in this process with all records that came in together; what it raises ends the sweep.
+        on_event: called with a line about a worker that died.
+        cost: of a run, in any unit: the longest go first, so that no worker waits for the last one.
+
+    Raises:
+        UserError: no worker can start (the reason is given).
     """
-    on_event = on_event or (lambda line: None)
-    cost = cost or (lambda spec: 1.0)
     order = sorted(specs, key=cost, reverse=True)  # stable: equal costs keep their order
     died: dict[RunSpec, str] = {}
 
@@ -224,22 +215,12 @@ class LocalEngine:
         if not self.devices:
             raise UserError("devices is empty, expected at least one, such as 'cpu' or 'cuda:0'.")
 
-    def run(
-        self,
-        specs: Sequence[RunSpec],
-        runner: str,
-        dataset: Any,
-        *,
-        on_records: OnRecords,
-        on_event: OnEvent | None = None,
-        cost: Cost | None = None,
-    ) -> None:
-        """See `Engine.run`."""
+    def backend(self, runner: str, dataset: Any) -> _Processes:
+        """See `Engine.backend`: single-threaded processes on this machine, on its cores or its GPUs."""
         folder = getattr(dataset, "folder", None)
         load = partial(type(dataset).open, folder) if folder else partial(_itself, dataset)
         devices = [self.devices[i % len(self.devices)] for i in range(self.workers)]
-        processes = _Processes([Work(runner, load, device) for device in devices])
-        schedule(processes, specs, on_records=on_records, on_event=on_event, cost=cost)
+        return _Processes([(runner, load, device) for device in devices])
 
 
 def _itself(dataset: Any) -> Any:
@@ -248,17 +229,17 @@ def _itself(dataset: Any) -> Any:
 
 @dataclass(eq=False)
 class _Worker:
-    work: Work
+    work: tuple[Any, ...]  # of `main`, besides the pipe
     process: BaseProcess
     pipe: Connection
 
 
-@dataclass
 class _Processes:
-    """The backend: a process for each ``Work``, and a pipe to each."""
+    """The backend: a process for each slot, and a pipe to each."""
 
-    free: list[Work]  # slots without a process
-    workers: set[_Worker] = field(default_factory=set)
+    def __init__(self, slots: list[tuple[Any, ...]]) -> None:
+        self.free = slots  # those without a process
+        self.workers: set[_Worker] = set()
 
     def slots(self) -> int:
         return len(self.free) + len(self.workers)
@@ -267,9 +248,14 @@ class _Processes:
         work = self.free.pop(0)
         context = multiprocessing.get_context("spawn")  # fork and torch's threads do not go together
         ours, theirs = context.Pipe()
-        process = context.Process(target=main, args=(theirs, work), daemon=True)
-        with in_environment(environment()), _no_interrupt():
-            process.start()
+        process = context.Process(target=main, args=(theirs, *work), daemon=True)
+        # blocked, a process inherits it and never sees Ctrl-C, which goes to the whole group: the driver decides
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            with in_environment(environment()):
+                process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()  # else its death would not end the pipe
         self.workers.add(new := _Worker(work, process, ours))
         return new
@@ -282,8 +268,9 @@ class _Processes:
         awake = set(wait([x for w in self.workers for x in (w.pipe, w.process.sentinel)]))
         for w in [w for w in self.workers if {w.pipe, w.process.sentinel} & awake]:
             is_alive = w.process.is_alive()  # before the pipe is emptied: the dead send no more
-            for kind, content in _messages(w.pipe):
-                yield w, kind, content
+            with contextlib.suppress(EOFError, OSError):  # the other end is gone
+                while w.pipe.poll():
+                    yield (w, *w.pipe.recv())
             if not is_alive:
                 self.stop([w])
                 yield w, DIED, _how(w.process.exitcode)
@@ -299,31 +286,9 @@ class _Processes:
         self.workers -= stopped
 
 
-def _messages(pipe: Connection) -> Iterator[tuple[str, Any]]:
-    """What lies in ``pipe`` now; nothing more once the other end is gone."""
-    while True:
-        try:
-            if not pipe.poll():
-                return
-            message = pipe.recv()
-        except (EOFError, OSError):
-            return
-        yield message
-
-
 def _how(code: int | None) -> str:
     """An exit code in words."""
     if code is not None and code < 0:
         with contextlib.suppress(ValueError):
             return signal.Signals(-code).name
     return f"exit code {code}"
-
-
-@contextlib.contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """A process started in the block never sees Ctrl-C, which goes to the whole group: the driver decides."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -16,32 +16,34 @@ import sys
 import sysconfig
 import time
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
 from mutransfer.errors import UserError
 from mutransfer.runs import worker
-from mutransfer.runs.engine import DIED, LOST, Cost, OnEvent, OnRecords, schedule
+from mutransfer.runs.engine import DIED, LOST
 from mutransfer.runs.worker import BROKEN, RECORD
 from mutransfer.training.spec import RunRecord, RunSpec
 
 _PORT = 6379  # of a cluster's head, unless told otherwise
 _CONNECT_SECONDS = 3.0
-_RECOUNT_SECONDS = 5.0  # nodes come and go
 
 
 class RayEngine:
     """A running cluster that this machine belongs to: ``address`` is "auto", or HOST[:PORT] of its head.
+
+    Nodes come and go: its slots are counted anew every ``recount_seconds``.
 
     Raises `UserError` if Ray is not installed, no cluster answers, or the cluster has no slot.
     """
 
     name: ClassVar[str] = "ray"
 
-    def __init__(self, address: str = "auto") -> None:
+    def __init__(self, address: str = "auto", *, recount_seconds: float = 5.0) -> None:
         self._ray = _connected(address)
+        self.recount_seconds = recount_seconds
         if not self.workers:
             raise UserError(f"the Ray cluster at {address} has neither CPUs nor GPUs; start nodes that have some.")
 
@@ -59,19 +61,9 @@ class RayEngine:
     def _gpus(self) -> int:
         return int(self._ray.cluster_resources().get("GPU", 0))
 
-    def run(
-        self,
-        specs: Sequence[RunSpec],
-        runner: str,
-        dataset: Any,
-        *,
-        on_records: OnRecords,
-        on_event: OnEvent | None = None,
-        cost: Cost | None = None,
-    ) -> None:
-        """See `Engine.run`."""
-        actors = _Actors(self, _packed(runner), (runner, self._ray.put(dataset), self.devices[0]))
-        schedule(actors, specs, on_records=on_records, on_event=on_event, cost=cost)
+    def backend(self, runner: str, dataset: Any) -> _Actors:
+        """See `mutransfer.runs.engine.Engine.backend`: an actor for each slot."""
+        return _Actors(self, _packed(runner), (runner, self._ray.put(dataset), self.devices[0]))
 
     def close(self) -> None:
         """Leave the cluster, which is done at exit too; a process that has not left dies with the head."""
@@ -92,7 +84,7 @@ class _Actors:
 
     def slots(self) -> int:
         if time.monotonic() > self.counted[1]:
-            self.counted = self.engine.workers, time.monotonic() + _RECOUNT_SECONDS
+            self.counted = self.engine.workers, time.monotonic() + self.engine.recount_seconds
         return self.counted[0]
 
     def start(self) -> Any:
@@ -105,8 +97,8 @@ class _Actors:
 
     def wait(self) -> Iterator[tuple[Any, str, Any]]:
         if not self.asked:  # all nodes are gone
-            time.sleep(_RECOUNT_SECONDS)
-        elif self.ray.wait([*self.asked], timeout=_RECOUNT_SECONDS)[0]:
+            time.sleep(self.engine.recount_seconds)
+        elif self.ray.wait([*self.asked], timeout=self.engine.recount_seconds)[0]:
             for reference in self.ray.wait([*self.asked], num_returns=len(self.asked), timeout=0)[0]:
                 if reference in self.asked:  # not that of an actor whose death is told already
                     yield self._answer(reference, *self.asked.pop(reference))

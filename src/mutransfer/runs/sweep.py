@@ -8,12 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mutransfer.errors import UserError
-from mutransfer.runs.engine import Cost, Engine, OnEvent
+from mutransfer.runs.engine import Cost, Engine, OnEvent, schedule
 from mutransfer.runs.progress import SweepProgress
 from mutransfer.runs.store import DONE, Store
 from mutransfer.runs.table import to_frame
@@ -21,10 +19,13 @@ from mutransfer.runs.worker import in_environment
 from mutransfer.training import checkpoint
 from mutransfer.training.spec import RunRecord, RunSpec
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 EXTENSION_ROUNDS = 3  # so that a loss that falls forever cannot keep a sweep going
 _CHUNK = 500  # records read at once
 
-Extend = Callable[[pd.DataFrame, bool], Sequence[RunSpec]]
+Extend = Callable[["pd.DataFrame", bool], Sequence[RunSpec]]
 
 
 class Saved(Protocol):
@@ -64,11 +65,6 @@ class SweepResult:
                 yield from (records[run_id] for run_id in run_ids)
 
     @property
-    def frame(self) -> pd.DataFrame:
-        """The runs table (`mutransfer.runs.table.to_frame`)."""
-        return to_frame(self.records)
-
-    @property
     def counts(self) -> Counter[str]:
         """Runs by status."""
         return Counter(record.status for record in self.records)
@@ -93,7 +89,7 @@ def sweep(
 
     Args:
         store: open (``with Store(path) as store``).
-        runner: "module:function", called in a worker as ``function(spec, dataset)`` (see `Engine.run`).
+        runner: "module:function", called in a worker as ``function(spec, dataset)`` (see `Engine.backend`).
         dataset: if it is only in memory, it is put on the disk while runs are made (`on_disk`).
         cost: of a run, in any unit (FLOPs, say): the longest go first, and the ETA is weighted by it.
         extend: after the grid, called with the runs table (failed runs left out) and whether this is the last time;
@@ -132,7 +128,8 @@ def sweep(
             try:
                 if todo:
                     dataset = stack.enter_context(on_disk(dataset, beside(store.path)))
-                    engine.run(todo, runner, dataset, on_records=keep, on_event=shown.say, cost=cost)
+                    workers = engine.backend(runner, dataset)
+                    schedule(workers, todo, on_records=keep, on_event=shown.say, cost=cost)
             except KeyboardInterrupt:
                 raise Interrupted(
                     f"interrupted: {len(store.done(wanted))} of {len(wanted)} runs are kept; "

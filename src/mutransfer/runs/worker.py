@@ -11,7 +11,6 @@ import random
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -92,21 +91,12 @@ def one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}{place}"
 
 
-@dataclass(frozen=True)
-class Work:
-    """What a local worker needs besides the specs; it travels through a pipe."""
-
-    runner: str
-    load: Callable[[], Any]  # the data set
-    device: str
-
-
-def main(pipe: Connection, work: Work) -> None:
-    """Body of a local worker: until the driver is gone or kills it."""
+def main(pipe: Connection, runner: str, load: Callable[[], Any], device: str) -> None:
+    """Body of a local worker on the data set that ``load`` gives: until the driver is gone or kills it."""
     _die_with_driver()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
-            run = Runner(work.runner, work.load(), work.device)
+            run = Runner(runner, load(), device)
         except Exception as error:
             pipe.send((BROKEN, one_line(error)))
             return

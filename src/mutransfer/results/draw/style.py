@@ -23,6 +23,10 @@ MARKERS = "osDvPXph<>"  # not ^, which says "above the axis"
 """Beside the colour, so that a curve is known in greyscale and in print."""
 WARNING = "#b00020"
 MUTED = "#6b6b6b"
+MINUS = "\N{MINUS SIGN}"
+"""As matplotlib writes it at the axes."""
+Look = dict[str, Any]
+"""Keywords of a line, or of a text."""
 
 RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same glyphs on every machine
@@ -51,12 +55,13 @@ def paper_style() -> Iterator[None]:
         yield
 
 
-def palette(count: int) -> list[str]:
-    """``count`` hex colours from dark (narrow) to light (wide): ordered, safe for colour-blind readers and in
-    greyscale.
+def palette(count: int, dark: float = 0.0, light: float = 0.85) -> list[str]:
+    """``count`` hex colours, dark (narrow) to light (wide): ordered, safe for colour-blind readers and in greyscale.
+
+    dark, light: the part of the map, in [0, 1]; its last sixth is too light on white.
     """
-    colours = matplotlib.colormaps["viridis"]  # the last sixth is too light on white
-    return [to_hex(colours(0.85 * k / max(count - 1, 1))) for k in range(count)]
+    colours = matplotlib.colormaps["viridis"]
+    return [to_hex(colours(dark + (light - dark) * k / max(count - 1, 1))) for k in range(count)]
 
 
 def wrapped(text: str, inches: float, points: float) -> str:

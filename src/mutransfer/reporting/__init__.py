@@ -1,1 +1,0 @@
-"""Claims to figures and tables. Reads committed numbers, trains nothing, needs no torch."""

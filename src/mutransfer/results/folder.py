@@ -1,0 +1,284 @@
+"""A figure folder: its files read, with errors for the person at the keyboard; its table in Markdown; its kind.
+
+And what the paper claims of a figure, what our runs say of it, and whether that reproduces it. The rule, declared
+before any result. A claim has parts; each part sets one verdict of the report (which has its own rule, printed with the
+figure) beside what the paper says:
+
+- sweep of learning rates: in SP the best one moves with width (`drifts`), in µP it stays (`stable`).
+- loss through training (Figure 7): wider is better in µP (`holds`), and is not in SP at either rate (`fails`).
+- coordinate check (Figure 5): every change grows or stays with width as theory says, where a theory is derived.
+- landscape: a µP panel `transfers`, an SP panel `does not transfer`; `EXCEPTIONS` are the paper's own.
+- searches: µTransfer is `better` than the methods that the paper says it beats.
+- reverse µTransfer (Figure 21): the simulation is `predicted` to break where the real model does.
+
+A part is ``reproduced`` where both agree, ``undecided`` where the report is, else ``not reproduced``. A claim is
+``reproduced`` if all its parts are, ``in part`` if some are and the others undecided, ``mixed`` if some are and some
+are contradicted, ``not reproduced`` if none is and some are contradicted, ``undecided`` if all are. What sets numbers
+beside the paper's without a rule is ``not judged``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+import pandas as pd
+
+from mutransfer.errors import UserError
+from mutransfer.files import write
+from mutransfer.results import published
+
+TABLE = "table.md"
+KEYS = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "paper")
+PAPER_KEYS = ("table_or_figure", "statement", "differs")
+
+Verdict = Literal["reproduced", "in part", "mixed", "undecided", "not reproduced", "not judged"]
+VERDICTS: dict[Verdict, str] = {
+    "reproduced": "every part of the claim is seen here, by the rule of its figure",
+    "in part": "some parts of the claim are seen, the others are undecided",
+    "mixed": "some parts of the claim are seen, some are contradicted",
+    "undecided": "the runs are too few or too noisy to say",
+    "not reproduced": "no part is seen here, and some part is contradicted",
+    "not judged": "numbers stand beside the paper's, but no rule compares them",
+}
+"""Each in words, in the order in which they are shown."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that the claim says, and what our report says of it."""
+
+    what: str
+    ours: str
+    verdict: Verdict
+
+    @classmethod
+    def of(cls, what: str, ours: str, found: str, expected: str | None) -> Part:
+        """``found`` and ``expected`` are verdicts of one report; None: the paper claims nothing."""
+        if expected is None:
+            return cls(what, ours, "not judged")
+        agrees: Verdict = "reproduced" if found == expected else "not reproduced"
+        return cls(what, ours, "undecided" if found == "undecided" else agrees)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper, with its place there and in its words, and ours."""
+
+    source: str
+    statement: str
+    parts: tuple[Part, ...]
+    counts: str = ""
+    """Ours in short, where the parts are many."""
+    picture: str = ""
+    """The stem of the picture that shows it, where others show another claim of the folder."""
+
+    @property
+    def verdict(self) -> Verdict:
+        judged = {part.verdict for part in self.parts} - {"not judged"}
+        if not judged:
+            return "not judged"
+        if judged == {"reproduced"}:
+            return "reproduced"
+        if "reproduced" in judged:
+            return "mixed" if "not reproduced" in judged else "in part"
+        return "not reproduced" if "not reproduced" in judged else "undecided"
+
+    @property
+    def ours(self) -> str:
+        """In one line."""
+        return self.counts or "; ".join(f"{part.what}: {part.ours}" for part in self.parts)
+
+
+def paper_claim(provenance: Mapping[str, Any], parts: Sequence[Part], counts: str = "") -> Claim:
+    """The claim that ``provenance["paper"]`` states."""
+    paper = provenance["paper"]
+    return Claim(paper["table_or_figure"], paper["statement"], tuple(parts), counts)
+
+
+class Shown(Protocol):
+    """What a folder shows beside its own figure, such as the coordinate check of a sweep."""
+
+    @property
+    def lines(self) -> list[str]:
+        """For the terminal."""
+
+    @property
+    def section(self) -> str:
+        """Of the folder's table, in Markdown, without a final newline."""
+
+    @property
+    def pictures(self) -> Mapping[str, str]:
+        """Stem of each, and what it is."""
+
+    @property
+    def claim(self) -> Claim: ...
+
+    def draw(self, folder: Path, provenance: Mapping[str, Any]) -> list[Path]:
+        """Write the pictures; returns their paths."""
+
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Described(Generic[R]):
+    """A figure folder in words: its report and the table that says it. Nothing is drawn or written yet."""
+
+    provenance: dict[str, Any]
+    report: R
+    summary: str
+    """For the terminal."""
+    text: str
+    """Of the table, in Markdown."""
+    pictures: Mapping[str, str]
+    """Those that the folder holds: their stems, and what each is."""
+
+
+@dataclass(frozen=True)
+class Kind(Generic[R]):
+    """A kind of figure folder: what its files say (R), what is drawn of it, which claims of the paper it concerns.
+
+    describe: reads the folder; raises `UserError` if a file is missing or malformed, or if a run is missing.
+    draw: writes the pictures and returns their paths; the same files give the same bytes.
+    """
+
+    name: str
+    """As ``kind`` in provenance.json."""
+    describe: Callable[[Path], Described[R]]
+    draw: Callable[[Path, Described[R]], list[Path]]
+    claims: Callable[[Mapping[str, Any], R], list[Claim]]
+
+    def redraw(self, folder: Path) -> tuple[str, list[Path]]:
+        """(Re)write all pictures and ``table.md`` of ``folder``; returns a text for the terminal and the paths."""
+        described = self.describe(folder)
+        paths = self.draw(folder, described)
+        return described.summary, [*paths, write(folder / TABLE, described.text.encode())]
+
+
+def read(path: Path) -> str:
+    """The text of ``path``. Raises `UserError` if it is missing or unreadable."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} does not exist; run the experiment first, it writes runs.csv and provenance.json."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"cannot read {path}: {error}; restore it from the repository or run the experiment again."
+        ) from error
+
+
+def read_runs(path: Path) -> pd.DataFrame:
+    """The runs table. Raises `UserError` if it is missing or no CSV."""
+    return _read_csv(path, "a runs table", dtype={"run_id": str})
+
+
+def read_texts(path: Path) -> pd.DataFrame:
+    """Another table of the folder, its cells as they are written. Raises as `read_runs` does."""
+    return _read_csv(path, "a table", dtype=str, keep_default_na=False)
+
+
+def _read_csv(path: Path, what: str, **options: Any) -> pd.DataFrame:
+    text = read(path)
+    try:
+        return pd.read_csv(io.StringIO(text), **options)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise UserError(f"{path} is not {what} ({str(error).splitlines()[0]}); run the experiment again.") from error
+
+
+def read_provenance(path: Path, keys: Iterable[str] = ()) -> dict[str, Any]:
+    """The JSON object at ``path``.
+
+    Raises `UserError` if it is missing, malformed or without one of ``keys``, and for a file beside it that is not the
+    one that the run wrote: ``sha256``, where it is there, is file name -> hash.
+    """
+    try:
+        provenance = json.loads(read(path))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not JSON ({error}); run the experiment again.") from error
+    missing = [key for key in keys if not isinstance(provenance, dict) or key not in provenance]
+    if missing:
+        raise UserError(f"{path} lacks {', '.join(missing)}; run the experiment again.")
+    for name, written in provenance.get("sha256", {}).items():
+        table = path.with_name(name)
+        if table.is_file() and hashlib.sha256(table.read_bytes()).hexdigest() != written:
+            raise UserError(
+                f"{table} was changed after the run: it is not the file that {path.name} has the sha256 of; restore "
+                "it from the repository or run the experiment again."
+            )
+    return provenance
+
+
+def read_figure(folder: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The provenance of a figure folder: `KEYS`, with `PAPER_KEYS` in ``paper``, and ``keys``.
+
+    Raises `UserError` as `read_provenance` does.
+    """
+    path = folder / "provenance.json"
+    provenance = read_provenance(path, (*KEYS, *keys))
+    paper = provenance["paper"]
+    absent = [key for key in PAPER_KEYS if not isinstance(paper, dict) or key not in paper]
+    if absent:
+        raise UserError(f"{path} lacks paper.{', paper.'.join(absent)}; run the experiment again.")
+    return provenance
+
+
+def stand_in(provenance: Mapping[str, Any]) -> str:
+    """What every figure and table of stand-in data says; empty for real data."""
+    if provenance["data_is_real"]:
+        return ""
+    return f"STAND-IN DATA, not {provenance.get('stands_in_for', 'CIFAR-10')}"
+
+
+def figure_caption(provenance: Mapping[str, Any], words: str) -> str:
+    """Of a figure: what it is, ``words``, and on which data."""
+    where = f"scale '{provenance['scale']}' (after {provenance['paper']['table_or_figure']} of the paper)"
+    return f"{provenance['title']}, {where}. {words} Data: {provenance['data_source']}."
+
+
+def points(seeds: str) -> str:
+    """What the points of a figure over so many ``seeds`` are, in its caption."""
+    return "one run a point" if seeds == "1 seed" else f"mean over {seeds}, band: standard error"
+
+
+def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; a bar in a cell is escaped, so that it cannot open a column."""
+    cells = [[str(cell).replace("|", r"\|").replace("\n", " ") for cell in row] for row in rows]
+    lines = [header, ["---"] * len(header), *cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def joined(parts: Iterable[str]) -> str:
+    """The text of a table from its parts."""
+    return "\n\n".join(parts) + "\n"
+
+
+def heading_section(provenance: Mapping[str, Any], count: str) -> list[str]:
+    """Title, stand-in banner, data, scale and remarks of a table."""
+    banner = stand_in(provenance)
+    notes = [f"**{banner}**"] if banner else []
+    notes.append(f"Data: {provenance['data_source']}. Scale: {provenance['scale']}. {count}.")
+    return [f"# {provenance['title']}", *notes, *provenance.get("notes", ())]
+
+
+def paper_section(provenance: Mapping[str, Any], claim: str, ours: Mapping[str, str]) -> list[str]:
+    """The paper's statement and numbers of this figure beside ours, and what differs.
+
+    ``ours``: metric of the published values -> our value; ``paper.ours`` of the provenance goes before it.
+    """
+    paper, both = provenance["paper"], {**ours, **provenance["paper"].get("ours", {})}
+    rows = [("conclusion", paper["statement"], claim)]
+    for p in published.rows(table_or_figure=paper["table_or_figure"]):
+        name = f"{p.setup}: {p.metric}".replace("_", " ").replace("muP", "µP").replace("muT", "µT")
+        # how sure the paper's value is, where it was not read in its text
+        mark = "" if p.confidence == "VERIFIED" else f" ({p.confidence.lower()})"
+        rows.append((name, f"{p.value} {p.unit}".strip() + mark, both.get(p.metric, "-")))
+    differs = [f"What differs in ours: {paper['differs']}"] if paper["differs"] else []
+    return ["## The paper beside ours", grid(("", f"the paper, {paper['table_or_figure']}", "ours"), rows), *differs]

@@ -1,0 +1,174 @@
+"""What a table must hold, declared: its columns and their types, a unique key, complete grids, what must be equal."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from mutransfer.errors import UserError, unknown
+
+Type = Literal["text", "whole number", "number", "finite number", "value"]
+"""Of a column. A ``number`` may be NaN (an empty cell) or infinite, the others may not; a ``value`` is any."""
+STATUS = ("finished", "diverged", "failed")
+AGAIN = "run the experiment again."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """What holds for the rows of a table with the values ``where``: for all of them, or in each group of ``by``."""
+
+    name: str
+    """As a message calls them: ``the proxy``."""
+    where: Mapping[str, Collection[Any]] = field(default_factory=dict)
+    """Column -> the values that these rows have; empty: all rows."""
+    by: tuple[str, ...] = ()
+    """``constant`` and ``complete`` hold within each group of rows that agree in these columns."""
+    constant: tuple[str, ...] = ()
+    """Columns that hold one value, where the table has them."""
+    complete: Mapping[str, Collection[Any] | None] = field(default_factory=dict)
+    """Column -> its values, None: those of the group. Every combination stands there once, and nothing else does."""
+    equal: Mapping[str, Any] = field(default_factory=dict)
+    """Column -> the value that it holds."""
+    results: tuple[str, ...] = ()
+    """Columns that hold a finite number in every row that finished; without a column ``status``, in every row."""
+    may_be_none: bool = False
+
+    def of(self, table: pd.DataFrame) -> pd.DataFrame:
+        """Those of ``table``."""
+        chosen = np.ones(len(table), dtype=bool)
+        for column, values in self.where.items():
+            chosen &= table[column].isin([*values]).to_numpy()
+        return table[chosen]
+
+    def groups(self, table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+        """In words, and the rows: all of them, or those of every group."""
+        rows = self.of(table)
+        if not self.by and len(rows):
+            yield self.name, rows
+        for values, group in rows.groupby([*self.by]) if self.by else ():
+            yield f"{self.name} with {cell(self.by, values)}", group
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schema:
+    """What a table must hold. A ``status`` is one of `STATUS`."""
+
+    name: str
+    """As a message calls it: ``the table of the searches``."""
+    columns: Mapping[str, Type]
+    choices: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Column -> the values that it may have."""
+    key: tuple[str, ...] = ()
+    """No two rows agree in all of these; a message names a row by them."""
+    rows: tuple[Rows, ...] = ()
+    may_fail: bool = False
+    """Whether runs may have failed."""
+    again: str = AGAIN
+    """What to do about it: the end of a message."""
+
+    def check(self, table: pd.DataFrame) -> pd.DataFrame:
+        """``table`` with its numbers as numbers. Raises `UserError`, in one line, for the first thing that is wrong."""
+        if missing := [name for name in self.columns if name not in table.columns]:
+            raise UserError(f"{self.name} lacks {', '.join(missing)}; {self.again}")
+        if table.empty:
+            raise UserError(f"{self.name} has no rows; {self.again}")
+        table = table.assign(**{name: self._typed(table[name], kind) for name, kind in self.columns.items()})
+        choices = {**({"status": STATUS} if "status" in self.columns else {}), **self.choices}
+        for name, known in choices.items():
+            for value in table[name].unique():
+                if value not in known:
+                    raise unknown(f"{name} in {self.name}", value, known)
+        if self.key:
+            self._refuse(table[table.duplicated([*self.key])], "stand there twice", "keep one of each.")
+        if "status" in self.columns and not self.may_fail:
+            self._refuse(table[table["status"] == "failed"], "failed", "the same command tries them again.")
+        for rows in self.rows:
+            self._check_rows(rows, table)
+        return table
+
+    def _typed(self, column: pd.Series, kind: Type) -> pd.Series:
+        if kind == "value":
+            return column
+        if kind == "text":
+            bad, typed = column.isna(), column.astype(str)
+        else:
+            typed = pd.to_numeric(column, errors="coerce")
+            bad = typed.isna() & ~column.isna() & (column.astype(str).str.lower() != "nan")
+            if kind != "number":
+                bad |= ~np.isfinite(typed.astype(float))
+            if kind == "whole number":
+                bad |= typed.astype(float) % 1 != 0
+                typed = typed if bad.any() else typed.astype(int)
+        if bad.any():
+            has = f"'{column[bad].iloc[0]}' as {column.name}, expected a {kind}"
+            raise UserError(f"{self.name} has {has}; {self.again}")
+        return typed
+
+    def _refuse(self, rows: pd.DataFrame, what: str, then: str = "") -> None:
+        """Raises `UserError` if there are such ``rows``, which names the first."""
+        if len(rows):
+            first = cell(self.key, rows[[*self.key]].iloc[0]) if self.key else f"row {rows.index[0]}"
+            raise UserError(f"{self.name}: {len(rows)} runs {what}, first {first}; {then or self.again}")
+
+    def _check_rows(self, rows: Rows, table: pd.DataFrame) -> None:
+        chosen = rows.of(table)
+        if chosen.empty and not rows.may_be_none:
+            raise UserError(f"{self.name} has no runs of {rows.name}; {self.again}")
+        finished = chosen["status"] == "finished" if "status" in chosen else np.ones(len(chosen), dtype=bool)
+        for column in rows.results:
+            lacking = chosen[finished & ~np.isfinite(chosen[column].astype(float))]
+            self._refuse(lacking, f"of {rows.name} finished without a {column}")
+        for column, value in rows.equal.items():
+            wrong = chosen[chosen[column] != value]
+            if len(wrong):
+                has = f"of {rows.name} have {column} '{wrong[column].iloc[0]}', expected '{value}'"
+                self._refuse(wrong, has)
+        for name, group in rows.groups(table):
+            for column in rows.constant:
+                if column in group and group[column].nunique(dropna=False) > 1:
+                    values = ", ".join(map(str, sorted(group[column].unique(), key=str)[:4]))
+                    raise UserError(f"the runs of {name} differ in {column} ({values}); {self.again}")
+            if rows.complete:
+                self._check_complete(name, group, rows.complete)
+
+    def _check_complete(self, name: str, group: pd.DataFrame, grid: Mapping[str, Collection[Any] | None]) -> None:
+        sides = [sorted(group[column].unique()) if side is None else side for column, side in grid.items()]
+        wanted, known = [*itertools.product(*sides)], [*zip(*(group[column] for column in grid), strict=True)]
+        if lacks := sorted({*wanted} - {*known}):
+            raise UserError(
+                f"{name} lacks {len(lacks)} of {len(wanted)} runs, first {cell(grid, lacks[0])}; {self.again}"
+            )
+        if extra := sorted({*known} - {*wanted}):
+            raise UserError(f"{name} has {cell(grid, extra[0])}, which was not planned; {self.again}")
+        self._refuse(group[group.duplicated([*grid])], f"of {name} stand there twice", "keep one of each.")
+
+
+def require(facts: Any, types: Mapping[str, type], what: str, again: str = AGAIN) -> None:
+    """Raises `UserError` if ``what`` (say, ``the provenance of the searches``) lacks a fact or has one of another type.
+
+    types: path ("proxy", or "proxy.width" inside of it) -> type, as JSON gives it: int, float, str, list or dict.
+    """
+    lacks, wrong = [], []
+    for path, kind in types.items():
+        value: Any = facts
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if value is None:
+            lacks.append(path)
+        elif not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
+            wrong.append(f"{path} {value!r}")
+    if lacks:
+        raise UserError(f"{what} lacks {', '.join(lacks)}; {again}")
+    if wrong:
+        raise UserError(f"{what} has {', '.join(wrong)}, of the wrong type; {again}")
+
+
+def cell(names: Iterable[str], values: Iterable[Any]) -> str:
+    """``role proxy, sample 3``."""
+    pairs = zip(names, values, strict=True)
+    return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in pairs)

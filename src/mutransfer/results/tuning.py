@@ -1,0 +1,309 @@
+"""One search: the winner and where it was copied to, what that cost, and what successive halving saves beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mutransfer.errors import UserError
+from mutransfer.results.estimate import number
+from mutransfer.results.folder import Claim, Described, Kind, Part, grid, joined, read_provenance, read_runs, stand_in
+from mutransfer.results.outcomes import sample_table, value_text
+from mutransfer.results.schema import Rows, Schema, require
+from mutransfer.results.selection import GPT3, Losses, Rung, halve, ranking, rung_plan, tuning_cost_fraction
+
+EDGE_SAMPLES, TOP = 5, 5
+SCHEMA = Schema(
+    name="the table of a search",
+    columns={
+        "role": "text", "sample": "whole number", "parametrization": "text", "width": "whole number",
+        "steps": "whole number", "steps_done": "whole number", "status": "text", "train_loss": "number",
+        "flops": "finite number",
+    },
+    choices={"role": ("proxy", "target", "full")},
+    rows=(
+        Rows(name="the proxy in µP", where={"role": ["proxy"], "parametrization": ["mup"]}, constant=("width",)),
+        Rows(name="its target", where={"role": ["target"]}, by=("parametrization",), complete={"width": None},
+             constant=("width",)),
+        Rows(name="its target in µP", where={"role": ["target"], "parametrization": ["mup"]}),
+    ),
+    may_fail=True,
+    again="run the search again.",
+)  # fmt: skip
+"""``role``: ``proxy`` (a sample's run), ``target`` (the winner's), ``full`` (of the full search, known beside the rungs
+of successive halving). ``flops``: of the whole run, as planned. Optional ``loss_at_<steps>``: what the loss curve says
+of a run cut there. A failed run had no say."""
+ALGORITHM_1 = "Tune a narrow model in µP, and copy its hyperparameters to the wide one."
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Successive halving against the full search over the same samples."""
+
+    winner: int  # of the full search
+    same_winner: bool
+    regret: float  # loss of halving's winner in the full search, less the least loss there
+    rank_correlations: tuple[float, ...]  # of every rung's losses with the full search's: Spearman
+
+    @classmethod
+    def of(cls, rungs: Sequence[Rung], full: Losses) -> Agreement:
+        best, chosen = ranking(full)[0], rungs[-1].ranking[0]
+        correlations = tuple(_spearman(rung.losses, full) for rung in rungs)
+        return cls(best, chosen == best, full[chosen] - full[best], correlations)
+
+
+def _spearman(some: Losses, all_: Losses) -> float:
+    """Rank correlation over the samples of ``some``, ties (all diverged runs are one) averaged; NaN if undefined."""
+    frame = pd.DataFrame([(some[i], all_[i]) for i in some]).dropna().rank()
+    return float(frame[0].corr(frame[1])) if len(frame) > 1 and (frame.nunique() > 1).all() else math.nan
+
+
+@dataclass(frozen=True)
+class SearchReport:
+    """What the runs table of a search shows.
+
+    Raises `UserError` as `Schema.check` does, and if no proxy has trained.
+    """
+
+    runs: pd.DataFrame
+    is_halved: bool  # whether the proxy's runs are the rungs of successive halving
+
+    def __post_init__(self) -> None:
+        SCHEMA.check(self.runs)
+        if not self.rungs[-1].ranking:
+            raise UserError("the table of a search lacks a proxy that trained; run the search again.")
+
+    def _part(self, role: str, parametrization: str) -> pd.DataFrame:
+        return self.runs[(self.runs["role"] == role) & (self.runs["parametrization"] == parametrization)]
+
+    @cached_property
+    def proxy(self) -> pd.DataFrame:
+        """The runs that chose the winner, in µP."""
+        return self._part("proxy", "mup")
+
+    @property
+    def target(self) -> pd.Series:
+        """The target's run with the winner's hyperparameters."""
+        return self._part("target", "mup").iloc[0]
+
+    @property
+    def naive(self) -> pd.Series | None:
+        """The target's run in SP with the winner of a search in SP, if it was made."""
+        runs = self._part("target", "sp")
+        return None if runs.empty else runs.iloc[0]
+
+    @cached_property
+    def rungs(self) -> list[Rung]:
+        """What was trained, shortest first; the full search has one rung."""
+        return [Rung(int(steps), _losses(part)) for steps, part in self.proxy.groupby("steps", sort=True)]
+
+    @cached_property
+    def ranked(self) -> pd.DataFrame:
+        """A row a sample, its longest run: those that have trained first, then the longest, then by loss."""
+        last = self.proxy.sort_values("steps").drop_duplicates("sample", keep="last")
+        order = last.assign(bad=last["status"] != "finished", length=-last["steps"])
+        return last.loc[order.sort_values(["bad", "length", "train_loss", "sample"]).index]
+
+    @property
+    def winner(self) -> pd.Series:
+        """The proxy's run with the least loss."""
+        return self.ranked.iloc[0]
+
+    def edges(self, names: Iterable[str]) -> list[tuple[str, str]]:
+        """Hyperparameters whose best value may lie outside the space: (name, ``low`` or ``high``).
+
+        That is where the best `EDGE_SAMPLES` samples all lie in the lowest, or all in the highest, quarter of the
+        values sampled; of a hyperparameter that does not matter, this is so in 1 of 512 searches.
+        """
+        edges = []
+        for name in names:
+            values = self.ranked["log2_lr" if name == "lr" else name]
+            if pd.api.types.is_numeric_dtype(values) and len(values) >= 4 * EDGE_SAMPLES:
+                best, (low, high) = values.head(EDGE_SAMPLES), values.quantile([1 / 4, 3 / 4])
+                if values.nunique() > 2 and ((best <= low).all() or (best >= high).all()):
+                    edges.append((name, "low" if (best <= low).all() else "high"))
+        return edges
+
+    @property
+    def steps(self) -> int:
+        """That the proxy's runs took: a diverged run costs only those that it lived."""
+        return int(self.proxy["steps_done"].sum())
+
+    @property
+    def cost_fraction(self) -> float:
+        """FLOPs spent on the search as a fraction of the target's whole training."""
+        size, target_size = (float(run.flops / run.steps) for run in (self.winner, self.target))
+        return tuning_cost_fraction(size, [(1, self.steps)], target_size, int(self.target.steps))
+
+    @cached_property
+    def full(self) -> pd.DataFrame:
+        """The full search over the same samples; empty if it is not known."""
+        return self._part("full", "mup") if self.is_halved else self.proxy
+
+    @cached_property
+    def halving(self) -> tuple[list[Rung], float] | None:
+        """The rungs of successive halving, and its FLOPs as a fraction of the full search's.
+
+        After a full search they are read off its loss curves, as if each rung had been trained from scratch; None if
+        there are none, or no room for two rungs. A full search that is not known counts as if no run had diverged.
+        """
+        samples, steps = len(self.rungs[0].losses), int(self.proxy["steps"].max())
+        if self.is_halved:
+            whole = self.full["steps_done"].sum() if len(self.full) else samples * steps
+            return self.rungs, self.steps / whole
+        runs, spent = self.proxy.set_index("sample"), 0
+
+        def measure(chosen: Sequence[int], until: int) -> Losses:
+            nonlocal spent
+            part = runs.loc[list(chosen)]
+            spent += int(part["steps_done"].clip(upper=until).sum())
+            return dict(part["train_loss" if until == steps else f"loss_at_{until}"])
+
+        try:
+            plan = rung_plan(samples, steps)
+        except UserError:
+            return None
+        on_the_way = [f"loss_at_{until}" for _, until in plan[:-1]]
+        if runs.reindex(columns=on_the_way)[runs["status"] != "failed"].isna().any(axis=None):
+            return None
+        return halve(plan, measure), spent / self.steps
+
+    @property
+    def agreement(self) -> Agreement | None:
+        """Of `halving` with the full search; None if either is unknown."""
+        if self.halving is None or self.full.empty or not self.halving[0][-1].ranking:
+            return None
+        return Agreement.of(self.halving[0], _losses(self.full))
+
+
+def _losses(runs: pd.DataFrame) -> dict[int, float]:
+    return dict(zip(runs["sample"].astype(int), runs["train_loss"].astype(float), strict=True))
+
+
+def _describe(folder: Path) -> Described[SearchReport]:
+    path = folder / "provenance.json"
+    keys = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "search")
+    provenance = read_provenance(path, keys)
+    types = {"space": dict, "seed": int, "samples": int}
+    require(provenance, {f"search.{name}": kind for name, kind in types.items()}, f"{path}", SCHEMA.again)
+    search = provenance["search"]
+    report = SearchReport(read_runs(folder / "runs.csv"), bool(search["is_halved"]))
+    if missing := sorted(set(range(search["samples"])) - set(report.proxy["sample"])):
+        lacks = f"lacks {len(missing)} of the {search['samples']} samples, first {missing[0]}"
+        raise UserError(f"{folder / 'runs.csv'} {lacks}; {SCHEMA.again}")
+    space = dict(sorted(search["space"].items()))
+    lines = _summary(report, [*space])
+    best = report.ranked.head(TOP).set_index("sample")
+    more = {"steps": lambda i: str(best.at[i, "steps"]), "training loss": lambda i: number(best.at[i, "train_loss"], 4)}
+    banner = stand_in(provenance)
+    parts = [
+        f"# {provenance['title']}: tuned at width {report.winner.width}, copied to width {report.target.width}",
+        *([f"**{banner}**"] if banner else []),
+        f"Data: {provenance['data_source']}. Scale: {provenance['scale']}. Algorithm 1 of the paper: "
+        f"{search['samples']} random samples (search seed {search['seed']}), one run each, in µP; the metric is "
+        f"the {provenance['y_label']}, mean over the last 10% of the steps.",
+        "\n".join(f"- {line}" for line in lines),
+        f"## The best {len(best)} samples",
+        sample_table(best, [*best.index], space, more),
+        *(["## Successive halving, rung by rung", _rungs(report)] if report.halving else []),
+        "Tuning cost is s (t1 N1 + t2 N2 + ...) / (S T) of App. F.4, with s and S in FLOPs a step and the steps that "
+        f"were really made; with the paper's numbers for GPT-3 6.7B the formula gives {GPT3:.1%}.",
+    ]
+    return Described(provenance, report, "\n".join(lines), joined(parts), {})
+
+
+def _summary(report: SearchReport, names: Sequence[str]) -> list[str]:
+    """What came of the search over ``names``, a line each: winner, target, naive transfer, cost, edges, halving."""
+    winner, target = report.winner, report.target
+    values = ", ".join(f"{name} {value_text(winner, name)}" for name in names)
+    lines = [
+        f"winner: sample {winner['sample']} of {len(report.ranked)}, {values}: training loss "
+        f"{number(winner.train_loss, 4)} at width {winner.width}{_not_trained(report)}",
+        f"copied to width {target.width} in µP: {_outcome(target)}",
+    ]
+    if (naive := report.naive) is not None:
+        lines.append(f"naive transfer, tuned and copied in SP: {_outcome(naive)}")
+    lines.append(
+        f"tuning cost: {100 * report.cost_fraction:.3g}% of the target's training = {report.steps} steps of "
+        f"{winner.flops / winner.steps:.3g} FLOPs / {target.steps} steps of {target.flops / target.steps:.3g} FLOPs"
+    )
+    lines += [
+        f"the {EDGE_SAMPLES} best samples all have {name} in the {side}est quarter of those sampled: "
+        "the best value may lie outside the space"
+        for name, side in report.edges(names)
+    ]
+    return [*lines, *_halving(report)]
+
+
+def _outcome(run: pd.Series) -> str:
+    if run.status == "finished":
+        return f"training loss {number(run.train_loss, 4)}, test loss {number(run.test_loss, 4)}"
+    return str(run.status) + (f" after {run.steps_done} of {run.steps} steps" if run.status == "diverged" else "")
+
+
+def _not_trained(report: SearchReport) -> str:
+    """How many runs diverged, with the steps that they lived; how many failed and so had no say."""
+    diverged, failed = (report.proxy[report.proxy["status"] == name] for name in ("diverged", "failed"))
+    words = ""
+    if len(diverged):
+        lived = f"{diverged['steps_done'].sum()} of their {diverged['steps'].sum()} steps"
+        words += f"; {len(diverged)} diverged, after {lived}"
+    return words + (f"; {len(failed)} failed and had no say" if len(failed) else "")
+
+
+def _halving(report: SearchReport) -> list[str]:
+    if report.halving is None:
+        return []
+    rungs, share = report.halving
+    plan = ", ".join(f"{len(rung.losses)} x {rung.steps}" for rung in rungs)
+    verb = "cost" if report.is_halved else "would have cost"
+    line = f"successive halving ({plan} steps) {verb} {share:.1%} of the full search"
+    agreement = report.agreement
+    if agreement is None:
+        if not rungs[-1].ranking:
+            line += " and found no winner: all that it kept diverge later"
+        elif report.is_halved:
+            line += "; agreement unknown: the full search is not in the store; run the same command without --halving"
+        return [line]
+    verb = "chose" if report.is_halved else "chosen"
+    chosen = f"sample {rungs[-1].ranking[0]}, whose loss in the full search is {number(agreement.regret, 4)} above"
+    winner = "the same winner" if agreement.same_winner else f"{chosen} that of its winner, sample {agreement.winner}"
+    return [f"{line} and {verb} {winner}"]
+
+
+def _rungs(report: SearchReport) -> str:
+    assert report.halving
+    rungs, agreement = report.halving[0], report.agreement
+    rows = []
+    for k, rung in enumerate(rungs):
+        correlation = agreement.rank_correlations[k] if agreement else math.nan
+        best = ", ".join(map(str, rung.ranking[:TOP]))
+        rows.append((str(rung.steps), str(len(rung.losses)), str(len(rung.ranking)), best, number(correlation)))
+    header = ("steps", "samples", "trained", "best first", "rank correlation (Spearman) with the full search")
+    return grid(header, rows)
+
+
+def _claims(provenance: Mapping[str, Any], report: SearchReport) -> list[Claim]:
+    """Algorithm 1, one search, one run a sample: not judged."""
+    parts = []
+    for what, run in {"copied in µP": report.target, "tuned and copied in SP": report.naive}.items():
+        if run is not None:
+            loss = f"training loss {number(run.train_loss, 4)}" if run.status == "finished" else str(run.status)
+            parts.append(Part(f"{what} to width {run.width}", loss, "not judged"))
+    return [Claim("Algorithm 1", ALGORITHM_1, tuple(parts))]
+
+
+SEARCH = Kind[SearchReport]("search", _describe, lambda folder, described: [], _claims)
+"""A folder with ``table.md`` from its ``runs.csv`` and ``provenance.json``.
+
+The provenance's ``search`` is an object with ``space`` (name -> distribution as text), ``seed``, ``samples`` (how many
+were planned) and ``is_halved``.
+
+Raises `UserError` if a file is missing or malformed, or if a sample is missing.
+"""

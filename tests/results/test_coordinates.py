@@ -1,0 +1,181 @@
+"""The coordinate check against theory, as a picture and in words, and its CSV."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mutransfer import coordinate_figure
+from mutransfer.errors import UserError
+from mutransfer.results.coordinates import (
+    COLUMNS,
+    CoordFrame,
+    Coordinates,
+    against_theory,
+    from_csv,
+    read_coordinates,
+    to_csv,
+)
+
+
+def frame(parametrization, exponent):
+    """Planted growth of three activations over three widths, two seeds and two steps; nothing moves at step 1."""
+    rows = [
+        (w, seed, step, name, "change", (1 + 0.1 * seed) * w**exponent * (step - 1))
+        for w in (64, 128, 256)
+        for seed in (0, 1)
+        for step in (1, 2)
+        for name in ("embed", "hidden", "output")
+    ]
+    return CoordFrame(pd.DataFrame(rows, columns=COLUMNS), parametrization, "adam")
+
+
+def test_a_row_a_frame_a_column_an_activation(tmp_path):
+    """SP above µP with the verdict in words and its exponent in every panel; the same frames give the same bytes."""
+    frames = [frame("sp", 0.5), frame("mup", 0.0)]
+    paths = coordinate_figure(frames, tmp_path / "a", caption="planted")
+    assert [p.name for p in paths] == ["coordinate_check.png", "coordinate_check.svg"]
+    again = coordinate_figure(frames, tmp_path / "b", caption="planted")
+    assert [p.read_bytes() for p in paths] == [p.read_bytes() for p in again]
+    other = coordinate_figure([frame("sp", 0.6), frames[1]], tmp_path / "c", caption="planted")
+    assert paths[1].read_bytes() != other[1].read_bytes()
+
+
+def test_unknown_activation_and_no_frame_are_refused(tmp_path):
+    """A panel that cannot be drawn is named, with the nearest that can."""
+    with pytest.raises(UserError, match="'hidden'"):
+        coordinate_figure([frame("mup", 0.0)], tmp_path, activations=["hiden"])
+    with pytest.raises(UserError, match="at least one"):
+        coordinate_figure([], tmp_path)
+
+
+SHOWN = {"output": "logits", "blocks.1.logits": "attention logits, block 2", "embed": "word embedding"}
+AS_THEORY_SAYS = {"sp": (1.0, 1.5, 0.0), "mup": (0.0, 0.0, 0.0)}
+
+
+def transformer(parametrization, exponents, later=None, optimizer="adam"):
+    """A frame whose changes grow with these exponents at the first step at which they move (1, 2, 1), and with
+    ``later`` after that; two seeds differ by a factor. At step 0 the values are Theta(1).
+    """
+    rows = []
+    for name, first, start, after in zip(SHOWN, exponents, (1, 2, 1), later or exponents, strict=True):
+        for w in (64, 128, 256):
+            for seed in (0, 1):
+                rows.append((w, seed, 0, name, "value", 0.7))
+                for step in (1, 2, 3):
+                    power = first if step == start else after
+                    rms = 0.0 if step < start else 1e-3 * (1 + 0.1 * seed) * step * w**power
+                    rows.append((w, seed, step, name, "change", rms))
+    return CoordFrame(pd.DataFrame(rows, columns=COLUMNS), parametrization, optimizer, frozenset({"output"}))
+
+
+def theory():
+    return [transformer(name, exponents) for name, exponents in AS_THEORY_SAYS.items()]
+
+
+def test_csv_round_trip_is_exact():
+    """Every bit of every float, inf and NaN, the order of activations, and whose rows they are."""
+    frames = theory()
+    odd = np.frombuffer(np.random.default_rng(0).bytes(8 * len(frames[0].data)), dtype=float)
+    frames[0] = CoordFrame(frames[0].data.assign(rms=np.abs(odd)), "sp", "adam", frames[0].may_shrink_at_init)
+    frames[0].data.loc[:3, "rms"] = [np.inf, np.nan, 0.0, 5e-324]
+    text = to_csv(frames)
+    assert text.startswith(
+        "parametrization,optimizer,width,seed,step,activation,kind,rms\nsp,adam,64,0,0,output,value,inf"
+    )
+    again = from_csv(text, ["output", "not measured"])
+    for old, new in zip(frames, again, strict=True):
+        pd.testing.assert_frame_equal(old.data, new.data.astype(dict(old.data.dtypes)), check_exact=True)
+        assert (old.parametrization, old.optimizer) == (new.parametrization, new.optimizer)
+        assert old.may_shrink_at_init == new.may_shrink_at_init
+    assert to_csv(again) == text
+    assert not from_csv(text)[0].may_shrink_at_init
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.replace("rms", "std", 1), "lacks rms"),
+        (lambda t: t.splitlines()[0], "no rows"),
+        (lambda t: t.replace("0.7", "", 1), "has '' as rms, expected a number"),
+        (
+            lambda t: "\n".join(t.splitlines()[:-1]),
+            "lacks 1 of 72 runs, first measured the change of embed at step 3, width 256, seed 1",
+        ),
+        (lambda t: t + t.splitlines()[-1], "1 runs of the check .* stand there twice"),
+        (lambda t: "", "no table"),
+    ],
+)
+def test_a_bad_csv_is_refused(change, words):
+    """A gap or a double is named."""
+    with pytest.raises(UserError, match=words):
+        from_csv(change(to_csv(theory())))
+
+
+@pytest.mark.parametrize(
+    ("parametrization", "exponents", "later", "words"),
+    [
+        ("sp", (1.0, 1.5, 0.0), None, ("grows as theory says", "grows as theory says", "stays as theory says")),
+        ("sp", (1.24, 2.5, 0.24), None, ("grows as theory says", "grows as theory says", "stays as theory says")),
+        ("sp", (0.74, 1.24, 0), None, ("grows, slower than theory says", "grows, slower than theory says", "stays")),
+        ("sp", (1.26, 1.5, 0.5), None, ("grows, faster than theory says", "grows as", "grows; theory says it stays")),
+        ("sp", (0.0, 0.1, -0.5), None, ("stays; theory says it grows", "stays; theory", "shrinks; theory says")),
+        (
+            "sp",
+            (1.0, 1.5, 0.0),
+            (0.5, 0.0, -0.3),
+            ("grows as", "stays at step 3, grows at step 2;", "stays at step 1,"),
+        ),
+        ("mup", (0.0, -0.2, 0.0), None, ("stays as theory says",) * 3),
+        ("mup", (0.5, -0.5, 0.0), None, ("grows; theory says it stays", "shrinks; theory says it stays", "stays as")),
+    ],
+)
+def test_against_theory(parametrization, exponents, later, words):
+    """The first move must meet the derived exponent, every later one must go the same way."""
+    frame = transformer(parametrization, exponents, later)
+    for (name, heading), expected in zip(SHOWN.items(), words, strict=True):
+        assert against_theory(frame, name, heading.split(",")[0]).startswith(expected)
+
+
+def test_where_nothing_is_derived():
+    """Another optimizer or parametrization has its verdict and no theory; what never moves says so."""
+    assert against_theory(transformer("sp", (1, 1.5, 0), optimizer="sgd"), "output", "logits") == "grows"
+    assert against_theory(transformer("ntk", (0, 0, 0)), "embed", "word embedding") == "stays"
+    still = transformer("mup", (0, 0, 0))
+    still.data["rms"] = 0.0
+    assert against_theory(still, "output", "logits") == "never moves"
+    with pytest.raises(UserError, match="'logits'"):
+        against_theory(still, "output", "logit")
+
+
+def test_section():
+    """Every exponent with its interval, what theory says beside it, and what does not stay."""
+    text = Coordinates(theory(), SHOWN).section
+    sp = "| SP | attention logits, block 2 | has not moved | 1.50 [1.50, 1.50] | 1.50 [1.50, 1.50] | at least 1.5 |"
+    assert sp in text
+    assert "| µP | logits | 0.00 [0.00, 0.00] | 0.00 [0.00, 0.00] | 0.00 [0.00, 0.00] | 0 | **stays as theory" in text
+    assert "SP, 3 activations measured, values at init and changes: 2 of them do not stay: output (grows)" in text
+    assert "µP, 3 activations measured, values at init and changes: every one stays." in text
+    assert "within 0.25" in text
+
+
+def test_a_folder_redraws_itself(tmp_path):
+    """From coordinates.csv and the provenance alone, the same bytes; a stand-in has its banner."""
+    provenance = {"title": "Transformer", "scale": "smoke", "data_source": "books", "data_is_real": True}
+    provenance["coordinates"] = {"activations": SHOWN, "may_shrink_at_init": ["output"], "lr": {"sp": 0.01}}
+    (tmp_path / "coordinates.csv").write_text(to_csv(theory()))
+    shown = read_coordinates(tmp_path, provenance)
+    paths = shown.draw(tmp_path, provenance)
+    assert [p.name for p in paths] == ["coordinate_check.png", "coordinate_check.svg"]
+    assert shown.lines[0].startswith(
+        "Coordinate check, SP: logits: grows as theory says (width^1.00 [1.00, 1.00] after step 1)"
+    )
+    assert shown.section == Coordinates(theory(), SHOWN).section
+    first = [p.read_bytes() for p in paths]
+    assert [p.read_bytes() for p in shown.draw(tmp_path, provenance)] == first
+    shown.draw(tmp_path, provenance | {"data_is_real": False})
+    assert paths[0].read_bytes() != first[0]
+    with pytest.raises(UserError, match=r"lacks coordinates\.activations"):
+        read_coordinates(tmp_path, provenance | {"coordinates": {}})
+    (tmp_path / "coordinates.csv").unlink()
+    with pytest.raises(UserError, match="does not exist"):
+        read_coordinates(tmp_path, provenance)

@@ -1,0 +1,140 @@
+"""A figure folder of any kind: the same bytes from committed numbers alone, or one line that names what is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pandas as pd
+import pytest
+from page_tree import FIGURES, change, copied
+
+from mutransfer.errors import UserError
+from mutransfer.results import published
+from mutransfer.results.folder import Claim, Part, grid
+from mutransfer.results.kinds import kind_of, redraw
+from mutransfer.results.sweep import SWEEP
+
+OF_CURVES = (
+    "cifar_mlp/relu_mse",
+    "iwslt14/figure_12",
+    "cifar_resnet/figure_length/bfloat16",
+    "transformer_lm/figure_21",
+    "bert/figure_pretraining",
+)
+
+
+@pytest.mark.parametrize("name", OF_CURVES, ids=[kind_of(FIGURES / name).name for name in OF_CURVES])
+def test_a_folder_is_drawn_from_its_numbers_whatever_their_order(tmp_path, words, name):
+    """A resumed sweep writes its runs in another order; on stand-in data every picture and the table say so."""
+    where = copied((name,), tmp_path) / name
+    runs = pd.read_csv(where / "runs.csv", dtype=str, keep_default_na=False)
+    runs.sample(frac=1, random_state=1).to_csv(where / "runs.csv", index=False)
+    for picture in where.glob("*.png"):
+        picture.unlink()
+    text, paths = redraw(where)
+    assert text and {path.name for path in paths} == {
+        p.name for p in (FIGURES / name).iterdir() if p.suffix in (".png", ".svg", ".md")
+    }
+    for path in paths:
+        assert path.read_bytes() == (FIGURES / name / path.name).read_bytes()
+    change(where, data_is_real=False, stands_in_for="what was meant")
+    for path in redraw(where)[1]:
+        assert path.read_bytes() != (FIGURES / name / path.name).read_bytes()
+        said = words(path) if path.suffix == ".svg" else path.read_text() if path.suffix == ".md" else "*"
+        assert path.suffix == ".png" or any("STAND-IN DATA, not what was meant" in line for line in (said, *said))
+
+
+def test_one_changed_loss_changes_table_and_figure(runs, folder):
+    """If it did not, the figure would not come from the numbers."""
+    before = {path.name: path.read_bytes() for path in SWEEP.redraw(folder(runs))[1]}
+    lower = runs.assign(train_loss=runs.train_loss - 0.001 * (runs.index == runs.query("log2_lr == -4").index[0]))
+    after = {path.name: path.read_bytes() for path in SWEEP.redraw(folder(lower))[1]}
+    assert before.keys() == after.keys() == {"lr_vs_loss.png", "lr_vs_loss.svg", "table.md"}
+    assert all(before[name] != after[name] for name in before)
+
+
+def test_a_table_that_was_changed_after_the_run_is_refused(runs, folder):
+    """provenance.json knows the files that the run wrote by their sha256; an older one does not, and is read."""
+    where = folder(runs)
+    written = hashlib.sha256((where / "runs.csv").read_bytes()).hexdigest()
+    change(where, sha256={"runs.csv": written, "curves.csv": "of a file that is not there"})
+    SWEEP.describe(where)
+    runs.assign(train_loss=runs.train_loss - 1).to_csv(where / "runs.csv", index=False)
+    with pytest.raises(UserError, match=r"runs.csv was changed after the run: .* sha256 .*; restore it") as told:
+        SWEEP.describe(where)
+    assert "\n" not in str(told.value)
+
+
+def test_missing_and_broken_files_are_one_line_errors(runs, folder, tmp_path):
+    """The person who types `figures` on a fresh clone must learn what to run, not read a traceback."""
+    with pytest.raises(UserError, match=r"provenance.json does not exist; run the experiment first"):
+        SWEEP.redraw(tmp_path / "nowhere")
+    where = folder(runs)
+    for content, message in (
+        (None, r"runs.csv does not exist"),
+        (b"", r"runs.csv is not a runs table"),
+        (b"\xff\xfe\x00broken", r"cannot read .*runs.csv"),
+        (runs.drop(columns=["seed"]).to_csv(index=False).encode(), "lacks seed"),
+    ):
+        (where / "runs.csv").unlink(missing_ok=True)
+        if content is not None:
+            (where / "runs.csv").write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            SWEEP.redraw(where)
+    (where / "provenance.json").write_text("{")
+    with pytest.raises(UserError, match=r"provenance.json is not JSON"):
+        SWEEP.redraw(where)
+
+
+def test_missing_provenance_is_named(runs, folder):
+    """A figure that cannot say where its data came from is not drawn."""
+    where = folder(runs)
+    known = json.loads((where / "provenance.json").read_text())
+    del known["data_is_real"]
+    (where / "provenance.json").write_text(json.dumps(known))
+    with pytest.raises(UserError, match="lacks data_is_real"):
+        SWEEP.redraw(where)
+    with pytest.raises(UserError, match=r"lacks paper.statement, paper.differs"):
+        SWEEP.redraw(folder(runs, paper={"table_or_figure": "Figure 3"}))
+
+
+@pytest.mark.parametrize(
+    ("parts", "verdict"),
+    [
+        ("yes", "reproduced"),
+        ("yes yes", "reproduced"),
+        ("yes undecided", "in part"),
+        ("yes no", "mixed"),
+        ("yes no undecided", "mixed"),
+        ("no undecided", "not reproduced"),
+        ("no", "not reproduced"),
+        ("undecided undecided", "undecided"),
+        ("yes none", "reproduced"),
+        ("undecided none", "undecided"),
+        ("none", "not judged"),
+        ("", "not judged"),
+    ],
+)
+def test_a_claim_is_no_better_than_its_parts(parts, verdict):
+    """What is undecided, contradicted or not judged never counts as seen."""
+    found = {"yes": ("a", "a"), "no": ("b", "a"), "undecided": ("undecided", "a"), "none": ("a", None)}
+    made = tuple(Part.of(word, "", *found[word]) for word in parts.split())
+    assert Claim("Figure 1", "", made).verdict == verdict
+
+
+def test_a_bar_in_a_cell_opens_no_column():
+    """Statements are free text; one with a bar would shift every cell behind it."""
+    assert grid(["a", "b"], [["x|y", "two\nlines"]]).splitlines()[-1] == r"| x\|y | two lines |"
+
+
+def test_published_values_are_found_by_table_or_figure():
+    """These rows stand beside ours; a typo must not put an empty column there, nor another experiment's numbers."""
+    values = {row.metric: row.value for row in published.rows(table_or_figure="Figure 3")}
+    assert values["widths"] == "256,512,1024,2048,4096,8192" and values["base_width"] == "128"
+    rows = published.rows(table_or_figure="Figure 6", experiment="IWSLT14 De-En")
+    assert rows and {row.experiment for row in rows} == {"IWSLT14 De-En"}
+    with pytest.raises(UserError, match="Did you mean 'IWSLT14 De-En'"):
+        published.rows(table_or_figure="Figure 6", experiment="IWSLT De-En")
+    with pytest.raises(UserError, match=r"'Figur 3'.*Did you mean 'Figure 3'"):
+        published.rows(table_or_figure="Figur 3")

@@ -1,0 +1,127 @@
+"""Which samples a search looks at, who wins it, what it costs, and the rungs of successive halving."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mutransfer.errors import UserError
+from mutransfer.results.selection import (
+    ETA,
+    LEAST_STEPS,
+    halve,
+    ranking,
+    rung_plan,
+    searches,
+    tuning_cost_fraction,
+    winners,
+)
+
+INF, NAN = math.inf, math.nan
+
+
+def test_gpt3_costs_seven_percent():
+    """App. F.4: 350 runs of 4B tokens and 117 of 16B at 40M parameters, for 6.7B parameters and 300B tokens."""
+    fraction = tuning_cost_fraction(40e6, [(350, 4e9), (117, 16e9)], 6.7e9, 300e9)
+    assert fraction == pytest.approx(0.0651, abs=5e-5)
+    assert round(fraction, 2) == 0.07  # as printed
+    assert tuning_cost_fraction(40e6, [(350, 4e9)], 6.7e9, 300e9) == pytest.approx(0.0279, abs=5e-5)  # not both stages
+
+
+def test_best_first():
+    """Diverged and failed runs have no rank; of a tie the sample drawn first, so that a repeat picks the same."""
+    assert ranking({4: 1.0, 0: INF, 1: 2.0, 2: 1.0, 3: NAN}) == [2, 4, 1]
+    assert ranking({0: INF, 1: NAN}) == []
+
+
+@given(st.integers(1, 500), st.integers(1, 20_000))
+def test_rungs_shrink_and_lengthen_by_eta(samples, steps):
+    """From all samples to a whole run; every rung is long enough to compare, and above 1/50 of a run (its curve)."""
+    if samples < ETA or steps < ETA * LEAST_STEPS:
+        with pytest.raises(UserError, match=f"here are {samples} and {steps}"):
+            rung_plan(samples, steps)
+        return
+    plan = rung_plan(samples, steps)
+    assert len(plan) >= 2 and plan[0][0] == samples and plan[-1][1] == steps
+    for (many, short), (few, long) in pairwise(plan):
+        assert few == many // ETA >= 1 and short == long // ETA >= LEAST_STEPS
+    assert plan[0][1] >= steps // 50
+
+
+def test_the_cost_of_halving_is_the_closed_form():
+    """Where no run diverges, k rungs cost k / ETA^(k-1) of the full search."""
+    assert rung_plan(64, 640) == [(64, 40), (16, 160), (4, 640)]
+    for samples, steps, k in ((64, 640, 3), (16, 100, 2), (4, 6400, 2), (256, 16_000, 3)):
+        plan = rung_plan(samples, steps)
+        assert len(plan) == k
+        assert sum(n * t for n, t in plan) / (samples * steps) == pytest.approx(k / ETA ** (k - 1))
+
+
+LOSSES = st.lists(st.one_of(st.floats(0, 10), st.just(INF), st.just(NAN)), min_size=16, max_size=16)
+
+
+@given(LOSSES, LOSSES, LOSSES)
+def test_halving_keeps_no_diverged_run_while_a_finite_one_waits(first, second, third):
+    """Whatever the losses: those that go on have the least finite losses of their rung, and nothing runs twice."""
+    table = {40: first, 160: second, 640: third}
+    rungs = halve(rung_plan(16, 640), lambda samples, steps: {i: table[steps][i] for i in samples})
+    for before, after in pairwise(rungs):
+        went_on = list(after.losses)
+        assert all(math.isfinite(before.losses[i]) for i in went_on)
+        assert went_on == before.ranking[: len(went_on)]
+        assert after.ranking or len(went_on) == len(before.ranking)  # none left in line
+    assert bool(rungs[1].ranking) == any(math.isfinite(second[i]) for i in rungs[0].ranking)
+
+
+def test_if_all_that_went_on_diverge_the_next_in_line_are_taken_up():
+    """A learning rate that is best for 25 steps and diverges afterwards must not end the search without a winner."""
+    calls = []
+
+    def measure(samples, steps):
+        calls.append((list(samples), steps))
+        return {i: INF if steps == 100 and i < 3 else float(i) for i in samples}
+
+    rungs = halve([(8, 25), (2, 100)], measure)
+    assert calls == [(list(range(8)), 25), ([0, 1], 100), ([2, 3], 100)]
+    assert rungs[-1].ranking == [3]
+
+
+def test_looks_are_the_same_on_every_machine():
+    """A committed table is read by what these give: they must never change."""
+    assert searches(8, 3, 3, seed=0) == [(5, 0, 2), (7, 4, 1), (1, 7, 0)]  # by sha256sum(1)
+    assert searches(8, 3, 3, seed=1) != searches(8, 3, 3, seed=0)
+
+
+@given(st.integers(1, 40), st.data(), st.integers(1, 6), st.integers(0, 9))
+def test_looks_are_without_replacement_and_nested(pool, data, count, seed):
+    """No sample twice; more samples or more searches keep what was looked at, so that a study can grow."""
+    size = data.draw(st.integers(1, pool))
+    looks = searches(pool, size, count, seed)
+    assert all(len(set(look)) == size and set(look) <= set(range(pool)) for look in looks)
+    assert [look[:1] for look in looks] == searches(pool, 1, count, seed)
+    assert searches(pool, size, count + 1, seed)[:count] == looks
+
+
+def test_every_sample_is_looked_at_equally_often():
+    """2000 searches at 5 of 20: 500 each, within five standard errors."""
+    counts = np.bincount(np.ravel(searches(20, 5, 2000, seed=0)), minlength=20)
+    assert (abs(counts - 500) < 5 * math.sqrt(2000 * 0.25 * 0.75)).all()
+
+
+def test_impossible_looks_are_refused():
+    for pool, size in ((5, 6), (5, 0)):
+        with pytest.raises(UserError, match=f"looks at {size} samples of a pool of {pool}"):
+            searches(pool, size, 1, 0)
+    with pytest.raises(UserError, match="0 searches"):
+        searches(5, 2, 0, 0)
+
+
+def test_winners():
+    """The least loss; of a tie the lower number, whatever the order; nobody where all diverged."""
+    losses = {0: 2.0, 1: 1.0, 2: 1.0, 3: INF, 4: INF, 5: 0.5}
+    assert winners(losses, [(0, 2, 1), (3, 4), (3, 0), (5,)]) == [1, None, 0, 5]
+    with pytest.raises(UserError, match="search 1 looks at sample 7, which has no run"):
+        winners(losses, [(0, 1), (7, 1)])
