@@ -7,13 +7,14 @@ convention: embeddings N(0, 1/d_model), times sqrt(d_model).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 
+from experiments.iwslt14.experiment import BLEUS, Hps
 from experiments.shared import hps
 from mutransfer.data.pairs import PairDataset
 from mutransfer.models import transformer_config as cost
@@ -29,31 +30,7 @@ LONGEST = 1024  # tokens of a sentence, fairseq's limit
 MULTIPLE = 4  # of which the padded lengths are one
 SENTENCE = 32  # tokens: about the mean, for what a run costs
 MAX_LENGTH = (1.2, 10.0)  # of a translation, as in fairseq's recipe for IWSLT14
-BLEUS = ("bleu_valid", "bleu_test")
 SAMPLES = 5
-
-
-@dataclass(frozen=True)
-class Hps:
-    """What a run has of its own."""
-
-    vocab: int
-    depth: int
-    heads: int
-    d_head: int  # 0: width / heads
-    least_d_head: int  # App. D.4
-    ffn_ratio: float
-    base_ffn_ratio: float  # 0: ffn_ratio
-    ffn_power: float  # of the width, that d_ffn grows with
-    joint: bool  # one embedding for both languages
-    dropout: float
-    output_mult: float
-    attn_mult: float
-    weight_decay: float
-    schedule: str
-    beam: int  # 0: nothing is translated
-    translated: int  # sentences, the first of the valid and of the test part; 0: all
-    backend: str = ""  # what trains; "": this suite
 
 
 def config(spec: RunSpec, width: int, *, is_base: bool = False, fused: bool = True) -> Config:
@@ -76,7 +53,7 @@ def config(spec: RunSpec, width: int, *, is_base: bool = False, fused: bool = Tr
         first_position=2,
         norm="post",
         tied=True,
-        joint=own.joint,
+        joint=bool(own.joint),
         zero_query=True,
         dropout=own.dropout,
         embed_std=width**-0.5,

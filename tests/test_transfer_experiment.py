@@ -18,7 +18,6 @@ from tests.here import Here, command
 from tests.runs import tiny
 
 HPS = {"output_mult": 1.0, "tuned": 0, "from_init": 0, "depth": 2}
-PAPER = {"table_or_figure": "Table 6", "statement": ""}
 TABLE = Searches(
     kind="transfer",
     table="Table 6",
@@ -70,7 +69,9 @@ EXPERIMENT = Experiment(
     trains=SimpleNamespace(run=run, flops=flops, memory=lambda spec: 1e6, examples=examples),
     data=Data(load=lambda data, dataset, scale: tiny.dataset(), stands_in_for="Wikipedia"),
     scales={"smoke": Size(widths=(8, 16), base_width=8, log2_lrs=(-6,), seeds=1, steps=100, batch=8)},
-    variants={name: Variant(title="Tiny", y_label="loss", hps=HPS, paper=PAPER) for name in ("one", "two")},
+    variants={
+        name: Variant(title="Tiny", y_label="loss", hps=HPS, where="Table 6", statement="") for name in ("one", "two")
+    },
     optimizer="adamw",
     momentum=0.0,
     outputs=(TABLE,),

@@ -6,8 +6,8 @@ its targets, d_ffn goes from d_model to four times that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from math import log2
 from pathlib import Path
 from typing import Any
@@ -15,36 +15,15 @@ from typing import Any
 from mutransfer.designs.experiment import Data, Experiment, Size, Variant
 from mutransfer.designs.grid import Sweep
 from mutransfer.designs.panels import Axis, Panel, Panels
-from mutransfer.designs.space import Grid, LogUniform, Space
+from mutransfer.designs.space import Grid, LogUniform, Space, defaults
 from mutransfer.designs.tuning import Copy, Fixed, Long, Model, Numbers, Score, Searches
 from mutransfer.training.spec import Value
 
 PIECES = {"smoke": 300, "cpu": 1000, "gpu": 8000, "paper": 30_522}
-TASKS = {  # by scale; None: the stand-in's own
-    "smoke": None,
-    "cpu": ("sst2", "pan"),
-    "gpu": ("sst2", "mrpc", "pan"),
-    "paper": ("mnli", "mnli_mm", "qqp"),
-}
+# By scale; None: the stand-in's own.
+TASKS = {"smoke": None, "cpu": ("sst2", "pan"), "gpu": ("sst2", "mrpc", "pan"), "paper": ("mnli", "mnli_mm", "qqp")}
 MEGATRON_LR = log2(1e-4)  # with a million steps
 DEFAULT_LR = log2(1e-3)  # Adam's own: with some thousand steps on small models, Megatron's would be no rival
-OWN: dict[str, Value] = {  # hyperparameters that no scale decides; what searches and targets change
-    "base_heads": 0,
-    "base_ffn_ratio": 0.0,
-    "output_mult": 1.0,
-    "attn_mult": 1.0,
-    "embed_lr": 0.0,
-    "gain_mult": 1.0,
-    "bias_mult": 1.0,
-    "weight_decay": 0.01,
-    "schedule": "warmup_0.01_linear",
-    "finetuned": 0,
-    "scratch": 0,
-    "tasks": "",
-    "finetune_lr": 5e-5,
-    "finetune_batch": 64,
-    "finetune_steps": 0,
-}
 PROTOTYPE: dict[str, Value] = {"ffn_ratio": 1.0, "base_ffn_ratio": 1.0}
 DIFFERS = "the SP default has Adam's own learning rate 1e-3; the search's grid is about 1 for the multipliers"
 STATEMENT = (
@@ -53,14 +32,46 @@ STATEMENT = (
 )
 LANDSCAPE = "In µP the best learning rate stays as the model gets wider. (The paper draws no landscape of BERT.)"
 SCORES = {
-    "sst2": Score(label="SST-2", metric="accuracy"),
-    "mrpc": Score(label="MRPC", metric="accuracy"),
-    "pan": Score(label="PAN paraphrase (stands in for QQP)", metric="accuracy"),
-    "mnli": Score(label="MNLI-m", metric="accuracy", published="MNLI-m acc"),
-    "mnli_mm": Score(label="MNLI-mm", metric="accuracy", published="MNLI-mm acc"),
-    "qqp": Score(label="QQP", metric="accuracy", published="QQP acc"),
-    "stories": Score(label="stories (synthetic)", metric="accuracy"),
+    "sst2": Score("SST-2"),
+    "mrpc": Score("MRPC"),
+    "pan": Score("PAN paraphrase (stands in for QQP)"),
+    "mnli": Score("MNLI-m", published="MNLI-m acc"),
+    "mnli_mm": Score("MNLI-mm", published="MNLI-mm acc"),
+    "qqp": Score("QQP", published="QQP acc"),
+    "stories": Score("stories (synthetic)"),
 }
+
+
+@dataclass(frozen=True)
+class Hps:
+    """What a run has of its own; those with a default are what searches and targets change."""
+
+    vocab: int
+    depth: int
+    length: int  # tokens
+    heads: int
+    dropout: float
+    ffn_ratio: float
+    norm: str
+    base_heads: int = 0  # 0: heads
+    base_ffn_ratio: float = 0.0  # 0: ffn_ratio
+    output_mult: float = 1.0
+    attn_mult: float = 1.0
+    embed_lr: float = 0.0  # of all embeddings; 0: the learning rate of the others
+    gain_mult: float = 1.0
+    bias_mult: float = 1.0
+    weight_decay: float = 0.01  # not of gains and biases
+    schedule: str = "warmup_0.01_linear"
+    finetuned: int = 0  # times, from as many seeds; 0: never
+    scratch: int = 0  # 1: the encoder without its pretraining is fine-tuned, too
+    tasks: str = ""  # on which, joined by "+"
+    finetune_lr: float = 5e-5
+    finetune_batch: int = 64
+    finetune_steps: int = 0
+
+
+def shape(depth: int, length: int, heads: int, dropout: float = 0.0) -> dict[str, Value]:
+    return {"depth": depth, "length": length, "heads": heads, "dropout": dropout}
 
 
 def load(data: Path | None, dataset: str | None, scale: str) -> Any:
@@ -101,11 +112,9 @@ def wider(heads: int, **hps: Value) -> Mapping[str, Value]:
 
 def long(scale: str) -> list[Panel]:
     """Two widths in µP at one learning rate, pretrained for longer, then fine-tuned."""
-    rate = Axis(name="log2_lr", label="learning rate", values=({"smoke": -7, "cpu": -8, "gpu": -9}.get(scale, -11),))
+    rate = Axis("log2_lr", "learning rate", ({"smoke": -7, "cpu": -8, "gpu": -9}.get(scale, -11),))
     widths = {"smoke": (16, 32), "cpu": (64, 128), "gpu": (256, 512)}.get(scale, (512, 768))
-    return [
-        Panel(key="long", row=0, column=0, x=rate, line=Axis(name="width", label="width", values=widths), heading="µP")
-    ]
+    return [Panel(key="long", x=rate, line=Axis("width", "width", widths), heading="µP")]
 
 
 FINE: dict[str, dict[str, Value]] = {  # fine-tuning of the targets of Table 6
@@ -123,26 +132,16 @@ LONG: dict[str, dict[str, Value]] = {  # what the runs of the figure have other 
 }
 
 
-DEPTHS = {"smoke": (1, 2), "cpu": (2, 4), "gpu": (4, 6, 12), "paper": (10, 12, 24)}
-
-
 def over_depth(scale: str) -> list[Panel]:
     """Learning rate over depth at a target's width, for Table 6's steps and for four times as many."""
-    rates = {"smoke": (-9, -7), "cpu": range(-10, -5), "gpu": range(-13, -6)}.get(scale, range(-15, -8))
-    x = Axis(name="log2_lr", label="learning rate", values=tuple(rates))
-    line = Axis(name="depth", label="depth", values=DEPTHS[scale])
+    rates = {"smoke": (-9, -7), "cpu": range(-10, -5), "gpu": range(-13, -6), "paper": range(-15, -8)}
+    depths = {"smoke": (1, 2), "cpu": (2, 4), "gpu": (4, 6, 12), "paper": (10, 12, 24)}
+    x, line = Axis("log2_lr", "learning rate", rates[scale]), Axis("depth", "depth", depths[scale])
     width, steps = {"smoke": (32, 15), "cpu": (64, 800), "gpu": (256, 5_000)}.get(scale, (768, 100_000))
+    columns = [(f"{count} steps", f"{count:,} steps", {"width": width, "steps": count}) for count in (steps, 4 * steps)]
     return [
-        Panel(
-            key=f"{count} steps",
-            row=0,
-            column=i,
-            x=x,
-            line=line,
-            changes={"width": width, "steps": count},
-            heading=words,
-        )
-        for i, (count, words) in enumerate([(steps, f"{steps:,} steps"), (4 * steps, f"{4 * steps:,} steps")])
+        Panel(key=key, column=i, x=x, line=line, changes=changes, heading=heading)
+        for i, (key, heading, changes) in enumerate(columns)
     ]
 
 
@@ -156,25 +155,16 @@ def described(dataset: Any, scale: str) -> dict[str, Any]:
 
 
 def table_6(
-    scale: str,
-    width: int,
-    samples: int,
-    space: Space,
-    *,
-    base: tuple[int, int, int],
-    large: tuple[int, int, int],
-    wide: tuple[int, int],
-    deep: int,
-    inits: int = 3,
-    default: float = DEFAULT_LR,
-    **more: Any,
+    scale: str, space: Space, sizes: Sequence[tuple[int, ...]], *, default: float = DEFAULT_LR, **more: Any
 ) -> Numbers:
-    """One search at ``width``, its winner copied to targets of width, heads and depth.
+    """One search, its winner copied to targets.
 
-    ``base`` and ``large`` decide, and are also trained with the default for longer. One that is only deeper has no
-    naive transfer: in SP it is the same run.
+    sizes: samples and width of the search; width, heads and depth of ``base`` and ``large``; width and heads of
+        ``wide``; depth of ``deep``. The first two decide, and are also trained with the default for longer. One that
+        is only deeper has no naive transfer: in SP it is the same run.
     """
     fine = FINE[scale]
+    (samples, width), base, large, wide, (deep,) = sizes
     targets = {
         "base": Model(width=base[0], hps=wider(base[1], depth=base[2]), scored=fine, published="BERT-base"),
         "large": Model(width=large[0], hps=wider(large[1], depth=large[2]), scored=fine, published="BERT-large"),
@@ -182,8 +172,8 @@ def table_6(
         "deep": Model(width=width, hps={"depth": deep}, methods=("default", "mutransfer")),
     }
     proxy = Model(width=width, hps=more.pop("proxy", {}))
-    numbers = {"template": PROTOTYPE, "scores": scores(fine), "default": {"log2_lr": default}, **more}
-    return Numbers(samples={"proxy": samples}, space=space, proxy=proxy, targets=targets, inits=inits, **numbers)
+    numbers = {"template": PROTOTYPE, "scores": scores(fine), "default": {"log2_lr": default}, "inits": 3, **more}
+    return Numbers(samples={"proxy": samples}, space=space, proxy=proxy, targets=targets, **numbers)
 
 
 TABLE_6 = Searches(
@@ -195,50 +185,21 @@ TABLE_6 = Searches(
     judges=("default", "mutransfer"),
     numbers={
         "smoke": table_6(
-            "smoke",
-            16,
-            4,
-            space(2**-8, 2**-8),
-            base=(32, 2, 2),
-            large=(32, 2, 3),
-            wide=(32, 2),
-            deep=2,
-            inits=1,
-            differs=DIFFERS,
+            "smoke", space(2**-8, 2**-8), [(4, 16), (32, 2, 2), (32, 2, 3), (32, 2), (2,)], inits=1, differs=DIFFERS
         ),
-        "cpu": table_6(
-            "cpu",
-            32,
-            16,
-            space(2**-8, 2**-8),
-            base=(64, 4, 3),
-            large=(128, 4, 4),
-            wide=(64, 4),
-            deep=4,
-            differs=DIFFERS,
-        ),
+        "cpu": table_6("cpu", space(2**-8, 2**-8), [(16, 32), (64, 4, 3), (128, 4, 4), (64, 4), (4,)], differs=DIFFERS),
         "gpu": table_6(
             "gpu",
-            128,
-            64,
             space(2**-10, 2**-10),
-            base=(256, 8, 6),
-            large=(512, 8, 12),
-            wide=(512, 8),
-            deep=12,
+            [(64, 128), (256, 8, 6), (512, 8, 12), (512, 8), (12,)],
             differs=DIFFERS,
             template={**PROTOTYPE, "steps": 50_000},
             proxy={"steps": 5_000},
         ),
         "paper": table_6(
             "paper",
-            256,
-            256,
             space(1e-4 * 2**2.5, 1e-4),
-            base=(768, 12, 12),
-            large=(1024, 16, 24),
-            wide=(1024, 16),
-            deep=24,
+            [(256, 256), (768, 12, 12), (1024, 16, 24), (1024, 16), (24,)],
             default=MEGATRON_LR,
             template={**PROTOTYPE, "base_heads": 8, "steps": 1_000_000},
             proxy={"steps": 100_000},
@@ -258,20 +219,16 @@ EXPERIMENT = Experiment(
         unit="sequences",
     ),
     optimizer="adamw",
-    momentum=0.0,
     columns=("depth", "heads", "length", "ffn_ratio", "output_mult", "attn_mult", "dropout", "schedule"),
     outputs=(
         Sweep(curves=True),
         TABLE_6,
         Panels(
             number="depth",
-            kind="landscape",
             title="BERT in µP, the learning rate over depth",
             panels=over_depth,
-            paper={
-                "table_or_figure": "Section 6.1",
-                "statement": "Over depth the best learning rate stays for pre-LN Transformers (Figure 4), empirically.",
-            },
+            where="Section 6.1",
+            statement="Over depth the best learning rate stays for pre-LN Transformers (Figure 4), empirically.",
         ),
         Panels(
             number="pretraining",
@@ -281,60 +238,24 @@ EXPERIMENT = Experiment(
             template=LONG.__getitem__,
             seeds=dict.fromkeys(("cpu", "gpu", "paper"), 3),
             facts=described,
-            paper={
-                "table_or_figure": "Table 6",
-                "statement": "Fine-tuned, BERT-base reaches 84.3 (MNLI-m) and 90.8 (QQP), BERT-large 87.0 and 91.4.",
-            },
+            where="Table 6",
+            statement="Fine-tuned, BERT-base reaches 84.3 (MNLI-m) and 90.8 (QQP), BERT-large 87.0 and 91.4.",
         ),
     ),
     scales={
-        "smoke": Size(
-            widths=(16, 32),
-            base_width=16,
-            log2_lrs=(-9, -7),
-            seeds=2,
-            steps=30,
-            batch=8,
-            hps={"depth": 1, "length": 32, "dropout": 0.0, "heads": 2},
-        ),
-        "cpu": Size(
-            widths=(32, 64, 128),
-            base_width=32,
-            log2_lrs=tuple(range(-10, -5)),
-            seeds=2,
-            steps=800,
-            batch=16,
-            hps={"depth": 2, "length": 64, "dropout": 0.0, "heads": 4},
-        ),
-        "gpu": Size(
-            widths=(128, 256, 512),
-            base_width=128,
-            log2_lrs=tuple(range(-13, -6)),
-            seeds=2,
-            steps=10_000,
-            batch=256,
-            hps={"depth": 4, "length": 128, "dropout": 0.1, "heads": 8},
-        ),
-        "paper": Size(
-            widths=(256, 512, 1024),
-            base_width=256,
-            log2_lrs=tuple(range(-15, -8)),
-            seeds=1,
-            steps=100_000,
-            batch=256,
-            hps={"depth": 10, "length": 512, "dropout": 0.1, "heads": 8},
-        ),
+        "smoke": Size((16, 32), (-9, -7), seeds=2, steps=30, batch=8, hps=shape(1, 32, 2)),
+        "cpu": Size((32, 64, 128), range(-10, -5), seeds=2, steps=800, batch=16, hps=shape(2, 64, 4)),
+        "gpu": Size((128, 256, 512), range(-13, -6), seeds=2, steps=10_000, batch=256, hps=shape(4, 128, 8, 0.1)),
+        "paper": Size((256, 512, 1024), range(-15, -8), seeds=1, steps=100_000, batch=256, hps=shape(10, 512, 8, 0.1)),
     },
     variants={
         "pre_ln": Variant(
             title="BERT, pre-LN, Adam",
             y_label="training loss (nats a masked token, and a pair)",
-            hps={**OWN, "ffn_ratio": 4.0, "norm": "pre"},
-            paper={
-                "table_or_figure": "Section 7.3",
-                "ours": {"optimizer": "Adam", "norm": "pre"},
-                "statement": LANDSCAPE,
-            },
+            hps={**defaults(Hps), "ffn_ratio": 4.0, "norm": "pre"},
+            where="Section 7.3",
+            ours={"optimizer": "Adam", "norm": "pre"},
+            statement=LANDSCAPE,
             search={"lr": LogUniform(-11, -6)},
         )
     },

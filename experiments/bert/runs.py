@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
 import torch
 
+from experiments.bert.experiment import Hps
 from experiments.shared import hps
 from mutransfer.data.sentences import SentenceDataset
 from mutransfer.designs.space import put
@@ -25,34 +26,6 @@ EMBED_STD, EMBED_MULT = 0.2, 5.0  # words and positions enter with coordinates o
 NORMS = ("norm.weight",)  # as the names of LayerNorms' gains end
 EMBEDDINGS = ("stack.embed.", "stack.position.", "stack.segment.")  # as the names of embeddings begin
 LONGEST = 128  # tokens of a task's example (App. F.3), where pretraining's are not shorter
-
-
-@dataclass(frozen=True)
-class Hps:
-    """What a run has of its own."""
-
-    vocab: int
-    depth: int
-    length: int  # tokens
-    heads: int
-    base_heads: int  # 0: heads
-    ffn_ratio: float
-    base_ffn_ratio: float  # 0: ffn_ratio
-    norm: str
-    dropout: float
-    schedule: str
-    output_mult: float
-    attn_mult: float
-    gain_mult: float
-    bias_mult: float
-    embed_lr: float  # of all embeddings; 0: the learning rate of the others
-    weight_decay: float  # not of gains and biases
-    finetuned: int  # times, from as many seeds; 0: never
-    scratch: bool  # whether the encoder without its pretraining is fine-tuned, too
-    tasks: str  # on which, joined by "+"
-    finetune_lr: float
-    finetune_batch: int
-    finetune_steps: int
 
 
 def config(spec: RunSpec, width: int, *, is_base: bool = False, fused: bool = True) -> Config:

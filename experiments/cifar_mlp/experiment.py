@@ -45,7 +45,9 @@ def variant(nonlinearity: str, loss: str, input_mult: float, output_mult: float,
         hps={"nonlinearity": nonlinearity, "loss": loss, "input_mult": input_mult, "output_mult": output_mult},
         loss_ceiling=2.302585 if loss == "xent" else 0.09,  # of the zero readout: chance
         grids={} if grid is None else {name: tuple(range(grid.start - k, grid.stop)) for name, k in LOWER.items()},
-        paper={"table_or_figure": figure, "ours": ours, "statement": STATEMENTS[nonlinearity, loss]},
+        where=figure,
+        ours=ours,
+        statement=STATEMENTS[nonlinearity, loss],
         # the grid's learning rates and two octaves more; multipliers up to 32 times smaller or larger than the authors'
         search={
             "lr": LogUniform((grid or GRID).start, (grid or GRID).stop + 2),
@@ -64,32 +66,12 @@ EXPERIMENT = Experiment(
     momentum=0.0,  # the paper says SGD; its released script has 0.9, its notebook none
     outputs=(Sweep(),),
     scales={
-        "smoke": Size(
-            widths=(32, 64, 128), base_width=32, log2_lrs=(-8, -6, -4, -2), seeds=2, steps=100, batch=64, samples=16
-        ),
-        "cpu": Size(
-            widths=(64, 128, 256, 512, 1024),
-            base_width=64,
-            log2_lrs=tuple(GRID),
-            seeds=2,
-            steps=640,  # 0.82 epochs: what leaves two cores a margin within ten minutes
-            batch=64,
-        ),
-        "gpu": Size(
-            widths=(128, 256, 512, 1024, 2048, 4096),
-            base_width=128,
-            log2_lrs=tuple(range(-12, -2)),
-            seeds=3,
-            steps=20 * EPOCH,
-            batch=64,
-        ),
+        "smoke": Size((32, 64, 128), (-8, -6, -4, -2), seeds=2, steps=100, batch=64, samples=16),
+        # 0.82 epochs: what leaves two cores a margin within ten minutes
+        "cpu": Size((64, 128, 256, 512, 1024), GRID, seeds=2, steps=640, batch=64),
+        "gpu": Size((128, 256, 512, 1024, 2048, 4096), range(-12, -2), seeds=3, steps=20 * EPOCH, batch=64),
         "paper": Size(
-            widths=(256, 512, 1024, 2048, 4096, 8192),
-            base_width=128,
-            log2_lrs=tuple(range(-14, -1)),
-            seeds=5,
-            steps=20 * EPOCH,
-            batch=64,
+            (256, 512, 1024, 2048, 4096, 8192), range(-14, -1), seeds=5, steps=20 * EPOCH, batch=64, base_width=128
         ),
     },
     # input_mult and output_mult: as tuned by the authors (facts from the released MLP example)

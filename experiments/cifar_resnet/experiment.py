@@ -40,10 +40,10 @@ RECIPE_STATEMENT = (
 )
 RECIPE: dict[str, Any] = {"steps": 10 * EPOCH, "batch": 512}
 SCALES = {
-    "smoke": Size(widths=(2, 4, 8), base_width=2, log2_lrs=(-4, -2, 0), seeds=2, steps=20, batch=64, samples=8),
-    "cpu": Size(widths=(4, 8, 16), base_width=4, log2_lrs=tuple(range(-6, -1)), seeds=3, steps=400, batch=64),
-    "gpu": Size(widths=(16, 32, 64, 128), base_width=64, log2_lrs=tuple(range(-3, 2)), seeds=2, **RECIPE),
-    "paper": Size(widths=(32, 64, 128, 256, 512), base_width=64, log2_lrs=tuple(range(-4, 2)), seeds=15, **RECIPE),
+    "smoke": Size((2, 4, 8), (-4, -2, 0), seeds=2, steps=20, batch=64, samples=8),
+    "cpu": Size((4, 8, 16), range(-6, -1), seeds=3, steps=400, batch=64),
+    "gpu": Size((16, 32, 64, 128), range(-3, 2), seeds=2, **RECIPE, base_width=64),
+    "paper": Size((32, 64, 128, 256, 512), range(-4, 2), seeds=15, **RECIPE, base_width=64),
 }
 
 
@@ -57,16 +57,16 @@ def load(data: Path | None, dataset: str | None, scale: str) -> Any:
 
 def figure_16(scale: str) -> list[Panel]:
     """Learning rate and alpha_output over widths, SP above µP."""
-    rates = Axis(name="log2_lr", label="learning rate", values=SCALES[scale].log2_lrs)
-    mults = Axis(name="output_mult", label="alpha_output", values=MULTS[scale])
-    return rectangle([rates, mults], [Axis(name="width", label="width", values=SCALES[scale].widths)], ("sp", "mup"))
+    rates = Axis("log2_lr", "learning rate", SCALES[scale].log2_lrs)
+    mults = Axis("output_mult", "alpha_output", MULTS[scale])
+    return rectangle([rates, mults], [Axis("width", "width", SCALES[scale].widths)], ("sp", "mup"))
 
 
 def lengths(scale: str) -> list[Panel]:
     """The original recipe, stretched over several lengths of training."""
-    steps = Axis(name="steps", label="steps", values=LENGTHS.get(scale, LENGTHS["gpu"]))
-    rate = Axis(name="log2_lr", label="learning rate", values=(math.log2(ORIGINAL_LR),))
-    return [Panel(key="length", row=0, column=0, x=rate, line=steps, parametrization="sp")]
+    steps = Axis("steps", "steps", LENGTHS.get(scale, LENGTHS["gpu"]))
+    rate = Axis("log2_lr", "learning rate", (math.log2(ORIGINAL_LR),))
+    return [Panel(key="length", x=rate, line=steps, parametrization="sp")]
 
 
 def variant(network: str, title: str, output_mult: float) -> Variant:
@@ -75,7 +75,9 @@ def variant(network: str, title: str, output_mult: float) -> Variant:
         y_label="training loss (cross-entropy, nats)",
         hps={"network": network, "schedule": "warmup_linear", "weight_decay": 5e-4, "output_mult": output_mult},
         loss_ceiling=2.302585,  # of the zero readout: chance
-        paper={"table_or_figure": "App G.1.1", "ours": {"optimizer": "SGD"}, "statement": STATEMENT},
+        where="App G.1.1",
+        ours={"optimizer": "SGD"},
+        statement=STATEMENT,
         search={"lr": LogUniform(-5, 2), **({"output_mult": LogUniform(-5, 5)} if network == "davidnet" else {})},
     )
 
@@ -94,11 +96,11 @@ EXPERIMENT = Experiment(
         Sweep(curves=True, accuracy="Table 12", coordinates=True),
         Panels(
             number="16",
-            kind="landscape",
             title="9-layer ResNet on CIFAR-10, learning rate and alpha_output over width, SP and µP",
             panels=figure_16,
             template=lambda scale: {"log2_lr": CENTRE.get(scale, TABLE_12)},
-            paper={"table_or_figure": "App G.1.1", "statement": STATEMENT},
+            where="App G.1.1",
+            statement=STATEMENT,
         ),
         Panels(
             number="length",
@@ -108,7 +110,8 @@ EXPERIMENT = Experiment(
             template=lambda scale: ORIGINAL if scale != "smoke" else {},
             seeds={"smoke": 2, "cpu": 1, "gpu": 3},
             facts=lambda dataset, scale: {"examples": len(dataset.train_labels), "recipe_epochs": 24},
-            paper={"table_or_figure": "App G.1.1", "statement": RECIPE_STATEMENT},
+            where="App G.1.1",
+            statement=RECIPE_STATEMENT,
         ),
     ),
     variants={

@@ -18,6 +18,8 @@ from mutransfer.designs.space import Grid
 IMAGES, BATCH, EPOCHS = 1_281_167, 2048, 50  # of training
 RATE, MULT, DECAY, MOMENTUM = 2.048, 10.0, 3.05e-5, 0.875  # the centre of the grid
 OCTAVES = range(-5, 5)  # of learning rate and alpha_output around it
+RATES = tuple(math.log2(RATE) + z for z in OCTAVES)
+STEPS = EPOCHS * (IMAGES // BATCH)
 HALVES = (-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5)  # of weight decay and momentum
 BEST = {"output_mult": 0.625, "weight_decay": 1.5e-5}  # Table 13's, in SP and µP
 BEST_MOMENTUM = 0.4375
@@ -48,26 +50,8 @@ IMAGENET = Experiment(
     columns=("size", "schedule", "weight_decay", "output_mult"),
     outputs=(Sweep(curves=True, accuracy="Table 13"),),
     scales={
-        "smoke": Size(
-            widths=(8, 16),
-            base_width=8,
-            log2_lrs=(-7, -5, -3),
-            seeds=2,
-            steps=8,
-            batch=16,
-            samples=16,
-            hps={"size": 64},
-        ),
-        "paper": Size(
-            widths=(8, 16, 32, 64),
-            base_width=8,
-            log2_lrs=tuple(math.log2(RATE) + z for z in OCTAVES),
-            seeds=1,
-            steps=EPOCHS * (IMAGES // BATCH),
-            batch=BATCH,
-            samples=64,
-            hps={"size": 224},
-        ),
+        "smoke": Size((8, 16), (-7, -5, -3), seeds=2, steps=8, batch=16, samples=16, hps={"size": 64}),
+        "paper": Size((8, 16, 32, 64), RATES, seeds=1, steps=STEPS, batch=BATCH, samples=64, hps={"size": 224}),
     },
     variants={
         "wide_resnet50": Variant(
@@ -75,7 +59,9 @@ IMAGENET = Experiment(
             y_label="training loss (cross-entropy, labels smoothed by 0.1, nats)",
             hps={"schedule": "warmup_cosine", **BEST},
             loss_ceiling=math.log(1000),
-            paper={"table_or_figure": "Table 13", "ours": {"optimizer": "SGD"}, "statement": STATEMENT},
+            where="Table 13",
+            ours={"optimizer": "SGD"},
+            statement=STATEMENT,
             search={
                 "lr": Grid(grid(RATE, OCTAVES)),
                 "output_mult": Grid(grid(MULT, OCTAVES)),

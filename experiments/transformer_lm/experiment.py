@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from experiments.transformer_lm.figures import BASE_WIDTHS, FIGURES, HEADS, NARROW_OUTPUT
+from experiments.transformer_lm.figures import FIGURES, HEADS, NARROW_OUTPUT
 from mutransfer.designs.experiment import Data, Experiment, Size, Variant
 from mutransfer.designs.grid import Sweep
 from mutransfer.training.spec import Value
@@ -40,12 +40,12 @@ def variant(norm: str, grid: range) -> Variant:
             "init_mult": 1.0,
         },
         grids={"smoke": tuple(grid)[::2], "cpu": tuple(grid), "gpu": (grid[0] - 1, *grid)},
-        paper={
-            "table_or_figure": figure,
-            "ours": {"optimizer": "Adam", "norm": norm},
-            "statement": "In SP the best learning rate falls as the model gets wider, and wide models diverge at rates "
-            "that suit small ones; in µP it stays.",
-        },
+        where=figure,
+        ours={"optimizer": "Adam", "norm": norm},
+        statement=(
+            "In SP the best learning rate falls as the model gets wider, and wide models diverge at rates "
+            "that suit small ones; in µP it stays."
+        ),
     )
 
 
@@ -59,45 +59,21 @@ EXPERIMENT = Experiment(
     trains="experiments.transformer_lm.runs",
     data=Data(load=load, stands_in_for="WikiText-2", names=TEXTS, hps=("vocab",)),
     optimizer="adam",
-    momentum=0.0,
     columns=("depth", "length", "heads", "norm", "schedule", "output_mult", "attn_mult", "init_mult"),
     outputs=(Sweep(curves=True, coordinates=True), *FIGURES),
     scales={
-        "smoke": Size(
-            widths=(32, 64),
-            base_width=BASE_WIDTHS["smoke"],
-            log2_lrs=(-9, -7),
-            seeds=2,
-            steps=60,
-            batch=8,
-            hps=hps(64, NARROW_OUTPUT),
-        ),
-        "cpu": Size(
-            widths=(32, 64, 128, 256),
-            base_width=BASE_WIDTHS["cpu"],
-            log2_lrs=tuple(range(-9, -4)),
-            seeds=2,
-            steps=250,
-            batch=16,
-            hps=hps(128, NARROW_OUTPUT),
-        ),
+        "smoke": Size((32, 64), (-9, -7), seeds=2, steps=60, batch=8, hps=hps(64, NARROW_OUTPUT)),
+        "cpu": Size((32, 64, 128, 256), range(-9, -4), seeds=2, steps=250, batch=16, hps=hps(128, NARROW_OUTPUT)),
         "gpu": Size(
-            widths=(32, 64, 128, 256, 512, 1024, 2048),
-            base_width=BASE_WIDTHS["gpu"],
-            log2_lrs=tuple(range(-10, -4)),
+            (32, 64, 128, 256, 512, 1024, 2048),
+            range(-10, -4),
             seeds=3,
             steps=500,
             batch=32,
             hps=hps(256, NARROW_OUTPUT),
         ),
         "paper": Size(
-            widths=(128, 256, 512, 1024, 2048, 4096, 8192),
-            base_width=BASE_WIDTHS["paper"],
-            log2_lrs=tuple(range(-20, -9)),
-            seeds=5,
-            steps=2040,
-            batch=20,
-            hps=hps(256),
+            (128, 256, 512, 1024, 2048, 4096, 8192), range(-20, -9), seeds=5, steps=2040, batch=20, hps=hps(256)
         ),
     },
     variants={"post_ln": variant("post", range(-9, -4)), "pre_ln": variant("pre", range(-9, -3))},

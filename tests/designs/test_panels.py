@@ -37,7 +37,7 @@ def panel(x: Axis, line: Axis, **options: Any) -> Panel:
 
 
 def figure(*panels: Panel, **options: Any) -> Panels:
-    values: dict[str, Any] = {"number": "4", "kind": "landscape", "title": "T", "variant": "post_ln", "paper": {}}
+    values: dict[str, Any] = {"number": "4", "kind": "landscape", "title": "T", "variant": "post_ln", "statement": ""}
     values |= {"panels": lambda scale: panels, "template": lambda scale: {"log2_lr": -7, "width": 32, "batch": 8}}
     return Panels(**values | options)
 
@@ -45,7 +45,8 @@ def figure(*panels: Panel, **options: Any) -> Panels:
 def experiment(*figures: Panels) -> Experiment:
     hps: dict[str, Value] = {"schedule": "constant", "output_mult": 1.0}
     variants = {
-        name: Variant(title="", y_label="", hps={"norm": name[:-3], **hps}, paper={}) for name in ("pre_ln", "post_ln")
+        name: Variant(title="", y_label="", hps={"norm": name[:-3], **hps}, where="", statement="")
+        for name in ("pre_ln", "post_ln")
     }
     size: dict[str, Any] = {
         "widths": (16, 32),

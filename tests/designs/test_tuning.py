@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from experiments.cifar_mlp.experiment import EXPERIMENT
-from experiments.iwslt14.experiment import METHODS, POOLS
+from experiments.iwslt14.experiment import TABLE_4
 from mutransfer.designs.design import Bench, expected, follow
 from mutransfer.designs.space import Grid, LogUniform, put
 from mutransfer.designs.tuning import Algorithm, Copy, Fixed, Long, Model, Numbers, Score, Searches, loss_at
@@ -305,15 +305,6 @@ def test_the_table_is_redrawn_from_what_is_committed(tmp_path: Path) -> None:
 # ---- repeated searches, as Tables 4 and 5 -------------------------------------------------------------------------
 
 MULTS = {"lr": Grid(tuple(2.0**-k for k in range(3, 9))), "output_mult": Grid((0.5, 1.0, 2.0, 4.0))}
-TABLE_4 = Searches(
-    kind="searches",
-    table="Table 4",
-    pools=POOLS,
-    methods=METHODS,
-    scores=("bleu_valid", "bleu_test"),
-    percentiles=(25, 50, 100),
-    numbers={},
-)
 REPEATED = Numbers(
     samples={"proxy": 12, "direct_pool": 6},
     space=MULTS,

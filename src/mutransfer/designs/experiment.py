@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
 from importlib import import_module
 from itertools import product
@@ -17,18 +17,22 @@ from mutransfer.training.spec import RunSpec, Value
 SCALES = ("smoke", "cpu", "gpu", "paper")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Size:
     """An experiment at one scale. All numbers are the experiment's defaults; widths and seeds can be overridden."""
 
     widths: tuple[int, ...]
-    base_width: int  # where µP equals SP
-    log2_lrs: tuple[float, ...]  # the planned grid, in octaves
+    log2_lrs: Sequence[float]  # the planned grid, in octaves
+    _: KW_ONLY
+    base_width: int = 0  # where µP equals SP; 0: the narrowest
     seeds: int
     steps: int
     batch: int
     samples: int = 64  # of a search on the smallest width; 64 in Tables 4 and 5
     hps: Mapping[str, Value] = field(default_factory=dict)  # the experiment's own that the scale decides
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "base_width", self.base_width or min(self.widths))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +42,18 @@ class Variant:
     title: str
     y_label: str  # quantity and unit of the loss
     hps: Mapping[str, Value]
-    paper: Mapping[str, Any]  # table_or_figure, statement, differs, ours: what stands beside our numbers
+    where: str  # the table or figure of the paper that stands beside it, as values.csv names it
+    statement: str  # what the paper says there
+    ours: Mapping[str, str] = field(default_factory=dict)  # our value of what values.csv calls metrics, "optimizer"
     loss_ceiling: float | None = None  # the loss of a model that has learnt nothing: no need to draw above it
-    grids: Mapping[str, tuple[float, ...]] = field(default_factory=dict)  # log2 LRs by scale, where not the scale's
+    grids: Mapping[str, Sequence[float]] = field(default_factory=dict)  # log2 LRs by scale, where not the scale's
     search: Space = field(default_factory=dict)  # of the hyperparameters to tune, by name (`assign`); none: no search
+
+    @property
+    def paper(self) -> dict[str, Any]:
+        """For provenance.json."""
+        ours = {"ours": {**self.ours}} if self.ours else {}
+        return {"table_or_figure": self.where, **ours, "statement": self.statement}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +97,7 @@ class Experiment:
     trains: Any
     data: Data
     optimizer: str
-    momentum: float
+    momentum: float = 0.0
     scales: Mapping[str, Size]
     variants: Mapping[str, Variant]  # the first is the default
     outputs: tuple[Output, ...]
@@ -129,7 +141,7 @@ class Experiment:
                 return output
         raise unknown("figure", number, [*self.numbers, "all"])
 
-    def grid(self, scale: str, variant: str) -> tuple[float, ...]:
+    def grid(self, scale: str, variant: str) -> Sequence[float]:
         """The planned log2 learning rates."""
         return self.variants[variant].grids.get(scale, self.scales[scale].log2_lrs)
 

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 NAMES = {"sp": "SP", "mup": "µP"}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Axis:
     """One hyperparameter and its values. Numbers of a swept one are octaves; words are choices."""
 
     name: str  # a field of `RunSpec`, or one of its hps
     label: str  # for the axis
-    values: tuple[Value, ...]
+    values: Sequence[Value]
 
     @property
     def is_log2(self) -> bool:
@@ -41,10 +41,10 @@ class Panel:
     """Loss against ``x``, a curve for every value of ``line`` (plain numbers)."""
 
     key: str
-    row: int
-    column: int
     x: Axis
     line: Axis
+    row: int = 0
+    column: int = 0
     parametrization: str = "mup"
     heading: str = ""  # default: what x is called
     row_heading: str = ""
@@ -98,12 +98,13 @@ class Panels(Output):
     set and the scale. ``best_by``: the score by which a run is chosen whose translations are shown.
     """
 
-    kind: str
+    kind: str = "landscape"
     title: str
     variant: str = ""
     panels: Callable[[str], Sequence[Panel]]
     template: Callable[[str], Mapping[str, Value]] = lambda scale: {}
-    paper: Mapping[str, Any]  # as `Variant.paper`
+    where: str = ""  # it stands in the paper; "": "Figure" and the number
+    statement: str  # what the paper says of it
     seeds: Mapping[str, int] = field(default_factory=dict)  # by scale, where not the scale's
     facts: Callable[[Any, str], Mapping[str, Any]] = lambda dataset, scale: {}
     best_by: str = ""
@@ -113,7 +114,7 @@ class Panels(Output):
 
     def describe(self, scale: str) -> str:
         """The lines of its panels, in words."""
-        lines = {(p.line.label, p.line.values) for p in self.panels(scale)}
+        lines = {(p.line.label, tuple(p.line.values)) for p in self.panels(scale)}
         return "; ".join(f"{label} {', '.join(map(str, values))}" for label, values in sorted(lines, key=str))
 
     def cells(self, bench: Bench) -> list[tuple[str, Value, Value, RunSpec]]:
@@ -131,6 +132,7 @@ class Panels(Output):
 
         panels, cells = self.panels(bench.scale), self.cells(bench)
         frame = to_panels(cells, trained, bench.experiment.columns)
+        paper = {"table_or_figure": self.where or f"Figure {self.number}", "statement": self.statement}
         scored = [record for record in trained if record.scores]
         for name in dict.fromkeys(name for record in scored for name in record.scores):
             frame[name] = frame["run_id"].map({record.spec.run_id: record.scores[name] for record in scored})
@@ -138,7 +140,7 @@ class Panels(Output):
             "kind": self.kind,
             "title": self.title,
             "panels": {panel.key: panel.facts for panel in panels},
-            "paper": bench.paper(trained, self.paper, self.describe(bench.scale), frame["seed"].nunique()),
+            "paper": bench.paper(trained, paper, self.describe(bench.scale), frame["seed"].nunique()),
             **self.facts(bench.dataset, bench.scale),
         }
         if scored and self.best_by:

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
 from mutransfer.errors import UserError, unknown
@@ -67,6 +67,11 @@ Distribution = LogUniform | Grid
 Space = Mapping[str, Distribution]  # by the hyperparameter's name
 Sample = dict[str, Value]
 _FIELDS = {f.name for f in fields(RunSpec)} - {"hps"}
+
+
+def defaults(hps: type) -> dict[str, Value]:
+    """Of a dataclass of hyperparameters, those that have a default."""
+    return {f.name: f.default for f in fields(hps) if f.default is not MISSING}
 
 
 def put(spec: RunSpec, changes: Mapping[str, Value]) -> RunSpec:

@@ -39,12 +39,12 @@ class Model:
     published: str = ""  # the model as values.csv names it, "BERT-base"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Score:
     """What a target's run reports beside its loss; the run's value is in ``unit``."""
 
     label: str  # the task, "SST-2"
-    metric: str  # "accuracy"
+    metric: str = "accuracy"
     unit: str = "%"
     published: str = ""  # the metric as values.csv names it, "QQP acc"; "" for a task that the paper has not
 
