@@ -48,8 +48,8 @@ def tidy(runs: pd.DataFrame, more: Iterable[str] = ()) -> pd.DataFrame:
         raise UserError("the runs table has no rows; run the sweep first.")
     for name in ONE_SETTING:
         if name in runs.columns and runs[name].nunique(dropna=False) > 1:
-            found = ", ".join(str(v) for v in sorted(runs[name].unique(), key=str)[:4])
-            raise UserError(f"the runs table mixes several values of {name} ({found}); select one of them first.")
+            values = ", ".join(str(v) for v in sorted(runs[name].unique(), key=str)[:4])
+            raise UserError(f"the runs table mixes several values of {name} ({values}); select one of them first.")
 
     frame = pd.DataFrame({"parametrization": runs["parametrization"].astype("string")})
     for name in COLUMNS[1:]:
