@@ -178,7 +178,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _bench(args: argparse.Namespace) -> int:
     found: dict[str, list[Row]] = {}
-    loaded = EXPERIMENT.load(args.data, None, "cpu")
+    loaded = EXPERIMENT.data.load(args.data, None, "cpu")
     source = loaded.source
     with tempfile.TemporaryDirectory() as folder, on_disk(loaded, Path(folder) / "data") as dataset:
         del loaded

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from benchmarks.timing import answer, answer_rate, as_worker, in_worker, medians, rates
-from experiments.cifar_resnet.experiment import MEAN, SIZE, STD, task
+from experiments.cifar_resnet.runs import MEAN, SIZE, STD, task
 from mutransfer.data import ImageDataset
 from mutransfer.models.resnet import DAVIDNET_WIDTH, Davidnet
 from mutransfer.models.winograd import Conv3x3

@@ -29,7 +29,7 @@ def run(spec: RunSpec, dataset: Any) -> RunRecord:
     """cifar_mlp's; a run of one step also waits, until all workers have started."""
     if spec.steps == 1:
         time.sleep(MARK_SECONDS)
-    return EXPERIMENT.run(spec, dataset)
+    return EXPERIMENT.code.run(spec, dataset)
 
 
 def specs(

@@ -2,70 +2,81 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
-from experiments.shared import scaled
+from experiments.shared import hps, scaled
 from mutransfer.data import TokenDataset
 from mutransfer.models import transformer_config as cost
 from mutransfer.models.transformer import Decoder
 from mutransfer.models.transformer_config import Config
 from mutransfer.parametrization import attention_scale
 from mutransfer.training.loop import train
-from mutransfer.training.spec import RunRecord, RunSpec, Value
+from mutransfer.training.spec import RunRecord, RunSpec
 from mutransfer.training.task import NextToken
 
-# Of hyperparameters that a spec does not have.
-DEFAULTS: dict[str, Value] = {
-    "d_head": 0,  # 0: width / heads
-    "positions": "sinusoidal",
-    "activation": "relu",
-    "embed_mult": 1.0,
-    "position_mult": 1.0,
-    "beta2": 0.999,
-}
+
+@dataclass(frozen=True)
+class Hps:
+    """What a run has of its own; the defaults are those of specs that do not have the hyperparameter."""
+
+    vocab: int
+    depth: int
+    length: int  # tokens
+    heads: int
+    norm: str
+    ffn_ratio: float
+    schedule: str
+    output_mult: float
+    attn_mult: float
+    init_mult: float
+    d_head: int = 0  # 0: width / heads
+    positions: str = "sinusoidal"
+    activation: str = "relu"
+    embed_mult: float = 1.0
+    position_mult: float = 1.0
+    beta2: float = 0.999
 
 
 def config(spec: RunSpec, width: int, *, fused: bool = True) -> Config:
     """The spec's model at a width: the spec's own, or the base's, whose heads decide the attention scale."""
-    hps: dict[str, Any] = {**DEFAULTS, **dict(spec.hps)}
-    fixed = int(hps["d_head"])
+    own = hps(spec, Hps)
 
     def d_head(width: int) -> int:
-        return fixed or width // int(hps["heads"])
+        return own.d_head or width // own.heads
 
     return Config(
-        vocab=int(hps["vocab"]),
+        vocab=own.vocab,
         width=width,
-        depth=int(hps["depth"]),
-        heads=width // fixed if fixed else int(hps["heads"]),
-        ffn_ratio=float(hps["ffn_ratio"]),
-        length=int(hps["length"]),
-        norm=hps["norm"],
-        positions=hps["positions"],
-        activation=hps["activation"],
+        depth=own.depth,
+        heads=width // own.d_head if own.d_head else own.heads,
+        ffn_ratio=own.ffn_ratio,
+        length=own.length,
+        norm=own.norm,
+        positions=own.positions,
+        activation=own.activation,
         attention_scale=attention_scale(
             d_head(width),
             d_head(spec.base_width),
             parametrization=spec.parametrization,
-            alpha_attn=float(hps["attn_mult"]),
+            alpha_attn=own.attn_mult,
         ),
-        embed_mult=float(hps["embed_mult"]),
-        position_mult=float(hps["position_mult"]),
-        output_mult=float(hps["output_mult"]),
-        init_mult=float(hps["init_mult"]),
+        embed_mult=own.embed_mult,
+        position_mult=own.position_mult,
+        output_mult=own.output_mult,
+        init_mult=own.init_mult,
         fused=fused,
     )
 
 
 def run(spec: RunSpec, dataset: TokenDataset, device: str = "cpu") -> RunRecord:
     """One run."""
+    own = hps(spec, Hps)
     model, plan = scaled(spec, lambda spec, width: Decoder(config(spec, width)), device)
-    betas = (0.9, float({**DEFAULTS, **dict(spec.hps)}["beta2"]))
-    optimizer = torch.optim.Adam(plan.param_groups(model, lr=2.0**spec.log2_lr), betas=betas, fused=True)
-    task = NextToken(dataset, int(spec.hp("length")))
-    return train(spec, model, optimizer, task, device=device, schedule=str(spec.hp("schedule")))
+    groups = plan.param_groups(model, lr=2.0**spec.log2_lr)
+    optimizer = torch.optim.Adam(groups, betas=(0.9, own.beta2), fused=True)
+    return train(spec, model, optimizer, NextToken(dataset, own.length), device=device, schedule=own.schedule)
 
 
 def flops(spec: RunSpec) -> float:
@@ -82,4 +93,4 @@ def memory(spec: RunSpec) -> float:
 
 
 def examples(dataset: TokenDataset, spec: RunSpec) -> int:
-    return len(dataset.windows("train", int(spec.hp("length"))))
+    return len(dataset.windows("train", hps(spec, Hps).length))

@@ -1,20 +1,35 @@
-"""What experiments share: a run's model as its spec asks for it, SGD, and the coordinate check in SP and µP."""
+"""What experiments share: a run's hyperparameters and model as its spec asks for, SGD, and the coordinate check."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 import pandas as pd
 import torch
 from torch import nn
 
 from mutransfer.coordinate_check import coord_check
+from mutransfer.errors import unknown
 from mutransfer.parametrization import scaling_plan
 from mutransfer.parametrization.plan import Plan
 from mutransfer.training.loop import train
 from mutransfer.training.spec import RunRecord, RunSpec
 from mutransfer.training.task import Task
+
+Hps = TypeVar("Hps")
+
+
+def hps(spec: RunSpec, kind: type[Hps]) -> Hps:
+    """The spec's own hyperparameters as ``kind``, a dataclass that has a field for each, in the types of its fields.
+
+    Raises `UserError` for one that ``kind`` does not know; `TypeError` for one that is missing and has no default.
+    """
+    types = get_type_hints(kind)
+    for name, _ in spec.hps:
+        if name not in types:
+            raise unknown("hyperparameter", name, types)
+    return kind(**{name: types[name](value) for name, value in spec.hps})
 
 
 def scaled(spec: RunSpec, build: Callable[[RunSpec, int], nn.Module], device: str) -> tuple[nn.Module, Plan]:
@@ -31,14 +46,21 @@ def scaled(spec: RunSpec, build: Callable[[RunSpec, int], nn.Module], device: st
 
 
 def train_sgd(
-    spec: RunSpec, build: Callable[[RunSpec, int], nn.Module], task: Task, device: str, parts: int = 1
+    spec: RunSpec,
+    build: Callable[[RunSpec, int], nn.Module],
+    task: Task,
+    device: str,
+    *,
+    weight_decay: float,
+    schedule: str,
+    parts: int = 1,
 ) -> RunRecord:
-    """A run of a convolutional network with SGD, Nesterov momentum, and the spec's weight decay and schedule."""
+    """A run of a convolutional network with SGD and Nesterov momentum."""
     model, plan = scaled(spec, build, device)
     model.to(memory_format=torch.channels_last)
-    groups = plan.param_groups(model, lr=2.0**spec.log2_lr, weight_decay=float(spec.hp("weight_decay")))
+    groups = plan.param_groups(model, lr=2.0**spec.log2_lr, weight_decay=weight_decay)
     optimizer = torch.optim.SGD(groups, momentum=spec.momentum, nesterov=spec.momentum > 0, fused=True)
-    return train(spec, model, optimizer, task, device=device, schedule=str(spec.hp("schedule")), parts=parts)
+    return train(spec, model, optimizer, task, device=device, schedule=schedule, parts=parts)
 
 
 def coordinate_table(

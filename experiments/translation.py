@@ -1,4 +1,4 @@
-"""What the translation experiments share: the data, and from a `RunSpec` to a trained `EncoderDecoder` and its BLEU.
+"""What the translation experiments share: from a `RunSpec` to a trained `EncoderDecoder` and its BLEU.
 
 fairseq's recipe: post-LN, sinusoidal positions from 2 on, ReLU, the decoder's embedding for a readout, Adam with betas
 (0.9, 0.98) and decoupled weight decay, label smoothing 0.1, warm-up and inverse square root. SP is fairseq's own
@@ -7,23 +7,22 @@ convention: embeddings N(0, 1/d_model), times sqrt(d_model).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from mutransfer import fairseq_mup
+from experiments.iwslt14.experiment import BLEUS, Hps
+from experiments.shared import hps
 from mutransfer.data.pairs import PairDataset
 from mutransfer.models import transformer_config as cost
 from mutransfer.models.transformer import EncoderDecoder
 from mutransfer.models.transformer_config import Config
 from mutransfer.parametrization import attention_scale, scaling_plan
 from mutransfer.training.loop import train
-from mutransfer.training.spec import RunRecord, RunSpec, Value
+from mutransfer.training.spec import RunRecord, RunSpec
 from mutransfer.training.translation import Translation, bleu, translate
 
 BETAS, SMOOTHING = (0.9, 0.98), 0.1
@@ -31,56 +30,40 @@ LONGEST = 1024  # tokens of a sentence, fairseq's limit
 MULTIPLE = 4  # of which the padded lengths are one
 SENTENCE = 32  # tokens: about the mean, for what a run costs
 MAX_LENGTH = (1.2, 10.0)  # of a translation, as in fairseq's recipe for IWSLT14
-BACKENDS = {"fairseq": fairseq_mup.require}
-BLEUS = ("bleu_valid", "bleu_test")
 SAMPLES = 5
-
-
-OWN: dict[str, Value] = {  # hyperparameters that no scale decides; what the figures change
-    "output_mult": 1.0,
-    "attn_mult": 1.0,
-    "least_d_head": 1,  # App. D.4
-    "base_ffn_ratio": 0.0,  # 0: ffn_ratio
-    "weight_decay": 1e-4,
-    "schedule": "warmup_inverse_sqrt",
-    "beam": 0,  # 0: nothing is translated
-    "translated": 0,  # sentences, the first of the valid and of the test part; 0: all
-}
 
 
 def config(spec: RunSpec, width: int, *, is_base: bool = False, fused: bool = True) -> Config:
     """The spec's model at a width: the spec's own, or the base's."""
-    hps: dict[str, Any] = dict(spec.hps)
-    ratio, grown = float(hps["ffn_ratio"]), width / spec.base_width
-    if is_base:
-        ratio = float(hps["base_ffn_ratio"]) or ratio
+    own, grown = hps(spec, Hps), width / spec.base_width
+    ratio = (is_base and own.base_ffn_ratio) or own.ffn_ratio
 
     def d_head(width: int) -> int:
-        return int(hps["d_head"]) or max(width // int(hps["heads"]), int(hps["least_d_head"]))
+        return own.d_head or max(width // own.heads, own.least_d_head)
 
     is_sp = spec.parametrization == "sp"
     return Config(
-        vocab=int(hps["vocab"]),
+        vocab=own.vocab,
         width=width,
-        depth=int(hps["depth"]),
-        heads=width // int(hps["d_head"]) if hps["d_head"] else int(hps["heads"]),
+        depth=own.depth,
+        heads=width // own.d_head if own.d_head else own.heads,
         d_head=d_head(width),
-        ffn_ratio=ratio * grown ** (float(hps["ffn_power"]) - 1),
+        ffn_ratio=ratio * grown ** (own.ffn_power - 1),
         length=LONGEST + 1,  # the decoder also reads the end that it starts from
         first_position=2,
         norm="post",
         tied=True,
-        joint=bool(hps["joint"]),
+        joint=bool(own.joint),
         zero_query=True,
-        dropout=float(hps["dropout"]),
+        dropout=own.dropout,
         embed_std=width**-0.5,
         embed_mult=(width if is_sp else spec.base_width) ** 0.5,
-        output_mult=float(hps["output_mult"]),
+        output_mult=own.output_mult,
         attention_scale=attention_scale(
             d_head(width),
             d_head(spec.base_width),
             parametrization=spec.parametrization,
-            alpha_attn=float(hps["attn_mult"]),
+            alpha_attn=own.attn_mult,
         ),
         fused=fused,
     )
@@ -94,7 +77,7 @@ def model_of(spec: RunSpec, device: str = "cpu") -> tuple[EncoderDecoder, list[d
     if spec.parametrization != "sp":  # SP's init is what fairseq draws at this width
         plan.initialize(model, base)
     model.to(device)
-    return model, plan.param_groups(model, lr=2.0**spec.log2_lr, weight_decay=float(spec.hp("weight_decay")))
+    return model, plan.param_groups(model, lr=2.0**spec.log2_lr, weight_decay=hps(spec, Hps).weight_decay)
 
 
 def run(spec: RunSpec, dataset: PairDataset, device: str = "cpu") -> RunRecord:
@@ -102,7 +85,8 @@ def run(spec: RunSpec, dataset: PairDataset, device: str = "cpu") -> RunRecord:
 
     By fairseq itself where the spec's ``backend`` says so.
     """
-    if dict(spec.hps).get("backend") == "fairseq":
+    own = hps(spec, Hps)
+    if own.backend == "fairseq":
         from experiments import fairseq_backend
 
         base = config(spec, spec.base_width, is_base=True)
@@ -110,14 +94,13 @@ def run(spec: RunSpec, dataset: PairDataset, device: str = "cpu") -> RunRecord:
     model, groups = model_of(spec, device)
     optimizer = torch.optim.AdamW(groups, betas=BETAS, fused=True)
     task = Translation(dataset, LONGEST, smoothing=SMOOTHING, multiple=MULTIPLE)
-    record = train(spec, model, optimizer, task, device=device, schedule=str(spec.hp("schedule")))
-    beam = int(spec.hp("beam"))
-    if not beam or record.status != "finished":
+    record = train(spec, model, optimizer, task, device=device, schedule=own.schedule)
+    if not own.beam or record.status != "finished":
         return record
-    scores, count = dict[str, float](), int(spec.hp("translated")) or None
+    scores, count = dict[str, float](), own.translated or None
     for name in BLEUS:
         part = name.removeprefix("bleu_")
-        found = translate(model, dataset, part, beam=beam, max_length=MAX_LENGTH, count=count)
+        found = translate(model, dataset, part, beam=own.beam, max_length=MAX_LENGTH, count=count)
         scores[name], signature = bleu(found, dataset.references(part)[: len(found)])
     rows = zip(dataset.sources("test"), dataset.references("test"), found, strict=False)  # found: the first ones
     samples = tuple(islice(rows, SAMPLES))
@@ -145,14 +128,3 @@ def examples(dataset: PairDataset, spec: RunSpec) -> int:
     lengths = [np.diff(side.ends.numpy(), prepend=0) + 1 for side in (pairs.source, pairs.target)]
     longer = np.maximum(*lengths)
     return int(longer[longer <= LONGEST].sum())
-
-
-def loader(
-    choose: Callable[[Path | None, str | None], Callable[..., PairDataset]], pieces: dict[str, int]
-) -> Callable[..., PairDataset]:
-    """`Experiment.load`: the script that ``choose`` names, with a vocabulary by scale; any corpus with options."""
-
-    def load(data: Path | None, dataset: str | None, scale: str, **corpus: Any) -> PairDataset:
-        return choose(data, dataset)(data, **{"pieces": pieces[scale], **corpus})
-
-    return load

@@ -1,7 +1,7 @@
 """The experiment `bert`: its models and groups, a run with fine-tuning, and its commands from text to table."""
 
-import dataclasses
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
@@ -10,13 +10,13 @@ import torch
 
 from experiments.bert import experiment as bert
 from experiments.bert.experiment import EXPERIMENT
-from experiments.bert.runs import config, model_of, run, scored
-from mutransfer import cli, setting
+from experiments.bert.runs import config, model_of, probe, run, scored
 from mutransfer.data.standins.grammar import stories_dataset
-from mutransfer.designs.figure import put
-from mutransfer.designs.transfer import Plan
+from mutransfer.designs.design import Bench
+from mutransfer.designs.space import put
+from tests.here import command
 
-TINY = dataclasses.replace(EXPERIMENT.scales["smoke"], steps=4, log2_lrs=(-8, -7), seeds=1)
+TINY = replace(EXPERIMENT.scales["smoke"], steps=4, log2_lrs=(-8, -7), seeds=1)
 FINE = {"finetuned": 1, "scratch": 1, "finetune_steps": 2, "finetune_lr": 1e-3, "tasks": "stories"}
 
 
@@ -26,10 +26,7 @@ def data():
 
 
 def spec(data, **changes):
-    found = EXPERIMENT.specs(data, scale="smoke", variant="pre_ln", widths=(16, 64))[0]
-    for name, value in {"steps": 4, **changes}.items():
-        found = put(found, name, value)
-    return found
+    return put(EXPERIMENT.specs(data, scale="smoke", variant="pre_ln", widths=(16, 64))[0], {"steps": 4, **changes})
 
 
 def rates(groups):
@@ -76,33 +73,33 @@ def test_every_multiplier_reaches_its_tensors_and_no_other(data):
 def test_the_base_has_the_prototypes_shape():
     """µP's base of a target: the prototype's width, d_ffn and heads, and the target's depth."""
     data = stories_dataset(pieces=300, tasks={})
-    numbers = EXPERIMENT.transfers["paper"]
-    plan = Plan.of(numbers, EXPERIMENT.specs(data, scale="paper", variant="pre_ln")[0], EXPERIMENT.flops)
+    bench = Bench(experiment=EXPERIMENT, dataset=data, scale="paper", variant="pre_ln")
+    plan = bert.TABLE_6.algorithm(bench)
     for label, (width, d_ffn, heads, depth) in {"base": (768, 3072, 12, 12), "large": (1024, 4096, 16, 24)}.items():
-        target = plan.targets[label]
+        target = plan.model(label)
         own, base = config(target, width), config(target, 256, is_base=True)
         assert (own.width, own.d_ffn, own.heads, own.depth) == (width, d_ffn, heads, depth)
         assert (base.width, base.d_ffn, base.heads, base.depth) == (256, 256, 8, depth)
         # 1/d: sqrt(32) / 64 of the prototype's d_head 32
         assert own.logit_scale == pytest.approx(32**0.5 / 64)
-    proxy = config(plan.search.proxy, 256)
+    proxy = config(plan.model("proxy"), 256)
     assert (proxy.depth, proxy.d_ffn, proxy.heads, proxy.head_size) == (10, 256, 8, 32)
-    assert plan.search.proxy.steps * 10 == plan.targets["base"].steps == 10**6
+    assert plan.model("proxy").steps * 10 == plan.model("base").steps == 10**6
 
 
 def test_a_run_scores_the_trained_and_the_untrained_encoder(data):
     """Deterministic, without a mark on the encoder that it fine-tunes; without ``finetuned`` there are no scores."""
-    one = spec(data, **FINE)
-    record = run(one, data)
+    tuned = spec(data, **FINE)
+    record = run(tuned, data)
     assert set(record.scores) == {"stories", "stories_scratch"} and all(0 <= x <= 100 for x in record.scores.values())
-    again = run(one, data)
+    again = run(tuned, data)
     assert (again.scores, again.train_loss, again.test_loss) == (record.scores, record.train_loss, record.test_loss)
     assert set(run(spec(data, **{**FINE, "scratch": 0}), data).scores) == {"stories"}
-    plain = run(EXPERIMENT.probe(one), data)  # what the machine is measured with: the training alone
+    plain = run(probe(tuned), data)  # what the machine is measured with: the training alone
     assert plain.scores == {} and plain.test_loss == record.test_loss
-    model, _ = model_of(one)
+    model, _ = model_of(tuned)
     before = {name: x.clone() for name, x in model.state_dict().items()}
-    assert scored(one, model, data, "stories", "cpu") == record.scores["stories_scratch"]
+    assert scored(tuned, model, data, "stories", "cpu") == record.scores["stories_scratch"]
     assert all(torch.equal(x, before[name]) for name, x in model.state_dict().items())
 
 
@@ -110,33 +107,21 @@ def test_a_task_that_cannot_be_had_is_left_out(data):
     assert set(run(spec(data, **{**FINE, "tasks": "qqp+stories"}), data).scores) == {"stories", "stories_scratch"}
 
 
-class Here:
-    """The engine: in this process."""
-
-    name, workers, devices = "local", 1, ("cpu",)
-
-    def run(self, specs, runner, dataset, *, on_records, on_event=print, cost=None) -> None:
-        on_records([run(spec, dataset) for spec in specs])
-
-
-def test_commands_from_text_to_table(data, tmp_path, monkeypatch, capsys):
+def test_commands_from_text_to_table(data, tmp_path, capsys):
     """The sweep with Table 6 behind it, and the figure of pretraining; the stand-in is named in both."""
-    table = dataclasses.replace(
-        EXPERIMENT.transfers["smoke"], samples=2, scored={**FINE, "scratch": 0}, judged={"scratch": 1}
-    )
-    small = dataclasses.replace(
+    numbers = bert.TABLE_6.numbers["smoke"]
+    fine = {**FINE, "scratch": 0}
+    targets = {label: replace(m, scored=m.scored and fine) for label, m in numbers.targets.items()}
+    table = replace(bert.TABLE_6, numbers={"smoke": replace(numbers, samples={"proxy": 2}, targets=targets)})
+    pretraining = replace(EXPERIMENT.output("pretraining"), template=lambda scale: FINE)
+    small = replace(
         EXPERIMENT,
-        load=lambda folder, dataset, scale: data,
+        data=replace(EXPERIMENT.data, load=lambda folder, dataset, scale: data),
         scales={"smoke": TINY},
-        transfers={"smoke": table},
+        outputs=(EXPERIMENT.outputs[0], table, EXPERIMENT.output("depth"), pretraining),
     )
-    monkeypatch.setattr(cli, "load_experiment", lambda name: small)
-    monkeypatch.setattr(setting, "_engine", lambda args: Here())
-    monkeypatch.setattr(setting.Setting, "calibrate", lambda self, precision: None)
-    monkeypatch.setattr("mutransfer.results.draw.style.DPI", 40)
-    monkeypatch.setitem(bert.LONG, "smoke", FINE)
     for more in ([], ["--figure", "pretraining", "--seeds", "3"], ["--figure", "depth"]):
-        assert cli.main(["bert", "--scale", "smoke", "--out", str(tmp_path), *more]) == 0
+        assert command("bert", "--scale", "smoke", "--out", tmp_path, *more, of=small) == 0
     said = capsys.readouterr().out
     assert "does pretraining matter" in said and "the search costs" in said
     folder = tmp_path / "figures" / "bert"
@@ -154,6 +139,6 @@ def test_commands_from_text_to_table(data, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("scale", ["cpu", "gpu"])
 def test_the_pretraining_figure_promises_scores_of_the_tasks_it_is_fine_tuned_on_only(scale):
     """What it promises and the runs table lacks cannot be drawn."""
-    figure = EXPERIMENT.figure("pretraining")
+    figure = EXPERIMENT.output("pretraining")
     every = SimpleNamespace(tasks=dict.fromkeys(bert.SCORES))
     assert set(figure.facts(every, scale)["scores"]) == set(figure.template(scale)["tasks"].split("+"))

@@ -1,7 +1,9 @@
 """cifar_resnet through the command line, at a size of seconds; its network beside the textbook loop."""
 
-import dataclasses
 import json
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,40 +12,48 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from experiments.cifar_resnet import experiment as resnet
+from experiments.cifar_resnet import runs as resnet
+from experiments.cifar_resnet.experiment import EXPERIMENT, ORIGINAL_LR, RECIPE_STATEMENT
 from experiments.shared import scaled
-from mutransfer import cli
 from mutransfer.coordinate_check import coord_check
-from mutransfer.designs.experiment import Scale
+from mutransfer.designs.experiment import Size
+from mutransfer.designs.panels import Axis, rectangle
 from mutransfer.models.resnet import Davidnet
 from mutransfer.training import loop
 from mutransfer.training.augment import Standardize
 from mutransfer.training.schedule import schedule
+from tests.here import command
 from tests.images import tinted
 
-EXPERIMENT = resnet.EXPERIMENT
-TINY = Scale(widths=(2, 4), base_width=2, log2_lrs=(-4, -2), seeds=2, steps=6, batch=16)
+SIZE = Size(widths=(2, 4), base_width=2, log2_lrs=(-4, -2), seeds=2, steps=6, batch=16)
+AXES = [
+    Axis(name="log2_lr", label="learning rate", values=(-4, -2)),
+    Axis(name="output_mult", label="x", values=(0, 2)),
+]
+WIDTHS = Axis(name="width", label="width", values=(2, 4))
+TINY = replace(
+    EXPERIMENT,
+    trains=SimpleNamespace(**{**vars(resnet), "coordinates": partial(resnet.coordinates, widths=(2, 4))}),
+    data=replace(EXPERIMENT.data, load=tinted),
+    scales={"smoke": SIZE},
+    outputs=(
+        EXPERIMENT.outputs[0],
+        replace(EXPERIMENT.output("16"), panels=lambda scale: rectangle(AXES, [WIDTHS], ("sp", "mup"))),
+    ),
+)
 
 
-@pytest.fixture
-def tiny(monkeypatch):
-    experiment = dataclasses.replace(EXPERIMENT, load=tinted, scales={**EXPERIMENT.scales, "smoke": TINY})
-    monkeypatch.setattr(resnet, "CHECK_WIDTHS", {"davidnet": (2, 4)})
-    monkeypatch.setattr(resnet, "EXPERIMENT", experiment)
-    monkeypatch.setattr(resnet, "WIDTHS", {"smoke": TINY.widths})
-    monkeypatch.setattr(resnet, "GRID", {"smoke": TINY.log2_lrs})
-    monkeypatch.setattr(cli, "load_experiment", lambda name: experiment)
-    return experiment
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The sweep and Figure 16 behind it, and what was printed."""
+    out = tmp_path_factory.mktemp("out")
+    assert command("cifar_resnet", "--scale", "smoke", "--figure", "all", "--out", out, of=TINY) == 0
+    return out
 
 
-def run(*args):
-    return cli.main([str(a) for a in args])
-
-
-def test_the_default_draws_figure_16_and_table_12_and_redraws_them(tiny, tmp_path, capsys):
+def test_the_default_draws_figure_16_and_table_12_and_redraws_them(drawn):
     """LR curves, learning curves, coordinate check and accuracies from one set of runs; SP is µP at the base width."""
-    assert run("cifar_resnet", "--scale", "smoke", "--out", tmp_path, "--workers", 2) == 0
-    folder = tmp_path / "figures/cifar_resnet"
+    folder = drawn / "figures/cifar_resnet"
     table = (folder / "table.md").read_text()
     assert "STAND-IN DATA, not CIFAR-10" in table
     assert "What is copying worth?" in table and "95.29 %" in table and "points (2 seeds)" in table
@@ -52,32 +62,29 @@ def test_the_default_draws_figure_16_and_table_12_and_redraws_them(tiny, tmp_pat
     base = base.dropna()  # the grid may be extended for one of them only
     assert (base["sp"] == base["mup"]).all() and len(base) >= 4
     assert runs["test_accuracy"].between(0, 1).all() and (runs["output_mult"] == 4).all()
-    assert run("figures", "cifar_resnet", "--out", tmp_path) == 0
+    assert command("figures", "cifar_resnet", "--out", drawn, of=TINY) == 0
     assert (folder / "table.md").read_text() == table
 
 
-def test_figure_16_shares_its_learning_rates_with_the_sweep(tiny, tmp_path, capsys):
+def test_figure_16_shares_its_learning_rates_with_the_sweep(drawn, capsys):
     """Learning rate and alpha_output, SP above µP; only alpha_output is trained anew."""
-    command = ["cifar_resnet", "--scale", "smoke", "--out", tmp_path, "--workers", 2]
-    assert run(*command) == run(*command, "--figure", "16") == 0
-    folder = tmp_path / "figures/cifar_resnet/figure_16"
+    folder = drawn / "figures/cifar_resnet/figure_16"
     panels = json.loads((folder / "provenance.json").read_text())["panels"]
     assert [(p["row"], p["column"], p["x_name"]) for p in panels.values()] == [
         (0, 0, "learning rate"),
-        (0, 1, "alpha_output"),
+        (0, 1, "x"),
         (1, 0, "learning rate"),
-        (1, 1, "alpha_output"),
+        (1, 1, "x"),
     ]
-    count = len(pd.read_csv(folder / "runs.csv")["run_id"].unique())
-    shared = 2 * 2 * 2 * 2
-    assert f"{shared} of {count} runs are in the store already" in capsys.readouterr().out
+    ours, sweeps = (set(pd.read_csv(at / "runs.csv")["run_id"]) for at in (folder, folder.parent))
+    assert len(ours & sweeps) == 2 * 2 * 2 * 2 < len(ours)
 
 
 def test_a_run_is_the_textbook_loop():
     """Plain PyTorch modules, optimizer and loop on the same augmented batches give the same losses and accuracy."""
     data, width, steps, rate = tinted(), 4, 12, 0.25
     spec = EXPERIMENT.specs(data, scale="smoke", variant="davidnet")[0]
-    spec = dataclasses.replace(spec, width=width, base_width=width, batch=32, steps=steps, log2_lr=-2.0)
+    spec = replace(spec, width=width, base_width=width, batch=32, steps=steps, log2_lr=-2.0)
     ours = resnet.run(spec, data)
     torch.manual_seed(spec.seed)
     model, task = Davidnet(width, output_mult=4.0), resnet.task(data, spec.seed)
@@ -153,24 +160,27 @@ def test_torchvisions_resnet18_has_its_own_shapes_at_width_64():
     assert {m.out_channels for m in convs} == {32, 64, 128, 256} and half.fc.in_features == 256
 
 
-def test_the_figure_over_lengths_says_what_its_runs_reached(tiny, tmp_path, monkeypatch, capsys):
+def test_the_figure_over_lengths_says_what_its_runs_reached(tmp_path, capsys):
     """Five lengths at one learning rate: the table's accuracies are those of runs.csv, and it is redrawn as it was."""
-    monkeypatch.setitem(resnet.LENGTHS, "smoke", (2, 4, 6, 8, 12))
-    assert run("cifar_resnet", "--figure", "length", "--scale", "smoke", "--out", tmp_path, "--workers", 2) == 0
+    steps = Axis(name="steps", label="steps", values=(2, 4, 6, 8, 12))
+    declared = EXPERIMENT.output("length")
+    panel = replace(declared.panels("smoke")[0], line=steps)
+    lengths = replace(TINY, outputs=(replace(declared, panels=lambda scale: [panel]),))
+    assert command("cifar_resnet", "--figure", "length", "--scale", "smoke", "--out", tmp_path, of=lengths) == 0
     folder = tmp_path / "figures/cifar_resnet/figure_length"
     runs, table = pd.read_csv(folder / "runs.csv"), (folder / "table.md").read_text()
     assert sorted(runs["steps"]) == sorted(2 * (2, 4, 6, 8, 12)) and (runs["line"] == runs["steps"]).all()
-    assert np.allclose(2.0 ** runs["x"], resnet.ORIGINAL_LR) and (runs["status"] == "finished").all()
+    assert np.allclose(2.0 ** runs["x"], ORIGINAL_LR) and (runs["status"] == "finished").all()
     rows = [
         line.strip("| ").split(" | ") for line in table.split("## Every length")[1].split("\n## ")[0].split("\n")[4:]
     ]
-    found = {int(row[0]): [float(cell.split(" ")[0]) for cell in row[1:]] for row in rows if len(row) == 4}
+    reached = {int(row[0]): [float(cell.split(" ")[0]) for cell in row[1:]] for row in rows if len(row) == 4}
     mean = runs.groupby("steps")[["test_accuracy", "train_loss"]].mean()
-    assert [*found] == [*mean.index]
+    assert [*reached] == [*mean.index]
     for steps, (accuracy, loss) in zip(mean.index, mean.to_numpy(), strict=True):
-        assert found[steps] == pytest.approx([steps * TINY.batch / 512, 100 * accuracy, loss], abs=0.006)
-    assert "STAND-IN DATA, not CIFAR-10" in table and resnet.RECIPE_STATEMENT in table
+        assert reached[steps] == pytest.approx([steps * SIZE.batch / 512, 100 * accuracy, loss], abs=0.006)
+    assert "STAND-IN DATA, not CIFAR-10" in table and RECIPE_STATEMENT in table
     assert "24 epochs, the recipe's own: not run" in capsys.readouterr().out
     assert {"length.png", "length.svg"} <= {path.name for path in folder.iterdir()}
-    assert run("figures", "cifar_resnet", "--out", tmp_path) == 0
+    assert command("figures", "cifar_resnet", "--out", tmp_path, of=lengths) == 0
     assert (folder / "table.md").read_text() == table

@@ -1,9 +1,9 @@
 """The command line, as a newcomer meets it: a whole experiment in seconds, and one line for every mistake."""
 
-import dataclasses
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,33 +11,26 @@ import pytest
 
 from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer import cli
-from mutransfer.designs.experiment import Scale
-from mutransfer.errors import UserError
+from mutransfer.designs.experiment import Size
 from mutransfer.runs.store import Store
+from mutransfer.training.spec import RunRecord
+from tests.here import Here, command
 from tests.images import tinted
 
-TINY = Scale(widths=(16, 32), base_width=16, log2_lrs=(-6, -4, -2), seeds=2, steps=30, batch=16)
+TINY = Size(widths=(16, 32), base_width=16, log2_lrs=(-6, -4, -2), seeds=2, steps=30, batch=16)
+QUICK = replace(EXPERIMENT, data=replace(EXPERIMENT.data, load=tinted), scales={**EXPERIMENT.scales, "smoke": TINY})
 
 
-@pytest.fixture
-def tiny(monkeypatch):
-    experiment = dataclasses.replace(EXPERIMENT, load=tinted, scales={**EXPERIMENT.scales, "smoke": TINY})
-    monkeypatch.setattr(cli, "load_experiment", lambda name: experiment)
-    return experiment
-
-
-def run(*args):
-    return cli.main([str(a) for a in args])
+def run(*args, of=QUICK):
+    """With workers of its own, as it is typed."""
+    return cli.main([str(arg) for arg in args], load=lambda name: of)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """One tiny sweep of the experiment through the command line, for all tests that only look at it."""
     out = tmp_path_factory.mktemp("out")
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        experiment = dataclasses.replace(EXPERIMENT, load=tinted, scales={"smoke": TINY})
-        monkeypatch.setattr(cli, "load_experiment", lambda name: experiment)
-        assert run("cifar_mlp", "--scale", "smoke", "--out", out, "--workers", 2) == 0
+    assert run("cifar_mlp", "--scale", "smoke", "--out", out, "--workers", 2) == 0
     return out
 
 
@@ -72,11 +65,11 @@ def test_mup_equals_sp_at_the_base_width(finished):
     assert losses[0] != losses[1]
 
 
-def test_the_same_command_again_trains_nothing(finished, tiny, capsys):
+def test_the_same_command_again_trains_nothing(finished, capsys):
     """Resuming a finished sweep finds every run in the store and writes the same bytes."""
     folder = finished / "figures/cifar_mlp"
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
-    assert run("cifar_mlp", "--scale", "smoke", "--out", finished) == 0
+    assert command("cifar_mlp", "--scale", "smoke", "--out", finished, of=QUICK) == 0
     assert "24 of 24 runs are in the store already" in capsys.readouterr().out
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
@@ -97,7 +90,7 @@ def test_figures_redraws_and_raises_on_a_gap(finished, tmp_path, capsys):
     assert "lacks 1 runs: (sp, width 16" in capsys.readouterr().err
 
 
-def test_plan_shows_cost_without_training(tiny, capsys, tmp_path):
+def test_plan_shows_cost_without_training(capsys, tmp_path):
     """plan prints runs, FLOPs, memory, minutes and GPU hours; it keeps what it measured, and nothing else."""
     assert run("plan", "cifar_mlp", "--scale", "paper", "--widths", "256,8192", "--out", tmp_path, "--workers", 1) == 0
     text = capsys.readouterr().out
@@ -112,10 +105,10 @@ def test_plan_shows_cost_without_training(tiny, capsys, tmp_path):
     assert "measuring this machine" not in capsys.readouterr().out
 
 
-def test_tune_copies_the_winner_and_figures_redraws_it(tiny, capsys, tmp_path):
+def test_tune_copies_the_winner_and_figures_redraws_it(capsys, tmp_path):
     """Algorithm 1 by one command: sampled on width 16, its best hyperparameters on width 32, in the table."""
-    command = ["tune", "cifar_mlp", "--scale", "smoke", "--samples", 6, "--out", tmp_path, "--workers", 2]
-    assert run(*command) == 0
+    tune = ["tune", "cifar_mlp", "--scale", "smoke", "--samples", 6, "--out", tmp_path]
+    assert command(*tune, of=QUICK) == 0
     text = capsys.readouterr().out
     assert "winner: sample" in text and "copied to width 32 in µP" in text and "tuning cost" in text
     folder = tmp_path / "figures/cifar_mlp/tune"
@@ -129,7 +122,7 @@ def test_tune_copies_the_winner_and_figures_redraws_it(tiny, capsys, tmp_path):
     assert run("figures", "cifar_mlp", "--out", tmp_path) == 0
     assert (folder / "table.md").read_bytes() == table and b"STAND-IN" in table
     capsys.readouterr()
-    assert run(*command) == 0  # nothing is run twice
+    assert command(*tune, of=QUICK) == 0  # nothing is run twice
     assert "6 of 6 runs are in the store already" in capsys.readouterr().out
 
 
@@ -137,18 +130,18 @@ def test_runs_lists_and_exports_what_a_sweep_stored(finished, capsys, tmp_path):
     """The store is not a black box: what a figure was drawn from can be listed, filtered and taken elsewhere."""
     assert run("runs", "cifar_mlp", "--where", "width=32", "parametrization=mup", "--out", finished) == 0
     total = len(pd.read_csv(finished / "figures/cifar_mlp/runs.csv"))
-    found = re.search(rf"(\d+) of {total} runs: \1 finished$", capsys.readouterr().out.strip())
-    assert found and 6 <= int(found[1]) < total
+    said = re.search(rf"(\d+) of {total} runs: \1 finished$", capsys.readouterr().out.strip())
+    assert said and 6 <= int(said[1]) < total
     assert run("runs", "cifar_mlp", "--export", tmp_path / "runs.parquet", "--out", finished) == 0
     exported = pd.read_parquet(tmp_path / "runs.parquet")
     committed = pd.read_csv(finished / "figures/cifar_mlp/runs.csv")
     assert set(exported["run_id"]) == set(committed["run_id"])
 
 
-def test_precision_is_part_of_the_run(finished, tiny, capsys, tmp_path):
+def test_precision_is_part_of_the_run(finished, capsys, tmp_path):
     """bfloat16 gives other numbers: it must be another run in the store, and named in the table of runs."""
     out = shutil.copytree(finished, tmp_path / "out")
-    assert run("cifar_mlp", "--scale", "smoke", "--precision", "bfloat16", "--out", out, "--workers", 2) == 0
+    assert command("cifar_mlp", "--scale", "smoke", "--precision", "bfloat16", "--out", out, of=QUICK) == 0
     assert "in the store already" not in capsys.readouterr().out
     runs = pd.read_csv(out / "figures/cifar_mlp/bfloat16/runs.csv")
     assert set(runs["precision"]) == {"bfloat16"}
@@ -160,7 +153,7 @@ def test_precision_is_part_of_the_run(finished, tiny, capsys, tmp_path):
 
 def test_list(capsys):
     """list names every experiment with its variants and scales."""
-    assert run("list") == 0
+    assert cli.main(["list"]) == 0
     text = capsys.readouterr().out
     assert "cifar_mlp" in text and "tanh_mse" in text and "paper" in text
 
@@ -199,29 +192,24 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("args", "says"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
-def test_a_mistake_is_one_line_and_exit_code_2(args, says, capsys, tmp_path, monkeypatch):
+def test_a_mistake_is_one_line_and_exit_code_2(args, says, capsys, tmp_path):
     """What was wrong, what is valid, nothing else: no traceback, nothing written."""
-    experiment = dataclasses.replace(EXPERIMENT, load=tinted)
-    if args[0] == "cifar_mlp":
-        monkeypatch.setattr(cli, "load_experiment", lambda name: experiment)
-    assert run(*args, "--out", tmp_path) == 2
+    load = (lambda name: QUICK) if args[0] == "cifar_mlp" else None
+    assert cli.main([*args, "--out", str(tmp_path)], load=load) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and says in error
     assert not list(tmp_path.iterdir())
 
 
-def test_bad_places(tiny, capsys, tmp_path):
+def test_bad_places(capsys, tmp_path):
     """A truncated data file, a file where a folder should be, a folder that cannot be written, no data folder."""
     parquet = tmp_path / "cifar10/cifar10_jpeg.parquet"
     parquet.parent.mkdir()
     parquet.write_bytes(b"PAR1 cut short")
-    real = dataclasses.replace(tiny, load=EXPERIMENT.load)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(cli, "load_experiment", lambda name: real)
-        assert run("cifar_mlp", "--data", tmp_path, "--out", tmp_path) == 2
-        assert str(parquet) in capsys.readouterr().err
-        assert run("cifar_mlp", "--data", tmp_path / "nowhere", "--out", tmp_path) == 2
-        assert "nowhere" in capsys.readouterr().err
+    assert run("cifar_mlp", "--data", tmp_path, "--out", tmp_path, of=EXPERIMENT) == 2
+    assert str(parquet) in capsys.readouterr().err
+    assert run("cifar_mlp", "--data", tmp_path / "nowhere", "--out", tmp_path, of=EXPERIMENT) == 2
+    assert "nowhere" in capsys.readouterr().err
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", Path("/proc/mutransfer")):
         assert run("cifar_mlp", "--scale", "smoke", "--out", place) == 2
@@ -229,7 +217,7 @@ def test_bad_places(tiny, capsys, tmp_path):
         assert str(place) in error and error.count("\n") == 1
 
 
-def test_a_second_run_on_the_same_store_is_refused(finished, tiny, capsys):
+def test_a_second_run_on_the_same_store_is_refused(finished, capsys):
     """Two drivers on one store: the second says so, with the first one's process, and the first loses nothing."""
     with Store(finished / "results/cifar_mlp.sqlite"):
         assert run("cifar_mlp", "--scale", "smoke", "--out", finished) == 2
@@ -237,16 +225,29 @@ def test_a_second_run_on_the_same_store_is_refused(finished, tiny, capsys):
     assert error.count("\n") == 1 and "--out" in error
 
 
-def test_failed_runs_exit_1_and_keep_the_rest(tiny, capsys, tmp_path, monkeypatch):
+def test_failed_runs_exit_1_and_keep_the_rest(capsys, tmp_path):
     """A run without a result is no result: exit code 1, no figure drawn from the gap, the others kept."""
-    broken = dataclasses.replace(tiny, run=raises_at_width_32)
-    monkeypatch.setattr(cli, "load_experiment", lambda name: broken)
-    assert run("cifar_mlp", "--scale", "smoke", "--out", tmp_path, "--workers", 1) == 1
+
+    def fails_at_width_32(spec, dataset):
+        return RunRecord.failed(spec, "no room") if spec.width == 32 else EXPERIMENT.code.run(spec, dataset)
+
+    sweep = ["cifar_mlp", "--scale", "smoke", "--out", tmp_path]
+    assert command(*sweep, of=QUICK, engine=Here(fails_at_width_32)) == 1
     assert "12 of 24 runs failed" in capsys.readouterr().err
     assert not (tmp_path / "figures").exists()
+    engine = Here(EXPERIMENT.code.run)
+    assert command(*sweep, of=QUICK, engine=engine) == 0 and len(engine.made) >= 12
+    runs = pd.read_csv(tmp_path / "figures/cifar_mlp/runs.csv", dtype={"run_id": str})
+    assert len(runs) == 12 + len(engine.made)
 
 
-def raises_at_width_32(spec, dataset):
-    if spec.width == 32:
-        raise UserError("no room for width 32")
-    return EXPERIMENT.run(spec, dataset)
+def test_a_search_leaves_out_what_failed(capsys, tmp_path):
+    """The winner is one of the others; the exit code says that there is a gap."""
+
+    def fails_above(spec, dataset):
+        return RunRecord.failed(spec, "no room") if spec.log2_lr > -4 else EXPERIMENT.code.run(spec, dataset)
+
+    tune = ["tune", "cifar_mlp", "--scale", "smoke", "--samples", 6, "--out", tmp_path]
+    assert command(*tune, of=QUICK, engine=Here(fails_above)) == 1
+    said = capsys.readouterr()
+    assert "winner: sample" in said.out and re.search(r"\d of 7 runs failed; the same command tries them", said.err)

@@ -1,29 +1,21 @@
 """The net below every change: what is committed under figures/ is what its own numbers and settings make."""
 
+import io
 import json
 import math
 import shutil
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from mutransfer.cli import ROOT, experiments, load_experiment, main
-from mutransfer.designs.experiment import extension, figure_cells
-from mutransfer.designs.repeated import repeated
-from mutransfer.designs.search import Search
-from mutransfer.designs.study import Plan as Study
-from mutransfer.designs.study import study
-from mutransfer.designs.transfer import transfer
-from mutransfer.designs.tune import tune
-from mutransfer.results import needs_extension, untested_transfers
-from mutransfer.runs.sweep import EXTENSION_ROUNDS
-from mutransfer.runs.table import to_frame
-from mutransfer.setting import Setting
-from mutransfer.tables import searches_plan, transfer_plan
+from mutransfer.designs.design import Bench, follow
+from mutransfer.designs.grid import Sweep
+from mutransfer.designs.tuning import Copy, Numbers, Searches
 from mutransfer.training.spec import CURVE_POINTS, RunRecord, RunSpec
 
 FIGURES = ROOT / "figures"
@@ -34,6 +26,8 @@ VOCABULARY = {  # by the data set's fingerprint: it is part of a run's settings 
     "2b33cef2d3350a4b": 2000,
     "7dd6aac7f584a29e": 2000,
 }
+SCORES = ("bleu_valid", "bleu_test", "pan", "pan_scratch", "sst2", "sst2_scratch")
+UNKNOWN = ("paper", "signature", "translations", "coordinates")  # what runs.csv does not tell of provenance.json
 
 
 @pytest.mark.parametrize("name", experiments())
@@ -71,74 +65,72 @@ class Replay:
         self.rows = frame.drop_duplicates("run_id").set_index("run_id").to_dict("index")
         self.made: set[str] = set()
 
-    def __call__(self, specs: Any) -> list[RunRecord]:
-        return [self._record(spec) for spec in specs]
+    def __call__(self, specs: list[RunSpec]) -> list[RunRecord]:
+        self.made |= {spec.run_id for spec in specs}
+        return [self.record(spec) for spec in specs]
 
-    def _record(self, spec: RunSpec) -> RunRecord:
-        self.made.add(spec.run_id)
+    def record(self, spec: RunSpec) -> RunRecord:
         assert spec.run_id in self.rows, f"the declaration makes a run that is not committed: {spec}"
         row = self.rows[spec.run_id]
-        scores = {
-            n: row[n] for n in ("bleu_valid", "bleu_test", "pan", "pan_scratch") if not math.isnan(row.get(n, math.nan))
-        }
-        return RunRecord(
-            spec=spec,
-            status=row["status"],
-            train_loss=row["train_loss"],
-            test_loss=row["test_loss"],
-            test_accuracy=row["test_accuracy"],
-            steps_done=row["steps_done"],
-            loss_curve=(row["train_loss"],) * min(CURVE_POINTS, spec.steps),
-            scores=scores,
-        )
+        columns = ("status", "train_loss", "test_loss", "test_accuracy", "steps_done", "wall_seconds")
+        scores = {name: row[name] for name in SCORES if not math.isnan(row.get(name, math.nan))}
+        points = min(CURVE_POINTS, spec.steps) if row["status"] == "finished" else 1
+        curve = (row["train_loss"],) * points
+        return RunRecord(spec=spec, loss_curve=curve, scores=scores, **{name: row[name] for name in columns})
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_committed_runs_are_those_of_the_declaration(folder: str):
-    """Every run_id in runs.csv, and no other, is made by the experiment's declaration at its scale.
+    """Every run_id in runs.csv, and no other, is made by the experiment's declaration at its scale; so is every row.
 
     A run that depends on the results of others, such as a search's winner on the target, is made from theirs.
     """
-    frame = pd.read_csv(FIGURES / folder / "runs.csv", dtype={"run_id": str})
+    frame = read(FIGURES / folder / "runs.csv")
     provenance = json.loads((FIGURES / folder / "provenance.json").read_text())
+    bench, output = declared(folder, provenance, frame)
     train = Replay(frame)
-    remake(folder, provenance, frame, train)
+    rows = output.rows(bench, follow(output.design(bench), train))
     assert train.made == set(frame["run_id"])
+    again = read(io.StringIO(rows.runs.to_csv(index=False)))
+    on_the_way = [name for name in frame if name.startswith("loss_at_")]  # is in the loss curves
+    pd.testing.assert_frame_equal(again.drop(columns=on_the_way), frame.drop(columns=on_the_way), check_exact=True)
+    facts = json.loads(json.dumps(rows.facts))
+    assert [name for name in provenance if name in facts and name != "title"] == [n for n in facts if n != "title"]
+    assert {name: provenance[name] for name in facts if name not in UNKNOWN} == {
+        name: value for name, value in facts.items() if name not in UNKNOWN
+    }
 
 
-def remake(folder: str, provenance: dict[str, Any], frame: pd.DataFrame, train: Replay) -> None:
-    """All runs of a committed folder, from the experiment's declaration."""
+def read(csv: Any) -> pd.DataFrame:
+    return pd.read_csv(csv, dtype={"run_id": str})
+
+
+def declared(folder: str, provenance: dict[str, Any], frame: pd.DataFrame) -> tuple[Bench, Any]:
+    """The output that the folder is of, and what its design makes its runs of."""
     experiment = load_experiment(provenance["experiment"])
-    scale, variant = provenance["scale"], provenance["variant"]
-    (precision,), (name,) = frame["precision"].unique(), frame["data"].unique()
-    dataset = Committed(name, provenance["data_fingerprint"], provenance["data_source"])
-    number = next((part.removeprefix("figure_") for part in folder.split("/") if part.startswith("figure_")), "")
-    kind = "search" if "search" in provenance else provenance.get("kind", "sweep")
-
-    def grid(**options: Any) -> list[RunSpec]:
-        specs = experiment.specs(dataset, scale=scale, variant=variant, **options)
-        return [replace(spec, precision=precision) for spec in specs]
-
-    setting = Setting(experiment, scale, variant, Path(), None, dataset, grid(seeds=1))  # type: ignore[arg-type]
-    match kind:
-        case "sweep":
-            specs = grid(widths=frame["width"].unique().tolist(), seeds=frame["seed"].nunique())
-            untested = partial(untested_transfers, of_widest=experiment.has_curves)
-            extend, records = extension(specs, needs_extension, untested), train(specs)
-            for k in range(EXTENSION_ROUNDS):
-                records += train(extend(to_frame(records), k == EXTENSION_ROUNDS - 1))
-        case "search":
-            widths = [frame["width"].min(), frame["width"].max()]
-            space, facts = experiment.variants[variant].search, provenance["search"]
-            search = Search.plan(grid(widths=widths, seeds=1), space, samples=facts["samples"], seed=facts["seed"])
-            tune(search, train, experiment.flops, compare=len(set(frame["parametrization"])) > 1)
-        case "study":
-            space = experiment.variants[variant].search
-            study(Study.of(experiment.studies[scale], grid(seeds=1), space, 0, experiment.flops), train)
-        case "searches":
-            repeated(searches_plan(experiment, setting, has_sizes=bool(number)), train, experiment.scores)
-        case "transfer":
-            transfer(transfer_plan(experiment, setting), train)
-        case _:
-            cells = figure_cells(experiment, number, dataset, scale=scale)
-            train([replace(spec, precision=precision) for *_, spec in cells])
+    code = SimpleNamespace(**{**vars(experiment.code), "examples": lambda dataset, spec: 1})
+    scale, (precision,), (name,) = provenance["scale"], frame["precision"].unique(), frame["data"].unique()
+    part = next((p for p in folder.split("/") if p.startswith(("figure_", "table_"))), "")
+    output = next(output for output in experiment.outputs if output.part == part)
+    widths = frame["width"].unique().tolist() if isinstance(output, Sweep) else None
+    if isinstance(output, Sweep):  # the check itself needs the data
+        output = replace(output, coordinates=False)
+    elif hasattr(output, "facts"):
+        output = replace(output, facts=lambda dataset, scale: {})
+    if facts := provenance.get("search"):
+        numbers = {scale: Numbers(samples={"proxy": facts["samples"]})}
+        methods, has_naive = (Copy("target", "mup"),), "sp" in set(frame["parametrization"])
+        output = Searches(
+            kind="search", table="", select="training", methods=methods, numbers=numbers, has_naive=has_naive
+        )
+        widths = [frame["width"].min(), frame["width"].max()]
+    bench = Bench(
+        experiment=replace(experiment, trains=code),
+        dataset=Committed(name, provenance["data_fingerprint"], provenance["data_source"]),
+        scale=scale,
+        variant=provenance["variant"],
+        widths=widths,
+        seeds=frame["seed"].nunique() if isinstance(output, Sweep) else None,
+        precision=precision,
+    )
+    return bench, output

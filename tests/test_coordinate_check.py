@@ -18,12 +18,12 @@ LOGITS = [f"blocks.{i}.attn.logits" for i in range(2)]
 
 def check_mlp(parametrization, optimizer="adam", build=MLP, **options):
     lr = {"adam": 1e-2, "sgd": 0.1}[optimizer]
-    settings = {"lr": lr, "steps": 3, "seeds": 3, "parametrization": parametrization, "optimizer": optimizer}
+    settings = {"lr": lr, "steps": 3, "seeds": 2, "parametrization": parametrization, "optimizer": optimizer}
     return coord_check(build, WIDTHS, [vectors()], **settings | options)
 
 
 def check_transformer(parametrization, optimizer="adam", attention="mup", **options):
-    settings = {"lr": 1e-2, "steps": 3, "seeds": 3, "parametrization": parametrization, "optimizer": optimizer}
+    settings = {"lr": 1e-2, "steps": 3, "seeds": 2, "parametrization": parametrization, "optimizer": optimizer}
 
     def build(width):
         return Transformer(width, base_width=WIDTHS[0], parametrization=attention)

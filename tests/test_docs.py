@@ -248,7 +248,8 @@ def followed(tmp_path_factory):
     text, house = DOCS["adding_an_experiment.md"], tmp_path_factory.mktemp("house")
     shutil.copytree(ROOT / "src", house / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     files = re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```\n", text, re.S)
-    assert [name for name, _ in files] == [f"experiments/gratings/{name}" for name in ("experiment.py", "README.md")]
+    written = ("experiment.py", "runs.py", "README.md")
+    assert [name for name, _ in files] == [f"experiments/gratings/{name}" for name in written]
     for name, content in files:
         path = house / name
         path.parent.mkdir(parents=True, exist_ok=True)

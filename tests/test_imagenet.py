@@ -14,7 +14,6 @@ from torch import nn
 from torchvision import transforms
 
 from data_scripts import imagenet as script
-from experiments.cifar_resnet import imagenet as module
 from experiments.cifar_resnet.experiment import EXPERIMENT
 from experiments.cifar_resnet.imagenet import IMAGENET
 from mutransfer import cli
@@ -22,6 +21,7 @@ from mutransfer.data.images import AREA, DRAWS, SHAPE, ImageNetFolder, _box, cen
 from mutransfer.errors import UserError
 from mutransfer.training.augment import FolderClassification, Standardize
 from mutransfer.training.step import Step
+from tests.here import command
 
 MEAN, STD = (120.0, 115.0, 105.0), (60.0, 60.0, 60.0)
 
@@ -50,27 +50,22 @@ def listed(data):
     return ImageNetFolder.open(data / "imagenet")
 
 
-@pytest.fixture
-def tiny(monkeypatch):
-    """The experiment at a size of seconds; batches of 8 in two parts."""
-    smoke = dataclasses.replace(
-        IMAGENET.scales["smoke"], log2_lrs=(-7, -5), seeds=1, steps=6, batch=8, hps={"size": 32}
-    )
-    experiment = dataclasses.replace(IMAGENET, scales={**IMAGENET.scales, "smoke": smoke})
-    monkeypatch.setattr(module, "PART", 4)
-    monkeypatch.setattr(
-        cli, "load_experiment", lambda name: dataclasses.replace(EXPERIMENT, elsewhere={"imagenet": experiment})
-    )
+# The experiment at a size of seconds.
+SMOKE = dataclasses.replace(IMAGENET.scales["smoke"], log2_lrs=(-7, -5), seeds=1, steps=6, batch=8, hps={"size": 32})
+TINY = dataclasses.replace(
+    EXPERIMENT,
+    elsewhere={"imagenet": dataclasses.replace(IMAGENET, scales={**IMAGENET.scales, "smoke": SMOKE})},
+)
 
 
 def run(*args):
     return cli.main([str(a) for a in args])
 
 
-def test_a_miniature_folder_is_swept_and_drawn_as_table_13(tiny, data, tmp_path, capsys):
+def test_a_miniature_folder_is_swept_and_drawn_as_table_13(data, tmp_path):
     """SP beside µP from the proxy's width on, where they are equal; the images are named as not ImageNet."""
-    command = ["cifar_resnet", "--dataset", "imagenet", "--scale", "smoke", "--data", data, "--workers", 2]
-    assert run(*command, "--out", tmp_path) == 0
+    sweep = ["cifar_resnet", "--dataset", "imagenet", "--scale", "smoke", "--data", data, "--out", tmp_path]
+    assert command(*sweep, of=TINY) == 0
     folder = tmp_path / "figures/cifar_resnet/imagenet"
     table = (folder / "table.md").read_text()
     assert "STAND-IN DATA, not ImageNet" in table and "80 training images of 10 classes" in table
@@ -84,10 +79,10 @@ def test_a_miniature_folder_is_swept_and_drawn_as_table_13(tiny, data, tmp_path,
     assert set(runs["status"]) <= {"finished", "diverged"} and not (tmp_path / "figures/cifar_resnet/runs.csv").exists()
 
 
-def test_tuning_draws_from_table_13s_grid(tiny, data, tmp_path):
+def test_tuning_draws_from_table_13s_grid(data, tmp_path):
     """64 samples at `paper`, 16 here; learning rate, alpha_output, weight decay and momentum are the grid's."""
-    command = ["tune", "cifar_resnet", "--dataset", "imagenet", "--scale", "smoke", "--data", data, "--workers", 2]
-    assert run(*command, "--out", tmp_path) == 0
+    tune = ["tune", "cifar_resnet", "--dataset", "imagenet", "--scale", "smoke", "--data", data, "--out", tmp_path]
+    assert command(*tune, of=TINY) == 0
     runs = pd.read_csv(tmp_path / "figures/cifar_resnet/imagenet/tune/runs.csv")
     assert len(runs[runs["role"] == "proxy"]) == 16 and (runs["role"] == "target").sum() == 1
     z = np.log2(2.0 ** runs["log2_lr"] / 2.048)

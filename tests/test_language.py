@@ -1,26 +1,26 @@
 """The language-model experiments through the command line, at a size of seconds."""
 
-import dataclasses
 import json
+from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from experiments.gpt3_proxy.experiment import EXPERIMENT as GPT3
-from experiments.transformer_lm import experiment as transformer_lm
-from experiments.transformer_lm import figures
-from mutransfer import cli
+from experiments.gpt3_proxy.experiment import STUDY
+from experiments.transformer_lm import runs
+from experiments.transformer_lm.experiment import EXPERIMENT as LM
 from mutransfer.data import TokenDataset
-from mutransfer.designs.experiment import Scale
-from mutransfer.designs.study import Study
+from mutransfer.designs.design import Bench
+from mutransfer.designs.experiment import Size
+from mutransfer.designs.tuning import Model, Numbers
+from tests.here import command
 
-LM = transformer_lm.EXPERIMENT
 HPS = {"output_mult": 1.0, "depth": 2, "length": 16}
-TINY = Scale(widths=(16, 32), base_width=16, log2_lrs=(-9, -7), seeds=2, steps=20, batch=4, hps=HPS)
-STUDY = Study(
-    pools=((6, 20),), search=3, searches=5, target_steps=30, direct_samples=2, widths=(16, 32), default_log2_lr=-10.0
-)
+TINY = Size(widths=(16, 32), base_width=16, log2_lrs=(-9, -7), seeds=2, steps=20, batch=4, hps=HPS)
 
 
 def tiny_text(*_: object) -> TokenDataset:
@@ -39,25 +39,23 @@ def tiny_text(*_: object) -> TokenDataset:
     )
 
 
-@pytest.fixture
-def lm(monkeypatch):
-    experiment = dataclasses.replace(LM, load=tiny_text, scales={**LM.scales, "smoke": TINY})
-    monkeypatch.setattr(transformer_lm, "CHECK_WIDTHS", {"smoke": (16, 32)})
-    monkeypatch.setattr(transformer_lm, "EXPERIMENT", experiment)
-    monkeypatch.setattr(figures, "WIDTHS", {"smoke": (16, 32)})
-    monkeypatch.setattr(figures, "TEMPLATE", {"smoke": {"width": 16, "batch": 2, "steps": 24, "length": 16}})
-    monkeypatch.setattr(cli, "load_experiment", lambda name: experiment)
-    return experiment
+def short(scale: str) -> dict:
+    return {"width": 16, "batch": 2, "steps": 24, "length": 16}
 
 
-def run(*args):
-    return cli.main([str(a) for a in args])
+SMALL = replace(
+    LM,
+    trains=SimpleNamespace(**{**vars(runs), "coordinates": partial(runs.coordinates, widths=(16, 32))}),
+    data=replace(LM.data, load=tiny_text),
+    scales={"smoke": TINY},
+    outputs=(LM.outputs[0], replace(LM.output("18"), template=short), LM.output("7"), LM.output("21")),
+)
+SMOKE = ["transformer_lm", "--scale", "smoke"]
 
 
-def test_the_default_draws_figures_1_5_and_7_and_redraws_them(lm, tmp_path, capsys):
+def test_the_default_draws_figures_1_5_and_7_and_redraws_them(tmp_path):
     """One set of runs: LR curves, learning curves, coordinate check, one table; all from committed CSVs."""
-    command = ["transformer_lm", "--scale", "smoke", "--out", tmp_path, "--workers", 2]
-    assert run(*command) == 0
+    assert command(*SMOKE, "--out", tmp_path, of=SMALL) == 0
     folder = tmp_path / "figures/transformer_lm"
     stems = ("lr_vs_loss", "learning_curves", "coordinate_check")
     drawn = {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")} | {"table.md"}
@@ -68,41 +66,40 @@ def test_the_default_draws_figures_1_5_and_7_and_redraws_them(lm, tmp_path, caps
     before = {name: (folder / name).read_bytes() for name in drawn}
     for name in drawn:
         (folder / name).unlink()
-    assert run("figures", "transformer_lm", "--out", tmp_path) == 0
+    assert command("figures", "transformer_lm", "--out", tmp_path, of=SMALL) == 0
     assert {name: (folder / name).read_bytes() for name in drawn} == before
     runs = pd.read_csv(folder / "runs.csv")
     base = runs[(runs["width"] == 16)].pivot(index=["log2_lr", "seed"], columns="parametrization", values="train_loss")
     assert (base["sp"] == base["mup"]).all() and len(base) >= 8
 
 
-def test_a_figure_of_panels_reuses_runs_and_raises_on_a_gap(lm, tmp_path, capsys):
+def test_a_figure_of_panels_reuses_runs_and_raises_on_a_gap(tmp_path, capsys):
     """Figure 18 holds what Figure 13 lacks; the same command again trains nothing; a missing point is named."""
-    command = ["transformer_lm", "--figure", "18", "--scale", "smoke", "--seeds", 1, "--out", tmp_path, "--workers", 2]
-    assert run(*command) == 0
+    figure = [*SMOKE, "--figure", "18", "--seeds", 1, "--out", tmp_path]
+    assert command(*figure, of=SMALL) == 0
     folder = tmp_path / "figures/transformer_lm/figure_18"
     runs = pd.read_csv(folder / "runs.csv", dtype={"run_id": str})
     shared = runs.groupby("run_id")["panel"].nunique()
     assert len(runs) == 2 * 2 * (3 + 3 * 3) and shared.max() >= 3
     assert set(runs.query("panel == 'sp/width/log2_lr'")["parametrization"]) == {"sp"}
     capsys.readouterr()
-    assert run(*command) == 0
+    assert command(*figure, of=SMALL) == 0
     count = runs["run_id"].nunique()
     assert f"{count} of {count} runs are in the store already" in capsys.readouterr().out
     table = (folder / "table.md").read_bytes()
     assert b"; 24 steps of 2 examples" in table  # the figure's own, not the sweep's
-    assert run("figures", "transformer_lm", "--out", tmp_path) == 0
+    assert command("figures", "transformer_lm", "--out", tmp_path, of=SMALL) == 0
     assert (folder / "table.md").read_bytes() == table
     lines = (folder / "runs.csv").read_text().splitlines()
     (folder / "runs.csv").write_text("\n".join([*lines[:5], *lines[6:]]) + "\n")
     capsys.readouterr()
-    assert run("figures", "transformer_lm", "--out", tmp_path) == 2
+    assert command("figures", "transformer_lm", "--out", tmp_path, of=SMALL) == 2
     assert "error: " in capsys.readouterr().err
 
 
-def test_figure_21_simulates_the_real_widths(lm, tmp_path, capsys):
+def test_figure_21_simulates_the_real_widths(tmp_path):
     """The narrow model's runs have the base widths of the real ones; the threshold is the text's own entropy."""
-    command = ["transformer_lm", "--figure", "21", "--scale", "smoke", "--seeds", 1, "--out", tmp_path, "--workers", 2]
-    assert run(*command) == 0
+    assert command(*SMOKE, "--figure", "21", "--seeds", 1, "--out", tmp_path, of=SMALL) == 0
     folder = tmp_path / "figures/transformer_lm/figure_21"
     runs = pd.read_csv(folder / "runs.csv")
     simulated = runs[runs["panel"] == "simulated"]
@@ -116,10 +113,9 @@ def test_figure_21_simulates_the_real_widths(lm, tmp_path, capsys):
     assert provenance["threshold"] == pytest.approx(np.log(16), abs=0.01)
 
 
-def test_figure_7_draws_learning_curves_at_fixed_rates(lm, tmp_path, capsys):
+def test_figure_7_draws_learning_curves_at_fixed_rates(tmp_path):
     """Its panels are a rate in µP, and in SP a quarter of it and all of it; the narrowest SP run is µP's."""
-    command = ["transformer_lm", "--figure", "7", "--scale", "smoke", "--seeds", 2, "--out", tmp_path, "--workers", 2]
-    assert run(*command) == 0
+    assert command(*SMOKE, "--figure", "7", "--seeds", 2, "--out", tmp_path, of=SMALL) == 0
     folder = tmp_path / "figures/transformer_lm/figure_7"
     names = {"runs.csv", "curves.csv", "provenance.json", "table.md", "learning_curves.png", "learning_curves.svg"}
     assert {p.name for p in folder.iterdir()} == names
@@ -128,43 +124,45 @@ def test_figure_7_draws_learning_curves_at_fixed_rates(lm, tmp_path, capsys):
     assert (curves.groupby("panel").size() == 2 * 2 * TINY.steps).all()
     table = (folder / "table.md").read_text()
     assert "wider is better" in table and "| MUP: steps | 10000 | 20 |".replace("MUP", "wider is better") in table
-    assert run("figures", "transformer_lm", "--out", tmp_path) == 0
+    assert command("figures", "transformer_lm", "--out", tmp_path, of=SMALL) == 0
     assert (folder / "table.md").read_text() == table
 
 
-def test_every_figure_at_every_scale_is_a_whole_plan():
+@pytest.mark.parametrize("scale", LM.scales)
+def test_every_figure_at_every_scale_is_a_whole_plan(scale):
     """Each panel is a full rectangle of valid runs, and no two panels have one key."""
-    from mutransfer.designs.experiment import figure_cells
-
     data = tiny_text()
-    for number in LM.figures:
-        for scale in LM.scales:
-            cells = figure_cells(LM, number, data, scale=scale)
-            panels = LM.figures[number].panels(scale)
-            assert len({p.key for p in panels}) == len(panels)
-            points = [(key, x, line, spec.seed) for key, x, line, spec in cells]
-            assert len(set(points)) == len(points)
-            sizes = {p.key: len(p.x.values) * len(p.line.values) for p in panels}
-            seeds = len({spec.seed for *_, spec in cells})
-            assert pd.Series([key for key, *_ in points]).value_counts().to_dict() == {
-                key: size * seeds for key, size in sizes.items()
-            }
+    for figure in LM.outputs[1:]:
+        bench = figure.of(Bench(experiment=LM, dataset=data, scale=scale, variant="post_ln"))
+        cells, panels = figure.cells(bench), figure.panels(scale)
+        assert len({p.key for p in panels}) == len(panels)
+        points = [(key, x, line, spec.seed) for key, x, line, spec in cells]
+        assert len(set(points)) == len(points)
+        seeds = len({spec.seed for *_, spec in cells})
+        sizes = {p.key: len(p.x.values) * len(p.line.values) * seeds for p in panels}
+        assert pd.Series([key for key, *_ in points]).value_counts().to_dict() == sizes
 
 
-@pytest.fixture
-def gpt3(monkeypatch):
-    hps = {**HPS, "heads": 4, "vocab": 256}
-    scale = Scale(widths=(16, 32), base_width=16, log2_lrs=(-7,), seeds=1, steps=20, batch=4, samples=6, hps=hps)
-    scales = {**GPT3.scales, "smoke": scale}
-    experiment = dataclasses.replace(GPT3, load=tiny_text, scales=scales, studies={**GPT3.studies, "smoke": STUDY})
-    monkeypatch.setattr(cli, "load_experiment", lambda name: experiment)
-    return experiment
+NUMBERS = Numbers(
+    samples={"proxy": 6, "direct": 2},
+    search=3,
+    searches=5,
+    targets={"target": Model(hps={"steps": 30})},
+    widths=(16, 32),
+    default={"log2_lr": -10.0},
+)
+ALGORITHM_1 = replace(
+    GPT3,
+    data=replace(GPT3.data, load=tiny_text),
+    scales={**GPT3.scales, "smoke": replace(TINY, seeds=1, hps={**HPS, "heads": 4, "vocab": 256})},
+    outputs=(replace(STUDY, numbers={**STUDY.numbers, "smoke": NUMBERS}),),
+)
 
 
-def test_algorithm_1_against_its_alternatives(gpt3, tmp_path, capsys):
+def test_algorithm_1_against_its_alternatives(tmp_path, capsys):
     """Every method has its runs; copies keep the winner's hyperparameters; the same command trains nothing new."""
-    command = ["gpt3_proxy", "--scale", "smoke", "--out", tmp_path, "--workers", 2]
-    assert run(*command) == 0
+    smoke = ["gpt3_proxy", "--scale", "smoke", "--out", tmp_path]
+    assert command(*smoke, of=ALGORITHM_1) == 0
     folder = tmp_path / "figures/gpt3_proxy"
     runs = pd.read_csv(folder / "runs.csv")
     assert set(runs["role"]) == {"proxy", "mutransfer", "naive", "direct", "default", "default_long", "width"}
@@ -178,22 +176,18 @@ def test_algorithm_1_against_its_alternatives(gpt3, tmp_path, capsys):
     long = runs[runs["role"] == "default_long"].iloc[0]
     assert long["flops"] / default["flops"] == pytest.approx(long["steps"] / default["steps"])
     text = capsys.readouterr().out
-    assert run(*command) == 0
+    assert command(*smoke, of=ALGORITHM_1) == 0
     again = capsys.readouterr().out
     assert "6 of 6 runs are in the store already, 0 to do" in again and "6 of 6" not in text
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
-    assert run("figures", "gpt3_proxy", "--out", tmp_path) == 0
+    assert command("figures", "gpt3_proxy", "--out", tmp_path, of=ALGORITHM_1) == 0
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
 
-def test_the_published_plan_costs_what_the_paper_says(gpt3, tmp_path, capsys, monkeypatch):
+def test_the_published_plan_costs_what_the_paper_says(tmp_path, capsys):
     """App. F.4: about 7% of the pretraining cost, by FLOPs that count attention and readout too; 6.7B parameters."""
-    monkeypatch.setattr(cli, "load_experiment", lambda name: GPT3_ON_TINY)
-    assert run("plan", "gpt3_proxy", "--scale", "paper", "--out", tmp_path, "--workers", 1) == 0
+    assert command("plan", "gpt3_proxy", "--scale", "paper", "--out", tmp_path, of=ALGORITHM_1) == 0
     text = capsys.readouterr().out
     assert "467 samples at width 256" in text and "H100" in text
     share = float(text.split("FLOPs = ")[1].split("%")[0])
     assert 5 < share < 15
-
-
-GPT3_ON_TINY = dataclasses.replace(GPT3, load=tiny_text)

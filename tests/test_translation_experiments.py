@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -17,16 +17,19 @@ from data_scripts import multi30k
 from experiments import fairseq_backend, translation
 from experiments.iwslt14 import experiment as iwslt14
 from experiments.wmt14 import experiment as wmt14
-from mutransfer import cli, results
+from mutransfer import cli
 from mutransfer.data.pairs import PairDataset
 from mutransfer.data.standins.grammar import grammar_dataset
-from mutransfer.designs.experiment import Scale, figure_cells
+from mutransfer.designs.design import Bench
+from mutransfer.designs.experiment import Experiment
+from mutransfer.designs.grid import Sweep
+from mutransfer.designs.space import put as change
 from mutransfer.errors import UserError
 from mutransfer.models import transformer_config as cost
 from mutransfer.models.transformer import EncoderDecoder
-from mutransfer.setting import Setting
 from mutransfer.training.spec import RunRecord, RunSpec
 from tests.corpus_files import ENGLISH, GERMAN, put
+from tests.here import command
 
 IWSLT, WMT = iwslt14.EXPERIMENT, wmt14.EXPERIMENT
 
@@ -38,9 +41,13 @@ def data() -> PairDataset:
 
 def spec(experiment, data, scale="smoke", **changes) -> RunSpec:
     (variant,) = experiment.variants
-    found = experiment.specs(data, scale=scale, variant=variant)[0]
-    hps = {name: changes.pop(name) for name in [*changes] if name in dict(found.hps)}
-    return dataclasses.replace(found, **changes, hps=tuple({**dict(found.hps), **hps}.items()))
+    return change(experiment.specs(data, scale=scale, variant=variant)[0], changes)
+
+
+def cells(number: str, data: PairDataset):
+    """(panel, x, line, run) of one of iwslt14's figures."""
+    bench = Bench(experiment=IWSLT, dataset=data, scale="smoke", variant="post_ln", seeds=1)
+    return IWSLT.output(number).cells(bench)
 
 
 def test_the_published_sizes(data: PairDataset) -> None:
@@ -68,7 +75,7 @@ def test_parameters_and_flops_are_those_of_the_model(data: PairDataset) -> None:
     """Counted in the module itself, and by torch, in sentences all of one length."""
     for experiment in (IWSLT, WMT):
         c = translation.config(spec(experiment, data, "cpu", width=64), 64)
-        model = EncoderDecoder(dataclasses.replace(c, fused=False))
+        model = EncoderDecoder(replace(c, fused=False))
         assert cost.translation_parameters(c) == sum(p.numel() for p in model.parameters())
         rows = torch.zeros(3, 16, dtype=torch.int64)
         with FlopCounterMode(display=False) as counter:
@@ -82,9 +89,9 @@ def test_sp_is_fairseqs_and_mup_equals_it_at_the_base(data: PairDataset) -> None
     found = {}
     for width in (16, 32):
         for name in ("sp", "mup"):
-            one = spec(IWSLT, data, width=width, parametrization=name, steps=4)
-            model, groups = translation.model_of(one)
-            found[name, width] = translation.run(one, data).loss_curve
+            run_spec = spec(IWSLT, data, width=width, parametrization=name, steps=4)
+            model, groups = translation.model_of(run_spec)
+            found[name, width] = translation.run(run_spec, data).loss_curve
             if name == "sp":  # N(0, 1/d_model), times sqrt(d_model)
                 assert model.decoder.embed.weight.std().item() == pytest.approx(width**-0.5, rel=0.05)
                 assert model.decoder.c.embed_mult == math.sqrt(width)
@@ -98,22 +105,21 @@ def test_sp_is_fairseqs_and_mup_equals_it_at_the_base(data: PairDataset) -> None
 
 def test_d_ffn_is_a_width_in_mup(data: PairDataset) -> None:
     """Figure 12: the narrowest ratio is the base, at which SP and µP are one; the wide ratio has a lower rate."""
-    cells = figure_cells(IWSLT, "12", data, scale="smoke", seeds=1)
     rates = {}
-    for _, _, ratio, one in cells:
-        model, groups = translation.model_of(one)
-        assert model.encoder.blocks[0].up.out_features == ratio * one.width
+    for _, _, ratio, run_spec in cells("12", data):
+        model, groups = translation.model_of(run_spec)
+        assert model.encoder.blocks[0].up.out_features == ratio * run_spec.width
         by_weight = {id(p): group["lr"] for group in groups for p in group["params"]}
         down = by_weight[id(model.encoder.blocks[0].down.weight)]
-        rates[ratio] = down / 2.0**one.log2_lr
+        rates[ratio] = down / 2.0**run_spec.log2_lr
     assert rates == pytest.approx({0.5: 1.0, 4.0: 1 / 8})
 
 
 def test_a_least_d_k_widens_the_narrow_heads_only(data: PairDataset) -> None:
     """Figure 10: the right panel's narrow model has the wide one's d_k."""
     found = {}
-    for panel, _, width, one in figure_cells(IWSLT, "10", data, scale="smoke", seeds=1):
-        found[panel, width] = translation.config(one, one.width).head_size
+    for panel, _, width, run_spec in cells("10", data):
+        found[panel, width] = translation.config(run_spec, run_spec.width).head_size
     assert found == {("d_k_1", 16): 4, ("d_k_1", 32): 8, ("d_k_8", 16): 8, ("d_k_8", 32): 8}
 
 
@@ -156,30 +162,28 @@ def test_the_data_that_is_there_is_chosen(tmp_path: Path, monkeypatch) -> None:
         iwslt14.choose(tmp_path, "multi30")
 
 
-@pytest.fixture
-def tiny(monkeypatch):
-    """Both experiments at a size of seconds: the machine is not measured, no grid is extended."""
-    monkeypatch.setattr(Setting, "calibrate", lambda self, precision: None)
-    monkeypatch.setattr(results, "needs_extension", lambda frame: [])
-    for module, experiment in ((iwslt14, IWSLT), (wmt14, WMT)):
-        s = experiment.scales["smoke"]
-        small = Scale(**{**vars(s), "steps": 6, "batch": 128})
-        numbers = dataclasses.replace(
-            experiment.searches["smoke"], pool=3, search=2, searches=2, direct_pool=4, inits=1, sizes=(), template={}
-        )
-        changed = dataclasses.replace(experiment, scales={"smoke": small}, searches={"smoke": numbers})
-        monkeypatch.setattr(module, "EXPERIMENT", changed)
+def tiny(experiment: Experiment) -> Experiment:
+    """At a size of seconds."""
+    sweep, table = experiment.outputs[:2]
+    numbers = table.numbers["smoke"]
+    small = replace(numbers, samples={"proxy": 3, "direct_pool": 4}, search=2, searches=2, inits=1, template={})
+    outputs = (sweep, replace(table, numbers={"smoke": small}), *experiment.outputs[2:])
+    return replace(
+        experiment,
+        scales={"smoke": replace(experiment.scales["smoke"], log2_lrs=(-9, -8, -7), steps=6, batch=128, seeds=1)},
+        outputs=outputs,
+    )
 
 
 def run(*args: object) -> int:
     return cli.main([str(a) for a in args])
 
 
-def test_a_corpus_of_ones_own_goes_through_the_command_line(tmp_path: Path, tiny, capsys) -> None:
+def test_a_corpus_of_ones_own_goes_through_the_command_line(tmp_path: Path) -> None:
     """The sweep and the table of searches, on English to German of any files, with the published numbers beside."""
     where = corpus(tmp_path)
     own = ["--corpus", where, "--languages", "en-de", "--pieces", 150, "--valid", "dev"]
-    assert run("wmt14", *own, "--scale", "smoke", "--out", tmp_path, "--workers", 2) == 0
+    assert command("wmt14", *own, "--scale", "smoke", "--out", tmp_path, of=tiny(WMT)) == 0
     folder = tmp_path / "figures" / "wmt14"
     assert {"lr_vs_loss.png", "learning_curves.png", "runs.csv"} <= {p.name for p in folder.iterdir()}
     provenance = json.loads((folder / "table_5" / "provenance.json").read_text())
@@ -194,7 +198,7 @@ def test_a_corpus_of_ones_own_goes_through_the_command_line(tmp_path: Path, tiny
     assert (folder / "table_5" / "table.md").read_text() == table
 
 
-def test_what_is_said_of_a_corpus_is_checked(tmp_path: Path, tiny, capsys) -> None:
+def test_what_is_said_of_a_corpus_is_checked(tmp_path: Path, capsys) -> None:
     """One line each: another experiment, two names for the data, a folder without the language."""
     where = corpus(tmp_path)
     for args, words in (
@@ -208,11 +212,12 @@ def test_what_is_said_of_a_corpus_is_checked(tmp_path: Path, tiny, capsys) -> No
         assert words in error and error.count("\n") == 1
 
 
-def test_the_long_run_is_scored_and_shown(tmp_path: Path, tiny, monkeypatch, capsys) -> None:
+def test_the_long_run_is_scored_and_shown(tmp_path: Path, capsys) -> None:
     """BLEU by width, and sentences beside their references."""
-    monkeypatch.setattr(iwslt14, "BEAM", {"beam": 1})
-    own = ["--corpus", corpus(tmp_path), "--pieces", 150, "--scale", "smoke", "--out", tmp_path, "--workers", 2]
-    code, said = run("iwslt14", "--figure", "bleu", *own), capsys.readouterr()
+    own = ["--corpus", corpus(tmp_path), "--pieces", 150, "--scale", "smoke", "--out", tmp_path]
+    bleu = replace(IWSLT.output("bleu"), template=lambda scale: {"beam": 1})
+    small = replace(tiny(IWSLT), outputs=(bleu,))
+    code, said = command("iwslt14", "--figure", "bleu", *own, of=small), capsys.readouterr()
     assert code == 0, said.err
     assert "best by validation BLEU: width" in said.out
     table = (tmp_path / "figures" / "iwslt14" / "figure_bleu" / "table.md").read_text()
@@ -223,10 +228,11 @@ def missing() -> None:
     raise UserError("fairseq is not installed: pip install it")
 
 
-def test_a_backend_is_known_installed_and_for_the_sweep(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_backend_is_known_installed_and_for_the_sweep(tmp_path: Path, capsys) -> None:
     """One line each, before any data is read."""
-    own = ["--scale", "smoke", "--out", tmp_path, "--data", tmp_path]
-    monkeypatch.setitem(translation.BACKENDS, "fairseq", missing)
+    without = Sweep(backends={"fairseq": missing})
+    experiments = {name: cli.load_experiment(name) for name in ("cifar_mlp", "iwslt14", "wmt14")}
+    experiments |= {e.name: replace(e, outputs=(without, *e.outputs[1:])) for e in (IWSLT, WMT)}
     for args, words in (
         (["iwslt14", "--backend", "fairsek"], "Did you mean 'fairseq'"),
         (["cifar_mlp", "--backend", "fairseq"], "unknown backend of cifar_mlp"),
@@ -234,7 +240,8 @@ def test_a_backend_is_known_installed_and_for_the_sweep(tmp_path: Path, monkeypa
         (["iwslt14", "--backend", "fairseq", "--figure", "6"], "is for the learning-rate sweep"),
         (["wmt14", "--backend", "fairseq", "--precision", "bfloat16"], "is for the learning-rate sweep"),
     ):
-        assert run(*args, *own) == 2
+        own = ["--scale", "smoke", "--out", str(tmp_path), "--data", str(tmp_path)]
+        assert cli.main([*args, *own], load=experiments.__getitem__) == 2
         error = capsys.readouterr().err
         assert words in error and error.count("\n") == 1
 
@@ -245,12 +252,12 @@ def test_a_run_by_fairseq_is_near_ours(data: PairDataset) -> None:
     The negative: those of a learning rate too low to learn much are not.
     """
     pytest.importorskip("fairseq")
-    one = spec(IWSLT, data, parametrization="mup", width=32, steps=40, batch=128, dropout=0.0, log2_lr=-6)
-    by_fairseq = dataclasses.replace(one, hps=(*one.hps, ("backend", "fairseq")))
-    ours, theirs = translation.run(one, data), translation.run(by_fairseq, data)
+    run_spec = spec(IWSLT, data, parametrization="mup", width=32, steps=40, batch=128, dropout=0.0, log2_lr=-6)
+    by_fairseq = replace(run_spec, hps=(*run_spec.hps, ("backend", "fairseq")))
+    ours, theirs = translation.run(run_spec, data), translation.run(by_fairseq, data)
     assert theirs.status == "finished" and theirs.steps_done == 40
     assert theirs.provenance["backend"].startswith("fairseq ")
-    low = translation.run(dataclasses.replace(one, log2_lr=-12), data)
+    low = translation.run(replace(run_spec, log2_lr=-12), data)
     for loss in ("train_loss", "test_loss"):
         assert getattr(theirs, loss) == pytest.approx(getattr(ours, loss), rel=0.05)
         assert getattr(low, loss) > 1.1 * getattr(ours, loss)
@@ -258,10 +265,10 @@ def test_a_run_by_fairseq_is_near_ours(data: PairDataset) -> None:
 
 def test_fairseqs_architecture_is_the_specs(data: PairDataset) -> None:
     """Sizes, the base in µP, and no multipliers in SP, where fairseq has none."""
-    one = spec(IWSLT, data, "cpu", parametrization="mup", width=128, output_mult=2.0)
-    c, base = translation.config(one, 128), translation.config(one, 32, is_base=True)
-    found = fairseq_backend.options(one, c, base)
+    run_spec = spec(IWSLT, data, "cpu", parametrization="mup", width=128, output_mult=2.0)
+    c, base = translation.config(run_spec, 128), translation.config(run_spec, 32, is_base=True)
+    found = fairseq_backend.options(run_spec, c, base)
     assert {"--encoder-embed-dim=128", "--decoder-ffn-embed-dim=256", "--encoder-attention-heads=4"} <= {*found}
     assert {"--mup-base-width=32", "--mup-base-ffn=64", "--mup-alpha-output=2.0"} <= {*found}
     with pytest.raises(UserError, match="no multipliers"):
-        fairseq_backend.options(dataclasses.replace(one, parametrization="sp"), c, base)
+        fairseq_backend.options(replace(run_spec, parametrization="sp"), c, base)

@@ -6,28 +6,22 @@ its targets, d_ffn goes from d_model to four times that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from math import log2
 from pathlib import Path
 from typing import Any
 
-from data_scripts import bert_corpus
-from experiments.bert.runs import OWN, examples, flops, memory, parameters, run
-from mutransfer.data.sentences import SentenceDataset
-from mutransfer.designs.experiment import Experiment, Scale, Variant
-from mutransfer.designs.figure import Axis, Figure, Panel, put
-from mutransfer.designs.search import Grid, LogUniform, Space
-from mutransfer.designs.transfer import Score, Target, Transfer
+from mutransfer.designs.experiment import Data, Experiment, Size, Variant
+from mutransfer.designs.grid import Sweep
+from mutransfer.designs.panels import Axis, Panel, Panels
+from mutransfer.designs.space import Grid, LogUniform, Space, defaults
+from mutransfer.designs.tuning import Copy, Fixed, Long, Model, Numbers, Score, Searches
 from mutransfer.training.spec import Value
 
 PIECES = {"smoke": 300, "cpu": 1000, "gpu": 8000, "paper": 30_522}
-TASKS = {  # by scale; None: the stand-in's own
-    "smoke": None,
-    "cpu": ("sst2", "pan"),
-    "gpu": ("sst2", "mrpc", "pan"),
-    "paper": ("mnli", "mnli_mm", "qqp"),
-}
+# By scale; None: the stand-in's own.
+TASKS = {"smoke": None, "cpu": ("sst2", "pan"), "gpu": ("sst2", "mrpc", "pan"), "paper": ("mnli", "mnli_mm", "qqp")}
 MEGATRON_LR = log2(1e-4)  # with a million steps
 DEFAULT_LR = log2(1e-3)  # Adam's own: with some thousand steps on small models, Megatron's would be no rival
 PROTOTYPE: dict[str, Value] = {"ffn_ratio": 1.0, "base_ffn_ratio": 1.0}
@@ -38,17 +32,51 @@ STATEMENT = (
 )
 LANDSCAPE = "In µP the best learning rate stays as the model gets wider. (The paper draws no landscape of BERT.)"
 SCORES = {
-    "sst2": Score(label="SST-2", metric="accuracy"),
-    "mrpc": Score(label="MRPC", metric="accuracy"),
-    "pan": Score(label="PAN paraphrase (stands in for QQP)", metric="accuracy"),
-    "mnli": Score(label="MNLI-m", metric="accuracy", published="MNLI-m acc"),
-    "mnli_mm": Score(label="MNLI-mm", metric="accuracy", published="MNLI-mm acc"),
-    "qqp": Score(label="QQP", metric="accuracy", published="QQP acc"),
-    "stories": Score(label="stories (synthetic)", metric="accuracy"),
+    "sst2": Score("SST-2"),
+    "mrpc": Score("MRPC"),
+    "pan": Score("PAN paraphrase (stands in for QQP)"),
+    "mnli": Score("MNLI-m", published="MNLI-m acc"),
+    "mnli_mm": Score("MNLI-mm", published="MNLI-mm acc"),
+    "qqp": Score("QQP", published="QQP acc"),
+    "stories": Score("stories (synthetic)"),
 }
 
 
-def load(data: Path | None, dataset: str | None, scale: str) -> SentenceDataset:
+@dataclass(frozen=True)
+class Hps:
+    """What a run has of its own; those with a default are what searches and targets change."""
+
+    vocab: int
+    depth: int
+    length: int  # tokens
+    heads: int
+    dropout: float
+    ffn_ratio: float
+    norm: str
+    base_heads: int = 0  # 0: heads
+    base_ffn_ratio: float = 0.0  # 0: ffn_ratio
+    output_mult: float = 1.0
+    attn_mult: float = 1.0
+    embed_lr: float = 0.0  # of all embeddings; 0: the learning rate of the others
+    gain_mult: float = 1.0
+    bias_mult: float = 1.0
+    weight_decay: float = 0.01  # not of gains and biases
+    schedule: str = "warmup_0.01_linear"
+    finetuned: int = 0  # times, from as many seeds; 0: never
+    scratch: int = 0  # 1: the encoder without its pretraining is fine-tuned, too
+    tasks: str = ""  # on which, joined by "+"
+    finetune_lr: float = 5e-5
+    finetune_batch: int = 64
+    finetune_steps: int = 0
+
+
+def shape(depth: int, length: int, heads: int, dropout: float = 0.0) -> dict[str, Value]:
+    return {"depth": depth, "length": length, "heads": heads, "dropout": dropout}
+
+
+def load(data: Path | None, dataset: str | None, scale: str) -> Any:
+    from data_scripts import bert_corpus
+
     return bert_corpus.load(data, dataset=dataset, pieces=PIECES[scale], tasks=TASKS[scale])
 
 
@@ -84,11 +112,9 @@ def wider(heads: int, **hps: Value) -> Mapping[str, Value]:
 
 def long(scale: str) -> list[Panel]:
     """Two widths in µP at one learning rate, pretrained for longer, then fine-tuned."""
-    rate = Axis(name="log2_lr", label="learning rate", values=({"smoke": -7, "cpu": -8, "gpu": -9}.get(scale, -11),))
+    rate = Axis("log2_lr", "learning rate", ({"smoke": -7, "cpu": -8, "gpu": -9}.get(scale, -11),))
     widths = {"smoke": (16, 32), "cpu": (64, 128), "gpu": (256, 512)}.get(scale, (512, 768))
-    return [
-        Panel(key="long", row=0, column=0, x=rate, line=Axis(name="width", label="width", values=widths), heading="µP")
-    ]
+    return [Panel(key="long", x=rate, line=Axis("width", "width", widths), heading="µP")]
 
 
 FINE: dict[str, dict[str, Value]] = {  # fine-tuning of the targets of Table 6
@@ -106,26 +132,16 @@ LONG: dict[str, dict[str, Value]] = {  # what the runs of the figure have other 
 }
 
 
-DEPTHS = {"smoke": (1, 2), "cpu": (2, 4), "gpu": (4, 6, 12), "paper": (10, 12, 24)}
-
-
 def over_depth(scale: str) -> list[Panel]:
     """Learning rate over depth at a target's width, for Table 6's steps and for four times as many."""
-    rates = {"smoke": (-9, -7), "cpu": range(-10, -5), "gpu": range(-13, -6)}.get(scale, range(-15, -8))
-    x = Axis(name="log2_lr", label="learning rate", values=tuple(rates))
-    line = Axis(name="depth", label="depth", values=DEPTHS[scale])
+    rates = {"smoke": (-9, -7), "cpu": range(-10, -5), "gpu": range(-13, -6), "paper": range(-15, -8)}
+    depths = {"smoke": (1, 2), "cpu": (2, 4), "gpu": (4, 6, 12), "paper": (10, 12, 24)}
+    x, line = Axis("log2_lr", "learning rate", rates[scale]), Axis("depth", "depth", depths[scale])
     width, steps = {"smoke": (32, 15), "cpu": (64, 800), "gpu": (256, 5_000)}.get(scale, (768, 100_000))
+    columns = [(f"{count} steps", f"{count:,} steps", {"width": width, "steps": count}) for count in (steps, 4 * steps)]
     return [
-        Panel(
-            key=f"{count} steps",
-            row=0,
-            column=i,
-            x=x,
-            line=line,
-            changes={"width": width, "steps": count},
-            heading=words,
-        )
-        for i, (count, words) in enumerate([(steps, f"{steps:,} steps"), (4 * steps, f"{4 * steps:,} steps")])
+        Panel(key=key, column=i, x=x, line=line, changes=changes, heading=heading)
+        for i, (key, heading, changes) in enumerate(columns)
     ]
 
 
@@ -134,188 +150,112 @@ def scores(fine: Mapping[str, Value]) -> dict[str, Score]:
     return {name: SCORES[name] for name in str(fine["tasks"]).split("+")}
 
 
-def described(dataset: SentenceDataset, scale: str) -> dict[str, Any]:
-    return {"scores": {name: asdict(one) for name, one in scores(LONG[scale]).items() if name in dataset.tasks}}
+def described(dataset: Any, scale: str) -> dict[str, Any]:
+    return {"scores": {name: asdict(score) for name, score in scores(LONG[scale]).items() if name in dataset.tasks}}
 
 
-def targets(base: Target, large: Target, wide: Target, deep: Target) -> dict[str, Target]:
-    return {"base": base, "large": large, "wide": wide, "deep": deep}
+def table_6(
+    scale: str, space: Space, sizes: Sequence[tuple[int, ...]], *, default: float = DEFAULT_LR, **more: Any
+) -> Numbers:
+    """One search, its winner copied to targets.
 
+    sizes: samples and width of the search; width, heads and depth of ``base`` and ``large``; width and heads of
+        ``wide``; depth of ``deep``. The first two decide, and are also trained with the default for longer. One that
+        is only deeper has no naive transfer: in SP it is the same run.
+    """
+    fine = FINE[scale]
+    (samples, width), base, large, wide, (deep,) = sizes
+    targets = {
+        "base": Model(width=base[0], hps=wider(base[1], depth=base[2]), scored=fine, published="BERT-base"),
+        "large": Model(width=large[0], hps=wider(large[1], depth=large[2]), scored=fine, published="BERT-large"),
+        "wide": Model(width=wide[0], hps=wider(wide[1]), methods=("default", "naive", "mutransfer")),
+        "deep": Model(width=width, hps={"depth": deep}, methods=("default", "mutransfer")),
+    }
+    proxy = Model(width=width, hps=more.pop("proxy", {}))
+    numbers = {"template": PROTOTYPE, "scores": scores(fine), "default": {"log2_lr": default}, "inits": 3, **more}
+    return Numbers(samples={"proxy": samples}, space=space, proxy=proxy, targets=targets, **numbers)
+
+
+TABLE_6 = Searches(
+    kind="transfer",
+    table="Table 6",
+    statement=STATEMENT,
+    methods=(Fixed("default"), Long("default_long"), Copy("naive"), Copy("mutransfer", "mup")),
+    judged=SCRATCH,
+    judges=("default", "mutransfer"),
+    numbers={
+        "smoke": table_6(
+            "smoke", space(2**-8, 2**-8), [(4, 16), (32, 2, 2), (32, 2, 3), (32, 2), (2,)], inits=1, differs=DIFFERS
+        ),
+        "cpu": table_6("cpu", space(2**-8, 2**-8), [(16, 32), (64, 4, 3), (128, 4, 4), (64, 4), (4,)], differs=DIFFERS),
+        "gpu": table_6(
+            "gpu",
+            space(2**-10, 2**-10),
+            [(64, 128), (256, 8, 6), (512, 8, 12), (512, 8), (12,)],
+            differs=DIFFERS,
+            template={**PROTOTYPE, "steps": 50_000},
+            proxy={"steps": 5_000},
+        ),
+        "paper": table_6(
+            "paper",
+            space(1e-4 * 2**2.5, 1e-4),
+            [(256, 256), (768, 12, 12), (1024, 16, 24), (1024, 16), (24,)],
+            default=MEGATRON_LR,
+            template={**PROTOTYPE, "base_heads": 8, "steps": 1_000_000},
+            proxy={"steps": 100_000},
+        ),
+    },
+)
 
 EXPERIMENT = Experiment(
     name="bert",
     summary="Table 6: BERT, tuned on a small prototype and copied over width and depth, then fine-tuned",
+    trains="experiments.bert.runs",
+    data=Data(
+        load=load,
+        stands_in_for="Wikipedia and BookCorpus",
+        names=("bert_corpus", "books", "stories"),
+        hps=("vocab",),
+        unit="sequences",
+    ),
     optimizer="adamw",
-    momentum=0.0,
-    load=load,
-    stands_in_for="Wikipedia and BookCorpus",
-    datasets=bert_corpus.SETS,
-    run=run,
-    flops=flops,
-    memory=memory,
-    parameters=parameters,
-    examples=examples,
-    probe=lambda spec: put(spec, "finetuned", 0),
-    unit="sequences",
-    from_data=lambda dataset: {"vocab": dataset.vocab},
     columns=("depth", "heads", "length", "ffn_ratio", "output_mult", "attn_mult", "dropout", "schedule"),
-    has_curves=True,
-    figures={
-        "depth": Figure(
-            kind="landscape",
+    outputs=(
+        Sweep(curves=True),
+        TABLE_6,
+        Panels(
+            number="depth",
             title="BERT in µP, the learning rate over depth",
-            variant="pre_ln",
             panels=over_depth,
-            paper={
-                "table_or_figure": "Section 6.1",
-                "statement": "Over depth the best learning rate stays for pre-LN Transformers (Figure 4), empirically.",
-            },
+            where="Section 6.1",
+            statement="Over depth the best learning rate stays for pre-LN Transformers (Figure 4), empirically.",
         ),
-        "pretraining": Figure(
+        Panels(
+            number="pretraining",
             kind="learning",
             title="BERT in µP, one learning rate, pretrained for longer",
-            variant="pre_ln",
             panels=long,
             template=LONG.__getitem__,
             seeds=dict.fromkeys(("cpu", "gpu", "paper"), 3),
             facts=described,
-            paper={
-                "table_or_figure": "Table 6",
-                "statement": "Fine-tuned, BERT-base reaches 84.3 (MNLI-m) and 90.8 (QQP), BERT-large 87.0 and 91.4.",
-            },
+            where="Table 6",
+            statement="Fine-tuned, BERT-base reaches 84.3 (MNLI-m) and 90.8 (QQP), BERT-large 87.0 and 91.4.",
         ),
-    },
+    ),
     scales={
-        "smoke": Scale(
-            widths=(16, 32),
-            base_width=16,
-            log2_lrs=(-9, -7),
-            seeds=2,
-            steps=30,
-            batch=8,
-            hps={"depth": 1, "length": 32, "dropout": 0.0, "heads": 2},
-        ),
-        "cpu": Scale(
-            widths=(32, 64, 128),
-            base_width=32,
-            log2_lrs=tuple(range(-10, -5)),
-            seeds=2,
-            steps=800,
-            batch=16,
-            hps={"depth": 2, "length": 64, "dropout": 0.0, "heads": 4},
-        ),
-        "gpu": Scale(
-            widths=(128, 256, 512),
-            base_width=128,
-            log2_lrs=tuple(range(-13, -6)),
-            seeds=2,
-            steps=10_000,
-            batch=256,
-            hps={"depth": 4, "length": 128, "dropout": 0.1, "heads": 8},
-        ),
-        "paper": Scale(
-            widths=(256, 512, 1024),
-            base_width=256,
-            log2_lrs=tuple(range(-15, -8)),
-            seeds=1,
-            steps=100_000,
-            batch=256,
-            hps={"depth": 10, "length": 512, "dropout": 0.1, "heads": 8},
-        ),
-    },
-    transfers={
-        "smoke": Transfer(
-            table="Table 6",
-            width=16,
-            samples=4,
-            space=space(2**-8, 2**-8),
-            targets=targets(
-                Target(width=32, hps=wider(2, depth=2), published="BERT-base"),
-                Target(width=32, hps=wider(2, depth=3), published="BERT-large"),
-                Target(width=32, hps=wider(2)),
-                Target(width=16, hps={"depth": 2}),
-            ),
-            inits=1,
-            default={"log2_lr": DEFAULT_LR},
-            statement=STATEMENT,
-            differs=DIFFERS,
-            template=PROTOTYPE,
-            scored=FINE["smoke"],
-            judged=SCRATCH,
-            scores=scores(FINE["smoke"]),
-        ),
-        "cpu": Transfer(
-            table="Table 6",
-            width=32,
-            samples=16,
-            space=space(2**-8, 2**-8),
-            targets=targets(
-                Target(width=64, hps=wider(4, depth=3), published="BERT-base"),
-                Target(width=128, hps=wider(4, depth=4), published="BERT-large"),
-                Target(width=64, hps=wider(4)),
-                Target(width=32, hps={"depth": 4}),
-            ),
-            inits=3,
-            default={"log2_lr": DEFAULT_LR},
-            statement=STATEMENT,
-            differs=DIFFERS,
-            template=PROTOTYPE,
-            scored=FINE["cpu"],
-            judged=SCRATCH,
-            scores=scores(FINE["cpu"]),
-        ),
-        "gpu": Transfer(
-            table="Table 6",
-            width=128,
-            samples=64,
-            space=space(2**-10, 2**-10),
-            targets=targets(
-                Target(width=256, hps=wider(8, depth=6), published="BERT-base"),
-                Target(width=512, hps=wider(8, depth=12), published="BERT-large"),
-                Target(width=512, hps=wider(8)),
-                Target(width=128, hps={"depth": 12}),
-            ),
-            inits=3,
-            default={"log2_lr": DEFAULT_LR},
-            statement=STATEMENT,
-            differs=DIFFERS,
-            template={**PROTOTYPE, "steps": 50_000},
-            proxy={"steps": 5_000},
-            scored=FINE["gpu"],
-            judged=SCRATCH,
-            scores=scores(FINE["gpu"]),
-        ),
-        "paper": Transfer(
-            table="Table 6",
-            width=256,
-            samples=256,
-            space=space(1e-4 * 2**2.5, 1e-4),
-            targets=targets(
-                Target(width=768, hps=wider(12, depth=12), published="BERT-base"),
-                Target(width=1024, hps=wider(16, depth=24), published="BERT-large"),
-                Target(width=1024, hps=wider(16)),
-                Target(width=256, hps={"depth": 24}),
-            ),
-            inits=3,
-            default={"log2_lr": MEGATRON_LR},
-            statement=STATEMENT,
-            template={**PROTOTYPE, "base_heads": 8, "steps": 1_000_000},
-            proxy={"steps": 100_000},
-            scored=FINE["paper"],
-            judged=SCRATCH,
-            scores=scores(FINE["paper"]),
-        ),
+        "smoke": Size((16, 32), (-9, -7), seeds=2, steps=30, batch=8, hps=shape(1, 32, 2)),
+        "cpu": Size((32, 64, 128), range(-10, -5), seeds=2, steps=800, batch=16, hps=shape(2, 64, 4)),
+        "gpu": Size((128, 256, 512), range(-13, -6), seeds=2, steps=10_000, batch=256, hps=shape(4, 128, 8, 0.1)),
+        "paper": Size((256, 512, 1024), range(-15, -8), seeds=1, steps=100_000, batch=256, hps=shape(10, 512, 8, 0.1)),
     },
     variants={
         "pre_ln": Variant(
             title="BERT, pre-LN, Adam",
             y_label="training loss (nats a masked token, and a pair)",
-            hps={**OWN, "ffn_ratio": 4.0, "norm": "pre"},
-            paper={
-                "table_or_figure": "Section 7.3",
-                "ours": {"optimizer": "Adam", "norm": "pre"},
-                "statement": LANDSCAPE,
-            },
+            hps={**defaults(Hps), "ffn_ratio": 4.0, "norm": "pre"},
+            where="Section 7.3",
+            ours={"optimizer": "Adam", "norm": "pre"},
+            statement=LANDSCAPE,
             search={"lr": LogUniform(-11, -6)},
         )
     },

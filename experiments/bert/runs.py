@@ -9,14 +9,17 @@ from typing import Any
 
 import torch
 
+from experiments.bert.experiment import Hps
+from experiments.shared import hps
 from mutransfer.data.sentences import SentenceDataset
+from mutransfer.designs.space import put
 from mutransfer.models import transformer_config as cost
 from mutransfer.models.transformer import Bert, Classifier
 from mutransfer.models.transformer_config import Config
 from mutransfer.parametrization import attention_scale, scaling_plan
 from mutransfer.training.bert import LabelledSequences, Pretraining, finetune, predicted
 from mutransfer.training.loop import train
-from mutransfer.training.spec import RunRecord, RunSpec, Value
+from mutransfer.training.spec import RunRecord, RunSpec
 
 BETAS = (0.9, 0.999)
 EMBED_STD, EMBED_MULT = 0.2, 5.0  # words and positions enter with coordinates of size 1, as what the blocks add
@@ -24,56 +27,37 @@ NORMS = ("norm.weight",)  # as the names of LayerNorms' gains end
 EMBEDDINGS = ("stack.embed.", "stack.position.", "stack.segment.")  # as the names of embeddings begin
 LONGEST = 128  # tokens of a task's example (App. F.3), where pretraining's are not shorter
 
-OWN: dict[str, Value] = {  # hyperparameters that no scale decides; what searches and targets change
-    "base_heads": 0,  # 0: heads
-    "base_ffn_ratio": 0.0,  # 0: ffn_ratio
-    "output_mult": 1.0,
-    "attn_mult": 1.0,
-    "embed_lr": 0.0,  # of all embeddings; 0: the learning rate of the others
-    "gain_mult": 1.0,
-    "bias_mult": 1.0,
-    "weight_decay": 0.01,  # not of gains and biases
-    "schedule": "warmup_0.01_linear",
-    "finetuned": 0,  # times, from as many seeds; 0: never
-    "scratch": 0,  # 1: the encoder without its pretraining is fine-tuned, too
-    "tasks": "",  # on which, joined by "+"
-    "finetune_lr": 5e-5,
-    "finetune_batch": 64,
-    "finetune_steps": 0,
-}
-
 
 def config(spec: RunSpec, width: int, *, is_base: bool = False, fused: bool = True) -> Config:
     """The spec's model at a width: the spec's own, or the base's, which is as deep."""
-    hps: dict[str, Any] = dict(spec.hps)
-
-    def of(name: str, base: bool) -> Any:
-        return (base and hps[f"base_{name}"]) or hps[name]
-
-    heads, base_heads = (int(of("heads", base)) for base in (is_base, True))
+    own = hps(spec, Hps)
+    base_heads = own.base_heads or own.heads
+    heads, ratio = own.heads, own.ffn_ratio
+    if is_base:
+        heads, ratio = base_heads, own.base_ffn_ratio or ratio
     return Config(
-        vocab=int(hps["vocab"]),
+        vocab=own.vocab,
         width=width,
-        depth=int(hps["depth"]),
+        depth=own.depth,
         heads=heads,
-        ffn_ratio=float(of("ffn_ratio", is_base)),
-        length=int(hps["length"]),
-        norm=str(hps["norm"]),
+        ffn_ratio=ratio,
+        length=own.length,
+        norm=own.norm,
         positions="learned",
         segments=2,
         activation="gelu",
         tied=True,
-        dropout=float(hps["dropout"]),
+        dropout=own.dropout,
         inner_dropout=0.0,
         embed_std=EMBED_STD,
         embed_mult=EMBED_MULT,
         position_mult=EMBED_MULT,
-        output_mult=float(hps["output_mult"]),
+        output_mult=own.output_mult,
         attention_scale=attention_scale(
             width // heads,
             spec.base_width // base_heads,
             parametrization=spec.parametrization,
-            alpha_attn=float(hps["attn_mult"]),
+            alpha_attn=own.attn_mult,
         ),
         fused=fused,
     )
@@ -90,16 +74,16 @@ def model_of(spec: RunSpec, device: str = "cpu") -> tuple[Bert, list[dict[str, A
     plan = scaling_plan(base, model, parametrization=spec.parametrization, optimizer=spec.optimizer)
     plan.initialize(model, base)
     model.to(device)
-    own = dict(spec.hps)
-    embed_lr, gain, bias = (float(own[name]) for name in ("embed_lr", "gain_mult", "bias_mult"))
+    own = hps(spec, Hps)
 
     def lr(name: str) -> float:
         if name.startswith(EMBEDDINGS):
-            return embed_lr or 2.0**spec.log2_lr
-        return 2.0**spec.log2_lr * (bias if name.endswith("bias") else gain if name.endswith(NORMS) else 1.0)
+            return own.embed_lr or 2.0**spec.log2_lr
+        mult = own.bias_mult if name.endswith("bias") else own.gain_mult if name.endswith(NORMS) else 1.0
+        return 2.0**spec.log2_lr * mult
 
     def decay(name: str) -> float:
-        return 0.0 if name.endswith(("bias", *NORMS)) else float(own["weight_decay"])
+        return 0.0 if name.endswith(("bias", *NORMS)) else own.weight_decay
 
     return model, plan.param_groups(model, lr=lr, weight_decay=decay)
 
@@ -110,32 +94,34 @@ def run(spec: RunSpec, dataset: SentenceDataset, device: str = "cpu") -> RunReco
     A task's score is the median over the seeds; ``<task>_scratch`` (with ``scratch``) that of the same encoder without
     its pretraining.
     """
+    own = hps(spec, Hps)
     model, groups = model_of(spec, device)
     start = copy.deepcopy(model)
     optimizer = torch.optim.AdamW(groups, betas=BETAS, fused=True)
-    task = Pretraining(dataset, int(spec.hp("length")), seed=spec.seed)
-    record = train(spec, model, optimizer, task, device=device, schedule=str(spec.hp("schedule")))
-    if not int(spec.hp("finetuned")) or record.status != "finished":
+    task = Pretraining(dataset, own.length, seed=spec.seed)
+    record = train(spec, model, optimizer, task, device=device, schedule=own.schedule)
+    if not own.finetuned or record.status != "finished":
         return record
-    found = {}
-    for name in str(spec.hp("tasks")).split("+"):
+    scores = {}
+    for name in own.tasks.split("+"):
         if name not in dataset.tasks:
             continue  # not to be had here
-        found[name] = scored(spec, model, dataset, name, device)
-        if int(spec.hp("scratch")):
-            found[f"{name}_scratch"] = scored(spec, start, dataset, name, device)
-    return replace(record, scores=found)
+        scores[name] = scored(spec, model, dataset, name, device)
+        if own.scratch:
+            scores[f"{name}_scratch"] = scored(spec, start, dataset, name, device)
+    return replace(record, scores=scores)
 
 
 def scored(spec: RunSpec, model: Bert, dataset: SentenceDataset, name: str, device: str) -> float:
     """The median score of ``model`` (which stays as it is) on a task, fine-tuned from several seeds; in percent."""
-    facts, length = dataset.tasks[name], min(LONGEST, int(spec.hp("length")))
+    own, facts = hps(spec, Hps), dataset.tasks[name]
+    length = min(LONGEST, own.length)
     train_part, test_part = (
         LabelledSequences(dataset.examples(name, part), length, dataset.special, torch.device(device))
         for part in ("train", "test")
     )
     scores = []
-    for seed in range(int(spec.hp("finetuned"))):
+    for seed in range(own.finetuned):
         torch.manual_seed(seed)
         classifier = Classifier(copy.deepcopy(model), facts.classes).to(device)
         scores.append(
@@ -144,18 +130,23 @@ def scored(spec: RunSpec, model: Bert, dataset: SentenceDataset, name: str, devi
                 train_part,
                 test_part,
                 metric=facts.metric,
-                lr=float(spec.hp("finetune_lr")),
-                steps=int(spec.hp("finetune_steps")),
-                batch=int(spec.hp("finetune_batch")),
+                lr=own.finetune_lr,
+                steps=own.finetune_steps,
+                batch=own.finetune_batch,
                 seed=seed,
             )
         )
     return median(scores)
 
 
+def probe(spec: RunSpec) -> RunSpec:
+    """The same without fine-tuning."""
+    return put(spec, {"finetuned": 0})
+
+
 def flops(spec: RunSpec) -> float:
     """Of pretraining."""
-    c, length = config(spec, spec.width), int(spec.hp("length"))
+    c, length = config(spec, spec.width), hps(spec, Hps).length
     return spec.steps * cost.bert_flops_per_step(c, batch=spec.batch, length=length, masked=predicted(length))
 
 
@@ -164,10 +155,10 @@ def parameters(spec: RunSpec) -> float:
 
 
 def memory(spec: RunSpec) -> float:
-    c, length = config(spec, spec.width), int(spec.hp("length"))
+    c, length = config(spec, spec.width), hps(spec, Hps).length
     is_half = spec.precision == "bfloat16"
     return cost.bert_memory_bytes(c, batch=spec.batch, length=length, masked=predicted(length), bfloat16=is_half)
 
 
 def examples(dataset: SentenceDataset, spec: RunSpec) -> int:
-    return Pretraining(dataset, int(spec.hp("length")), seed=0).count
+    return Pretraining(dataset, hps(spec, Hps).length, seed=0).count

@@ -7,30 +7,14 @@ multipliers that the paper's authors tuned at the base width (multipliers of 1 h
 from __future__ import annotations
 
 from math import log2
+from pathlib import Path
+from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
-
-from data_scripts import cifar10
-from experiments.shared import scaled
-from mutransfer.data import ImageDataset
-from mutransfer.designs.experiment import Experiment, Scale, Variant
-from mutransfer.designs.search import LogUniform
-from mutransfer.models.mlp import MLP, flops_per_step, memory_bytes
-from mutransfer.training.loop import train
-from mutransfer.training.spec import RunRecord, RunSpec
-from mutransfer.training.task import Classification, Loss
+from mutransfer.designs.experiment import Data, Experiment, Size, Variant
+from mutransfer.designs.grid import Sweep
+from mutransfer.designs.space import LogUniform
 
 EPOCH = 50_000 // 64  # steps; the last, partial batch is dropped
-CLASSES = 10
-
-
-def mse(logits_BxC: Tensor, labels_B: Tensor) -> Tensor:
-    """Mean squared error on one-hot minus 1/10, mean over examples and classes (Figure 9)."""
-    return F.mse_loss(logits_BxC, F.one_hot(labels_B, CLASSES) - 1 / CLASSES)
-
-
 FIGURE_9 = "With tanh the best learning rate transfers less well than with ReLU, and still better in µP than in SP."
 STATEMENTS = {
     ("relu", "xent"): "In SP the best learning rate moves by about an order of magnitude between widths 256 and 8192 "
@@ -41,57 +25,29 @@ STATEMENTS = {
 }
 GRID = range(-9, -2)  # log2 LRs at the cpu scale, where a variant has no grid of its own
 LOWER = {"smoke": 0, "cpu": 0, "gpu": 2, "paper": 4}  # octaves added below a variant's grid, for wider models
-LOSSES: dict[str, Loss] = {"xent": F.cross_entropy, "mse": mse}
 
 
-def build(spec: RunSpec, width: int) -> MLP:
-    """The spec's model at a width: the spec's own, or the base's."""
-    return MLP(
-        width,
-        nonlinearity=str(spec.hp("nonlinearity")),
-        input_mult=float(spec.hp("input_mult")),
-        output_mult=float(spec.hp("output_mult")),
-    )
+def load(data: Path | None, dataset: str | None, scale: str) -> Any:
+    from data_scripts import cifar10
 
-
-def run(spec: RunSpec, dataset: ImageDataset, device: str = "cpu") -> RunRecord:
-    """One run."""
-    model, plan = scaled(spec, build, device)
-    groups = plan.param_groups(model, lr=2.0**spec.log2_lr)
-    optimizer = torch.optim.SGD(groups, momentum=spec.momentum, fused=True)
-    return train(spec, model, optimizer, Classification(dataset, LOSSES[str(spec.hp("loss"))]), device=device)
-
-
-def flops(spec: RunSpec) -> float:
-    return spec.steps * flops_per_step(spec.width, batch=spec.batch)
-
-
-def memory(spec: RunSpec) -> float:
-    return memory_bytes(spec.width, batch=spec.batch, momentum=spec.momentum > 0, bfloat16=spec.precision == "bfloat16")
+    return cifar10.load(data)
 
 
 def variant(nonlinearity: str, loss: str, input_mult: float, output_mult: float, grid: range | None = None) -> Variant:
     """One panel pair of Figures 3 and 9. ``grid``: log2 LRs at the cpu scale; wider models want lower ones in SP."""
-    relu = nonlinearity == "relu"
-    figure = "Figure 3" if relu and loss == "xent" else "Figure 9"
+    activation = {"relu": "ReLU", "tanh": "tanh"}[nonlinearity]
+    figure = "Figure 3" if (nonlinearity, loss) == ("relu", "xent") else "Figure 9"
     words = {"xent": "cross-entropy", "mse": "mean squared error"}[loss]
+    ours = {"optimizer": "SGD", "activation": activation, "loss": loss, "losses": loss, "hidden_layers": "2"}
     return Variant(
-        title=f"{'ReLU' if relu else 'tanh'} MLP, {words}, SGD",
+        title=f"{activation} MLP, {words}, SGD",
         y_label=f"training loss ({words}{', nats' if loss == 'xent' else ''})",
         hps={"nonlinearity": nonlinearity, "loss": loss, "input_mult": input_mult, "output_mult": output_mult},
         loss_ceiling=2.302585 if loss == "xent" else 0.09,  # of the zero readout: chance
         grids={} if grid is None else {name: tuple(range(grid.start - k, grid.stop)) for name, k in LOWER.items()},
-        paper={
-            "table_or_figure": figure,
-            "ours": {
-                "optimizer": "SGD",
-                "activation": "ReLU" if relu else "tanh",
-                "loss": loss,
-                "losses": loss,
-                "hidden_layers": "2",
-            },
-            "statement": STATEMENTS[nonlinearity, loss],
-        },
+        where=figure,
+        ours=ours,
+        statement=STATEMENTS[nonlinearity, loss],
         # the grid's learning rates and two octaves more; multipliers up to 32 times smaller or larger than the authors'
         search={
             "lr": LogUniform((grid or GRID).start, (grid or GRID).stop + 2),
@@ -104,41 +60,18 @@ def variant(nonlinearity: str, loss: str, input_mult: float, output_mult: float,
 EXPERIMENT = Experiment(
     name="cifar_mlp",
     summary="Figures 3 and 9: MLP on CIFAR-10, SGD, learning rate over widths",
+    trains="experiments.cifar_mlp.runs",
+    data=Data(load=load, stands_in_for="CIFAR-10"),
     optimizer="sgd",
     momentum=0.0,  # the paper says SGD; its released script has 0.9, its notebook none
-    stands_in_for="CIFAR-10",
-    load=lambda data, dataset, scale: cifar10.load(data),
-    run=run,
-    flops=flops,
-    memory=memory,
-    examples=lambda dataset, spec: len(dataset.train_labels),
+    outputs=(Sweep(),),
     scales={
-        "smoke": Scale(
-            widths=(32, 64, 128), base_width=32, log2_lrs=(-8, -6, -4, -2), seeds=2, steps=100, batch=64, samples=16
-        ),
-        "cpu": Scale(
-            widths=(64, 128, 256, 512, 1024),
-            base_width=64,
-            log2_lrs=tuple(GRID),
-            seeds=2,
-            steps=640,  # 0.82 epochs: what leaves two cores a margin within ten minutes
-            batch=64,
-        ),
-        "gpu": Scale(
-            widths=(128, 256, 512, 1024, 2048, 4096),
-            base_width=128,
-            log2_lrs=tuple(range(-12, -2)),
-            seeds=3,
-            steps=20 * EPOCH,
-            batch=64,
-        ),
-        "paper": Scale(
-            widths=(256, 512, 1024, 2048, 4096, 8192),
-            base_width=128,
-            log2_lrs=tuple(range(-14, -1)),
-            seeds=5,
-            steps=20 * EPOCH,
-            batch=64,
+        "smoke": Size((32, 64, 128), (-8, -6, -4, -2), seeds=2, steps=100, batch=64, samples=16),
+        # 0.82 epochs: what leaves two cores a margin within ten minutes
+        "cpu": Size((64, 128, 256, 512, 1024), GRID, seeds=2, steps=640, batch=64),
+        "gpu": Size((128, 256, 512, 1024, 2048, 4096), range(-12, -2), seeds=3, steps=20 * EPOCH, batch=64),
+        "paper": Size(
+            (256, 512, 1024, 2048, 4096, 8192), range(-14, -1), seeds=5, steps=20 * EPOCH, batch=64, base_width=128
         ),
     },
     # input_mult and output_mult: as tuned by the authors (facts from the released MLP example)

@@ -8,24 +8,18 @@ width is the number of channels of the first convolution; 64 is 1x.
 from __future__ import annotations
 
 import math
-from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
 
-import torch.nn.functional as F
-from torch import nn
+from mutransfer.designs.experiment import Data, Experiment, Size, Variant
+from mutransfer.designs.grid import Sweep
+from mutransfer.designs.space import Grid
 
-from data_scripts import imagenet
-from experiments.shared import train_sgd
-from mutransfer.data.images import COUNTS, ImageNetFolder
-from mutransfer.designs.experiment import Experiment, Scale, Variant
-from mutransfer.designs.search import Grid
-from mutransfer.models.resnet import Cost, WideResNet50, training_cost
-from mutransfer.training.augment import FolderClassification, Standardize
-from mutransfer.training.spec import RunRecord, RunSpec
-
-MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet's channels, in 0..255
-BATCH, PART, EPOCHS, SMOOTHING = 2048, 256, 50, 0.1
+IMAGES, BATCH, EPOCHS = 1_281_167, 2048, 50  # of training
 RATE, MULT, DECAY, MOMENTUM = 2.048, 10.0, 3.05e-5, 0.875  # the centre of the grid
 OCTAVES = range(-5, 5)  # of learning rate and alpha_output around it
+RATES = tuple(math.log2(RATE) + z for z in OCTAVES)
+STEPS = EPOCHS * (IMAGES // BATCH)
 HALVES = (-2, -1.5, -1, -0.5, 0, 0.5, 1, 1.5)  # of weight decay and momentum
 BEST = {"output_mult": 0.625, "weight_decay": 1.5e-5}  # Table 13's, in SP and µP
 BEST_MOMENTUM = 0.4375
@@ -35,39 +29,10 @@ STATEMENT = (
 )
 
 
-def build(spec: RunSpec, width: int) -> nn.Module:
-    """The spec's model at a width: the spec's own, or the base's."""
-    return WideResNet50(width, classes=int(spec.hp("classes")), output_mult=float(spec.hp("output_mult")))
+def load(data: Path | None, dataset: str | None, scale: str) -> Any:
+    from data_scripts import imagenet
 
-
-def part_of(spec: RunSpec) -> int:
-    """Images that are computed at once."""
-    return min(spec.batch, PART)
-
-
-def run(spec: RunSpec, dataset: ImageNetFolder, device: str = "cpu") -> RunRecord:
-    """One run."""
-    smooth = partial(F.cross_entropy, label_smoothing=SMOOTHING)
-    standardize = Standardize(int(spec.hp("size")), MEAN, STD)
-    task = FolderClassification(dataset, smooth, standardize, seed=spec.seed, eval_batch=part_of(spec))
-    return train_sgd(spec, build, task, device, parts=spec.batch // part_of(spec))
-
-
-@lru_cache
-def cost(width: int, classes: int, size: int) -> Cost:
-    return training_cost(partial(WideResNet50, width, classes=classes), size)
-
-
-def _cost(spec: RunSpec) -> Cost:
-    return cost(spec.width, int(spec.hp("classes")), int(spec.hp("size")))
-
-
-def flops(spec: RunSpec) -> float:
-    return spec.steps * spec.batch * _cost(spec).flops
-
-
-def memory(spec: RunSpec) -> float:
-    return _cost(spec).memory(part_of(spec))
+    return imagenet.load(data)
 
 
 def grid(centre: float, octaves: range | tuple[float, ...]) -> tuple[float, ...]:
@@ -78,40 +43,15 @@ IMAGENET = Experiment(
     name="cifar_resnet",
     folder="imagenet",
     summary="Table 13: Wide ResNet-50-2-bottleneck on ImageNet, SGD",
+    trains="experiments.cifar_resnet.imagenet_runs",
+    data=Data(load=load, stands_in_for="ImageNet", names=("imagenet",), hps=("classes",)),
     optimizer="sgd",
     momentum=BEST_MOMENTUM,
-    stands_in_for="ImageNet",
-    load=lambda data, dataset, scale: imagenet.load(data),
-    from_data=lambda dataset: {"classes": dataset.classes},
-    run=run,
-    flops=flops,
-    memory=memory,
-    examples=lambda dataset, spec: len(dataset.labels["train"]),
     columns=("size", "schedule", "weight_decay", "output_mult"),
-    accuracy="Table 13",
-    has_curves=True,
-    datasets=("imagenet",),
+    outputs=(Sweep(curves=True, accuracy="Table 13"),),
     scales={
-        "smoke": Scale(
-            widths=(8, 16),
-            base_width=8,
-            log2_lrs=(-7, -5, -3),
-            seeds=2,
-            steps=8,
-            batch=16,
-            samples=16,
-            hps={"size": 64},
-        ),
-        "paper": Scale(
-            widths=(8, 16, 32, 64),
-            base_width=8,
-            log2_lrs=tuple(math.log2(RATE) + z for z in OCTAVES),
-            seeds=1,
-            steps=EPOCHS * (COUNTS["train"] // BATCH),
-            batch=BATCH,
-            samples=64,
-            hps={"size": 224},
-        ),
+        "smoke": Size((8, 16), (-7, -5, -3), seeds=2, steps=8, batch=16, samples=16, hps={"size": 64}),
+        "paper": Size((8, 16, 32, 64), RATES, seeds=1, steps=STEPS, batch=BATCH, samples=64, hps={"size": 224}),
     },
     variants={
         "wide_resnet50": Variant(
@@ -119,7 +59,9 @@ IMAGENET = Experiment(
             y_label="training loss (cross-entropy, labels smoothed by 0.1, nats)",
             hps={"schedule": "warmup_cosine", **BEST},
             loss_ceiling=math.log(1000),
-            paper={"table_or_figure": "Table 13", "ours": {"optimizer": "SGD"}, "statement": STATEMENT},
+            where="Table 13",
+            ours={"optimizer": "SGD"},
+            statement=STATEMENT,
             search={
                 "lr": Grid(grid(RATE, OCTAVES)),
                 "output_mult": Grid(grid(MULT, OCTAVES)),

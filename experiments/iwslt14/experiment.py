@@ -5,46 +5,79 @@ Post-LN encoder-decoder, four heads, d_ffn = 2 d_model, one SentencePiece vocabu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from math import log2
 from pathlib import Path
+from typing import Any
 
-from data_scripts import corpora, iwslt14, multi30k
-from data_scripts.places import data_folder
-from experiments.translation import BACKENDS, BLEUS, OWN, examples, flops, loader, memory, parameters, run
-from mutransfer.data.pairs import PairDataset
-from mutransfer.designs.experiment import Experiment, Scale, Variant
-from mutransfer.designs.figure import Axis, Figure, Panel
-from mutransfer.designs.repeated import Searches
-from mutransfer.designs.search import Grid, LogUniform, Space
+from mutransfer import fairseq_mup
+from mutransfer.designs.experiment import Data, Experiment, Size, Variant
+from mutransfer.designs.grid import Sweep
+from mutransfer.designs.panels import Axis, Panel, Panels
+from mutransfer.designs.space import Grid, LogUniform, Space, defaults
+from mutransfer.designs.tuning import Copy, Fixed, Model, Numbers, Pool, Searches
 from mutransfer.errors import unknown
 from mutransfer.training.spec import Value
 
-SCRIPTS: dict[str, Callable[..., PairDataset]] = {"iwslt14": iwslt14.load, "multi30k": multi30k.load}
+BLEUS = ("bleu_valid", "bleu_test")
 PIECES = {"smoke": 300, "cpu": 2000, "gpu": 10_000, "paper": 10_000}
 HEADS = 4
 FAIRSEQ_LR = log2(5e-4)
-BEAM = {"beam": 5}
+BEAM: dict[str, Value] = {"beam": 5}
+QUICK: dict[str, Value] = {"beam": 2, "translated": 50}
 PAPER_STEPS = 110_000  # about 100 epochs
 STATEMENT = (
     "In SP the landscape of the learning rate over widths is highly unstable. (The paper draws no µP twin of it; "
     "by its theory the best learning rate stays there.)"
 )
-TABLE_4 = (
-    "Tuned on 0.25x and copied in µP, the 1x model reaches a median of 35.33 BLEU over 25 searches, tuned itself for "
-    "the same compute 35.00, with fairseq's defaults 35.40; copied in SP it diverges."
-)
 
 
-def choose(data: Path | None, dataset: str | None) -> Callable[..., PairDataset]:
+@dataclass(frozen=True)
+class Hps:
+    """What a run has of its own; those with a default are what searches and figures change."""
+
+    vocab: int
+    depth: int
+    heads: int
+    d_head: int  # 0: width / heads
+    ffn_ratio: float
+    ffn_power: float  # of the width, that d_ffn grows with
+    joint: int  # 1: one embedding for both languages
+    dropout: float
+    base_ffn_ratio: float = 0.0  # 0: ffn_ratio
+    least_d_head: int = 1  # App. D.4
+    output_mult: float = 1.0
+    attn_mult: float = 1.0
+    weight_decay: float = 1e-4
+    schedule: str = "warmup_inverse_sqrt"
+    beam: int = 0  # 0: nothing is translated
+    translated: int = 0  # sentences, the first of the valid and of the test part; 0: all
+    backend: str = field(default_factory=str)  # what trains, where it is not this suite: no other spec has it
+
+
+def shape(depth: int, dropout: float, **more: Value) -> dict[str, Value]:
+    return {"depth": depth, "dropout": dropout, **more}
+
+
+def choose(data: Path | None, dataset: str | None) -> Callable[..., Any]:
     """IWSLT14 if its folder is there, else Multi30k if that is, else IWSLT14 by download, else the stand-in."""
+    from data_scripts import corpora, iwslt14, multi30k
+    from data_scripts.places import data_folder
+
+    scripts: dict[str, Callable[..., Any]] = {"iwslt14": iwslt14.load, "multi30k": multi30k.load}
     if dataset is None:
         folder = data_folder(data, iwslt14.FOLDER)
         is_only = not (folder / iwslt14.FOLDER).exists()
         dataset = "multi30k" if is_only and corpora.has_files(folder / multi30k.FOLDER, ("de", "en")) else "iwslt14"
-    if dataset not in SCRIPTS:
-        raise unknown("data set of iwslt14", dataset, SCRIPTS)
-    return SCRIPTS[dataset]
+    if dataset not in scripts:
+        raise unknown("data set of iwslt14", dataset, scripts)
+    return scripts[dataset]
+
+
+def load(data: Path | None, dataset: str | None, scale: str, **corpus: Any) -> Any:
+    """With a vocabulary by scale; any corpus with options."""
+    return choose(data, dataset)(data, **{"pieces": PIECES[scale], **corpus})
 
 
 def space(*log2_lrs: float) -> Space:
@@ -70,212 +103,157 @@ LONG = {"smoke": (16, 32), "cpu": (64, 128, 256), "gpu": (128, 256, 512), "paper
 def figure_10(scale: str) -> list[Panel]:
     """alpha_attn's landscape at a narrow and a wide model, with d_k as narrow as it comes, and with a least d_k."""
     narrow, wide = {"smoke": (16, 32), "cpu": (32, 128), "gpu": (64, 512)}.get(scale, (32, 512))
-    mults = Axis(name="attn_mult", label="alpha_attn", values=tuple(MULTS.get(scale, range(-3, 9))))
-    line = Axis(name="width", label="width", values=(narrow, wide))
-    found = []
+    mults = Axis("attn_mult", "alpha_attn", MULTS.get(scale, range(-3, 9)))
+    line = Axis("width", "width", (narrow, wide))
+    panels = []
     for i, least in enumerate((1, wide // HEADS)):
         heading = f"d_k = width / {HEADS}" if least == 1 else f"d_k at least {least}"
         changes: dict[str, Value] = {"base_width": narrow, "least_d_head": least}
-        found.append(Panel(key=f"d_k_{least}", row=0, column=i, x=mults, line=line, heading=heading, changes=changes))
-    return found
+        panels.append(Panel(key=f"d_k_{least}", column=i, x=mults, line=line, heading=heading, changes=changes))
+    return panels
 
 
 def figure_12(scale: str) -> list[Panel]:
     """The learning rate's landscape over d_ffn / d_model, the narrowest ratio for a base."""
     ratios = (0.5, 4.0) if scale == "smoke" else (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-    rates = Axis(name="log2_lr", label="learning rate", values=tuple(RATES[scale]))
-    line = Axis(name="ffn_ratio", label="d_ffn / d_model", values=ratios)
-    return [Panel(key="ffn", row=0, column=0, x=rates, line=line, changes={"base_ffn_ratio": ratios[0]})]
+    rates = Axis("log2_lr", "learning rate", RATES[scale])
+    line = Axis("ffn_ratio", "d_ffn / d_model", ratios)
+    return [Panel(key="ffn", x=rates, line=line, changes={"base_ffn_ratio": ratios[0]})]
 
 
 def long(scale: str) -> list[Panel]:
     """Some widths in µP, trained for longer and translated with."""
-    rate = Axis(name="log2_lr", label="learning rate", values=({"smoke": -7, "cpu": -7, "gpu": -9}.get(scale, -11),))
-    line = Axis(name="width", label="width", values=LONG[scale])
-    return [Panel(key="long", row=0, column=0, x=rate, line=line, heading="µP")]
+    rate = Axis("log2_lr", "learning rate", ({"smoke": -7, "cpu": -7, "gpu": -9}.get(scale, -11),))
+    line = Axis("width", "width", LONG[scale])
+    return [Panel(key="long", x=rate, line=line, heading="µP")]
 
 
-VALIDATION = {
-    "metric": "test_loss",
-    "metric_label": "validation loss",
-    "y_label": "validation loss (nats a target token)",
-}
+LOSS = "validation loss"
+VALIDATION = {"metric": "test_loss", "metric_label": LOSS, "y_label": f"{LOSS} (nats a target token)"}
 SHORT, FULL = 0.1, 0.3  # dropout; a full training's is fairseq's
+
+
+def searched(
+    widths: tuple[int, int],
+    pool: int,
+    search: int,
+    direct_pool: int,
+    space: Space,
+    *,
+    scored: Mapping[str, Value] = BEAM,
+    **more: Any,
+) -> Numbers:
+    """Searches that look at ``search`` samples at the first width, their winners copied to the second.
+
+    ``pool``, ``direct_pool``: samples at the first and at the second width; ``scored``: of what trains there.
+    """
+    return Numbers(
+        samples={"proxy": pool, "direct_pool": direct_pool},
+        proxy=Model(width=widths[0]),
+        targets={"target": Model(width=widths[1], scored=scored)},
+        space=space,
+        search=search,
+        default={"log2_lr": FAIRSEQ_LR},
+        **{"searches": 25, "inits": 3, **more},
+    )
+
+
+OCTAVES = space(*(FAIRSEQ_LR + z for z in quarters(-1.5, 1.25)))
+TABLE_4 = Searches(
+    kind="searches",
+    table="Table 4",
+    pools=(Pool("proxy"), Pool("direct_pool", at="target", parametrization="sp")),
+    methods=(
+        Copy("mutransfer", "mup"),
+        Copy("naive", has_sizes=False),
+        Copy("direct", of="direct_pool", is_equal=True),
+        Fixed("default"),
+    ),
+    scores=BLEUS,
+    percentiles=(25, 50, 75, 100),
+    statement=(
+        "Tuned on 0.25x and copied in µP, the 1x model reaches a median of 35.33 BLEU over 25 searches, tuned itself "
+        "for the same compute 35.00, with fairseq's defaults 35.40; copied in SP it diverges."
+    ),
+    numbers={
+        "smoke": searched((16, 32), 6, 4, 4, space(-8, -7), searches=3, inits=2, template={"steps": 30}, scored=QUICK),
+        "cpu": searched((32, 128), 40, 24, 8, space(*quarters(-9.25, -5.5)), template={"steps": 300}),
+        "gpu": searched(
+            (128, 512), 96, 64, 12, space(*quarters(-11, -7.5)), template={"base_width": 128, "steps": 10_000}
+        ),
+        "paper": searched((128, 512), 256, 64, 24, OCTAVES, inits=5, template={"base_width": 128}),
+    },
+)
+SIZES = {"smoke": (2,), "cpu": (8, 16), "gpu": (8, 16, 32), "paper": (10, 20, 30, 40, 50, 60)}
+FIGURE_6 = replace(
+    TABLE_4, number="6", numbers={scale: replace(n, sizes=SIZES[scale]) for scale, n in TABLE_4.numbers.items()}
+)
 
 EXPERIMENT = Experiment(
     name="iwslt14",
     summary="Figures 6, 10, 12, 20, Table 4: translation with fairseq's recipe, Adam, SP and µP",
+    trains="experiments.translation",
+    data=Data(
+        load=load,
+        stands_in_for="IWSLT14",
+        names=("iwslt14", "multi30k"),
+        hps=("vocab",),
+        unit="tokens",
+        takes_corpus=True,
+    ),
     optimizer="adamw",
-    momentum=0.0,
-    load=loader(choose, PIECES),
-    stands_in_for="IWSLT14",
-    datasets=(*SCRIPTS,),
-    takes_corpus=True,
-    run=run,
-    flops=flops,
-    memory=memory,
-    parameters=parameters,
-    examples=examples,
-    unit="tokens",
-    from_data=lambda dataset: {"vocab": dataset.vocab},
     columns=("depth", "output_mult", "attn_mult", "ffn_ratio", "least_d_head", "dropout", "schedule"),
-    has_curves=True,
-    scores=BLEUS,
-    backends=BACKENDS,
-    front="6",
-    figures={
-        "10": Figure(
-            kind="landscape",
+    outputs=(
+        Sweep(curves=True, backends={"fairseq": fairseq_mup.require}),
+        TABLE_4,
+        Panels(
+            number="10",
             title="Translation, alpha_attn over width, d_k = width / 4 and d_k enlarged",
-            variant="post_ln",
             panels=figure_10,
             template=lambda scale: {"log2_lr": {"gpu": -9, "paper": -11}.get(scale, -7)},
             facts=lambda dataset, scale: VALIDATION,
-            paper={
-                "table_or_figure": "Figure 10",
-                "statement": "With d_k = d_model / n_head, small at the narrow model, its landscape of alpha_attn "
-                "differs from the wide model's; with d_k of at least 128 they agree.",
-            },
+            statement=(
+                "With d_k = d_model / n_head, small at the narrow model, its landscape of alpha_attn "
+                "differs from the wide model's; with d_k of at least 128 they agree."
+            ),
         ),
-        "12": Figure(
-            kind="landscape",
+        Panels(
+            number="12",
             title="Translation, learning rate over the ratio d_ffn / d_model",
-            variant="post_ln",
             panels=figure_12,
             template=lambda scale: {"width": WIDTH[scale], "base_width": WIDTH[scale]},
             facts=lambda dataset, scale: VALIDATION,
-            paper={
-                "table_or_figure": "Figure 12",
-                "statement": "In µP the best learning rate is stable over ratios from 0.5 to 16.",
-            },
+            statement="In µP the best learning rate is stable over ratios from 0.5 to 16.",
         ),
-        "bleu": Figure(
+        Panels(
+            number="bleu",
             kind="learning",
             title="Translation in µP, one learning rate, trained for longer",
-            variant="post_ln",
             panels=long,
             template=lambda scale: {**BEAM, **({"steps": 1200, "batch": 2048} if scale == "cpu" else {})},
             seeds={"cpu": 1, "gpu": 1, "paper": 1},
-            paper={
-                "table_or_figure": "Section 7.1",
-                "statement": "fairseq's default, d_model 512, reaches 35.40 BLEU on IWSLT14 De-En.",
-            },
+            best_by="bleu_valid",
+            where="Section 7.1",
+            statement="fairseq's default, d_model 512, reaches 35.40 BLEU on IWSLT14 De-En.",
         ),
-    },
+        FIGURE_6,
+    ),
     scales={
-        "smoke": Scale(
-            widths=(16, 32),
-            base_width=16,
-            log2_lrs=tuple(RATES["smoke"]),
-            seeds=2,
-            steps=30,
-            batch=512,
-            hps={"depth": 1, "dropout": SHORT},
-        ),
-        "cpu": Scale(
-            widths=(32, 64, 128, 256),
-            base_width=32,
-            log2_lrs=tuple(range(-10, -4)),
-            seeds=2,
-            steps=200,
-            batch=1024,
-            hps={"depth": 2, "dropout": SHORT},
-        ),
-        "gpu": Scale(
-            widths=(64, 128, 256, 512, 1024),
-            base_width=64,
-            log2_lrs=tuple(range(-12, -5)),
-            seeds=2,
-            steps=2000,
-            batch=4096,
-            hps={"depth": 6, "dropout": FULL},
-        ),
-        "paper": Scale(
-            widths=(64, 128, 256, 512, 1024, 2048),
-            base_width=64,
-            log2_lrs=tuple(range(-17, -7)),
-            seeds=1,
-            steps=PAPER_STEPS,
-            batch=4096,
-            hps={"depth": 6, "dropout": FULL},
-        ),
-    },
-    searches={
-        "smoke": Searches(
-            table="Table 4",
-            widths=(16, 32),
-            pool=6,
-            search=4,
-            sizes=(2,),
-            searches=3,
-            direct_pool=4,
-            inits=2,
-            percentiles=(25, 50, 75, 100),
-            default_log2_lr=FAIRSEQ_LR,
-            space=space(-8, -7),
-            statement=TABLE_4,
-            template={"steps": 30},
-            scored={"beam": 2, "translated": 50},
-        ),
-        "cpu": Searches(
-            table="Table 4",
-            widths=(32, 128),
-            pool=40,
-            search=24,
-            sizes=(8, 16),
-            searches=25,
-            direct_pool=8,
-            inits=3,
-            percentiles=(25, 50, 75, 100),
-            default_log2_lr=FAIRSEQ_LR,
-            space=space(*quarters(-9.25, -5.5)),
-            statement=TABLE_4,
-            template={"steps": 300},
-            scored=BEAM,
-        ),
-        "gpu": Searches(
-            table="Table 4",
-            widths=(128, 512),
-            pool=96,
-            search=64,
-            sizes=(8, 16, 32),
-            searches=25,
-            direct_pool=12,
-            inits=3,
-            percentiles=(25, 50, 75, 100),
-            default_log2_lr=FAIRSEQ_LR,
-            space=space(*quarters(-11, -7.5)),
-            statement=TABLE_4,
-            template={"base_width": 128, "steps": 10_000},
-            scored=BEAM,
-        ),
-        "paper": Searches(
-            table="Table 4",
-            widths=(128, 512),
-            pool=256,
-            search=64,
-            sizes=(10, 20, 30, 40, 50, 60),
-            searches=25,
-            direct_pool=24,
-            inits=5,
-            percentiles=(25, 50, 75, 100),
-            default_log2_lr=FAIRSEQ_LR,
-            space=space(*(FAIRSEQ_LR + z for z in quarters(-1.5, 1.25))),
-            statement=TABLE_4,
-            template={"base_width": 128},
-            scored=BEAM,
+        "smoke": Size((16, 32), RATES["smoke"], seeds=2, steps=30, batch=512, hps=shape(1, SHORT)),
+        "cpu": Size((32, 64, 128, 256), range(-10, -4), seeds=2, steps=200, batch=1024, hps=shape(2, SHORT)),
+        "gpu": Size((64, 128, 256, 512, 1024), range(-12, -5), seeds=2, steps=2000, batch=4096, hps=shape(6, FULL)),
+        "paper": Size(
+            (64, 128, 256, 512, 1024, 2048), range(-17, -7), seeds=1, steps=PAPER_STEPS, batch=4096, hps=shape(6, FULL)
         ),
     },
     variants={
         "post_ln": Variant(
             title="Translation, post-LN Transformer, Adam",
             y_label="training loss (label-smoothed, nats a target token)",
-            hps={**OWN, "heads": HEADS, "d_head": 0, "ffn_ratio": 2.0, "ffn_power": 1.0, "joint": 0},
-            paper={
-                "table_or_figure": "Figure 20",
-                "ours": {"optimizer": "Adam", "norm": "post"},
-                "statement": STATEMENT,
-            },
+            hps={**defaults(Hps), "heads": HEADS, "d_head": 0, "ffn_ratio": 2.0, "ffn_power": 1.0, "joint": 0},
+            where="Figure 20",
+            ours={"optimizer": "Adam", "norm": "post"},
+            statement=STATEMENT,
             search={**space(0), "lr": LogUniform(-10, -5)},
         )
     },

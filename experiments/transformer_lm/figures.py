@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from mutransfer.data import TokenDataset
-from mutransfer.designs.figure import Axis, Figure, Panel, rectangle
-from mutransfer.results.estimate import label
+from mutransfer.designs.panels import NAMES, Axis, Panel, Panels, rectangle
 from mutransfer.training.schedule import FIGURE_4
 from mutransfer.training.spec import Value
 
@@ -50,31 +46,25 @@ def rates(scale: str, norm: str) -> Axis:
     """Octaves around the centre; two more below at the published widths and lengths of training."""
     low, high = CENTRE[norm] - 3, CENTRE[norm] + 3
     values = {"smoke": (low + 1, low + 3, high - 1), "cpu": range(low, high)}.get(scale, range(low - 4, high + 1))
-    return Axis(name="log2_lr", label="learning rate", values=tuple(values))
+    return Axis("log2_lr", "learning rate", values)
 
 
-def octaves(name: str, label: str, scale: str, *values: int) -> Axis:
-    return Axis(name=name, label=label, values=values[::2] if scale == "smoke" else values)
+def octaves(name: str, label: str, *values: int) -> Callable[[str], Axis]:
+    """Every second one at `smoke`."""
+    return lambda scale: Axis(name, label, values[::2] if scale == "smoke" else values)
 
 
-def output_mults(scale: str) -> Axis:
-    return octaves("output_mult", "alpha_output", scale, -4, -2, 0, 2, 4, 6)
-
-
-def init_stds(scale: str) -> Axis:
-    return octaves("init_mult", "init std", scale, -4, -3, -2, -1, 0, 1)
-
-
-def attn_mults(scale: str) -> Axis:
-    return octaves("attn_mult", "alpha_attn", scale, -4, -2, 0, 2, 4)
+OUTPUT_MULTS = octaves("output_mult", "alpha_output", -4, -2, 0, 2, 4, 6)
+INIT_STDS = octaves("init_mult", "init std", -4, -3, -2, -1, 0, 1)
+ATTN_MULTS = octaves("attn_mult", "alpha_attn", -4, -2, 0, 2, 4)
 
 
 def schedules(scale: str) -> Axis:
-    return Axis(name="schedule", label="LR schedule", values=FIGURE_4[: 2 if scale == "smoke" else None])
+    return Axis("schedule", "LR schedule", FIGURE_4[: 2 if scale == "smoke" else None])
 
 
 def by(name: str, label: str, values: dict[str, tuple[int, ...]]) -> Callable[[str], Axis]:
-    return lambda scale: Axis(name=name, label=label, values=values[scale])
+    return lambda scale: Axis(name, label, values[scale])
 
 
 BY_WIDTH = by("width", "width", WIDTHS)
@@ -94,8 +84,8 @@ def landscape(
     number: int,
     parametrizations: Sequence[str] = ("mup",),
     is_d_head_fixed: bool = False,
-) -> Figure:
-    """A figure of panels: a column a hyperparameter; a row a kind of line, or a parametrization."""
+) -> Panels:
+    """A figure of panels: one column for each hyperparameter; one row for each kind of line, or parametrization."""
 
     def panels(scale: str) -> list[Panel]:
         return rectangle([make(scale) for make in columns], [make(scale) for make in rows], parametrizations)
@@ -104,28 +94,27 @@ def landscape(
         d_head = BASE_WIDTHS[scale] // HEADS if is_d_head_fixed else 0
         return {"log2_lr": CENTRE[norm], **TEMPLATE[scale], "d_head": d_head}
 
-    return Figure(
-        kind="landscape",
+    return Panels(
+        number=str(number),
         title=title,
         variant=f"{norm}_ln",
         panels=panels,
         template=template,
-        paper={"table_or_figure": f"Figure {number}", "statement": statement},
+        statement=statement,
     )
 
 
 def through_training(scale: str) -> list[Panel]:
     """Figure 7: a learning rate in µP, and in SP that one and, as in the paper, a quarter of it."""
     widths = {"smoke": (32, 64), "cpu": (32, 64, 128), "gpu": (32, 64, 128, 256, 512)}
-    line = Axis(name="width", label="width", values=widths.get(scale, PAPER_WIDTHS))
+    line = Axis("width", "width", widths.get(scale, PAPER_WIDTHS))
     rate = -10 if scale == "paper" else -7
-    found = []
+    panels = []
     for i, (name, log2_lr) in enumerate((("mup", rate), ("sp", rate - 2), ("sp", rate))):
-        x = Axis(name="log2_lr", label="learning rate", values=(log2_lr,))
-        heading = f"{label(name)}, LR $2^{{{log2_lr}}}$"
+        x, heading = Axis("log2_lr", "learning rate", (log2_lr,)), f"{NAMES[name]}, LR $2^{{{log2_lr}}}$"
         key = f"{name}/{log2_lr}"
-        found.append(Panel(key=key, row=0, column=i, x=x, line=line, parametrization=name, heading=heading))
-    return found
+        panels.append(Panel(key=key, column=i, x=x, line=line, parametrization=name, heading=heading))
+    return panels
 
 
 def reverse(scale: str) -> list[Panel]:
@@ -134,29 +123,31 @@ def reverse(scale: str) -> list[Panel]:
     narrow = {"smoke": 32, "cpu": 64, "gpu": 128}.get(scale, 256)
     n = widths.get(scale, (256, 512, 1024, 2048, 4096, 8192))
     octaves = {"smoke": range(-11, -2, 2), "cpu": range(-12, -2), "gpu": range(-13, -2)}.get(scale, range(-18, -4))
-    x = Axis(name="log2_lr", label="learning rate", values=tuple(octaves))
-    real = Axis(name="width", label="width", values=n)
-    simulated = Axis(name="base_width", label="simulated width", values=n)
+    x = Axis("log2_lr", "learning rate", octaves)
+    real = Axis("width", "width", n)
+    simulated = Axis("base_width", "simulated width", n)
     words = "SP, real models of width n", f"µP, width {narrow}, simulating n"
     return [
-        Panel(key="real", row=0, column=0, x=x, line=real, parametrization="sp", heading=words[0]),
-        Panel(key="simulated", row=0, column=1, x=x, line=simulated, changes={"width": narrow}, heading=words[1]),
+        Panel(key="real", x=x, line=real, parametrization="sp", heading=words[0]),
+        Panel(key="simulated", column=1, x=x, line=simulated, changes={"width": narrow}, heading=words[1]),
     ]
 
 
-def entropy(dataset: TokenDataset, scale: str) -> dict[str, Any]:
+def entropy(dataset: Any, scale: str) -> dict[str, Any]:
     """Of single tokens of the training text, in nats: what a model reaches that ignores the context."""
+    import numpy as np
+
     counts = np.bincount(dataset.train_tokens.numpy(), minlength=dataset.vocab)
     shares = counts[counts > 0] / counts.sum()
     return {"threshold": float(-(shares * np.log(shares)).sum())}
 
 
 RATES = {norm: lambda scale, norm=norm: rates(scale, norm) for norm in CENTRE}
-FOUR = {norm: (RATES[norm], output_mults, init_stds, schedules) for norm in CENTRE}
-ATTENTION = (RATES["post"], output_mults, attn_mults, init_stds)
+FOUR = {norm: (RATES[norm], OUTPUT_MULTS, INIT_STDS, schedules) for norm in CENTRE}
+ATTENTION = (RATES["post"], OUTPUT_MULTS, ATTN_MULTS, INIT_STDS)
 STABLE = "In µP the best value of each hyperparameter stays as the model is scaled"
-FIGURES = {
-    "4": landscape(
+FIGURES = (
+    landscape(
         "Pre-LN Transformer, four hyperparameters over width and depth",
         "pre",
         FOUR["pre"],
@@ -164,19 +155,17 @@ FIGURES = {
         number=4,
         statement=f"{STABLE} in width and in depth, but for the init std across depth.",
     ),
-    "7": Figure(
+    Panels(
+        number="7",
         kind="learning",
         title="Post-LN Transformer language model, Adam, fixed hyperparameters",
         variant="post_ln",
         panels=through_training,
         template=lambda scale: LONGER.get(scale, {}),
-        paper={
-            "table_or_figure": "Figure 7",
-            "statement": "In µP the wider model is at least as good at every step; in SP it is not, at either rate.",
-        },
+        statement="In µP the wider model is at least as good at every step; in SP it is not, at either rate.",
         seeds={"cpu": 3, "gpu": 4},
     ),
-    "13": landscape(
+    landscape(
         "Post-LN Transformer with d_head fixed, heads growing with width",
         "post",
         ATTENTION,
@@ -185,7 +174,7 @@ FIGURES = {
         statement=f"{STABLE} in width with d_head fixed and the number of heads growing.",
         is_d_head_fixed=True,
     ),
-    "17": landscape(
+    landscape(
         "Post-LN Transformer, four hyperparameters over width, batch size, sequence length and steps",
         "post",
         FOUR["post"],
@@ -193,7 +182,7 @@ FIGURES = {
         number=17,
         statement=f"{STABLE} in width, and roughly in batch size, sequence length and steps.",
     ),
-    "18": landscape(
+    landscape(
         "Post-LN Transformer, four hyperparameters over width, SP and µP",
         "post",
         ATTENTION,
@@ -202,7 +191,7 @@ FIGURES = {
         number=18,
         statement="In SP the best values move with width and wide models diverge; in µP they stay.",
     ),
-    "19": landscape(
+    landscape(
         "Pre-LN Transformer, four hyperparameters over batch size, sequence length and steps",
         "pre",
         FOUR["pre"],
@@ -210,17 +199,17 @@ FIGURES = {
         number=19,
         statement="In µP they are roughly stable from batch size 32, sequence length 128 and 5000 steps on.",
     ),
-    "21": Figure(
+    Panels(
+        number="21",
         kind="stability",
         title="Reverse µTransfer: a narrow µP model simulates wide SP models",
         variant="post_ln",
         panels=reverse,
         template=lambda scale: {**BREAKING.get(scale, {}), "ffn_ratio": 1.0},
-        paper={
-            "table_or_figure": "Figure 21",
-            "statement": "A µP model of width 256 and base width n breaks at the learning rates at which a real SP "
-            "model of width n does.",
-        },
+        statement=(
+            "A µP model of width 256 and base width n breaks at the learning rates at which a real SP "
+            "model of width n does."
+        ),
         facts=entropy,
     ),
-}
+)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mutransfer.command import PARTS
 from mutransfer.errors import UserError, unknown
-from mutransfer.setting import PARTS
 
 if TYPE_CHECKING:
+    from mutransfer.command import Command
     from mutransfer.designs.experiment import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,10 +32,19 @@ COMMANDS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns 0; 1 if runs failed; 2 for a user's error (one line on stderr); 130 on Ctrl-C."""
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    load: Callable[[str], Experiment] | None = None,
+    adapt: Callable[[Command], Command] = lambda command: command,
+) -> int:
+    """Run one command. Returns 0; 1 if runs failed; 2 for a user's error (one line on stderr); 130 on Ctrl-C.
+
+    load: from a name to the experiment, if not `load_experiment`. ``adapt``: the command before it is run, such as with
+        another engine.
+    """
     try:
-        return _run(_parse(sys.argv[1:] if argv is None else list(argv)))
+        return _run(_parse(sys.argv[1:] if argv is None else list(argv)), load or load_experiment, adapt)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return getattr(error, "exit_code", 2)
@@ -158,14 +168,16 @@ def _widths(text: str) -> list[int]:
     return [_positive(part.strip()) for part in text.split(",")]
 
 
-def _run(args: argparse.Namespace) -> int:
-    from mutransfer import reproduce
+def _run(args: argparse.Namespace, load: Callable[[str], Experiment], adapt: Callable[[Command], Command]) -> int:
+    from mutransfer import command
 
-    names = experiments()
+    def made(name: str) -> Command:
+        return adapt(command.Command.of(args, load(name)))
+
     match args.command:
         case "list":
-            for name in names:
-                e = load_experiment(name)
+            for name in experiments():
+                e = load(name)
                 figures = f"; figures: {', '.join(e.numbers)}" if e.numbers else ""
                 choices = f"variants: {', '.join(e.variants)}{figures}; scales: {', '.join(e.scales)}"
                 print(f"{name:<16}{e.summary}\n{'':<16}{choices}")
@@ -185,15 +197,15 @@ def _run(args: argparse.Namespace) -> int:
         case "figures":
             return _figures(args)
         case "plan":
-            return reproduce.plan(args, load_experiment(args.experiment))
+            return command.plan(made(args.experiment))
         case "tune":
-            return reproduce.tune(args, load_experiment(args.experiment))
+            return command.reproduce(made(args.experiment))
         case "runs":
             return _runs(args)
         case "all":
-            return max(reproduce.reproduce(args, load_experiment(name)) for name in names)
+            return max(command.reproduce(made(name)) for name in experiments())
         case name:
-            return reproduce.reproduce(args, load_experiment(name))
+            return command.reproduce(made(name))
 
 
 def experiments() -> list[str]:
@@ -228,7 +240,7 @@ def _runs(args: argparse.Namespace) -> int:
 
 
 def _figures(args: argparse.Namespace) -> int:
-    from mutransfer.reproduce import draw
+    from mutransfer.command import draw
 
     for name in experiments() if args.experiment is None else [_known(args.experiment)]:
         folders = sorted(p.parent for p in (args.out / "figures" / name).rglob("provenance.json"))

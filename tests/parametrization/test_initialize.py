@@ -57,8 +57,8 @@ def test_factors_are_exact_not_measured():
 
 @pytest.mark.parametrize("width", [8, 16, 64])
 def test_tiny_tensors_are_not_misread(width):
-    """A bias of 8 numbers cannot be measured from itself; fresh draws of its module can. 10 seeds, none misread."""
-    for seed in range(10):
+    """A bias of 8 numbers cannot be measured from itself; fresh draws of its module can. 6 seeds, none misread."""
+    for seed in range(6):
         torch.manual_seed(seed)
         base, model = MLP(width), MLP(2 * width)
         drawn = copy.deepcopy(model)

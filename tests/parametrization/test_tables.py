@@ -103,7 +103,7 @@ CASES = {
 
 @pytest.mark.parametrize(("net", "optimizer"), list(itertools.product(CASES, ("sgd", "adam"))))
 def test_tables_3_8_9_train_alike(net, optimizer):
-    """Lemma J.1: one function, three ways to write it. 10 steps, float64, 1e-9 (biases, norms and ties included)."""
+    """Lemma J.1: one function, three ways to write it. 6 steps, float64, 1e-9 (biases, norms and ties included)."""
     build, data = CASES[net]
     x, y = data()
     x = x.double() if x.is_floating_point() else x
@@ -118,7 +118,7 @@ def test_tables_3_8_9_train_alike(net, optimizer):
         else:
             opt = torch.optim.Adam(plan.param_groups(model, lr=3e-3, eps=1e-6))
         losses = []
-        for _ in range(10):
+        for _ in range(6):
             loss = F.cross_entropy(model(x).flatten(0, -2), y.flatten())
             opt.zero_grad()
             loss.backward()

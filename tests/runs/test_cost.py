@@ -355,9 +355,9 @@ part = np.random.default_rng(0).integers(0, 256, (1000, 32, 32, 3), dtype=np.uin
 data = ImageDataset.from_arrays("synthetic", "noise", is_real=False, train=part, test=part)
 spec = EXPERIMENT.specs(data, scale="cpu", variant="relu_xent")[0]
 spec = replace(spec, steps=4, precision=sys.argv[1], momentum=float(sys.argv[2]))
-EXPERIMENT.run(spec, data)
+EXPERIMENT.code.run(spec, data)
 before = peak()
-EXPERIMENT.run(replace(spec, width=2048), data)
+EXPERIMENT.code.run(replace(spec, width=2048), data)
 print(peak() - before)
 """
 

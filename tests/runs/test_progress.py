@@ -2,74 +2,60 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
 import pty
 import re
-import struct
-import subprocess
 import sys
-import termios
+import time
 import types
-from fcntl import ioctl
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from mutransfer.runs import progress
 from mutransfer.runs.progress import SweepProgress
 from mutransfer.training.spec import RunRecord, RunSpec
 
-ROOT = Path(__file__).parents[2]
-# not from tests.runs.tiny: the drivers below would wait for torch
+# not from tests.runs.tiny: the notebook below would wait for torch
 SPEC = RunSpec(
-    experiment="tiny",
-    variant="relu",
-    parametrization="sp",
-    optimizer="sgd",
-    width=8,
-    base_width=8,
-    log2_lr=0,
-    seed=0,
-    steps=1,
-    batch=1,
-    momentum=0,
-    precision="float32",
-    data="none",
-    data_fingerprint="0",
+    **dict(experiment="tiny", variant="relu", parametrization="sp", optimizer="sgd", precision="float32", data="none"),
+    **dict(data_fingerprint="0", width=8, base_width=8, log2_lr=0, seed=0, steps=1, batch=1, momentum=0),
 )
-DRIVER = """
-import time
-from mutransfer.runs.progress import SweepProgress
-from tests.runs.test_progress import record
-with SweepProgress(True, workers=2) as shown:
-    shown.add({runs}, {runs})
-    for i in range({runs}):
-        time.sleep({seconds})
-        if i == 3:
-            shown.say("run 3 failed: \\x1b[31m[bold] :smile: " + "x" * 100)
-        shown.record(record("failed" if i == 3 else "diverged" if i % 4 == 1 else "finished"), 1.0)
-"""
 
 
 def record(status: str = "finished", seconds: float = float("nan")) -> RunRecord:
     return RunRecord(spec=SPEC, status=status, train_loss=1.0, wall_seconds=seconds)
 
 
+def drive(runs: int, seconds: float = 0.0, console: Console | None = None) -> None:
+    """A sweep of so many runs that take so long; every fourth diverges, one fails and says something nasty."""
+    with SweepProgress(True, console, workers=2) as shown:
+        shown.add(runs, runs)
+        for i in range(runs):
+            time.sleep(seconds)
+            if i == 3:
+                shown.say("run 3 failed: \x1b[31m[bold] :smile: " + "x" * 100)
+            shown.record(record("failed" if i == 3 else "diverged" if i % 4 == 1 else "finished"), 1.0)
+
+
 class Clock:
     now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
+    monkeypatch.setattr(time, "monotonic", lambda: clock.now)
     return clock
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS", "LINES"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def test_progress_is_weighted_by_cost(clock: Clock) -> None:
@@ -124,12 +110,12 @@ def test_a_measured_plan_has_an_eta_from_the_start(clock: Clock) -> None:
         assert shown.eta_seconds is None
 
 
-def test_a_log_has_plain_lines_now_and_then(tmp_path: Path) -> None:
+def test_a_log_has_plain_lines_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """10,000 fast runs give about ten lines, whole ones, even where FORCE_COLOR calls every file a terminal."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
     path = tmp_path / "log"
-    code = DRIVER.format(runs=10_000, seconds=0)
-    with path.open("wb") as file:
-        run(code, stdout=file, FORCE_COLOR="1")
+    with path.open("w") as file, contextlib.redirect_stdout(file):
+        drive(10_000)
     text = path.read_text()
     assert not re.search(r"[^\n -~]", text)  # no escape, no carriage return, no bar
     lines = text.splitlines()
@@ -139,17 +125,32 @@ def test_a_log_has_plain_lines_now_and_then(tmp_path: Path) -> None:
     assert lines[-1].startswith("10000/10000 runs, 2500 diverged, 1 failed, 0 left")
 
 
-def test_a_dumb_terminal_is_a_log() -> None:
+def on_terminal(columns: int, monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
+    """What a terminal of that many columns receives of twelve runs: less than its buffer."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    ours, theirs = pty.openpty()
+    with open(theirs, "w") as file:
+        drive(12, 0.1, Console(file=file, width=columns, highlight=False))
+    received = b""
+    with contextlib.suppress(OSError):  # the other end is closed
+        while part := os.read(ours, 1 << 16):
+            received += part
+    os.close(ours)
+    return received.decode()
+
+
+def test_a_dumb_terminal_is_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """TERM=dumb cannot go back in a line."""
-    text = on_terminal(80, TERM="dumb")
+    text = on_terminal(80, monkeypatch, TERM="dumb")
     assert "\x1b" not in text and text.replace("\r\n", "").count("\r") == 0
     assert "12/12 runs" in text.splitlines()[-1]
 
 
 @pytest.mark.parametrize("columns", [120, 60, 40])
-def test_a_terminal_has_one_line_that_changes(columns: int) -> None:
+def test_a_terminal_has_one_line_that_changes(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a screen of that width would show it: never wrapped, one line at the end, the failure above it."""
-    text = on_terminal(columns, TERM="xterm-256color")
+    text = on_terminal(columns, monkeypatch, TERM="xterm-256color")
     frames = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", part) for part in re.split(r"\r\n|\r", text)]
     frames = [frame for frame in frames if " runs, " in frame]
     assert len(frames) >= 3 and all(len(frame) <= columns for frame in frames)
@@ -161,9 +162,25 @@ def test_a_terminal_has_one_line_that_changes(columns: int) -> None:
     assert text.endswith("\x1b[?25h")  # the cursor is back
 
 
-def test_no_color_is_no_color() -> None:
+def shown_on(text: str) -> list[str]:
+    """The lines a terminal would show: ``\\r`` goes back, ``ESC[2K`` clears the line, ``ESC[1A`` goes up."""
+    lines, row = [""], 0
+    for token in re.findall(r"\x1b\[[0-9;?]*[a-zA-Z]|\r|\n|[^\x1b\r\n]+", text):
+        if token == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif token == "\x1b[2K":
+            lines[row] = ""
+        elif token == "\x1b[1A":
+            row -= 1
+        elif not token.startswith(("\x1b", "\r")):
+            lines[row] += token
+    return lines
+
+
+def test_no_color_is_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     """NO_COLOR: the bar moves, and has no colour."""
-    text = on_terminal(120, TERM="xterm-256color", NO_COLOR="1")
+    text = on_terminal(120, monkeypatch, TERM="xterm-256color", NO_COLOR="1")
     assert "━" in text and not re.search(r"\x1b\[[0-9;]*m", text)
 
 
@@ -196,7 +213,7 @@ def test_in_a_real_notebook() -> None:
     """One output for the whole sweep, the last state in it."""
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
-    code = f"import sys; sys.path[:0] = {sys.path!r}\n" + DRIVER.format(runs=40, seconds=0.02)
+    code = f"import sys; sys.path[:0] = {sys.path!r}\nfrom tests.runs.test_progress import drive\ndrive(40, 0.02)"
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     nbclient.NotebookClient(notebook, kernel_name="python3", timeout=60).execute()
     bar, said = notebook.cells[0].outputs
@@ -216,47 +233,3 @@ def test_a_full_disk_under_the_log_does_not_end_the_sweep() -> None:
         shown.say("a worker died")
         shown.record(record(), 1.0)
     assert shown.done == 1
-
-
-def run(code: str, **options: object) -> None:
-    stdout = options.pop("stdout")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "COLUMNS", "LINES"):
-        environment.pop(name, None)
-    command = [sys.executable, "-c", code]
-    subprocess.run(
-        command, cwd=ROOT, stdin=stdout, stdout=stdout, stderr=stdout, env={**environment, **options}, check=True
-    )
-
-
-def on_terminal(columns: int, **environment: str) -> str:
-    """What a terminal of that many columns receives of twelve runs."""
-    ours, theirs = pty.openpty()
-    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    code = DRIVER.format(runs=12, seconds=0.1)
-    run(code, stdout=theirs, **environment)  # less than a terminal's buffer
-    os.close(theirs)
-    received = b""
-    try:
-        while part := os.read(ours, 1 << 16):
-            received += part
-    except OSError:  # the other end is closed
-        pass
-    os.close(ours)
-    return received.decode()
-
-
-def shown_on(text: str) -> list[str]:
-    """The lines a terminal would show: ``\\r`` goes back, ``ESC[2K`` clears the line, ``ESC[1A`` goes up."""
-    lines, row = [""], 0
-    for token in re.findall(r"\x1b\[[0-9;?]*[a-zA-Z]|\r|\n|[^\x1b\r\n]+", text):
-        if token == "\n":
-            row += 1
-            lines += [""] * (row + 1 - len(lines))
-        elif token == "\x1b[2K":
-            lines[row] = ""
-        elif token == "\x1b[1A":
-            row -= 1
-        elif not token.startswith(("\x1b", "\r")):
-            lines[row] += token
-    return lines

@@ -63,7 +63,7 @@ def test_the_results_are_the_local_engines(engine: RayEngine, tmp_path: Path) ->
     raises = tiny.spec(DATA, hps=(("fault", "raise"),))
     for specs, runner, data in [
         ([*tiny.grid(DATA), raises], tiny.RUNNER, DATA),
-        (cifar, f"{EXPERIMENT.run.__module__}:{EXPERIMENT.run.__name__}", images),
+        (cifar, f"{EXPERIMENT.code.run.__module__}:{EXPERIMENT.code.run.__name__}", images),
     ]:
         with Store(tmp_path / runner) as store:
             records = [*sweep(specs, store, runner, engine=engine, dataset=data, progress=False).records]

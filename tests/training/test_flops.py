@@ -21,13 +21,13 @@ from mutransfer.models.transformer_config import (
 from mutransfer.training import flops
 from tests.runs import tiny
 
-TINY = Config(vocab=64, width=16, heads=2, depth=2, length=8)
+TINY = Config(vocab=64, width=16, heads=2, depth=1, length=8)
 SHAPES: dict[str, dict[str, Any]] = {
     "plain": {},
     "tied": {"tied": True},
     "post": {"norm": "post", "bias": False},
     "d_head": {"d_head": 3, "positions": "relative"},
-    "deep": {"ffn_ratio": 1.0, "depth": 3},
+    "deep": {"ffn_ratio": 1.0, "depth": 2},
     "hooked": {"fused": False},
 }
 

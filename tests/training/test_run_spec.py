@@ -162,8 +162,6 @@ from mutransfer.parametrization import MUP, attention_scale
 from mutransfer.training.provenance import device_name, git_commit
 assert device_name("cpu") and git_commit()
 assert "torch" not in sys.modules
-from mutransfer.parametrization import Plan, scaling_plan
-assert "torch" in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -285,8 +285,8 @@ def measure(spec: RunSpec, dataset: Any, **options: Any) -> RunRecord:
         except Exception as error:
             reason = one_line(error)
         measured.append([*row, *[None] * (len(texts) - len(row))])
-    found = {"seconds": time.perf_counter() - begin, "measured": measured, "reason": reason}
-    return RunRecord(spec=spec, status="finished", train_loss=0.0, provenance={"calibration": json.dumps(found)})
+    answer = {"seconds": time.perf_counter() - begin, "measured": measured, "reason": reason}
+    return RunRecord(spec=spec, status="finished", train_loss=0.0, provenance={"calibration": json.dumps(answer)})
 
 
 def _least_seconds(row: Sequence[_Times], sizes: Sequence[float], size: float) -> float:
@@ -341,7 +341,7 @@ UTILISATION = 0.4
 
 
 def device_hours(specs: Iterable[RunSpec], flops: Callable[[RunSpec], float]) -> str:
-    """Hours of one GPU that ``specs`` take at `UTILISATION` of its peak, in a line a GPU.
+    """Hours of one GPU that ``specs`` take at `UTILISATION` of its peak, one line per GPU.
 
     A bound from below: launching kernels, not arithmetic, limits narrow models, which stay far under it.
     """
@@ -368,7 +368,7 @@ def plan_table(
     memory: Callable[[RunSpec], float] | None = None,
     notes: Sequence[str] = (),
 ) -> str:
-    """A table, one row a parametrization and width, with the totals; then how it was measured, and ``notes``.
+    """A table, one row per parametrization and width, with the totals; then how it was measured, and ``notes``.
 
     Args:
         flops: floating-point operations of one run.

@@ -7,7 +7,6 @@ import importlib
 import math
 import time
 from collections import Counter
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -62,9 +61,7 @@ class SweepProgress:
             self._live.start(refresh=True)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self._live:
             self._live.stop()
         elif self._cell:
@@ -103,11 +100,6 @@ class SweepProgress:
             print(line, file=self._console.file, flush=True)
 
     @property
-    def line(self) -> str:
-        """Runs done, diverged, failed and left."""
-        return ", ".join(self._words())
-
-    @property
     def eta_seconds(self) -> float | None:
         """Seconds that the rest takes at the speed so far; None while nothing is known of it."""
         if self._end is None:
@@ -124,12 +116,10 @@ class SweepProgress:
             self._end = now + (now - self._working) * (self.cost - done) / done
 
     def _words(self) -> list[str]:
+        """Runs done, diverged, failed and left, and the time."""
         failed = [f"{self.counts['failed']} failed"] if self.counts["failed"] else []
-        left = self.runs - self.done
-        return [f"{self.done}/{self.runs} runs", f"{self.counts['diverged']} diverged", *failed, f"{left} left"]
-
-    def _all_words(self) -> list[str]:
-        words = [*self._words(), f"{_clock(time.monotonic() - self._start)} so far"]
+        words = [f"{self.done}/{self.runs} runs", f"{self.counts['diverged']} diverged", *failed]
+        words += [f"{self.runs - self.done} left", f"{_clock(time.monotonic() - self._start)} so far"]
         if self.done == self.runs:
             return words
         eta = self.eta_seconds
@@ -147,16 +137,16 @@ class SweepProgress:
         share = self.cost_done / self.cost if self.cost else 0.0
         if is_due or share >= self._last_share + LINE_SHARE or now >= self._last_time + LINE_SECONDS:
             self._last_time, self._last_share = now, share
-            self.say(", ".join(self._all_words()))
+            self.say(", ".join(self._words()))
 
     def _fill_cell(self) -> None:
         full = round(BAR * self.cost_done / self.cost) if self.cost else 0
-        text = f"{'█' * full}{'░' * (BAR - full)} {', '.join(self._all_words())}"
+        text = f"{'█' * full}{'░' * (BAR - full)} {', '.join(self._words())}"
         self._cell.update({"text/plain": text}, raw=True)
 
     def _bar(self) -> Table | Text:
         """One line of the terminal's width: what matters least goes first where it is narrow."""
-        words, width = self._all_words() if self.runs else ["starting workers"], self._console.width
+        words, width = self._words() if self.runs else ["starting workers"], self._console.width
         while len(", ".join(words)) >= width and len(words) > 2:
             del words[-2]  # the clock, the runs left, ...: never the runs done and the ETA
         text = Text(", ".join(words), no_wrap=True, overflow="crop")

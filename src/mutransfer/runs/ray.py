@@ -1,4 +1,4 @@
-"""The Ray engine: the same runs on a Ray cluster, one single-threaded actor a core, or one a GPU where there are any.
+"""The Ray engine: the same runs on a Ray cluster, one single-threaded actor per core, or per GPU where there are any.
 
 Nodes need Ray, torch and the other packages, not this code: it travels with the sweep.
 """
@@ -213,5 +213,5 @@ def _place(module: ModuleType) -> Path | None:
 def _how(error: Exception) -> str:
     """Why an actor died, from Ray's long explanation."""
     text = " ".join(str(error).split())
-    found = re.search(r"exit type: (\w+) Worker exit detail: ([^.]+)", text)
-    return f"{found[1]}: {found[2]}" if found else text[:200]
+    match = re.search(r"exit type: (\w+) Worker exit detail: ([^.]+)", text)
+    return f"{match[1]}: {match[2]}" if match else text[:200]

@@ -17,7 +17,6 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from mutransfer.errors import UserError
 from mutransfer.files import write
@@ -96,24 +95,18 @@ class Store:
         self._db: sqlite3.Connection | None = None
 
     def __enter__(self) -> Store:
-        if self._db is not None:  # `salvaged`
-            return self
-        if self._read_only:
-            self._db = _open_to_read(self.path)
-            return self
-        self._lock = _locked(self.path)
-        try:
-            self._db = _open_to_write(self.path)
-            if not _journal(self.path).exists():
-                self._write_journal()
-        except BaseException:
-            self.close()
-            raise
+        if self._db is None:  # else it is `salvaged`
+            try:
+                if self._read_only:
+                    self._open_to_read()
+                else:
+                    self._open_to_write()
+            except BaseException:
+                self.close()
+                raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -220,6 +213,32 @@ class Store:
             os.close(lock)
         return len(rows), aside
 
+    def _open_to_read(self) -> None:
+        """Whatever the version of the file, the table ``runs`` then has our `COLUMNS`."""
+        with _explained(existing(self.path), "read"):
+            self._db = db = _connected_to_read(self.path)
+            if _check(db, self.path) == 1:
+                db.execute("PRAGMA temp_store=MEMORY")
+                db.execute(f"CREATE TEMP VIEW runs AS {_FROM_1} main.runs")
+            db.execute("PRAGMA query_only=ON")
+
+    def _open_to_write(self) -> None:
+        """The file is made if it is new, brought up to date if it is old."""
+        self._lock = _locked(self.path)
+        if self.path.exists() and not self.path.is_file():
+            raise UserError(f"{self.path} is not a file, expected the store of a sweep; move it or use another --out.")
+        with _explained(self.path, "write"):
+            self._db = db = sqlite3.connect(self.path, timeout=10)
+            is_new = not (db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] or _version(db))
+            version = 0 if is_new else _check(db, self.path)
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")  # a commit returns when it is on the disk
+            if version < SCHEMA_VERSION:
+                script = _CREATE if is_new else _UPGRADE_1
+                db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={SCHEMA_VERSION}; COMMIT")
+        if not _journal(self.path).exists():
+            self._write_journal()
+
     def _write_journal(self) -> None:
         write(_journal(self.path), _lines(self.rows(COLUMNS)))
 
@@ -266,63 +285,21 @@ def _locked(path: Path) -> int:
     return descriptor
 
 
-def _open_to_write(path: Path) -> sqlite3.Connection:
-    """The store at ``path``, whose lock is ours: made if it is new, brought up to date if it is old.
-
-    Raises `UserError` if the file is something else; nothing in it is changed then.
-    """
-    if path.exists() and not path.is_file():
-        raise UserError(f"{path} is not a file, expected the store of a sweep; move it or use another --out.")
-    with _explained(path, "write"):
-        db = sqlite3.connect(path, timeout=10)
-        try:
-            is_new = not (db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] or _version(db))
-            version = 0 if is_new else _check(db, path)
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=FULL")  # a commit returns when it is on the disk
-            if version < SCHEMA_VERSION:
-                script = _CREATE if is_new else _UPGRADE_1
-                db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={SCHEMA_VERSION}; COMMIT")
-        except BaseException:
-            db.close()
-            raise
-    return db
-
-
-def _open_to_read(path: Path) -> sqlite3.Connection:
-    """The store at ``path``, without the lock; whatever its version, the table ``runs`` has our `COLUMNS`."""
-    with _explained(existing(path), "read"):
-        db = _connect_to_read(path)
-        try:
-            if _check(db, path) == 1:
-                db.execute("PRAGMA temp_store=MEMORY")
-                db.execute(f"CREATE TEMP VIEW runs AS {_FROM_1} main.runs")
-            db.execute("PRAGMA query_only=ON")
-        except BaseException:
-            db.close()
-            raise
-    return db
-
-
-def _connect_to_read(path: Path) -> sqlite3.Connection:
-    def connect(mode: str) -> sqlite3.Connection:
+def _connected_to_read(path: Path) -> sqlite3.Connection:
+    log = path.with_name(path.name + "-wal")
+    # The files of the log, which a reader needs too, are removed again. On a full disk or in a read-only folder SQLite
+    # cannot make them. If there is no log, nothing is in it, and the file can be read as it is.
+    for mode in ("mode=rw", "immutable=1"):
         db = sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True)
         try:
             db.execute("SELECT count(*) FROM sqlite_master")
-        except BaseException:
+            break
+        except BaseException as error:
             db.close()
-            raise
-        return db
-
-    try:
-        return connect("mode=rw")  # the files of the log, which a reader needs too, are removed again
-    except sqlite3.OperationalError:
-        # On a full disk or in a read-only folder SQLite cannot make the files of its log. If there is no log,
-        # nothing is in it, and the file can be read as it is.
-        log = path.with_name(path.name + "-wal")
-        if log.exists() and log.stat().st_size:
-            raise
-        return connect("immutable=1")
+            has_log = log.exists() and log.stat().st_size
+            if not isinstance(error, sqlite3.OperationalError) or has_log or mode == "immutable=1":
+                raise
+    return db
 
 
 def _new(path: Path | str, rows: Iterable[Row]) -> sqlite3.Connection:
@@ -372,7 +349,7 @@ def _readable(path: Path) -> list[Row]:
 def _around_the_damage(path: Path) -> Iterator[tuple[str, str | None, str]]:
     """(run_id, finished_at, record) from both ends of the table to the damage: all there is without a journal."""
     for order in ("ASC", "DESC"):
-        with contextlib.suppress(*_FAULTS, KeyError), contextlib.closing(_connect_to_read(path)) as db:
+        with contextlib.suppress(*_FAULTS, KeyError), contextlib.closing(_connected_to_read(path)) as db:
             db.row_factory = sqlite3.Row
             for row in map(dict, db.execute(f"SELECT * FROM runs ORDER BY rowid {order}")):
                 yield row["run_id"], row.get("finished_at"), row["record"]
@@ -389,7 +366,7 @@ def _journalled(path: Path) -> Iterator[tuple[str, str | None, str]]:
 
 def _count(path: Path) -> int:
     """How many runs a damaged file had; 0 if that cannot be read either."""
-    with contextlib.suppress(*_FAULTS), contextlib.closing(_connect_to_read(path)) as db:
+    with contextlib.suppress(*_FAULTS), contextlib.closing(_connected_to_read(path)) as db:
         return int(db.execute("SELECT count(*) FROM runs").fetchone()[0])  # of the index, which holds no records
     return 0
 

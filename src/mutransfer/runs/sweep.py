@@ -8,9 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mutransfer.errors import UserError
 from mutransfer.runs.engine import Cost, Engine, OnEvent, schedule
@@ -21,10 +19,13 @@ from mutransfer.runs.worker import in_environment
 from mutransfer.training import checkpoint
 from mutransfer.training.spec import RunRecord, RunSpec
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 EXTENSION_ROUNDS = 3  # so that a loss that falls forever cannot keep a sweep going
 _CHUNK = 500  # records read at once
 
-Extend = Callable[[pd.DataFrame, bool], Sequence[RunSpec]]
+Extend = Callable[["pd.DataFrame", bool], Sequence[RunSpec]]
 
 
 class Saved(Protocol):
@@ -64,11 +65,6 @@ class SweepResult:
                 yield from (records[run_id] for run_id in run_ids)
 
     @property
-    def frame(self) -> pd.DataFrame:
-        """The runs table (`mutransfer.runs.table.to_frame`)."""
-        return to_frame(self.records)
-
-    @property
     def counts(self) -> Counter[str]:
         """Runs by status."""
         return Counter(record.status for record in self.records)
@@ -81,7 +77,7 @@ def sweep(
     *,
     engine: Engine,
     dataset: Saved,
-    cost: Cost | None = None,
+    cost: Cost = lambda spec: 1.0,
     progress: bool = True,
     extend: Extend | None = None,
     is_timed: bool = False,
@@ -106,7 +102,6 @@ def sweep(
     """
     wanted: dict[str, RunSpec] = {}
     skipped = 0
-    cost = cost or (lambda spec: 1.0)
     folder = checkpoints(store.path)
     with SweepProgress(progress, workers=engine.workers, is_timed=is_timed) as shown, contextlib.ExitStack() as stack:
 
@@ -141,8 +136,8 @@ def sweep(
                 ) from None
             if extend is None or not rounds_left:
                 break
-            found = to_frame(store.records(wanted, where=DONE))
-            batch = _new(extend(found, rounds_left == 1), wanted, dataset)
+            frame = to_frame(store.records(wanted, where=DONE))
+            batch = _new(extend(frame, rounds_left == 1), wanted, dataset)
             if not batch:
                 break
             shown.say(f"the grid is extended by {len(batch)} runs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -9,8 +10,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
@@ -20,6 +21,9 @@ from mutransfer.runs.store import ALL, SCHEMA, Damaged, Row, Store, Where, exist
 from mutransfer.runs.store import COLUMNS as STORED
 from mutransfer.training.spec import STATUSES, RunRecord
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _SPEC_COLUMNS = ["run_id", "experiment", "variant", "parametrization", "width", "base_width", "log2_lr"]
 _SPEC_COLUMNS += ["seed", "steps", "batch", "momentum", "precision", "data", "data_fingerprint"]
 _RECORD_COLUMNS = ["status", "train_loss", "test_loss", "test_accuracy", "steps_done", "wall_seconds"]
@@ -27,13 +31,14 @@ COLUMNS = [*_SPEC_COLUMNS, *_RECORD_COLUMNS]
 
 
 def to_frame(records: Iterable[RunRecord], hps: Sequence[str] = ()) -> pd.DataFrame:
-    """One row a run, `COLUMNS` and the experiment's own hyperparameters ``hps`` in this order.
+    """One row per run, `COLUMNS` and the experiment's own hyperparameters ``hps`` in this order.
 
     Sorted by parametrization (SP first), width, log2 LR and seed.
 
     ``train_loss`` is ``inf`` for a diverged run and ``nan`` for a failed one; ``test_loss`` and
     ``test_accuracy`` are ``nan`` for both. Only ``wall_seconds`` may differ when a run is repeated.
     """
+    import pandas as pd  # not above: listing runs needs none
 
     def place(record: RunRecord) -> tuple[object, ...]:
         s = record.spec
@@ -49,7 +54,9 @@ def to_frame(records: Iterable[RunRecord], hps: Sequence[str] = ()) -> pd.DataFr
 
 
 def curve_rows(runs: Iterable[tuple[str, RunRecord]]) -> pd.DataFrame:
-    """curves.csv: the loss curve of every (panel, run), a row a point."""
+    """curves.csv: the loss curve of every (panel, run), one row per point."""
+    import pandas as pd
+
     rows = []
     for panel, record in runs:
         s = record.spec
@@ -186,7 +193,9 @@ def _where(texts: Sequence[str], store: Store) -> Where:
         if match is None:
             raise UserError(f"--where '{text}': expected a column, = != < <= > or >=, and a value, as in width=1024.")
         name, operator, value = match.groups()
-        number = _number(value)
+        number = None
+        with contextlib.suppress(ValueError):
+            number = float(value)
         if name.startswith("hps."):
             expression, hp = _HP, name.removeprefix("hps.")
             if hp not in (known := store.hps()):
@@ -208,28 +217,21 @@ def _where(texts: Sequence[str], store: Store) -> Where:
     return (" AND ".join(parts), values) if parts else ALL
 
 
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
 def _print(rows: Sequence[Row], total: int) -> None:
     """Aligned columns. On a terminal, what is the same in every run is said once above, so that the lines are short."""
     is_terminal = sys.stdout.isatty()
-    lines, shown = [], list(range(len(_SHOWN)))
+    lines = []
+    table = {name: [_cell(name, row[i]) for row in rows] for i, name in enumerate(_SHOWN) if rows}
     if is_terminal and len(rows) > 1:
-        same = [i for i in shown if len({row[i] for row in rows}) == 1]
-        shown = [i for i in shown if i not in same]
-        said = ", ".join(f"{_SHOWN[i]} {_cell(_SHOWN[i], rows[0][i])}" for i in same if rows[0][i] not in ("", None))
+        same = {name: cells[0] for name, cells in table.items() if len(set(cells)) == 1}
+        table = {name: cells for name, cells in table.items() if name not in same}
+        said = ", ".join(f"{name} {cell}" for name, cell in same.items() if cell not in ("", "-"))
         lines += [f"every run: {said}"] if said else []
-    if rows:
-        cells = [[_SHOWN[i] for i in shown], *([_cell(_SHOWN[i], row[i]) for i in shown] for row in rows)]
-        sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        aligned = [str.rjust if _SHOWN[i] in _NUMBERS else str.ljust for i in shown]
-        for row in cells:
-            lines.append("  ".join(f(x, n) for f, x, n in zip(aligned, row, sizes, strict=True)).rstrip())
+    columns = []
+    for name, cells in table.items():
+        width, side = max(map(len, [name, *cells])), ">" if name in _NUMBERS else "<"
+        columns.append([f"{cell:{side}{width}}" for cell in [name, *cells]])
+    lines += ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
     counts = Counter(str(row[_SHOWN.index("status")]) for row in rows)
     words = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
     lines.append(f"{len(rows)} of {total} runs" + (f": {words}" if words else ""))

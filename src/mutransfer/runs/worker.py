@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mutransfer.errors import UserError
+from mutransfer.training.checkpoint import EVERY, FOLDER
+from mutransfer.training.provenance import COMMIT, git_commit
 from mutransfer.training.spec import RunRecord, RunSpec
 
 # What a worker says: it is ready; a run's record; it cannot work at all (one line).
@@ -24,9 +26,6 @@ READY, RECORD, BROKEN = "ready", "record", "broken"
 
 def environment() -> dict[str, str]:
     """To be in a worker's environment before torch is imported: the maths libraries read it once."""
-    from mutransfer.training.checkpoint import EVERY, FOLDER
-    from mutransfer.training.provenance import COMMIT, git_commit
-
     threads = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     checkpoints = {name: os.environ[name] for name in (FOLDER, EVERY) if name in os.environ}
     return {**dict.fromkeys(threads, "1"), COMMIT: git_commit(), **checkpoints}
@@ -35,27 +34,25 @@ def environment() -> dict[str, str]:
 @contextlib.contextmanager
 def in_environment(values: dict[str, str]) -> Iterator[None]:
     """Variables that a process started in the block inherits."""
-    before = {name: os.environ.get(name) for name in values}
+    before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in values:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 class Runner:
     """Makes the runs of one worker, on one thread. Raises `UserError` if there is no such ``runner``."""
 
     def __init__(self, runner: str, dataset: Any, device: str) -> None:
+        self._name, self._function, self._dataset = runner, resolve(runner), dataset
         import torch
 
         torch.set_num_threads(1)
         keep_freed_memory()
-        self._name, self._function, self._dataset = runner, resolve(runner), dataset
         self._options = {} if device == "cpu" else {"device": device}
 
     def __call__(self, spec: RunSpec) -> RunRecord:
@@ -74,10 +71,10 @@ def resolve(reference: str) -> Callable[..., Any]:
     """What ``"module:function"`` names; `UserError` if there is no such thing."""
     module, _, name = reference.partition(":")
     try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"cannot find '{reference}' ({one_line(error)}), expected 'module:function'.") from error
-    return found
+    return function
 
 
 def one_line(error: BaseException) -> str:

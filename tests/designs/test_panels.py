@@ -13,9 +13,10 @@ import pytest
 
 from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer.data import TokenDataset
-from mutransfer.designs.experiment import Experiment, Scale, Variant, figure_cells
-from mutransfer.designs.figure import Axis, Figure, Panel, put, to_panels
-from mutransfer.designs.rows import to_curves
+from mutransfer.designs.design import Bench
+from mutransfer.designs.experiment import Experiment, Size, Variant
+from mutransfer.designs.grid import to_curves
+from mutransfer.designs.panels import Axis, Panel, Panels, to_panels
 from mutransfer.errors import UserError
 from mutransfer.results.learning import learning_report
 from mutransfer.runs.table import to_frame
@@ -35,16 +36,17 @@ def panel(x: Axis, line: Axis, **options: Any) -> Panel:
     return Panel(**{"key": f"{line.name}/{x.name}", "row": 0, "column": 0, "x": x, "line": line, **options})
 
 
-def figure(*panels: Panel, **options: Any) -> Figure:
-    values: dict[str, Any] = {"kind": "landscape", "title": "T", "variant": "post_ln", "panels": lambda scale: panels}
-    values |= {"paper": {}, "template": lambda scale: {"log2_lr": -7, "width": 32, "batch": 8}}
-    return Figure(**values | options)
+def figure(*panels: Panel, **options: Any) -> Panels:
+    values: dict[str, Any] = {"number": "4", "kind": "landscape", "title": "T", "variant": "post_ln", "statement": ""}
+    values |= {"panels": lambda scale: panels, "template": lambda scale: {"log2_lr": -7, "width": 32, "batch": 8}}
+    return Panels(**values | options)
 
 
-def experiment(**figures: Figure) -> Experiment:
+def experiment(*figures: Panels) -> Experiment:
     hps: dict[str, Value] = {"schedule": "constant", "output_mult": 1.0}
     variants = {
-        name: Variant(title="", y_label="", hps={"norm": name[:-3], **hps}, paper={}) for name in ("pre_ln", "post_ln")
+        name: Variant(title="", y_label="", hps={"norm": name[:-3], **hps}, where="", statement="")
+        for name in ("pre_ln", "post_ln")
     }
     size: dict[str, Any] = {
         "widths": (16, 32),
@@ -58,19 +60,20 @@ def experiment(**figures: Figure) -> Experiment:
     return replace(
         EXPERIMENT,
         name="tiny",
-        scales={"smoke": Scale(seeds=1, **size), "cpu": Scale(seeds=2, **size)},
+        scales={"smoke": Size(seeds=1, **size), "cpu": Size(seeds=2, **size)},
         variants=variants,
         optimizer="adam",
         momentum=0.0,
-        figures=figures,
+        outputs=figures,
     )
 
 
 def cells(
     *panels: Panel, scale: str = "cpu", seeds: int | None = None, **options: Any
 ) -> list[tuple[str, Value, Value, RunSpec]]:
-    declared = experiment(**{"4": figure(*panels, **options)})
-    return figure_cells(declared, "4", DATA, scale=scale, seeds=seeds)
+    output = figure(*panels, **options)
+    bench = Bench(experiment=experiment(output), dataset=DATA, scale=scale, variant="pre_ln", seeds=seeds)
+    return output.cells(output.of(bench))
 
 
 def test_a_swept_number_is_octaves_and_a_line_is_plain() -> None:
@@ -145,9 +148,10 @@ def test_seeds() -> None:
         return {s.seed for *_, s in cells(panel(RATES, WIDTHS), **options)}
 
     assert seeds() == {0, 1} and seeds(scale="smoke") == {0}
-    figures = {"4": figure(panel(RATES, WIDTHS), seeds={"cpu": 3})}
-    found = [figure_cells(experiment(**figures), "4", DATA, scale="cpu", seeds=n) for n in (None, 4)]
-    assert [{s.seed for *_, s in points} for points in found] == [{0, 1, 2}, {0, 1, 2, 3}]
+    own = figure(panel(RATES, WIDTHS), seeds={"cpu": 3})
+    for told, count in ((None, 3), (4, 4)):
+        bench = Bench(experiment=experiment(own), dataset=DATA, scale="cpu", variant="post_ln", seeds=told)
+        assert {spec.seed for *_, spec in own.cells(bench)} == set(range(count))
 
 
 def test_panels_share_runs() -> None:
@@ -167,7 +171,7 @@ def test_the_table_repeats_a_shared_run() -> None:
     found = cells(panel(RATES, WIDTHS), panel(SCHEDULES, WIDTHS), seeds=1, template=lambda scale: {"log2_lr": -6})
     losses = {s: float(i) for i, s in enumerate(dict.fromkeys(s for *_, s in found))}
     records = [RunRecord(spec=s, status="finished", train_loss=loss) for s, loss in losses.items()]
-    table = to_panels([(key, x, n, s.run_id) for key, x, n, s in found], records, ["schedule"])
+    table = to_panels(found, records, ["schedule"])
     assert list(table.columns[:4]) == ["panel", "x", "line", "run_id"] and "schedule" in table
     assert len(table) == len(found) == 8 and len(records) == 6
     for row, (key, x, n, s) in zip(table.itertuples(), found, strict=True):
@@ -186,22 +190,11 @@ def test_a_name_that_no_run_has_is_refused() -> None:
         cells(panel(RATES, WIDTHS), template=lambda scale: {"schedules": "linear"})
 
 
-def test_a_misspelt_field_is_refused() -> None:
-    """It is no hyperparameter either; and all of them at once are not a value."""
-    spec = cells(panel(RATES, WIDTHS))[0][-1]
-    assert put(spec, "steps", 7).steps == 7
-    for name in ("step", "hps"):
-        with pytest.raises(UserError, match=f"'{name}'"):
-            put(spec, name, 7)
-
-
 def test_an_unknown_figure_is_refused() -> None:
     """With the numbers that there are."""
-    declared = experiment(**{"4": figure(panel(RATES, WIDTHS)), "17": figure(panel(RATES, WIDTHS))})
+    declared = experiment(figure(panel(RATES, WIDTHS)), figure(panel(RATES, WIDTHS), number="17"))
     with pytest.raises(UserError, match=r"unknown figure '7'\. Did you mean '17'\? Valid: 4, 17, all"):
-        figure_cells(declared, "7", DATA, scale="cpu")
-    with pytest.raises(UserError, match="unknown scale"):
-        figure_cells(declared, "4", DATA, scale="cpuu")
+        declared.output("7")
 
 
 def test_what_a_panel_says_of_itself() -> None:
@@ -275,10 +268,10 @@ def test_a_rate_that_loses_one_seed_is_not_the_best() -> None:
 def test_steps_tokens_and_losses() -> None:
     """A point stands at the end of its chunk of steps; tokens are steps times batch times length."""
     runs = [replace(r, loss_curve=tuple(float(i) for i in range(50))) for r in records(parabola, steps=200)]
-    one = curves(runs)[0].query("panel == 'mup/-7' and width == 32 and seed == 1")
-    assert one["step"].tolist() == [*range(4, 201, 4)]
-    assert one["tokens"].tolist() == [16 * 4 * step for step in one["step"]]
-    assert one["loss"].tolist() == [*range(50)]
+    curve = curves(runs)[0].query("panel == 'mup/-7' and width == 32 and seed == 1")
+    assert curve["step"].tolist() == [*range(4, 201, 4)]
+    assert curve["tokens"].tolist() == [16 * 4 * step for step in curve["step"]]
+    assert curve["loss"].tolist() == [*range(50)]
     with pytest.raises(UserError, match="10 points of 50"):
         curves(records(parabola, steps=200))
 

@@ -1,6 +1,7 @@
 """What an experiment's declaration turns into: the grid, and what a finished grid still lacks."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,11 +10,10 @@ import torch.nn.functional as F
 
 from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer.data import ImageDataset
-from mutransfer.designs.experiment import extension
+from mutransfer.designs.design import expected, follow
+from mutransfer.designs.grid import EXTENSION_ROUNDS, lr_sweep, missing_rates
 from mutransfer.errors import UserError
 from mutransfer.models.mlp import MLP
-from mutransfer.results import needs_extension, untested_transfers
-from mutransfer.runs.table import to_frame
 from mutransfer.training.spec import RunRecord
 
 
@@ -23,11 +23,18 @@ def data():
     return ImageDataset.from_arrays("synthetic", "black", is_real=False, train=part, test=part)
 
 
-def finished(specs, optimum):
-    """The runs table of parabolas with their optimum at ``optimum(spec)``."""
-    losses = [1 + 0.1 * (s.log2_lr - optimum(s)) ** 2 for s in specs]
-    pairs = zip(specs, losses, strict=True)
-    return to_frame(RunRecord(spec=s, status="finished", train_loss=loss) for s, loss in pairs)
+def swept(specs, optimum):
+    """All lists that a sweep trains, if losses are parabolas with their optimum at ``optimum(spec)``."""
+    lists = []
+
+    def train(new):
+        lists.append(new)
+        return [RunRecord(spec=s, status="finished", train_loss=1 + 0.1 * (s.log2_lr - optimum(s)) ** 2) for s in new]
+
+    records = follow(lr_sweep(specs, partial(missing_rates, of_widest=False)), train)
+    assert [record.spec for record in records] == [spec for new in lists for spec in new]
+    assert lists[0] == specs and len({record.spec for record in records}) == len(records)
+    return lists
 
 
 def test_paper_scale_is_the_published_setting(data):
@@ -41,8 +48,8 @@ def test_paper_scale_is_the_published_setting(data):
 
 def test_published_multipliers():
     """Input and output multipliers of the authors' MLP example (section 4.6 of the facts)."""
-    found = {name: (v.hps["input_mult"], v.hps["output_mult"]) for name, v in EXPERIMENT.variants.items()}
-    assert found == {
+    mults = {name: (v.hps["input_mult"], v.hps["output_mult"]) for name, v in EXPERIMENT.variants.items()}
+    assert mults == {
         "relu_xent": (0.00390625, 32),
         "tanh_xent": (0.125, 32),
         "relu_mse": (0.03125, 32),
@@ -60,7 +67,7 @@ def test_a_run_is_equation_4_by_hand(parametrization, m):
     )
     grid = EXPERIMENT.specs(one_batch, scale="cpu", variant="relu_xent")
     spec = replace(grid[0], parametrization=parametrization, width=48, base_width=16, steps=20, log2_lr=-5)
-    record = EXPERIMENT.run(spec, one_batch)
+    record = EXPERIMENT.code.run(spec, one_batch)
 
     torch.manual_seed(spec.seed)
     model = MLP(48, input_mult=2**-8, output_mult=32)
@@ -81,40 +88,26 @@ def test_a_run_is_equation_4_by_hand(parametrization, m):
 def test_an_optimum_on_the_edge_grows_the_grid_by_two_octaves(data):
     """Only that width, only that side, all its seeds; then nothing more."""
     specs = EXPERIMENT.specs(data, scale="cpu", variant="relu_xent", widths=[64, 256])
-
-    def optimum(s):
-        return -10 if (s.parametrization, s.width) == ("sp", 256) else -5
-
-    extend = extension(specs, needs_extension, untested_transfers)
-    new = extend(finished(specs, optimum), False)
+    _, new = swept(specs, lambda s: -10 if (s.parametrization, s.width) == ("sp", 256) else -5)
     assert {(s.parametrization, s.width, s.log2_lr, s.seed) for s in new} == {
         ("sp", 256, lr, seed) for lr in (-10, -11) for seed in (0, 1)
     }
-    assert extend(finished([*specs, *new], optimum), False) == []
+    assert expected(lr_sweep(specs)) == specs  # what is planned is the grid
 
 
 def test_a_transferred_rate_is_run_where_it_is_sent(data):
     """The smallest width's optimum, found in its own extension, is needed at every width: else no regret there."""
     specs = EXPERIMENT.specs(data, scale="cpu", variant="relu_xent", widths=[64, 256], seeds=1)
-
-    def optimum(s):
-        return -1.6 if s.width == 64 else -5
-
-    extend = extension(specs, needs_extension, untested_transfers)
-    grown = [*specs, *extend(finished(specs, optimum), False)]
-    new = extend(finished(grown, optimum), False)
-    assert {(s.width, s.log2_lr) for s in new} == {(256, -2)}
-    assert extend(finished([*grown, *new], optimum), False) == []
+    _, grown, new = swept(specs, lambda s: -1.6 if s.width == 64 else -5)
+    assert {s.width for s in grown} == {64} and {(s.width, s.log2_lr) for s in new} == {(256, -2)}
 
 
 def test_a_loss_that_falls_for_ever_ends_with_rates_that_all_widths_ran(data):
     """The last round copies the rate of the smallest width, instead of finding one more that no other width has."""
     specs = EXPERIMENT.specs(data, scale="cpu", variant="relu_xent", widths=[64, 256], seeds=1)
-    extend = extension(specs, needs_extension, untested_transfers)
-    grown = [*specs]
-    for is_last in (False, False, True):
-        grown += extend(finished(grown, lambda s: -99 if s.width == 64 else -5), is_last)
-    lowest = {width: min(s.log2_lr for s in grown if s.width == width) for width in (64, 256)}
+    lists = swept(specs, lambda s: -99 if s.width == 64 else -5)
+    assert len(lists) == 1 + EXTENSION_ROUNDS
+    lowest = {width: min(s.log2_lr for new in lists for s in new if s.width == width) for width in (64, 256)}
     assert lowest[64] == lowest[256] == min(s.log2_lr for s in specs) - 4
 
 

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from mutransfer.designs.search import Grid, LogUniform, draw
+from mutransfer.designs.space import Grid, LogUniform, assign, draw, put
 from mutransfer.errors import UserError
+from tests.runs import tiny
 
 
 def powers(center, exponents):
@@ -115,3 +116,20 @@ def test_no_space_is_refused(make):
     """A range upside down, base 1, an empty grid, a value twice."""
     with pytest.raises(UserError, match="expected"):
         make()
+
+
+def test_settings_go_where_the_runner_reads_them():
+    """Fields and hps; a sample's lr is a power of two in the spec, to nine digits. What a run lacks is refused."""
+    spec = tiny.spec(tiny.dataset(), hps=(("loss", "xent"), ("output_mult", 32)))
+    sampled = assign(spec, {"lr": 2**-5.25, "output_mult": 8.0, "momentum": 0.5})
+    own = sampled.hp("output_mult"), sampled.hp("loss")
+    assert (sampled.log2_lr, sampled.momentum, *own) == (-5.25, 0.5, 8.0, "xent")
+    changed = put(spec, {"steps": 7, "loss": "mse"})
+    assert (changed.steps, changed.hp("loss"), changed.hp("output_mult")) == (7, "mse", 32)
+    with pytest.raises(UserError, match=r"'ouput_mult'\. Did you mean 'output_mult'"):
+        assign(spec, {"ouput_mult": 8.0})
+    with pytest.raises(UserError, match="lr is 0"):
+        assign(spec, {"lr": 0})
+    for name in ("step", "hps", "lr"):
+        with pytest.raises(UserError, match=f"'{name}'"):
+            put(spec, {name: 7})

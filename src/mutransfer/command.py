@@ -1,0 +1,364 @@
+"""One command, its arguments checked, and one path for every kind of figure: plan, train, write, draw."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mutransfer.designs.design import Bench, Output, Rows, expected, follow
+from mutransfer.designs.experiment import Experiment
+from mutransfer.designs.grid import Sweep
+from mutransfer.designs.tuning import Copy, Numbers, Searches
+from mutransfer.errors import UserError, unknown
+from mutransfer.files import write
+from mutransfer.training.spec import PRECISIONS, RunRecord, RunSpec
+
+if TYPE_CHECKING:
+    from mutransfer.runs.cost import Calibration
+    from mutransfer.runs.engine import Engine
+    from mutransfer.runs.store import Store
+
+ENGINES = ("local", "ray")
+PARTS = ("train", "valid", "test")  # of a corpus, named on the command line
+RUNS_A_GPU = 4  # small runs share a GPU, but not by the dozen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What one command works on."""
+
+    experiment: Experiment
+    outputs: tuple[Output, ...]
+    search: Searches  # of hyperparameters on the narrowest width: Algorithm 1 by itself
+    scale: str
+    variant: str
+    out: Path  # where results/ and figures/ are
+    engine: Engine
+    load: Callable[[], Any]  # the data set
+    widths: Sequence[int] | None = None
+    seeds: int | None = None
+    precision: str = "float32"  # or "auto": what makes the whole plan fastest here
+    backend: str = ""
+    is_measured: bool = True  # whether the machine's speed is measured first, for the plan and the order of the runs
+
+    @classmethod
+    def of(cls, args: argparse.Namespace, experiment: Experiment) -> Command:
+        """What ``args`` say of ``experiment``. Raises `UserError` for names and combinations that there are not."""
+        experiment = experiment.on(args.dataset)
+        outputs = tuple(experiment.outputs) if args.figure == "all" else ()
+        if args.figure and not outputs:
+            outputs = (experiment.output(args.figure),)
+        engine = _engine(args)
+        scale = args.scale or ("cpu" if engine.devices[0] == "cpu" else "gpu")
+        size = experiment.scale(scale)
+        variant, _ = experiment.variant(args.variant)
+        if args.figure and (args.widths or args.variant):
+            raise UserError("--widths and --variant are for the learning-rate sweep: a figure has its own.")
+        if args.precision not in (precisions := (*PRECISIONS, "auto")):
+            raise unknown("precision", args.precision, precisions)
+        backend = _backend(args, experiment)
+        is_plain = not backend and variant == next(iter(experiment.variants))
+        search = Searches(
+            kind="search",
+            table="",
+            select="training",
+            methods=(Copy("target", "mup"),),
+            numbers={scale: Numbers(samples={"proxy": getattr(args, "samples", None) or size.samples})},
+            seed=getattr(args, "search_seed", 0),
+            is_halved=getattr(args, "halving", False),
+            has_naive=getattr(args, "compare", False),
+        )
+        if args.command == "tune":
+            outputs = (search,)
+        return cls(
+            experiment=experiment,
+            # tables beside the sweep are the default variant's, by this suite itself
+            outputs=outputs or tuple(o for o in experiment.outputs if not o.number and (is_plain or not o.part)),
+            search=search,
+            scale=scale,
+            variant=variant,
+            out=args.out,
+            engine=engine,
+            load=partial(experiment.data.load, args.data, args.dataset, scale, **_corpus(args, experiment)),
+            widths=args.widths,
+            seeds=getattr(args, "seeds", None),
+            precision=args.precision,
+            backend=backend,
+        )
+
+    @property
+    def store(self) -> Path:
+        return self.out / "results" / f"{self.experiment.name}.sqlite"
+
+    def folder(self, output: Output, precision: str) -> Path:
+        """figures/<experiment>/ for the default variant in float32; folders inside it for others."""
+        is_default = self.variant == next(iter(self.experiment.variants))
+        folder = self.out / "figures" / self.experiment.name / self.experiment.folder
+        folder /= output.part or self.backend or ("" if is_default else self.variant)
+        return folder / ("" if precision == "float32" else precision) / output.below
+
+    def bench(self, output: Output, dataset: Any, **more: Any) -> Bench:
+        """What the output's design makes its runs of."""
+        bench = Bench(
+            experiment=self.experiment,
+            dataset=dataset,
+            scale=self.scale,
+            variant=self.variant,
+            widths=self.widths,
+            seeds=self.seeds,
+            backend=self.backend,
+            **more,
+        )
+        return output.of(bench)
+
+    def expected(self, output: Output, dataset: Any) -> list[RunSpec]:
+        """The runs of its plan, in float32. Raises `UserError` for what cannot be planned."""
+        return expected(output.design(self.bench(output, dataset, extends=False)))
+
+    @property
+    def runner(self) -> str:
+        run = self.experiment.code.run
+        return f"{run.__module__}:{run.__name__}"
+
+    def measure(self, specs: Sequence[RunSpec], dataset: Any) -> tuple[Calibration | None, str]:
+        """This machine's speed on ``specs``, from results/calibration.json or now, and the precision of all runs."""
+        from mutransfer.runs.cost import calibrate, fastest
+
+        is_auto, code = self.precision == "auto", self.experiment.code
+        if not self.is_measured:
+            return None, "float32" if is_auto else self.precision
+        probe = getattr(code, "probe", lambda spec: spec)
+        calibration = calibrate(
+            [probe(spec) for spec in specs],
+            dataset,
+            self.runner,
+            engine=self.engine,
+            flops=code.flops,
+            memory=code.memory,
+            path=self.out / "results" / "calibration.json",
+            precisions=PRECISIONS if is_auto else (self.precision,),
+            say=lambda line: print(line, flush=True),
+        )
+        return calibration, fastest(calibration, specs) if is_auto else self.precision
+
+    def show(self, what: str, specs: Sequence[RunSpec], calibration: Calibration | None, notes: Sequence[str]) -> None:
+        """Print the plan."""
+        from mutransfer.runs.cost import device_hours, plan_table
+
+        code = self.experiment.code
+        hours = [device_hours(specs, code.flops)] if self.scale == "paper" else []
+        print(
+            f"{self.experiment.name}, {what.replace('_', ' ').capitalize() or self.variant}, scale {self.scale}: "
+            f"{len(specs)} runs on {self.engine.workers} {self.engine.name} workers, {specs[0].precision}"
+        )
+        notes = [*hours, *notes]
+        print(plan_table(specs, code.flops, calibration=calibration, memory=code.memory, notes=notes), flush=True)
+
+    def provenance(self, records: Sequence[RunRecord], facts: Mapping[str, Any], variant: str, dataset: Any) -> str:
+        """Where a folder's numbers come from, and ``facts``, as JSON."""
+        e, runs = self.experiment, dict[str, set[str]]()
+        for record in records:
+            for name, value in record.provenance.items():
+                runs.setdefault(name, set()).add(value)
+        content = {
+            "experiment": e.name,
+            "variant": variant,
+            "title": e.variants[variant].title + (f", trained by {self.backend}" if self.backend else ""),
+            "scale": self.scale,
+            "data_source": dataset.source,
+            "data_is_real": dataset.is_real,
+            "data_fingerprint": dataset.fingerprint,
+            "stands_in_for": e.data.stands_in_for,
+            "y_label": e.variants[variant].y_label,
+            **facts,
+            # of the runs themselves: several values where a sweep was resumed elsewhere
+            "runs": {name: sorted(values) for name, values in sorted(runs.items())},
+            "train_hours_of_one_worker": round(sum(record.wall_seconds for record in records) / 3600, 3),
+        }
+        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def plan(command: Command) -> int:
+    """Print what the outputs would cost here, measured if the data are here; the exit code."""
+    from mutransfer.runs.sweep import on_disk
+
+    dataset = _loaded(command)
+    specs, notes = list[RunSpec](), list[str]()
+    for output in command.outputs:
+        specs += command.expected(output, dataset)
+        notes += output.notes(command.bench(output, dataset))
+    is_figure = any(output.number for output in command.outputs)
+    if not notes and not is_figure and command.experiment.variants[command.variant].search:
+        notes = command.search.notes(command.bench(command.search, dataset))
+    calibration = None
+    if missing := getattr(dataset, "missing", ""):
+        notes.append(missing)
+    else:
+        with (
+            tempfile.TemporaryDirectory(prefix="mutransfer-") as folder,
+            on_disk(dataset, Path(folder, "data")) as dataset,
+        ):
+            calibration, precision = command.measure(specs, dataset)
+        specs = [replace(spec, precision=precision) for spec in specs]
+    command.show(command.outputs[0].part or command.backend, specs, calibration, notes)
+    return 0
+
+
+def reproduce(command: Command) -> int:
+    """Train and draw all outputs; the exit code.
+
+    Raises `UserError` for what cannot be planned, before anything is written, and if the data are not here.
+    """
+    from mutransfer.runs.store import Store
+    from mutransfer.runs.sweep import beside, on_disk
+
+    dataset, code = _loaded(command), 0
+    for output in command.outputs:
+        command.expected(output, dataset)
+    if missing := getattr(dataset, "missing", ""):
+        raise UserError(missing)
+    with Store(command.store) as store, on_disk(dataset, beside(command.store)) as dataset:
+        for output in command.outputs:
+            if output.number or not code:  # no table follows a sweep that has failed
+                code = max(code, _run(command, output, dataset, store))
+    return code
+
+
+def _loaded(command: Command) -> Any:
+    dataset = command.load()
+    print(f"data: {dataset.source}", flush=True)
+    return dataset
+
+
+class _NoResult(Exception):
+    """Runs have failed."""
+
+
+def _run(command: Command, output: Output, dataset: Any, store: Store) -> int:
+    """One output: plan, train, write, draw; 1, and a last line that says why, if runs have no result.
+
+    Then no figure is drawn from the gap; but a search leaves out what failed.
+    """
+    from mutransfer.runs.sweep import sweep
+
+    start, records, failed = time.monotonic(), dict[str, RunRecord](), 0
+    bench, planned = command.bench(output, dataset, known=store.get), command.expected(output, dataset)
+    calibration, precision = command.measure(planned, dataset)
+    bench, planned = replace(bench, precision=precision), [replace(spec, precision=precision) for spec in planned]
+    command.show(output.part or command.backend, planned, calibration, output.notes(bench))
+    flops = command.experiment.code.flops
+
+    def train(specs: list[RunSpec]) -> list[RunRecord]:
+        nonlocal failed
+        if records and output.more:
+            print(output.more.format(len(specs)), flush=True)
+        result = sweep(
+            specs,
+            store,
+            command.runner,
+            engine=command.engine,
+            dataset=dataset,
+            cost=calibration.seconds if calibration else flops,
+            is_timed=calibration is not None,
+        )
+        new = [*result.records]
+        records.update((record.spec.run_id, record) for record in new)
+        failed += result.failed
+        if failed and not output.is_tolerant:
+            raise _NoResult
+        return new
+
+    try:
+        rows = output.rows(bench, follow(output.design(bench), train))
+        _write(command, output, bench, rows, [*records.values()])
+        draw(command.folder(output, precision))
+        print(f"done in {(time.monotonic() - start) / 60:.1f} minutes")
+    except _NoResult:
+        pass
+    if failed:
+        print(f"{failed} of {len(records)} runs failed; the same command tries them again.", file=sys.stderr)
+    return int(failed > 0)
+
+
+def _write(command: Command, output: Output, bench: Bench, rows: Rows, records: list[RunRecord]) -> None:
+    from mutransfer.runs.table import write_csv
+
+    folder = command.folder(output, bench.precision)
+    for name, table in {"runs.csv": rows.runs, **rows.tables}.items():
+        write_csv(table, folder / name)
+    text = command.provenance(records, rows.facts, bench.variant, bench.dataset)
+    write(folder / "provenance.json", text.encode())
+
+
+def draw(folder: Path) -> None:
+    """Redraw what ``folder`` holds from its CSV files and provenance.json, and say what it shows."""
+    from mutransfer.results.kinds import redraw
+
+    report, paths = redraw(folder)
+    print(report)
+    for path in paths:
+        print(f"wrote {path}")
+
+
+def _backend(args: argparse.Namespace, experiment: Experiment) -> str:
+    """What trains the sweep, if not this suite. Raises `UserError` if it is unknown, not installed, or cannot."""
+    name: str | None = getattr(args, "backend", None)
+    if not name:
+        return ""
+    backends = {k: v for output in experiment.outputs if isinstance(output, Sweep) for k, v in output.backends.items()}
+    if name not in backends:
+        raise unknown(f"backend of {experiment.name}", name, backends or ["none but this suite"])
+    if args.figure or args.engine != "local" or args.precision != "float32":
+        raise UserError(f"--backend {name} is for the learning-rate sweep in float32 with the local engine.")
+    backends[name]()
+    return name
+
+
+def _corpus(args: argparse.Namespace, experiment: Experiment) -> dict[str, Any]:
+    """What the command line says of parallel text, as an experiment's ``load`` takes it."""
+    given = {name: value for name in ("corpus", "languages", "pieces") if (value := getattr(args, name, None))}
+    names = {part: value for part in PARTS if (value := getattr(args, part, None))}
+    if names:
+        given["names"] = names
+    if not given:
+        return {}
+    if not experiment.data.takes_corpus:
+        name = next(iter(names or given))
+        raise UserError(f"--{name} is for experiments on parallel text (iwslt14, wmt14), not for {experiment.name}.")
+    if args.corpus and args.dataset:
+        raise UserError(f"--corpus names the data: leave --dataset {args.dataset} out.")
+    if "languages" in given:
+        first, _, second = given["languages"].partition("-")
+        given["languages"] = first, second
+    return given
+
+
+def _engine(args: argparse.Namespace) -> Engine:
+    """The engine that ``args`` name."""
+    from mutransfer.runs.engine import LocalEngine
+    from mutransfer.runs.ray import RayEngine
+    from mutransfer.training.provenance import cores
+
+    if args.engine not in ENGINES:
+        raise unknown("engine", args.engine, ENGINES)
+    if args.engine == "ray":
+        if args.workers:
+            raise UserError("--workers is for the engine local: on a Ray cluster every core or GPU is a worker.")
+        return RayEngine(args.address or "auto")
+    if args.address:
+        raise UserError(f"--address {args.address} needs --engine ray.")
+    import torch
+
+    gpus = torch.cuda.device_count()
+    if not gpus:
+        return LocalEngine(args.workers or cores())
+    workers = args.workers or min(cores(), RUNS_A_GPU * gpus)
+    return LocalEngine(workers, tuple(f"cuda:{i}" for i in range(gpus)))
