@@ -51,7 +51,7 @@ from mutransfer.results.folder import (
     read_runs,
     stand_in,
 )
-from mutransfer.results.frame import METRICS, Axis, Curves, PanelCurves, read_panels
+from mutransfer.results.frame import METRICS, Curves, PanelAxis, PanelCurves, read_panels
 from mutransfer.results.optimum import Optima, panel_optima
 
 WINS = 0.025
@@ -148,7 +148,7 @@ class PanelReport:
 def landscape_report(
     runs: pd.DataFrame,
     *,
-    axes: Mapping[str, Axis] | None = None,
+    axes: Mapping[str, PanelAxis] | None = None,
     draws: int = 2000,
     seed: int = 0,
     metric: str = "train_loss",
@@ -259,7 +259,7 @@ def describe_landscape(folder: Path) -> Described[dict[str, PanelReport]]:
     if "panel" in runs.columns and (apart := set(runs["panel"]) ^ set(panels)):
         names = ", ".join(sorted(map(str, apart)))
         raise UserError(f"{folder}: runs.csv and provenance.json differ in their panels: {names}; run the sweep again.")
-    axes = {key: Axis(p["line_name"], p["is_log2"], tuple(p.get("choices", ()))) for key, p in panels.items()}
+    axes = {key: PanelAxis(p["line_name"], p["is_log2"], tuple(p.get("choices", ()))) for key, p in panels.items()}
     every = landscape_report(runs, axes=axes, metric=metric)
     reports = {key: every[key] for key in panels}
     provenance["y_label"] = provenance["y_label"].replace(METRICS["train_loss"], metric_label)

@@ -35,7 +35,7 @@ from mutransfer.results.folder import (
     read_runs,
     stand_in,
 )
-from mutransfer.results.frame import Axis, read_panels
+from mutransfer.results.frame import PanelAxis, read_panels
 from mutransfer.results.quality import EXPONENTS, LIMIT_WIDTHS, PowerLaw, power_law
 
 COLUMNS = ("panel", "x", "line", "seed", "train_loss", "steps", "batch", "test_accuracy")
@@ -128,7 +128,7 @@ def length_report(runs: pd.DataFrame, *, examples: int, recipe_epochs: float) ->
             raise UserError(f"{value} {what}: a positive number is needed; run the experiment again.")
     if missing := [name for name in COLUMNS if name not in runs.columns]:
         raise UserError(f"the runs table lacks {', '.join(missing)}; it needs the columns {', '.join(COLUMNS)}.")
-    panels = read_panels(runs, dict.fromkeys(runs["panel"].astype(str), Axis("steps")))
+    panels = read_panels(runs, dict.fromkeys(runs["panel"].astype(str), PanelAxis("steps")))
     panel = next(iter(panels.values()))
     counts = {"panels": len(panels), "learning rates": len(panel.x), "batch sizes": runs["batch"].nunique()}
     for name, count in counts.items():

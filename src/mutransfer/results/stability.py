@@ -48,7 +48,7 @@ from mutransfer.results.folder import (
     read_runs,
     stand_in,
 )
-from mutransfer.results.frame import Axis, PanelCurves, read_panels
+from mutransfer.results.frame import PanelAxis, PanelCurves, read_panels
 from mutransfer.results.optimum import panel_optima
 
 REAL, SIMULATED = "real", "simulated"
@@ -186,7 +186,7 @@ def stability_report(runs: pd.DataFrame, threshold: float, *, draws: int = 2000,
         raise UserError(f"draws={draws} is too few for a 95% interval; use at least 100.")
     if not isinstance(threshold, int | float) or not math.isfinite(threshold):
         raise UserError(f"threshold {threshold!r} is no loss; give the entropy of the training text's single tokens.")
-    panels = read_panels(runs, dict.fromkeys((REAL, SIMULATED), Axis("n =", is_log2=True)))
+    panels = read_panels(runs, dict.fromkeys((REAL, SIMULATED), PanelAxis("n =", is_log2=True)))
     if set(panels) != {REAL, SIMULATED}:
         raise UserError(f"a stability table has the panels {REAL} and {SIMULATED}, not {', '.join(panels)}.")
     real, simulated = panels[REAL], panels[SIMULATED]
