@@ -17,7 +17,7 @@ from experiments.cifar_resnet.experiment import EXPERIMENT, ORIGINAL_LR, RECIPE_
 from experiments.shared import scaled
 from mutransfer.coordinate_check import coord_check
 from mutransfer.designs.experiment import Size
-from mutransfer.designs.panels import Axis, rectangle
+from mutransfer.designs.panels import Values, rectangle
 from mutransfer.models.resnet import Davidnet
 from mutransfer.training import loop
 from mutransfer.training.augment import Standardize
@@ -27,10 +27,10 @@ from tests.images import tinted
 
 SIZE = Size(widths=(2, 4), base_width=2, log2_lrs=(-4, -2), seeds=2, steps=6, batch=16)
 AXES = [
-    Axis(name="log2_lr", label="learning rate", values=(-4, -2)),
-    Axis(name="output_mult", label="x", values=(0, 2)),
+    Values(name="log2_lr", label="learning rate", values=(-4, -2)),
+    Values(name="output_mult", label="x", values=(0, 2)),
 ]
-WIDTHS = Axis(name="width", label="width", values=(2, 4))
+WIDTHS = Values(name="width", label="width", values=(2, 4))
 TINY = replace(
     EXPERIMENT,
     trains=SimpleNamespace(**{**vars(resnet), "coordinates": partial(resnet.coordinates, widths=(2, 4))}),
@@ -162,7 +162,7 @@ def test_torchvisions_resnet18_has_its_own_shapes_at_width_64():
 
 def test_the_figure_over_lengths_says_what_its_runs_reached(tmp_path, capsys):
     """Five lengths at one learning rate: the table's accuracies are those of runs.csv, and it is redrawn as it was."""
-    steps = Axis(name="steps", label="steps", values=(2, 4, 6, 8, 12))
+    steps = Values(name="steps", label="steps", values=(2, 4, 6, 8, 12))
     declared = EXPERIMENT.output("length")
     panel = replace(declared.panels("smoke")[0], line=steps)
     lengths = replace(TINY, outputs=(replace(declared, panels=lambda scale: [panel]),))

@@ -14,9 +14,9 @@ from experiments.gpt3_proxy.experiment import STUDY
 from experiments.transformer_lm import runs
 from experiments.transformer_lm.experiment import EXPERIMENT as LM
 from mutransfer.data import TokenDataset
+from mutransfer.designs.algorithm import Model, Numbers
 from mutransfer.designs.design import Bench
 from mutransfer.designs.experiment import Size
-from mutransfer.designs.tuning import Model, Numbers
 from tests.here import command
 
 HPS = {"output_mult": 1.0, "depth": 2, "length": 16}
@@ -133,7 +133,7 @@ def test_every_figure_at_every_scale_is_a_whole_plan(scale):
     """Each panel is a full rectangle of valid runs, and no two panels have one key."""
     data = tiny_text()
     for figure in LM.outputs[1:]:
-        bench = figure.of(Bench(experiment=LM, dataset=data, scale=scale, variant="post_ln"))
+        bench = Bench(experiment=LM, dataset=data, scale=scale, variant="post_ln")
         cells, panels = figure.cells(bench), figure.panels(scale)
         assert len({p.key for p in panels}) == len(panels)
         points = [(key, x, line, spec.seed) for key, x, line, spec in cells]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from itertools import product
@@ -135,11 +135,27 @@ class Experiment:
         return [output.number for output in self.outputs if output.number]
 
     def output(self, number: str) -> Any:
-        """The one of that number. Raises `UserError` if the experiment has no such figure."""
+        """The first of `shown`."""
+        return self.shown(number)[0]
+
+    def shown(self, number: str) -> tuple[Output, ...]:
+        """What draws a figure of the paper by its number, or a table ("table_4"); or all variants that stand beside it.
+
+        Raises `UserError` if the experiment has no such figure.
+        """
+        outputs = {output.number: (output,) for output in self.outputs if output.number}
         for output in self.outputs:
-            if output.number == number:
-                return output
-        raise unknown("figure", number, [*self.numbers, "all"])
+            for name in filter(None, (output.part, *output.shows)):
+                outputs.setdefault(name, (output,))
+        own = {*outputs}
+        for name, variant in self.variants.items():
+            key = variant.where.removeprefix("Figure ")
+            if key not in own and self.outputs and key.isdigit():
+                outputs[key] = (*outputs.get(key, ()), replace(self.outputs[0], variant=name))
+        if number not in outputs:
+            valid = [name for name in outputs if not name.startswith("figure_")]
+            raise unknown("figure", number, [*valid, "all"])
+        return outputs[number]
 
     def grid(self, scale: str, variant: str) -> Sequence[float]:
         """The planned log2 learning rates."""
