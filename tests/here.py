@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,18 +16,27 @@ from mutransfer.training.spec import RunRecord, RunSpec
 
 @dataclass
 class Here:
-    """The engine, and its one worker. ``after``: how many runs it makes before Ctrl-C; None: all."""
+    """The engine: one worker, in this process; interrupted, as by Ctrl-C, when it has made ``limit`` runs."""
 
     train: Callable[[RunSpec, Any], RunRecord]
-    after: int | None = None
+    limit: float = math.inf
     made: list[str] = field(default_factory=list)
     name = "local"
     workers = 1
     devices = ("cpu",)
 
-    def backend(self, runner: str, dataset: Any) -> Here:
-        self.dataset, self.queue, self.is_ready = dataset, list[RunSpec](), False
-        return self
+    def backend(self, runner: str, dataset: Any) -> Queue:
+        return Queue(self, dataset)
+
+
+@dataclass
+class Queue:
+    """The worker's runs."""
+
+    engine: Here
+    dataset: Any
+    specs: list[RunSpec] = field(default_factory=list)
+    is_ready: bool = False
 
     def slots(self) -> int:
         return 1
@@ -35,19 +45,21 @@ class Here:
         return 0
 
     def send(self, worker: int, spec: RunSpec) -> None:
-        self.queue.append(spec)
+        self.specs.append(spec)
 
     def wait(self) -> list[tuple[int, str, Any]]:
         if not self.is_ready:
             self.is_ready = True
             return [(0, READY, None)]
-        if len(self.made) == self.after:
+        if len(self.engine.made) >= self.engine.limit:
             raise KeyboardInterrupt
-        spec = self.queue.pop(0)
-        self.made.append(spec.run_id)
-        return [(0, RECORD, self.train(spec, self.dataset))]
+        spec = self.specs.pop(0)
+        self.engine.made.append(spec.run_id)
+        return [(0, RECORD, self.engine.train(spec, self.dataset))]
 
-    def stop(self, workers: Iterable[int]) -> None: ...
+    def stop(self, workers: Iterable[int]) -> None:
+        if [*workers]:
+            self.is_ready = False
 
 
 def command(*args: object, of: Experiment, engine: Here | None = None) -> int:

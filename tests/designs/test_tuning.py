@@ -568,16 +568,16 @@ def test_what_cannot_be_planned_is_refused(changes: dict[str, Any], words: str) 
 def test_resumed_is_uninterrupted(tmp_path: Path, after: int) -> None:
     """Stopped in the search or among the targets: the same table, and no run is made twice."""
 
+    def engine(limit: float = math.inf) -> Here:
+        return Here(lambda spec, dataset: accuracy()(spec), limit)
+
     def run(path: Path, engine: Here) -> pd.DataFrame:
         with Store(path) as store:
             options: dict[str, Any] = {"engine": engine, "dataset": DATA, "progress": False}
             return table(transfer(), lambda specs: sweep(specs, store, "none", **options).records)
 
-    def made_here(after: int | None = None) -> Here:
-        return Here(lambda spec, dataset: accuracy()(spec), after)
-
-    whole = run(tmp_path / "whole.sqlite", made_here())
+    whole = run(tmp_path / "whole.sqlite", engine())
     with pytest.raises(UserError, match="interrupted"):
-        run(tmp_path / "part.sqlite", made_here(after))
-    engine = made_here()
-    assert run(tmp_path / "part.sqlite", engine).equals(whole) and len(engine.made) == len(whole) - after
+        run(tmp_path / "part.sqlite", engine(after))
+    again = engine()
+    assert run(tmp_path / "part.sqlite", again).equals(whole) and len(again.made) == len(whole) - after
