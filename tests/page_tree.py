@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from mutransfer.results.kinds import kind_of
+
 FIGURES = Path(__file__).parents[1] / "figures"
 EXPERIMENTS = {
     "cifar_mlp": "An MLP.",
@@ -17,7 +19,7 @@ EXPERIMENTS = {
     "bert": "BERT.",
     "gpt3_proxy": "A search.",
 }
-ONE_OF_EVERY_KIND = (
+_NAMED = (
     "cifar_mlp",
     "cifar_mlp/tune",
     "cifar_resnet/figure_16",
@@ -28,6 +30,14 @@ ONE_OF_EVERY_KIND = (
     "bert/table_6",
     "gpt3_proxy",
 )
+_OTHERS = {
+    kind_of(path.parent).name: str(path.parent.relative_to(FIGURES)) for path in FIGURES.rglob("provenance.json")
+}
+ONE_OF_EVERY_KIND = (
+    *_NAMED,
+    *(name for kind, name in _OTHERS.items() if kind not in {kind_of(FIGURES / named).name for named in _NAMED}),
+)
+"""A kind that is new is here by itself."""
 
 
 def copied(names: tuple[str, ...], out: Path) -> Path:

@@ -56,7 +56,13 @@ def power(text: str) -> Power:
 
 def test_the_documents_are_there():
     """Empty lists of links would pass the tests below."""
-    assert {"mathematics.md", "adding_an_experiment.md", "clusters.md", "limitations.md"} <= set(DOCS)
+    assert {
+        "mathematics.md",
+        "adding_an_experiment.md",
+        "adding_a_kind_of_figure.md",
+        "clusters.md",
+        "limitations.md",
+    } <= set(DOCS)
     assert len(LINES) >= 20
 
 
@@ -238,8 +244,21 @@ for command in sys.argv[1:]:
         sys.exit(code)
 print(">>> check", flush=True)
 exec(sys.stdin.read())
-assert verdicts["mup"].ok and not verdicts["sp"].ok
 """
+
+
+def type_commands(house: Path, commands: list[str], check: str = "") -> subprocess.CompletedProcess[str]:
+    """In ``house``, one after the other, and then Python code."""
+    env = {**os.environ, "PYTHONPATH": f"{house / 'src'}{os.pathsep}{house}", "MPLBACKEND": "agg"}
+    driver = [sys.executable, "-c", DRIVER, *commands]
+    return subprocess.run(driver, cwd=house, env=env, input=check, capture_output=True, text=True)
+
+
+def assert_ruff_is_content(*paths: Path) -> None:
+    for words in (["check"], ["format", "--check"]):
+        ruff = [Path(sys.executable).with_name("ruff"), words[0], "--config", ROOT / "pyproject.toml", *words[1:]]
+        run = subprocess.run([*ruff, *paths], capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout + run.stderr
 
 
 @pytest.fixture(scope="module")
@@ -258,14 +277,8 @@ def followed(tmp_path_factory):
     lines = re.search(r"<!-- commands -->\n```sh\n(.*?)```", text, re.S)[1].splitlines()
     commands = [line.split("#")[0].removeprefix("./reproduce.sh").strip() for line in lines]
     check = re.search(r"<!-- check -->\n```python\n(.*?)```", text, re.S)[1]
-    run = subprocess.run(
-        [sys.executable, "-c", DRIVER, *commands],
-        cwd=house,
-        env={**os.environ, "PYTHONPATH": f"{house / 'src'}{os.pathsep}{house}", "MPLBACKEND": "agg"},
-        input=check,
-        capture_output=True,
-        text=True,
-    )
+    check += 'assert verdicts["mup"].ok and not verdicts["sp"].ok'
+    run = type_commands(house, commands, check)
     assert run.returncode == 0, run.stdout + run.stderr
     return house, run.stdout
 
@@ -296,8 +309,43 @@ def test_the_example_leaves_figure_table_and_verdict(followed):
 
 def test_the_example_keeps_the_houses_rules(followed):
     """Its files are as ruff would have them."""
-    ruff = [Path(sys.executable).with_name("ruff"), "--config", ROOT / "pyproject.toml"]
-    where = followed[0] / "experiments/gratings"
-    for words in (["check"], ["format", "--check"]):
-        run = subprocess.run([ruff[0], words[0], *ruff[1:], *words[1:], where], capture_output=True, text=True)
-        assert run.returncode == 0, run.stdout + run.stderr
+    assert_ruff_is_content(followed[0] / "experiments/gratings")
+
+
+@pytest.fixture(scope="module")
+def with_kind(followed, tmp_path_factory):
+    """The document on kinds followed where the one on experiments ended: (the folder, the files that it changed)."""
+    text, house = DOCS["adding_a_kind_of_figure.md"], tmp_path_factory.mktemp("kind") / "house"
+    shutil.copytree(followed[0], house)
+    changed = set()
+    for mark, name, old, content in re.findall(
+        r"<!-- (file|in|append): (\S+?)(?:, in place of: (.*?))? -->\n```\w+\n(.*?)```\n", text, re.S
+    ):
+        path, before = house / name, (house / name).read_text(encoding="utf-8") if mark != "file" else ""
+        assert mark != "file" or not path.exists()
+        assert old in before
+        after = before.replace(f"{old}\n", content) if mark == "in" else before + content
+        path.write_text(after, encoding="utf-8")
+        changed.add(name)
+    lines = re.search(r"<!-- commands -->\n```sh\n(.*?)```", text, re.S)[1].splitlines()
+    commands = [line.split("#")[0].removeprefix("./reproduce.sh").strip() for line in lines]
+    run = type_commands(house, commands)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return house, changed
+
+
+def test_a_kind_of_figure_is_three_files(with_kind):
+    """Its module, the experiment, its README: then it is drawn, drawn again and shown on the page with its claim."""
+    house, changed = with_kind
+    assert changed == {
+        "src/mutransfer/results/basin.py",
+        "experiments/gratings/experiment.py",
+        "experiments/gratings/README.md",
+    }
+    folder = house / "figures/gratings/figure_basin"
+    assert {p.name for p in folder.iterdir()} == {"basin.png", "basin.svg", "table.md", "runs.csv", "provenance.json"}
+    table_md = (folder / "table.md").read_text(encoding="utf-8")
+    assert re.search(r"\| 64 \| \d\.\d\d \[\d\.\d\d, \d\.\d\d\] \|", table_md) and "within 0.1 nats" in table_md
+    page = (house / "report/index.html").read_text(encoding="utf-8")
+    assert 'id="figure-gratings-figure_basin"' in page and "Octaves within 0.1 nats of the best: width 16: " in page
+    assert_ruff_is_content(house / "src/mutransfer/results/basin.py", house / "experiments/gratings")

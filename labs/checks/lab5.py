@@ -13,12 +13,12 @@ import torch
 from labs.checks.base import Wrong, call, choices, exercise, growth, listed, number, numbers, shown, slip, table
 from mutransfer import scaling_plan
 from mutransfer.models.mlp import MLP
-from mutransfer.results import Axis, Estimate, PanelReport, landscape_report
+from mutransfer.results import Estimate, PanelAxis, PanelReport, landscape_report
 from mutransfer.results.rule_of_thumb import LEAST, conditions
 
 FIGURES = Path(__file__).resolve().parents[2] / "figures" / "transformer_lm"
 """The committed runs."""
-DECAY_AXIS = Axis("width", is_log2=True)
+DECAY_AXIS = PanelAxis("width", is_log2=True)
 TABLE_1 = {
     "learning rate": True,
     "LR schedule": True,
@@ -46,10 +46,10 @@ EXPONENT_TOLERANCE = 0.25
 BASE, WIDTH_RATIO = 16, 512 / 64
 
 
-def axes(runs: pd.DataFrame) -> dict[str, Axis]:
+def axes(runs: pd.DataFrame) -> dict[str, PanelAxis]:
     """What the panels of the committed runs mean: ``mup/depth/log2_lr`` has one line per depth."""
     keys = [str(key) for key in runs["panel"].unique()]
-    return {key: Axis(key.split("/")[1], is_log2=not key.endswith("/schedule")) for key in keys}
+    return {key: PanelAxis(key.split("/")[1], is_log2=not key.endswith("/schedule")) for key in keys}
 
 
 @cache

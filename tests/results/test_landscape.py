@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from mutransfer.errors import UserError
-from mutransfer.results import Axis, landscape_report
+from mutransfer.results import PanelAxis, landscape_report
 from mutransfer.results.frame import read_panels
 from mutransfer.results.landscape import LANDSCAPE, PanelReport, regret_text
 from mutransfer.results.rule_of_thumb import conditions, markdown, panel_line
@@ -33,7 +33,7 @@ def panel(best, *, x=GRID, seeds=3, key="p", noise=0.0, diverges=lambda place, l
 
 
 def report(runs, axis=None, **more) -> PanelReport:
-    return landscape_report(runs, axes={"p": axis or Axis("width", is_log2=True)}, draws=500, **more)["p"]
+    return landscape_report(runs, axes={"p": axis or PanelAxis("width", is_log2=True)}, draws=500, **more)["p"]
 
 
 def test_a_choice_that_stays_transfers():
@@ -78,11 +78,11 @@ def test_the_interval_of_words_is_a_set_and_of_numbers_a_span():
     runs = panel({32: 1, 64: 1}, x=WORDS, seeds=2)
     for seed, winner in ((0, "constant"), (1, "linear")):
         runs.loc[(runs["line"] == 64) & (runs["x"] == winner) & (runs["seed"] == seed), "train_loss"] = 1.0
-    words = report(runs, Axis("width"))
+    words = report(runs, PanelAxis("width"))
     assert words.lines[1].interval == (0, 2)
     assert (words.verdict, words.interval_text()) == ("does not transfer", "{constant, linear}")
     assert words.drift is None and math.isnan(words.lines[0].refined)
-    numbers = report(runs.assign(x=runs["x"].map({"constant": 0.5, "cosine": 1.0, "linear": 2.0})), Axis("width"))
+    numbers = report(runs.assign(x=runs["x"].map({"constant": 0.5, "cosine": 1.0, "linear": 2.0})), PanelAxis("width"))
     assert numbers.lines[1].interval == (0, 1, 2)
     assert numbers.interval_text() == "[0.5, 2] (reaches the edge of the grid)"
 
@@ -98,7 +98,7 @@ def test_an_optimum_on_the_edge_is_undecided_even_if_it_stays():
     # a middle line on the edge leaves the claim about first and last as it is
     assert report(panel({32: 2, 64: 0, 128: 2})).verdict == "transfers"
     # words have no edge
-    assert report(panel({32: 0, 64: 0}, x=WORDS), Axis("width")).verdict == "transfers"
+    assert report(panel({32: 0, 64: 0}, x=WORDS), PanelAxis("width")).verdict == "transfers"
 
 
 def test_one_seed_is_undecided_with_a_regret_but_no_interval():
@@ -122,7 +122,7 @@ def test_a_word_at_which_a_seed_diverged_is_in_no_interval():
     """Two of three seeds like it best: draws without the third would let it win."""
     runs = panel({32: 1, 64: 1}, x=WORDS)
     runs.loc[(runs["line"] == 64) & (runs["x"] == "cosine") & (runs["seed"] == 0), "status"] = "diverged"
-    assert report(runs, Axis("width")).interval_text() == "{constant, linear}"
+    assert report(runs, PanelAxis("width")).interval_text() == "{constant, linear}"
 
 
 def test_the_best_choice_of_all_seeds_is_in_its_interval():
@@ -132,7 +132,7 @@ def test_the_best_choice_of_all_seeds_is_in_its_interval():
     for (word, seed), loss in losses.items():
         runs.loc[(runs["line"] == 64) & (runs["x"] == word) & (runs["seed"] == seed), "train_loss"] = loss
     runs.loc[(runs["line"] == 64) & (runs["x"] == "cosine"), "train_loss"] = 1.5
-    found = report(runs, Axis("width"))
+    found = report(runs, PanelAxis("width"))
     assert (found.interval_text(), found.verdict) == ("{constant, cosine, linear}", "transfers")
 
 
@@ -167,7 +167,7 @@ def test_a_line_that_diverged_everywhere_is_an_error():
 def test_ties_are_won_by_all_of_them():
     """A hyperparameter without any effect transfers; of equals the lowest x and the first word are named."""
     runs = panel({32: 1, 64: 1}, x=WORDS).assign(train_loss=2.0)
-    found = report(runs, Axis("width", words=("linear", "constant", "cosine")))
+    found = report(runs, PanelAxis("width", words=("linear", "constant", "cosine")))
     assert found.interval_text() == "{linear, constant, cosine}"
     assert found.panel.choice(found.lines[0].best) == "linear"
     assert found.verdict == "transfers"
@@ -178,8 +178,10 @@ def test_ties_are_won_by_all_of_them():
 def test_the_order_of_rows_and_other_panels_change_nothing():
     runs = panel({32: 2, 64: 2.4}, noise=0.05)
     other = panel({8: 1, 16: 2}, x=WORDS, key="q")
-    both = landscape_report(pd.concat([other, runs.sample(frac=1, random_state=1)]), axes={"p": Axis("width", True)})
-    alone = landscape_report(runs, axes={"p": Axis("width", True)})
+    both = landscape_report(
+        pd.concat([other, runs.sample(frac=1, random_state=1)]), axes={"p": PanelAxis("width", True)}
+    )
+    alone = landscape_report(runs, axes={"p": PanelAxis("width", True)})
     assert list(both) == ["q", "p"]
     assert (both["p"].lines, both["p"].verdict, both["p"].drift) == (
         alone["p"].lines,
@@ -224,7 +226,7 @@ def test_bad_tables_are_one_line_errors():
         with pytest.raises(UserError, match=message):
             report(bad)
     with pytest.raises(UserError, match=r"unknown choice of panel 'p' 'cosine'. Did you mean 'cosines'"):
-        report(panel({32: 1, 64: 1}, x=WORDS), Axis(words=("cosines", "constant", "linear")))
+        report(panel({32: 1, 64: 1}, x=WORDS), PanelAxis(words=("cosines", "constant", "linear")))
     with pytest.raises(UserError, match="draws=3 is too few"):
         landscape_report(runs, draws=3)
 

@@ -58,18 +58,18 @@ def sweep_chart(described: Described[Sweep]) -> Chart:
     sweep, provenance = described.report, described.provenance
     table = curves(tidy(sweep.runs))
     names = list(sweep.transfer.parametrizations)
-    every = [one for name in names for one in table[name]]
-    widths = sorted({one.width for one in every})
+    every = [curve for name in names for curve in table[name]]
+    widths = sorted({curve.width for curve in every})
     lines = tuple(map(ChartLine, widths, palette(len(widths)), palette(len(widths), 0.35, 1.0)))
     low, high = loss_limits(every, provenance.get("loss_ceiling"))
-    grid = np.concatenate([one.log2_lr for one in every])
+    grid = np.concatenate([curve.log2_lr for curve in every])
     panels = []
     for name in names:
         optima = sweep.transfer.optima.query("parametrization == @name")
         traces = []
-        for one, optimum in zip(table[name], optima.itertuples(), strict=True):
-            k = widths.index(one.width)
-            traces += _traces(one, optimum, lines[k], SYMBOLS[k % len(SYMBOLS)], high)
+        for curve, optimum in zip(table[name], optima.itertuples(), strict=True):
+            k = widths.index(curve.width)
+            traces += _traces(curve, optimum, lines[k], SYMBOLS[k % len(SYMBOLS)], high)
         figure = go.Figure(
             traces,
             {
@@ -92,8 +92,8 @@ def sweep_chart(described: Described[Sweep]) -> Chart:
                 "template": None,
             },
         )  # fmt: skip
-        rates = tuple(sorted({float(x) for one in table[name] for x in one.log2_lr}))
-        by_width = {one.width: one for one in table[name]}
+        rates = tuple(sorted({float(x) for curve in table[name] for x in curve.log2_lr}))
+        by_width = {curve.width: curve for curve in table[name]}
         rows = tuple(tuple(_cell(by_width.get(width), rate) for width in widths) for rate in rates)
         panels.append(ChartPanel(label(name), title(sweep.transfer.parametrizations[name]), _json(figure), rates, rows))
     return Chart(lines, tuple(panels))
@@ -104,14 +104,14 @@ def _json(figure: go.Figure) -> str:
     return json.dumps(json.loads(figure.to_json()), separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _traces(one: Curves, optimum: Any, line: ChartLine, symbol: str, top: float) -> list[go.Scatter]:
-    mean, seeds = one.loss.mean(axis=0), len(one.loss)
+def _traces(curve: Curves, optimum: Any, line: ChartLine, symbol: str, top: float) -> list[go.Scatter]:
+    mean, seeds = curve.loss.mean(axis=0), len(curve.loss)
     finite = np.isfinite(mean)
-    shared: dict[str, Any] = {"meta": one.width, "name": f"width {one.width}"}
-    hover = [f"<b>width {one.width}</b><br>LR 2<sup>{x:g}</sup><br>loss {_cell(one, x)}" for x in one.log2_lr]
-    found = [
+    shared: dict[str, Any] = {"meta": curve.width, "name": f"width {curve.width}"}
+    hover = [f"<b>width {curve.width}</b><br>LR 2<sup>{x:g}</sup><br>loss {_cell(curve, x)}" for x in curve.log2_lr]
+    traces = [
         go.Scatter(
-            x=one.log2_lr.tolist(),
+            x=curve.log2_lr.tolist(),
             y=[round(float(y), 6) if np.isfinite(y) else None for y in mean],
             mode="lines+markers",
             line={"color": line.light, "width": 2},
@@ -122,25 +122,25 @@ def _traces(one: Curves, optimum: Any, line: ChartLine, symbol: str, top: float)
         )
     ]
     if not finite.all():
-        lost = np.isinf(one.loss).sum(axis=0)[~finite]
-        found.append(
+        lost = np.isinf(curve.loss).sum(axis=0)[~finite]
+        traces.append(
             go.Scatter(
-                x=one.log2_lr[~finite].tolist(),
+                x=curve.log2_lr[~finite].tolist(),
                 y=[top] * int((~finite).sum()),
                 mode="markers",
                 cliponaxis=False,
                 marker={"symbol": "x-thin", "size": 8, "color": line.light, "line": {"width": 2, "color": line.light}},
                 hovertext=[
-                    f"<b>width {one.width}</b><br>LR 2<sup>{x:g}</sup><br>diverged in {k} of {seeds} seeds"
-                    for x, k in zip(one.log2_lr[~finite], lost, strict=True)
+                    f"<b>width {curve.width}</b><br>LR 2<sup>{x:g}</sup><br>diverged in {k} of {seeds} seeds"
+                    for x, k in zip(curve.log2_lr[~finite], lost, strict=True)
                 ],
                 hoverinfo="text",
                 **shared,
             )
         )
-    y = interpolate(one.log2_lr, mean[None], np.array([optimum.log2_lr]))[0]
+    y = interpolate(curve.log2_lr, mean[None], np.array([optimum.log2_lr]))[0]
     interval = "no interval" if pd.isna(optimum.low) else f"95% interval {span(optimum.low, optimum.high)}"
-    found.append(
+    traces.append(
         go.Scatter(
             x=[optimum.log2_lr],
             y=[float(optimum.loss if np.isnan(y) else y)],
@@ -152,21 +152,21 @@ def _traces(one: Curves, optimum: Any, line: ChartLine, symbol: str, top: float)
                 "line": {"width": 1.2, "color": "black"},
             },
             hovertext=[
-                f"<b>width {one.width}: best LR</b><br>2<sup>{number(optimum.log2_lr)}</sup>, {interval} of log2"
+                f"<b>width {curve.width}: best LR</b><br>2<sup>{number(optimum.log2_lr)}</sup>, {interval} of log2"
                 + "<br>on the edge of the grid" * bool(optimum.on_edge)
             ],
             hoverinfo="text",
             **shared,
         )
     )
-    return found
+    return traces
 
 
-def _cell(one: Curves | None, rate: float) -> str:
+def _cell(curve: Curves | None, rate: float) -> str:
     """``1.8942 ± 0.0091 (n = 2)``, with the standard error; ``diverged``; a dash where it was not run."""
-    if one is None or rate not in one.log2_lr:
+    if curve is None or rate not in curve.log2_lr:
         return "-"
-    losses = one.loss[:, np.flatnonzero(one.log2_lr == rate)[0]]
+    losses = curve.loss[:, np.flatnonzero(curve.log2_lr == rate)[0]]
     n, lost = len(losses), int(np.isinf(losses).sum())
     if lost:
         return f"diverged ({lost} of {n})"

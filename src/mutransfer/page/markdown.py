@@ -31,11 +31,11 @@ class Section:
 def powers(text: str) -> Markup:
     """``text`` escaped, with exponents raised and minus signs."""
     parts, end = [], 0
-    for found in POWER.finditer(text):
-        base, exponent = (found["math"] or found["plain"]).split("^", 1)
-        parts += [_plain(text[end : found.start()]), escape(base), Markup("<sup>"), escape(_sign(exponent.strip("{}")))]
+    for match in POWER.finditer(text):
+        base, exponent = (match["math"] or match["plain"]).split("^", 1)
+        parts += [_plain(text[end : match.start()]), escape(base), Markup("<sup>"), escape(_sign(exponent.strip("{}")))]
         parts.append(Markup("</sup>"))
-        end = found.end()
+        end = match.end()
     return Markup("").join([*parts, _plain(text[end:])])
 
 
@@ -43,11 +43,11 @@ def sections(text: str) -> tuple[Markup, list[Section]]:
     """(what stands between the ``#`` heading and the first ``##``, the sections) of a table."""
     head, *rest = re.split(r"^## ", text, flags=re.MULTILINE)
     intro = head.partition("\n")[2]
-    found = []
-    for one in rest:
-        heading, _, body = one.partition("\n")
-        found.append(Section(heading.strip(), html(body, heading.strip())))
-    return html(intro, "about"), found
+    parts = []
+    for part in rest:
+        heading, _, body = part.partition("\n")
+        parts.append(Section(heading.strip(), html(body, heading.strip())))
+    return html(intro, "about"), parts
 
 
 def html(text: str, name: str) -> Markup:

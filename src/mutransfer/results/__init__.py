@@ -7,7 +7,7 @@ _NAMES = {
     "coordinates": ("coordinate_figure",),
     "drift": ("DriftResult",),
     "estimate": ("Estimate",),
-    "frame": ("Axis",),
+    "frame": ("PanelAxis",),
     "landscape": ("PanelReport", "landscape_report"),
     "learning": ("LearningReport", "learning_figure", "learning_report"),
     "optimum": ("needs_extension", "untested_transfers"),

@@ -5,7 +5,6 @@ The rule, declared before any result, is `RULE`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,8 +69,8 @@ class AccuracyReport:
         mup, sp = (self.row(name, width) for name in ("mup", "sp"))
         return [
             f"test accuracy at width {width} with the learning rate copied from width {self.rows[0].width}: µP "
-            f"{_percent(mup.copied)}%, SP {_percent(sp.copied)}%; µP is {self.verdict}: difference "
-            f"{_percent(self.difference)} points ({counted([self.seeds], 'seed')})."
+            f"{mup.copied.percent()}%, SP {sp.copied.percent()}%; µP is {self.verdict}: difference "
+            f"{self.difference.percent()} points ({counted([self.seeds], 'seed')})."
         ]
 
     @property
@@ -79,8 +78,8 @@ class AccuracyReport:
         """Ours beside the published, in Markdown."""
         rows = []
         for r in self.rows:
-            best = f"{_percent(r.best)} at {power(r.best_log2_lr, 1)}"
-            rows.append((label(r.parametrization), str(r.width), power(r.log2_lr, 1), _percent(r.copied), best))
+            best = f"{r.best.percent()} at {power(r.best_log2_lr, 1)}"
+            rows.append((label(r.parametrization), str(r.width), power(r.log2_lr, 1), r.copied.percent(), best))
         theirs = [
             (f"{p.setup.replace('muP', 'µP')}: {p.metric}", f"{p.value} {p.unit}".strip())
             for p in published.rows(table_or_figure=self.table)
@@ -144,8 +143,3 @@ def _mean(values: Array) -> Estimate:
     if np.isnan(values).any():
         raise UserError(f"{int(np.isnan(values).sum())} of {len(values)} seeds were not run; run the sweep again.")
     return Estimate.mean(values)
-
-
-def _percent(estimate: Estimate) -> str:
-    value = number(100 * estimate.value)
-    return value if math.isnan(estimate.low) else f"{value} {span(100 * estimate.low, 100 * estimate.high)}"

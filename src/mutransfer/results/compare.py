@@ -113,18 +113,18 @@ def _compare(
     draws: int,
     seed: int,
 ) -> Shifts:
-    by_width = [{one.width: one for one in table[name]} for table, name in zip(tables, names, strict=True)]
+    by_width = [{curve.width: curve for curve in table[name]} for table, name in zip(tables, names, strict=True)]
     widths = sorted(set(by_width[0]) & set(by_width[1]))
     if not widths:
         has = [listing([str(w) for w in own]) for own in by_width]
         raise UserError(f"A and B share no width (A has {has[0]}, B has {has[1]}); an optimum shift needs one.")
     both = [(by_width[0][width], by_width[1][width]) for width in widths]
     for pair in both:
-        for set_name, name, one in zip("AB", names, pair, strict=True):
-            require_optimum(f"{set_name}: {name}", one)
-    seeds = min(len(one.loss) for pair in both for one in pair)
-    found = [_draw(*pair, draws if seeds > 1 else 0, seed) for pair in both]
-    shift = np.stack([(b.log2_lr + b.shift) - (a.log2_lr + a.shift) for a, b in found], axis=1)
+        for set_name, name, curve in zip("AB", names, pair, strict=True):
+            require_optimum(f"{set_name}: {name}", curve)
+    seeds = min(len(curve.loss) for pair in both for curve in pair)
+    optima = [_draw(*pair, draws if seeds > 1 else 0, seed) for pair in both]
+    shift = np.stack([(b.log2_lr + b.shift) - (a.log2_lr + a.shift) for a, b in optima], axis=1)
     extra = seeds - 1
     edges = [_edges(*pair) for pair in both]
     where = ", ".join(f"width {width}: {edge}" for width, edge in zip(widths, edges, strict=True) if edge)
@@ -142,7 +142,7 @@ def _compare(
     return Shifts(
         names=names,
         widths=tuple(widths),
-        optima=tuple((float(a.log2_lr[0]), float(b.log2_lr[0])) for a, b in found),
+        optima=tuple((float(a.log2_lr[0]), float(b.log2_lr[0])) for a, b in optima),
         shifts=tuple(Shift.of(shift[:, k], extra, edge) for k, edge in enumerate(edges)),
         mean=Shift.of(shift.mean(axis=1), len(widths) * extra, where),
         drifts=drifts,
@@ -164,7 +164,9 @@ def _draw(a: Curves, b: Curves, draws: int, seed: int) -> tuple[Optima, Optima]:
 
 def _edges(a: Curves, b: Curves) -> str:
     sides = [
-        f"{name} on the {' and '.join(edge_sides(one))} edge" for name, one in (("A", a), ("B", b)) if edge_sides(one)
+        f"{name} on the {' and '.join(edge_sides(curve))} edge"
+        for name, curve in (("A", a), ("B", b))
+        if edge_sides(curve)
     ]
     return ", ".join(sides)
 
@@ -183,10 +185,10 @@ def compare(a: Path, b: Path) -> str:
     share no parametrization or no width.
     """
     sets = [_read(path) for path in (a, b)]
-    found = compare_runs(sets[0].runs, sets[1].runs)
-    lines = [f"{name}: {one.path} ({_describe(one.runs)})" for name, one in zip("AB", sets, strict=True)]
+    pairs = compare_runs(sets[0].runs, sets[1].runs)
+    lines = [f"{name}: {given.path} ({_describe(given.runs)})" for name, given in zip("AB", sets, strict=True)]
     lines += _differences(sets[0].settings, sets[1].settings)
-    return "\n".join([*lines, *(line for shifts in found for line in ["", *_lines(shifts)]), "", RULE])
+    return "\n".join([*lines, *(line for shifts in pairs for line in ["", *_lines(shifts)]), "", RULE])
 
 
 def _read(path: Path) -> _Set:
@@ -213,8 +215,8 @@ def _read(path: Path) -> _Set:
 def _values(column: pd.Series) -> str:
     """All values of a setting in one text; 64 and 64.0 are one."""
     is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-    found = [f"{value:.12g}" if is_number else str(value) for value in sorted(column.dropna().unique(), key=str)]
-    return ", ".join(found + ["(none)"] * bool(column.isna().any()))
+    values = [f"{value:.12g}" if is_number else str(value) for value in sorted(column.dropna().unique(), key=str)]
+    return ", ".join(values + ["(none)"] * bool(column.isna().any()))
 
 
 def _describe(runs: pd.DataFrame) -> str:
@@ -242,14 +244,14 @@ def _differences(a: dict[str, str], b: dict[str, str]) -> list[str]:
 
 
 def _lines(shifts: Shifts) -> list[str]:
-    one, other = (label(name) for name in shifts.names)
+    first, other = (label(name) for name in shifts.names)
     rows = [("width", "LR* of A", "LR* of B", "B less A, octaves", "")]
     for width, (a, b), shift in zip(shifts.widths, shifts.optima, shifts.shifts, strict=True):
         rows.append((str(width), power(a), power(b), _text(shift), _word(shift)))
     if len(shifts.widths) > 1:
         rows.append(("mean", "", "", _text(shifts.mean), _word(shifts.mean)))
     table = aligned(rows)
-    head = one if one == other else f"{one} of A against {other} of B"
+    head = first if first == other else f"{first} of A against {other} of B"
     if shifts.drifts is None or shifts.drift is None:
         return [head, *table, "one width in common: no drifts"]
     drifts = zip("AB", shifts.drifts, strict=True)
@@ -263,8 +265,8 @@ def _lines(shifts: Shifts) -> list[str]:
 
 
 def _text(shift: Shift) -> str:
-    one = shift.value
-    return f"{number(one.value)} {span(one.low, one.high)}"
+    estimate = shift.value
+    return f"{number(estimate.value)} {span(estimate.low, estimate.high)}"
 
 
 def _drift(result: DriftResult) -> str:

@@ -187,14 +187,14 @@ def against_theory(frame: CoordFrame, activation: str, quantity: str) -> str:
     told = [way for way, steps in ways.items() if steps]
     if len(told) > 1:
         words = [f"{'stays' if way == 'ok' else way} at step {listing([str(t) for t in ways[way]])}" for way in told]
-        found = ", ".join(words)
+        moves = ", ".join(words)
     else:
-        found = "stays" if told == ["ok"] else told[0]
+        moves = "stays" if told == ["ok"] else told[0]
     if expected is None:
-        return found
+        return moves
     if expected.exponent == 0 or told != ["grows"]:
         wanted = "grows" if expected.exponent else "stays"
-        return f"{found} as theory says" if found == wanted else f"{found}; theory says it {wanted}"
+        return f"{moves} as theory says" if moves == wanted else f"{moves}; theory says it {wanted}"
     first = rows["exponent"].iloc[0]
     if expected.met_by(first):
         return "grows as theory says"
@@ -413,9 +413,9 @@ class Coordinates:
         """Figure 5."""
         parts = []
         for frame, _, heading, expected, told in self._told():
-            found = "as theory says" if told.endswith("as theory says") else told
+            verdict = "as theory says" if told.endswith("as theory says") else told
             what = f"{label(frame.parametrization)}: {heading}"
-            parts.append(Part.of(what, told, found, "as theory says" if expected else None))
+            parts.append(Part.of(what, told, verdict, "as theory says" if expected else None))
         return Claim("Figure 5", FIGURE_5, tuple(parts), picture="coordinate_check")
 
     def draw(self, folder: Path, provenance: Mapping[str, Any]) -> list[Path]:

@@ -8,13 +8,16 @@ seeds at three widths would hold the truth in 65% of sweeps, not 95%.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 from scipy.special import ndtri, stdtrit
 
 from mutransfer.results.estimate import LEVEL, Array, Estimate, label, listing, number, span
-from mutransfer.results.optimum import Side
+from mutransfer.results.optimum import Optima, Side
+from mutransfer.results.quality import line
 
 Verdict = Literal["stable", "drifts", "undecided"]
 
@@ -93,6 +96,13 @@ def stretch(freedom: float, seeds: int) -> float:
     if seeds < 2:
         return 1.0
     return float(stdtrit(freedom * (seeds - 1), (1 + LEVEL) / 2) / ndtri((1 + LEVEL) / 2))
+
+
+def slopes(x: Array, optima: Sequence[Optima], seeds: int) -> Array:
+    """Slope [1 + draws] of LR* (or another refined choice) against ``x`` [K], stretched for few seeds."""
+    best, shift = (np.stack(part, axis=1) for part in zip(*((o.log2_lr, o.shift) for o in optima), strict=True))
+    slope, _ = line(x, best)
+    return slope[0] + stretch(freedom(x), seeds) * (slope - slope[0]) + line(x, shift)[0]
 
 
 def seeds_to_decide(slope: Estimate, seeds: int, freedom: float) -> int | None:

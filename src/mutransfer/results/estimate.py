@@ -111,6 +111,15 @@ class Estimate:
         half = float(t_half(values))
         return cls(mean, mean - half, mean + half)
 
+    def brief(self, digits: int = 2) -> str:
+        """``91.20 [90.88, 91.52]``, the value alone where there is no interval, a dash where there is none."""
+        interval = "" if math.isnan(self.low) else f" {span(self.low, self.high, digits)}"
+        return number(self.value, digits) + interval
+
+    def percent(self) -> str:
+        """`brief`, of a share."""
+        return Estimate(100 * self.value, 100 * self.low, 100 * self.high).brief()
+
     def text(self, digits: int = 2) -> str:
         """``-0.75 [-0.81, -0.70]``, or the words for what is missing."""
         if math.isnan(self.value):

@@ -58,12 +58,12 @@ class Part:
     verdict: Verdict
 
     @classmethod
-    def of(cls, what: str, ours: str, found: str, expected: str | None) -> Part:
+    def of(cls, what: str, ours: str, verdict: str, expected: str | None) -> Part:
         """``found`` and ``expected`` are verdicts of one report; None: the paper claims nothing."""
         if expected is None:
             return cls(what, ours, "not judged")
-        agrees: Verdict = "reproduced" if found == expected else "not reproduced"
-        return cls(what, ours, "undecided" if found == "undecided" else agrees)
+        agrees: Verdict = "reproduced" if verdict == expected else "not reproduced"
+        return cls(what, ours, "undecided" if verdict == "undecided" else agrees)
 
 
 @dataclass(frozen=True)

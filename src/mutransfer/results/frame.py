@@ -48,8 +48,8 @@ def tidy(runs: pd.DataFrame, more: Iterable[str] = ()) -> pd.DataFrame:
         raise UserError("the runs table has no rows; run the sweep first.")
     for name in ONE_SETTING:
         if name in runs.columns and runs[name].nunique(dropna=False) > 1:
-            found = ", ".join(str(v) for v in sorted(runs[name].unique(), key=str)[:4])
-            raise UserError(f"the runs table mixes several values of {name} ({found}); select one of them first.")
+            values = ", ".join(str(v) for v in sorted(runs[name].unique(), key=str)[:4])
+            raise UserError(f"the runs table mixes several values of {name} ({values}); select one of them first.")
 
     frame = pd.DataFrame({"parametrization": runs["parametrization"].astype("string")})
     for name in COLUMNS[1:]:
@@ -127,7 +127,7 @@ ONE_PANEL = ("experiment", "variant", "parametrization", "optimizer", "data_fing
 
 
 @dataclass(frozen=True)
-class Axis:
+class PanelAxis:
     """What the numbers and words of a panel mean."""
 
     line_name: str = "line"
@@ -142,7 +142,7 @@ class PanelCurves:
     """The losses of one panel of a landscape: every line has every choice, and that every seed."""
 
     key: str
-    axis: Axis
+    axis: PanelAxis
     words: tuple[str, ...]
     """[G] the choices if they are words; empty if they are numbers."""
     lines: Mapping[float, Curves]
@@ -168,7 +168,7 @@ class PanelCurves:
 
 
 def read_panels(
-    runs: pd.DataFrame, axes: Mapping[str, Axis] | None = None, *, metric: str = "train_loss"
+    runs: pd.DataFrame, axes: Mapping[str, PanelAxis] | None = None, *, metric: str = "train_loss"
 ) -> dict[str, PanelCurves]:
     """The curves of every panel, checked, in the order in which ``runs`` first names them.
 
@@ -204,10 +204,10 @@ def read_panels(
     )
     table, known = schema.check(runs), axes or {}
     groups = table.groupby("panel", sort=False)
-    return {str(key): _read_panel(str(key), group, known.get(str(key), Axis()), metric) for key, group in groups}
+    return {str(key): _read_panel(str(key), group, known.get(str(key), PanelAxis()), metric) for key, group in groups}
 
 
-def _read_panel(key: str, frame: pd.DataFrame, axis: Axis, metric: str) -> PanelCurves:
+def _read_panel(key: str, frame: pd.DataFrame, axis: PanelAxis, metric: str) -> PanelCurves:
     numbers, choices = pd.to_numeric(frame["x"], errors="coerce"), list[str]()
     if numbers.isna().any():
         present = set(frame["x"])

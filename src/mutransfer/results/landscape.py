@@ -33,7 +33,7 @@ from mutransfer.results.draw.curves import (
 )
 from mutransfer.results.draw.page import LETTER, SMALL, Axes, PageOfRows, set_ticks
 from mutransfer.results.draw.style import MINUS, MUTED, WARNING, WIDTH, Look, paper_style
-from mutransfer.results.drift import freedom, stretch
+from mutransfer.results.drift import slopes
 from mutransfer.results.estimate import Estimate, counted, label, number, power, span
 from mutransfer.results.folder import (
     Claim,
@@ -51,9 +51,8 @@ from mutransfer.results.folder import (
     read_runs,
     stand_in,
 )
-from mutransfer.results.frame import METRICS, Axis, Curves, PanelCurves, read_panels
+from mutransfer.results.frame import METRICS, Curves, PanelAxis, PanelCurves, read_panels
 from mutransfer.results.optimum import Optima, panel_optima
-from mutransfer.results.quality import line
 
 WINS = 0.025
 """Least share of the draws that a choice must win to be in the interval."""
@@ -137,7 +136,7 @@ class PanelReport:
 
     def __str__(self) -> str:
         first, last, name = self.lines[0], self.lines[-1], self.line_name
-        low, high = (self.panel.choice(one.best) for one in (first, last))
+        low, high = (self.panel.choice(line.best) for line in (first, last))
         interval = f", interval {self.interval_text()}" if last.interval else ""
         seeds = counted([self.panel.seeds], "seed")
         return (
@@ -149,7 +148,7 @@ class PanelReport:
 def landscape_report(
     runs: pd.DataFrame,
     *,
-    axes: Mapping[str, Axis] | None = None,
+    axes: Mapping[str, PanelAxis] | None = None,
     draws: int = 2000,
     seed: int = 0,
     metric: str = "train_loss",
@@ -188,15 +187,15 @@ def _report(panel: PanelCurves, draws: int, seed: int) -> PanelReport:
         masked[value] = Curves(curve.width, curve.log2_lr, np.where(diverged, np.inf, curve.loss))
     optima = panel_optima(panel.key, masked, draws, seed)
     lines = tuple(
-        _line(panel, value, curve, found, optima[0])
-        for (value, curve), found in zip(masked.items(), optima, strict=True)
+        _line(panel, value, curve, optimum, optima[0])
+        for (value, curve), optimum in zip(masked.items(), optima, strict=True)
     )
     verdict, reason = _decide(lines)
     return PanelReport(panel, lines, verdict, reason, _drift(panel, lines, optima))
 
 
-def _line(panel: PanelCurves, value: float, one: Curves, found: Optima, base: Optima) -> LineResult:
-    best, draws = int(found.index[0]), found.curve[1:]
+def _line(panel: PanelCurves, value: float, curve: Curves, optima: Optima, base: Optima) -> LineResult:
+    best, draws = int(optima.index[0]), optima.curve[1:]
     inside: list[int] = []
     if len(draws):
         share = (draws == draws.min(axis=1, keepdims=True)).mean(axis=0)
@@ -204,16 +203,16 @@ def _line(panel: PanelCurves, value: float, one: Curves, found: Optima, base: Op
         inside = sorted({best, *won})
         if not panel.words:
             inside = list(range(inside[0], inside[-1] + 1))
-    at = one.loss[:, best]
+    at = curve.loss[:, best]
     return LineResult(
         value=value,
         best=best,
-        refined=math.nan if panel.words else float(found.log2_lr[0]),
-        on_edge=bool(found.edge[0]) and not panel.words,
+        refined=math.nan if panel.words else float(optima.log2_lr[0]),
+        on_edge=bool(optima.edge[0]) and not panel.words,
         interval=tuple(inside),
         loss=float(at.mean()),
         loss_se=float(at.std(ddof=1) / math.sqrt(len(at))) if len(at) > 1 else math.nan,
-        regret=Estimate.of(found.curve[np.arange(len(base.index)), base.index] - found.curve[:, best]),
+        regret=Estimate.of(optima.curve[np.arange(len(base.index)), base.index] - optima.curve[:, best]),
     )
 
 
@@ -231,12 +230,10 @@ def _drift(panel: PanelCurves, lines: Sequence[LineResult], optima: Sequence[Opt
     if panel.words or min(panel.lines) <= 0:
         return None
     log2_line = np.log2(np.array([*panel.lines]))
-    best, shift = (np.stack([getattr(one, part) for one in optima], axis=1) for part in ("log2_lr", "shift"))
-    slope, _ = line(log2_line, best)
-    if any(one.on_edge for one in lines):
+    slope = slopes(log2_line, optima, panel.seeds)
+    if any(result.on_edge for result in lines):
         return Estimate(float(slope[0]), reason="an optimum on the edge of the grid is only bounded")
-    wide = stretch(freedom(log2_line), panel.seeds)
-    return Estimate.of(slope[0] + wide * (slope - slope[0]) + line(log2_line, shift)[0])
+    return Estimate.of(slope)
 
 
 PANEL_KEYS = ("row", "column", "x_label", "x_name", "line_name", "parametrization", "is_log2", "heading", "row_heading")
@@ -262,7 +259,7 @@ def describe_landscape(folder: Path) -> Described[dict[str, PanelReport]]:
     if "panel" in runs.columns and (apart := set(runs["panel"]) ^ set(panels)):
         names = ", ".join(sorted(map(str, apart)))
         raise UserError(f"{folder}: runs.csv and provenance.json differ in their panels: {names}; run the sweep again.")
-    axes = {key: Axis(p["line_name"], p["is_log2"], tuple(p.get("choices", ()))) for key, p in panels.items()}
+    axes = {key: PanelAxis(p["line_name"], p["is_log2"], tuple(p.get("choices", ()))) for key, p in panels.items()}
     every = landscape_report(runs, axes=axes, metric=metric)
     reports = {key: every[key] for key in panels}
     provenance["y_label"] = provenance["y_label"].replace(METRICS["train_loss"], metric_label)
@@ -318,35 +315,35 @@ def _seeds(reports: Mapping[str, PanelReport]) -> str:
 
 def panel_counts(reports: Mapping[str, PanelReport], panels: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """``µP: 3 of 4 panels transfer, 1 undecided`` for every parametrization."""
-    found = []
+    counts = []
     for name in dict.fromkeys(panel["parametrization"] for panel in panels.values()):
         verdicts = [report.verdict for key, report in reports.items() if panels[key]["parametrization"] == name]
         text = f"{label(name)}: {verdicts.count('transfers')} of {len(verdicts)} panels transfer"
         text += f", {verdicts.count('does not transfer')} do not" * ("does not transfer" in verdicts)
-        found.append(text + f", {verdicts.count('undecided')} undecided" * ("undecided" in verdicts))
-    return found
+        counts.append(text + f", {verdicts.count('undecided')} undecided" * ("undecided" in verdicts))
+    return counts
 
 
 def _ours(reports: Mapping[str, PanelReport]) -> dict[str, str]:
     """Our values of the published lists: the lines of the panels that vary what they list."""
     metrics = {"width": "widths", "depth": "depths", "batch": "batch_sizes", "sequence length": "seq_lens"}
-    found = {
+    lists = {
         metrics.get(report.line_name, report.line_name): ",".join(f"{value:g}" for value in report.panel.lines)
         for report in reports.values()
     }
-    return {**found, "seeds": _seeds(reports).split(" seed")[0]}
+    return {**lists, "seeds": _seeds(reports).split(" seed")[0]}
 
 
 def _lines(report: PanelReport, panel: Mapping[str, Any], loss: str) -> str:
     """The table of one panel, with its verdict and drift below."""
     header = (panel["line_name"], "best choice", "refined", "95% interval", loss, "regret")
     rows = []
-    for k, one in enumerate(report.lines):
-        spread = "" if math.isnan(one.loss_se) else f" ± {number(one.loss_se, 4)}"
-        best = report.panel.choice(one.best)
-        refined = power(one.refined) if panel["is_log2"] else number(one.refined)
-        cells = (best + " (on the edge)" * one.on_edge, refined, report.interval_text(k))
-        rows.append((f"{one.value:g}", *cells, number(one.loss, 4) + spread, regret_text(one.regret)))
+    for k, result in enumerate(report.lines):
+        spread = "" if math.isnan(result.loss_se) else f" ± {number(result.loss_se, 4)}"
+        best = report.panel.choice(result.best)
+        refined = power(result.refined) if panel["is_log2"] else number(result.refined)
+        cells = (best + " (on the edge)" * result.on_edge, refined, report.interval_text(k))
+        rows.append((f"{result.value:g}", *cells, number(result.loss, 4) + spread, regret_text(result.regret)))
     text = f"**{report.text}**"
     if report.drift is not None:
         unit = "octaves" if panel["is_log2"] else panel["x_name"]
@@ -452,7 +449,7 @@ def _caption(
     text.append("dashed: the smallest line's best choice.")
     if seeds != "1 seed":
         text.append("Black mark at the bottom: the largest line's 95% interval.")
-    share = np.concatenate([np.isinf(one.loss).mean(axis=0) for r in reports.values() for one in r.panel.curves])
+    share = np.concatenate([np.isinf(curve.loss).mean(axis=0) for r in reports.values() for curve in r.panel.curves])
     if share.any():
         text.append(f"Crosses on grey: diverged{' (faint: some seeds)' * bool((share % 1).any())}.")
     text.append("Regret: loss of the dashed choice at the largest line, less its least loss.")

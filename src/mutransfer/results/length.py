@@ -19,7 +19,7 @@ import pandas as pd
 from mutransfer.errors import UserError
 from mutransfer.results.draw.page import LETTER, SMALL, Axes, PageOfRows, set_ticks, sign
 from mutransfer.results.draw.style import MINUS, MUTED, Look, palette, paper_style
-from mutransfer.results.estimate import Array, Estimate, counted, number, span
+from mutransfer.results.estimate import Array, Estimate, counted, number
 from mutransfer.results.folder import (
     Claim,
     Described,
@@ -35,7 +35,7 @@ from mutransfer.results.folder import (
     read_runs,
     stand_in,
 )
-from mutransfer.results.frame import Axis, read_panels
+from mutransfer.results.frame import PanelAxis, read_panels
 from mutransfer.results.quality import EXPONENTS, LIMIT_WIDTHS, PowerLaw, power_law
 
 COLUMNS = ("panel", "x", "line", "seed", "train_loss", "steps", "batch", "test_accuracy")
@@ -100,26 +100,20 @@ class LengthReport:
 
     def __str__(self) -> str:
         last = self.lengths[-1]
-        lines = [f"{last.epochs:.3g} epochs, the longest: test accuracy {short(last.accuracy)}% measured"]
+        lines = [f"{last.epochs:.3g} epochs, the longest: test accuracy {last.accuracy.brief()}% measured"]
         if self.longest.is_known:
-            lines[0] += f", {short(self.longest.accuracy)}% predicted from the {self.longest.count} shorter lengths"
-            lines[0] += f"; difference {short(self.difference)} points."
+            lines[0] += f", {self.longest.accuracy.brief()}% predicted from the {self.longest.count} shorter lengths"
+            lines[0] += f"; difference {self.difference.brief()} points."
         else:
             lines[0] += f"; no prediction from the shorter lengths: {self.longest.accuracy.reason}."
         lines.append(f"{self.recipe_epochs:g} epochs, the recipe's own: ")
         if isinstance(self.recipe, Length):
-            lines[1] += f"run, test accuracy {short(self.recipe.accuracy)}% after {self.recipe.epochs:.3g}."
+            lines[1] += f"run, test accuracy {self.recipe.accuracy.brief()}% after {self.recipe.epochs:.3g}."
         elif self.recipe.is_known:
-            lines[1] += f"not run; {short(self.recipe.accuracy)}% predicted from all {self.recipe.count} lengths."
+            lines[1] += f"not run; {self.recipe.accuracy.brief()}% predicted from all {self.recipe.count} lengths."
         else:
             lines[1] += f"not run; no prediction: {self.recipe.accuracy.reason}."
         return "\n".join([*lines, *["One seed gives no interval."] * (self.seeds == 1)])
-
-
-def short(estimate: Estimate) -> str:
-    """``91.20 [90.88, 91.52]``, or the value alone."""
-    value = number(estimate.value)
-    return value if math.isnan(estimate.low) else f"{value} {span(estimate.low, estimate.high)}"
 
 
 def length_report(runs: pd.DataFrame, *, examples: int, recipe_epochs: float) -> LengthReport:
@@ -134,7 +128,7 @@ def length_report(runs: pd.DataFrame, *, examples: int, recipe_epochs: float) ->
             raise UserError(f"{value} {what}: a positive number is needed; run the experiment again.")
     if missing := [name for name in COLUMNS if name not in runs.columns]:
         raise UserError(f"the runs table lacks {', '.join(missing)}; it needs the columns {', '.join(COLUMNS)}.")
-    panels = read_panels(runs, dict.fromkeys(runs["panel"].astype(str), Axis("steps")))
+    panels = read_panels(runs, dict.fromkeys(runs["panel"].astype(str), PanelAxis("steps")))
     panel = next(iter(panels.values()))
     counts = {"panels": len(panels), "learning rates": len(panel.x), "batch sizes": runs["batch"].nunique()}
     for name, count in counts.items():
@@ -142,7 +136,7 @@ def length_report(runs: pd.DataFrame, *, examples: int, recipe_epochs: float) ->
             raise UserError(f"the runs table has {count} {name}; lengths of training are compared at one.")
     if (runs["line"] != runs["steps"]).any():
         raise UserError("the lines of the runs table are not its steps; lengths of training are.")
-    loss = np.concatenate([one.loss for one in panel.curves], axis=1)  # [S, T]
+    loss = np.concatenate([length.loss for length in panel.curves], axis=1)  # [S, T]
     accuracy = _accuracy(runs, np.isinf(loss))
     steps = np.array([*panel.lines])
     epochs = steps * float(runs["batch"].iloc[0]) / examples
@@ -153,7 +147,7 @@ def length_report(runs: pd.DataFrame, *, examples: int, recipe_epochs: float) ->
     longest = _predict(epochs[:-1], accuracy[:, :-1], epochs[-1])
     missed = longest.at(epochs[-1:])[:, 0] - accuracy[:, -1] if longest.is_known else None
     difference = longest.accuracy if missed is None else Estimate.mean(missed)
-    own = [one for one in lengths if abs(one.epochs / recipe_epochs - 1) <= SAME]
+    own = [length for length in lengths if abs(length.epochs / recipe_epochs - 1) <= SAME]
     recipe = own[0] if own else _predict(epochs, accuracy, recipe_epochs)
     return LengthReport(lengths, len(loss), longest, difference, recipe_epochs, recipe)
 
@@ -219,7 +213,7 @@ def describe_length(folder: Path) -> Described[LengthReport]:
         read_runs(folder / "runs.csv"), examples=provenance["examples"], recipe_epochs=provenance["recipe_epochs"]
     )
     # of our lengths the provenance names one, the usual one
-    ours = {"epochs": ", ".join(f"{one.epochs:.3g}" for one in report.lengths), "seeds": str(report.seeds)}
+    ours = {"epochs": ", ".join(f"{length.epochs:.3g}" for length in report.lengths), "seeds": str(report.seeds)}
     paper = {**provenance["paper"], "ours": {**provenance["paper"].get("ours", {}), **ours}}
     lines = str(report).split("\n")
     parts = [
@@ -246,23 +240,22 @@ def _fitted(report: LengthReport) -> dict[str, Prediction]:
 def _lengths(report: LengthReport) -> str:
     header = ("steps", "epochs", "test accuracy (%)", "final training loss (nats)")
     rows = []
-    for one in report.lengths:
-        spread = "" if math.isnan(one.loss.low) else f" [{number(one.loss.low, 4)}, {number(one.loss.high, 4)}]"
-        cells = (f"{one.epochs:.3g}", short(one.accuracy), number(one.loss.value, 4) + spread)
-        rows.append((str(one.steps), *cells))
+    for length in report.lengths:
+        cells = (f"{length.epochs:.3g}", length.accuracy.brief(), length.loss.brief(4))
+        rows.append((str(length.steps), *cells))
     return grid(header, rows)
 
 
 def _fits(report: LengthReport) -> str:
     header = ("fitted to", "predicts", "predicted (%)", "measured (%)", "difference (points)", "E (%)", "b")
     rows = []
-    for key, one in _fitted(report).items():
+    for key, fit in _fitted(report).items():
         measured = ("-", "-")
         if key == "shorter":
-            measured = (short(report.lengths[-1].accuracy), short(report.difference))
-        law = [number(float(x.mean())) if one.is_known else "-" for x in (one.law.limit, one.law.exponent)]
-        predicted = short(one.accuracy) if one.is_known else f"none: {one.accuracy.reason}"
-        rows.append((f"{key} lengths ({one.count})", f"{one.epochs:.3g} epochs", predicted, *measured, *law))
+            measured = (report.lengths[-1].accuracy.brief(), report.difference.brief())
+        law = [number(float(x.mean())) if fit.is_known else "-" for x in (fit.law.limit, fit.law.exponent)]
+        predicted = fit.accuracy.brief() if fit.is_known else f"none: {fit.accuracy.reason}"
+        rows.append((f"{key} lengths ({fit.count})", f"{fit.epochs:.3g} epochs", predicted, *measured, *law))
     return grid(header, rows)
 
 
@@ -292,8 +285,8 @@ def _claim(report: LengthReport) -> str:
 
 def _draw_epochs(axes: Axes, report: LengthReport, inches: float) -> None:
     """The log2 axis of both panels, with ticks at the lengths and at what is predicted."""
-    epochs = [one.epochs for one in report.lengths]
-    at = sorted({*epochs, *(one.epochs for one in _fitted(report).values() if one.is_known)})
+    predicted = [fit.epochs for fit in _fitted(report).values() if fit.is_known]
+    at = sorted({*(length.epochs for length in report.lengths), *predicted})
     margin = 0.08 * max(math.log2(at[-1] / at[0]), 1.0)
     low, high = math.log2(at[0]) - margin, math.log2(at[-1]) + margin
     axes.set_xscale("log", base=2)
@@ -308,8 +301,8 @@ def _draw_epochs(axes: Axes, report: LengthReport, inches: float) -> None:
 def _words(places: Sequence[float], epochs: Sequence[float]) -> list[str]:
     """The labels of the ticks at ``places`` inches, longest first; none where there is no room."""
     texts, free = [], math.inf
-    for place, one in sorted(zip(places, epochs, strict=True), reverse=True):
-        text = f"{one:.2g}"
+    for place, length in sorted(zip(places, epochs, strict=True), reverse=True):
+        text = f"{length:.2g}"
         half = (len(text) + 0.5) * LETTER * 7 / 72 / 2
         has_room = place + half <= free
         texts.append(text if has_room else "")
@@ -318,7 +311,8 @@ def _words(places: Sequence[float], epochs: Sequence[float]) -> list[str]:
 
 
 def _draw_points(axes: Axes, report: LengthReport, estimates: Sequence[Estimate]) -> None:
-    epochs, mean = np.array([one.epochs for one in report.lengths]), np.array([one.value for one in estimates])
+    epochs = np.array([length.epochs for length in report.lengths])
+    mean = np.array([estimate.value for estimate in estimates])
     known = np.isfinite(mean)
     style: Look = {"linestyle": "none", "elinewidth": 1.0, "capsize": 2, "zorder": 4}
     axes.errorbar(epochs[known], mean[known], yerr=_bars(estimates)[:, known], **MEASURED, **style)
@@ -330,18 +324,18 @@ def _bars(estimates: Sequence[Estimate]) -> Array:
 
 
 def _draw_accuracy(axes: Axes, report: LengthReport) -> None:
-    _draw_points(axes, report, [one.accuracy for one in report.lengths])
+    _draw_points(axes, report, [length.accuracy for length in report.lengths])
     low, high = axes.get_xlim()
-    for key, one in _fitted(report).items():
-        if not one.is_known:
+    for key, fit in _fitted(report).items():
+        if not fit.is_known:
             continue
         look = SHORTER if key == "shorter" else ALL
-        ends = [report.lengths[0].epochs, report.lengths[-1].epochs, one.epochs]
+        ends = [report.lengths[0].epochs, report.lengths[-1].epochs, fit.epochs]
         along = np.geomspace(min(ends), max(ends), 200)
-        axes.plot(along, one.at(along).mean(axis=0), **look, zorder=3 if key == "shorter" else 2)
-        x = one.epochs * (high / low) ** (BESIDE if key == "shorter" else 0.0)
+        axes.plot(along, fit.at(along).mean(axis=0), **look, zorder=3 if key == "shorter" else 2)
+        x = fit.epochs * (high / low) ** (BESIDE if key == "shorter" else 0.0)
         mark: Look = {"linestyle": "none", "marker": MARKS[key], "color": look["color"], **HOLLOW}
-        axes.errorbar(x, one.accuracy.value, yerr=_bars([one.accuracy]), **mark, elinewidth=1.0, capsize=2, zorder=5)
+        axes.errorbar(x, fit.accuracy.value, yerr=_bars([fit.accuracy]), **mark, elinewidth=1.0, capsize=2, zorder=5)
     bottom, top = axes.get_ylim()
     axes.set_ylim(max(bottom, -2.0), min(top, 102.0))
     axes.set_ylabel("test accuracy (%)", labelpad=2)
@@ -349,8 +343,8 @@ def _draw_accuracy(axes: Axes, report: LengthReport) -> None:
 
 def _draw_loss(axes: Axes, report: LengthReport) -> None:
     """Means over seeds; a cross at the upper end where a seed diverged."""
-    _draw_points(axes, report, [one.loss for one in report.lengths])
-    lost = [one.epochs for one in report.lengths if math.isinf(one.loss.value)]
+    _draw_points(axes, report, [length.loss for length in report.lengths])
+    lost = [length.epochs for length in report.lengths if math.isinf(length.loss.value)]
     cross: Look = {"color": DARK, "markersize": 5, "markeredgewidth": 1.4, "clip_on": False}
     axes.plot(lost, [0.97] * len(lost), "x", **cross, transform=axes.get_xaxis_transform(), zorder=5)
     axes.set_ylabel("final training loss (nats)", labelpad=2)

@@ -85,13 +85,13 @@ def bootstrap_optima(
     if seeds == 1:
         return find_optima(curves.log2_lr, point)
     pick = rng.integers(seeds, size=(draws, seeds - 1))
-    found = find_optima(curves.log2_lr, np.concatenate([point, curves.loss[pick].mean(axis=1)]))
-    kept = ~found.refined & ~found.edge
+    optima = find_optima(curves.log2_lr, np.concatenate([point, curves.loss[pick].mean(axis=1)]))
+    kept = ~optima.refined & ~optima.edge
     kept[0] = False
     step = np.diff(curves.log2_lr)
-    where, shift = found.index[kept], (spread or rng).uniform(-0.5, 0.5, size=int(kept.sum()))
-    found.shift[kept] = shift * np.where(shift < 0, step[where - 1], step[where])
-    return found
+    where, shift = optima.index[kept], (spread or rng).uniform(-0.5, 0.5, size=int(kept.sum()))
+    optima.shift[kept] = shift * np.where(shift < 0, step[where - 1], step[where])
+    return optima
 
 
 def require_optimum(name: str, curves: Curves) -> None:
@@ -106,11 +106,11 @@ def require_optimum(name: str, curves: Curves) -> None:
 
 def edge_sides(curves: Curves) -> list[Side]:
     """On which edge of its tested grid the optimum lies: none, one, or both (a grid of one learning rate)."""
-    found = int(np.argmin(curves.loss.mean(axis=0)))
+    best = int(np.argmin(curves.loss.mean(axis=0)))
     sides: list[Side] = []
-    if found == 0:
+    if best == 0:
         sides.append("low")
-    if found == len(curves.log2_lr) - 1:
+    if best == len(curves.log2_lr) - 1:
         sides.append("high")
     return sides
 
@@ -123,13 +123,13 @@ def needs_extension(runs: pd.DataFrame) -> list[tuple[str, int, Side]]:
     enough.
     Raises `UserError` as `transfer_report` does on a malformed table or a gap.
     """
-    found: list[tuple[str, int, Side]] = []
+    needed: list[tuple[str, int, Side]] = []
     for name, widths in curves(tidy(runs)).items():
-        for one in widths:
-            finite = bool(np.isfinite(one.loss).all(axis=0).any())
-            sides: list[Side] = edge_sides(one) if finite else ["low"]
-            found += [(name, one.width, side) for side in sides]
-    return found
+        for curve in widths:
+            finite = bool(np.isfinite(curve.loss).all(axis=0).any())
+            sides: list[Side] = edge_sides(curve) if finite else ["low"]
+            needed += [(name, curve.width, side) for side in sides]
+    return needed
 
 
 def untested_transfers(runs: pd.DataFrame, *, of_widest: bool = False) -> list[tuple[str, int, float]]:
@@ -152,7 +152,7 @@ def _untested(name: str, base: Curves, widths: list[Curves]) -> list[tuple[str, 
     if not np.isfinite(base.loss).all(axis=0).any():
         return []
     best = float(base.log2_lr[np.argmin(base.loss.mean(axis=0))])
-    return [(name, one.width, best) for one in widths if best not in one.log2_lr]
+    return [(name, curve.width, best) for curve in widths if best not in curve.log2_lr]
 
 
 def panel_optima(key: str, lines: Mapping[float, Curves], draws: int, seed: int) -> list[Optima]:

@@ -29,7 +29,7 @@ class PublishedValue:
 @cache
 def _all() -> tuple[PublishedValue, ...]:
     text = (resources.files("mutransfer") / "published" / "values.csv").read_text(encoding="utf-8")
-    names = [one.name for one in fields(PublishedValue)]
+    names = [column.name for column in fields(PublishedValue)]
     return tuple(PublishedValue(**{name: row[name] for name in names}) for row in csv.DictReader(text.splitlines()))
 
 
@@ -38,14 +38,14 @@ def rows(*, table_or_figure: str, experiment: str | None = None) -> tuple[Publis
 
     Raises `UserError` naming the nearest when nothing matches.
     """
-    found = tuple(row for row in _all() if row.table_or_figure == table_or_figure)
-    if not found:
+    values = tuple(row for row in _all() if row.table_or_figure == table_or_figure)
+    if not values:
         raise unknown("published table or figure", table_or_figure, sorted({row.table_or_figure for row in _all()}))
     if experiment is None:
-        return found
-    chosen = tuple(row for row in found if row.experiment == experiment)
+        return values
+    chosen = tuple(row for row in values if row.experiment == experiment)
     if not chosen:
-        raise unknown(f"experiment of {table_or_figure}", experiment, sorted({row.experiment for row in found}))
+        raise unknown(f"experiment of {table_or_figure}", experiment, sorted({row.experiment for row in values}))
     return chosen
 
 

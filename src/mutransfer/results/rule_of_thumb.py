@@ -50,11 +50,11 @@ class Condition:
 
 def conditions(runs: pd.DataFrame) -> tuple[Condition, ...]:
     """The five conditions against the columns width, depth, batch, length and steps of ``runs``."""
-    found = []
+    rows = []
     for name, least in LEAST.items():
         values = pd.to_numeric(runs[name], errors="coerce").dropna() if name in runs.columns else ()
-        found.append(Condition(name, least, tuple(sorted({float(value) for value in values}))))
-    return tuple(found)
+        rows.append(Condition(name, least, tuple(sorted({float(value) for value in values}))))
+    return tuple(rows)
 
 
 def exception(x_name: str, line_name: str, norm: str) -> str:
@@ -72,15 +72,14 @@ def panel_line(runs: pd.DataFrame, verdict: str, *, x_name: str, line_name: str)
     Post-LN is read off a column ``norm`` ("post") or ``variant`` ("post_ln").
     """
     norm = "post" if any(_is_post(runs[name]) for name in ("norm", "variant") if name in runs.columns) else "pre"
-    unmet = [one for one in conditions(runs) if len(one.reached) < max(len(one.values), 1)]
+    unmet = [condition for condition in conditions(runs) if len(condition.reached) < max(len(condition.values), 1)]
     excepted = exception(x_name, line_name, norm)
     if verdict == "undecided":
         return "undecided, so it says nothing about the rule"
     if unmet:
-        names = listing([
-            f"{NAMES.get(one.name, one.name)} {'not recorded' if not one.values else f'from {one.values[0]:g}'}"
-            for one in unmet
-        ])  # fmt: skip
+        values = [f"from {condition.values[0]:g}" if condition.values else "not recorded" for condition in unmet]
+        words = [NAMES.get(condition.name, condition.name) for condition in unmet]
+        names = listing([f"{word} {value}" for word, value in zip(words, values, strict=True)])
         if verdict == "transfers":
             return f"transfers although outside of the rule's range ({names})"
         return f"does not transfer, outside of the rule's range ({names})"

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mutransfer.errors import UserError
-from mutransfer.results.estimate import Array, Estimate, number, span
+from mutransfer.results.estimate import Array, Estimate, number
 from mutransfer.results.folder import grid
 from mutransfer.results.outcomes import difference_text
 from mutransfer.results.selection import SCRATCH
@@ -60,7 +60,7 @@ class Pretraining:
     def cells(self, scores: Scores) -> tuple[str, ...]:
         """Below `HEADER`."""
         apart = difference_text(self.difference) if self.runs else "-"
-        return heading(scores[self.task]), short(self.pretrained), short(self.scratch), apart, f"**{self.text}**"
+        return heading(scores[self.task]), self.pretrained.brief(), self.scratch.brief(), apart, f"**{self.text}**"
 
 
 def known_mean(values: Array) -> Estimate:
@@ -73,12 +73,6 @@ def heading(score: Mapping[str, str]) -> str:
     """``SST-2, accuracy (%)``."""
     unit = f" ({score['unit']})" if score["unit"] else ""
     return f"{score['label']}, {score['metric']}{unit}"
-
-
-def short(estimate: Estimate, digits: int = 2) -> str:
-    """``1.23 [1.20, 1.26]``, the value alone where there is no interval, a dash where there is none."""
-    interval = "" if math.isnan(estimate.low) else f" {span(estimate.low, estimate.high, digits)}"
-    return number(estimate.value, digits) + interval
 
 
 def pretraining(scores: Scores, runs: pd.DataFrame) -> list[tuple[int, Pretraining]]:
@@ -109,7 +103,7 @@ def pretraining_lines(provenance: Mapping[str, Any], runs: pd.DataFrame) -> list
     scores: Scores = provenance.get("scores", {})
     return [
         f"width {width}, does pretraining matter: {heading(scores[task.task])}: {task.text}, "
-        f"{short(task.pretrained)} against {short(task.scratch)} from the init"
+        f"{task.pretrained.brief()} against {task.scratch.brief()} from the init"
         for width, task in pretraining(scores, runs)
     ]
 

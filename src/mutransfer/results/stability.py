@@ -48,7 +48,7 @@ from mutransfer.results.folder import (
     read_runs,
     stand_in,
 )
-from mutransfer.results.frame import Axis, PanelCurves, read_panels
+from mutransfer.results.frame import PanelAxis, PanelCurves, read_panels
 from mutransfer.results.optimum import panel_optima
 
 REAL, SIMULATED = "real", "simulated"
@@ -119,8 +119,8 @@ class StabilityReport:
     @property
     def largest(self) -> WidthResult | None:
         """The width with the largest known miss."""
-        known = [one for one in self.results if not math.isnan(one.miss.value)]
-        return max(known, key=lambda one: abs(one.miss.value)) if known else None
+        known = [result for result in self.results if not math.isnan(result.miss.value)]
+        return max(known, key=lambda result: abs(result.miss.value)) if known else None
 
     def __str__(self) -> str:
         head = f"All {len(self.results)} widths: {self.verdict}"
@@ -129,7 +129,7 @@ class StabilityReport:
         lines = [head + "."]
         if self.verdict != "predicted":
             lines.append(" ".join(f"n = {r.width}: {r.text}." for r in self.results if r.verdict != "predicted"))
-        wide = [str(one.width) for one in self.results if one.is_wide]
+        wide = [str(result.width) for result in self.results if result.is_wide]
         if wide:
             lines.append(f"The interval of the miss reaches beyond {OCTAVES:g} octave at n = {listing(wide)}.")
         last = self.widest
@@ -169,9 +169,9 @@ def edges(log2_lr: Array, curve: Array, index: NDArray[np.intp], threshold: floa
     low, high = curve[rows, lower], curve[rows, upper]
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.where(np.isinf(high), 0.5, (threshold - low) / (high - low))
-        found = log2_lr[lower] + share * (log2_lr[upper] - log2_lr[lower])
-    found = np.where(is_over.any(axis=1), found, np.inf)
-    return np.where(curve[rows, index] < threshold, found, np.nan)
+        edge = log2_lr[lower] + share * (log2_lr[upper] - log2_lr[lower])
+    edge = np.where(is_over.any(axis=1), edge, np.inf)
+    return np.where(curve[rows, index] < threshold, edge, np.nan)
 
 
 def stability_report(runs: pd.DataFrame, threshold: float, *, draws: int = 2000, seed: int = 0) -> StabilityReport:
@@ -186,7 +186,7 @@ def stability_report(runs: pd.DataFrame, threshold: float, *, draws: int = 2000,
         raise UserError(f"draws={draws} is too few for a 95% interval; use at least 100.")
     if not isinstance(threshold, int | float) or not math.isfinite(threshold):
         raise UserError(f"threshold {threshold!r} is no loss; give the entropy of the training text's single tokens.")
-    panels = read_panels(runs, dict.fromkeys((REAL, SIMULATED), Axis("n =", is_log2=True)))
+    panels = read_panels(runs, dict.fromkeys((REAL, SIMULATED), PanelAxis("n =", is_log2=True)))
     if set(panels) != {REAL, SIMULATED}:
         raise UserError(f"a stability table has the panels {REAL} and {SIMULATED}, not {', '.join(panels)}.")
     real, simulated = panels[REAL], panels[SIMULATED]
@@ -198,15 +198,15 @@ def stability_report(runs: pd.DataFrame, threshold: float, *, draws: int = 2000,
         raise UserError(f"real and simulated widths differ: {names}; run the sweep again to fill the gap.")
     pairs = [
         [
-            edges(panel.x, found.curve, found.index, threshold)
-            for found in panel_optima(panel.key, panel.lines, draws, seed)
+            edges(panel.x, optima.curve, optima.index, threshold)
+            for optima in panel_optima(panel.key, panel.lines, draws, seed)
         ]
         for panel in (real, simulated)
     ]
     tops = float(real.x[-1]), float(simulated.x[-1])
     results = tuple(_compare(int(n), a, b, *tops) for n, a, b in zip(real.lines, *pairs, strict=True))
-    found = {one.verdict for one in results}
-    verdict: Verdict = "missed" if "missed" in found else "undecided" if "undecided" in found else "predicted"
+    verdicts = {result.verdict for result in results}
+    verdict: Verdict = "missed" if "missed" in verdicts else "undecided" if "undecided" in verdicts else "predicted"
     return StabilityReport({REAL: real, SIMULATED: simulated}, float(threshold), results, verdict)
 
 
@@ -313,7 +313,7 @@ def _draw(folder: Path, described: Described[StabilityReport]) -> list[Path]:
 
 def _limits(report: StabilityReport, provenance: Mapping[str, Any]) -> tuple[float, float]:
     """Readable basins, and the threshold with some room above it."""
-    every = [one for p in report.panels.values() for one in p.curves if np.isfinite(one.loss).all(axis=0).any()]
+    every = [curve for p in report.panels.values() for curve in p.curves if np.isfinite(curve.loss).all(axis=0).any()]
     low, high = loss_limits(every, provenance.get("loss_ceiling")) if every else (report.threshold,) * 2
     room = 0.1 * max(report.threshold - low, 1e-3 * abs(report.threshold))
     return min(low, report.threshold - room), max(high, report.threshold + room)
@@ -342,7 +342,7 @@ def _draw_edges(axes: Axes, report: StabilityReport, looks: Mapping[float, Look]
 
 def _title(report: StabilityReport, key: str) -> tuple[str, Look]:
     if key == REAL:
-        count = sum(math.isfinite(one.real.value) for one in report.results)
+        count = sum(math.isfinite(result.real.value) for result in report.results)
         return f"{count} of {len(report.results)} widths break inside the grid", {"fontsize": 7.5}
     text: str = report.verdict
     largest = report.largest

@@ -40,7 +40,7 @@ from mutransfer.results.drift import (
     describe_drift,
     freedom,
     seeds_to_decide,
-    stretch,
+    slopes,
 )
 from mutransfer.results.estimate import Array, Estimate, aligned, counted, label, listing, number, power, span
 from mutransfer.results.folder import (
@@ -161,27 +161,26 @@ class _Analysed:
     """One parametrization: every array has the point estimate in row 0 and the bootstrap draws after it."""
 
     def __init__(self, name: str, widths: list[Curves], draws: int, seed: int) -> None:
-        for one in widths:
-            require_optimum(name, one)
+        for curve in widths:
+            require_optimum(name, curve)
         self.name, self.curves = name, widths
-        self.seeds = min(len(one.loss) for one in widths)
+        self.seeds = min(len(curve.loss) for curve in widths)
         # Each width has its own stream, so that adding a width or a parametrization moves no other interval.
-        streams = [np.random.default_rng([seed, zlib.crc32(name.encode()), one.width]) for one in widths]
+        streams = [np.random.default_rng([seed, zlib.crc32(name.encode()), curve.width]) for curve in widths]
         self.optima = [
-            bootstrap_optima(one, draws if self.seeds > 1 else 0, rng) for one, rng in zip(widths, streams, strict=True)
+            bootstrap_optima(curve, draws if self.seeds > 1 else 0, rng)
+            for curve, rng in zip(widths, streams, strict=True)
         ]
-        width = np.array([one.width for one in widths], dtype=float)
-        best, shift = (np.stack([getattr(o, part) for o in self.optima], axis=1) for part in ("log2_lr", "shift"))
+        width = np.array([curve.width for curve in widths], dtype=float)
         self.freedom = freedom(np.log2(width))
-        slope, _ = line(np.log2(width), best)
-        self.slope = slope[0] + stretch(self.freedom, self.seeds) * (slope - slope[0]) + line(np.log2(width), shift)[0]
-        _, self.residual = line(np.log2(width), best + shift)
+        self.slope = slopes(np.log2(width), self.optima, self.seeds)
+        _, self.residual = line(np.log2(width), np.stack([o.log2_lr + o.shift for o in self.optima], axis=1))
         self.cost = np.stack(
             [octave_cost(c.log2_lr, o.curve, o.log2_lr) for c, o in zip(widths, self.optima, strict=True)],
             axis=1,
         )
         self.kappa = kappa(np.log2(width), self.cost)
-        self.limit = limit_loss(width, np.stack([found.loss for found in self.optima], axis=1))
+        self.limit = limit_loss(width, np.stack([o.loss for o in self.optima], axis=1))
         self.regret = [self._regret(c, o) for c, o in zip(widths, self.optima, strict=True)]
 
     def _regret(self, curves: Curves, optima: Optima) -> Array:
@@ -199,17 +198,17 @@ class _Analysed:
     def rows(self) -> list[dict[str, object]]:
         """The rows of ``TransferReport.optima``."""
         rows = []
-        for k, (one, found) in enumerate(zip(self.curves, self.optima, strict=True)):
-            seeds, at = len(one.loss), found.index[0]
-            best, regret = Estimate.of(found.log2_lr + found.shift), Estimate.of(self.regret[k])
+        for k, (curve, optima) in enumerate(zip(self.curves, self.optima, strict=True)):
+            seeds, at = len(curve.loss), optima.index[0]
+            best, regret = Estimate.of(optima.log2_lr + optima.shift), Estimate.of(self.regret[k])
             rows.append({
-                "parametrization": self.name, "width": one.width, "seeds": seeds,
+                "parametrization": self.name, "width": curve.width, "seeds": seeds,
                 "log2_lr": best.value, "low": best.low, "high": best.high,
-                "grid_log2_lr": float(one.log2_lr[at]), "refined": bool(found.refined[0]),
-                "on_edge": bool(found.edge[0]), "edge": " ".join(edge_sides(one)),
-                "edge_share": float(found.edge[1:].mean()) if seeds > 1 and len(found.edge) > 1 else math.nan,
-                "loss": float(found.loss[0]),
-                "loss_se": float(one.loss[:, at].std(ddof=1) / math.sqrt(seeds)) if seeds > 1 else math.nan,
+                "grid_log2_lr": float(curve.log2_lr[at]), "refined": bool(optima.refined[0]),
+                "on_edge": bool(optima.edge[0]), "edge": " ".join(edge_sides(curve)),
+                "edge_share": float(optima.edge[1:].mean()) if seeds > 1 and len(optima.edge) > 1 else math.nan,
+                "loss": float(optima.loss[0]),
+                "loss_se": float(curve.loss[:, at].std(ddof=1) / math.sqrt(seeds)) if seeds > 1 else math.nan,
                 "transferred_log2_lr": float(self.curves[0].log2_lr[self.optima[0].index[0]]),
                 "regret": regret.value, "regret_low": regret.low, "regret_high": regret.high,
                 "octave_cost": float(self.cost[0, k]),
@@ -219,7 +218,7 @@ class _Analysed:
     def result(self, r_inf: Estimate) -> DriftResult:
         count = len(self.curves)
         slope = Estimate.of(self.slope)
-        edges = [(one.width, side) for one in self.curves for side in edge_sides(one)]
+        edges = [(curve.width, side) for curve in self.curves for side in edge_sides(curve)]
         kept = [c.width for c, o in zip(self.curves, self.optima, strict=True) if not o.refined[0]]
         verdict = decide(slope, on_edge=bool(edges))
         needed = seeds_to_decide(slope, self.seeds, self.freedom) if verdict == "undecided" and not edges else None
@@ -228,7 +227,7 @@ class _Analysed:
         exact = Estimate(math.nan, reason="two widths always lie on a line")
         return DriftResult(
             name=self.name,
-            widths=tuple(one.width for one in self.curves),
+            widths=tuple(curve.width for curve in self.curves),
             seeds=self.seeds,
             slope=slope,
             verdict=verdict,

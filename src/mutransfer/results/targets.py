@@ -49,7 +49,7 @@ from mutransfer.results.outcomes import (
     sample_table,
 )
 from mutransfer.results.schema import AGAIN, Rows, Schema, Type, require
-from mutransfer.results.scores import HEADER, LEAST_INITS, Pretraining, heading, known_mean, short
+from mutransfer.results.scores import HEADER, LEAST_INITS, Pretraining, heading, known_mean
 from mutransfer.results.selection import COPIES, DEFAULT, JUDGED, PROXY, SCRATCH, ranking
 
 RULE = (
@@ -228,7 +228,7 @@ class Targets:
         """``4.6067 [4.3500, 4.8634]``, or that it diverged; ``1 of 3`` that did."""
         losses = self.losses(label, role)
         lost = int(np.isinf(losses).sum())
-        return "diverged" if lost else short(Estimate.mean(losses), 4), f"{lost} of {len(losses)}"
+        return "diverged" if lost else Estimate.mean(losses).brief(4), f"{lost} of {len(losses)}"
 
 
 def _score_columns(runs: pd.DataFrame, facts: Mapping[str, Any]) -> list[str]:
@@ -398,7 +398,7 @@ def _scores(report: Targets, targets: Sequence[str]) -> list[str]:
         for role in report.roles(target):
             cells = []
             for name, score in scores.items():
-                cells += [short(known_mean(report.parts[target, role][name].to_numpy()))]
+                cells += [known_mean(report.parts[target, role][name].to_numpy()).brief()]
                 cells += [_theirs(report, target, role, score["published"])] if score["published"] else []
             cells += [_theirs(report, target, role, metric) for metric in others]
             rows.append([report.name(target), LABELS[role], *cells])
