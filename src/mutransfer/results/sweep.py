@@ -284,10 +284,7 @@ def describe_sweep(folder: Path) -> Described[Sweep]:
         others.append(read_coordinates(folder, provenance))
     if "accuracy" in provenance:
         others.append(accuracy_report(runs, str(provenance["accuracy"])))
-    claims = "; ".join(
-        f"{label(r.name)} {r.verdict}, {number(r.slope.value)} {span(*r.interval)} octaves per doubling"
-        for r in report.results
-    )
+    claims = "; ".join(f"{label(r.name)} {r.verdict}, {r.slope.full()} octaves per doubling" for r in report.results)
     unknown_values = [f"- {label(r.name)}: {what}: {why}." for r in report.results for what, why in _unknown(r)]
     parts = [
         *heading_section(provenance, f"{report.seeds} at every point"),
@@ -341,14 +338,9 @@ def _drift(report: TransferReport) -> str:
     rows = []
     for r in report.results:
         used = "" if r.kappa_widths == len(r.widths) else f" ({r.kappa_widths} of {len(r.widths)} widths)"
-        cells = (_short(r.slope), _short(r.E), _short(r.kappa) + used, _short(r.l_inf, 3), _short(r.r_inf, 3))
+        cells = (r.slope.full(), r.E.full(), r.kappa.full() + used, r.l_inf.full(3), r.r_inf.full(3))
         rows.append((label(r.name), f"**{r.verdict}**", *cells))
     return grid(header, rows)
-
-
-def _short(estimate: Estimate, digits: int = 2) -> str:
-    value = number(estimate.value, digits)
-    return value if math.isnan(estimate.value) else f"{value} {span(estimate.low, estimate.high, digits)}"
 
 
 def _unknown(result: DriftResult) -> list[tuple[str, str]]:
@@ -425,9 +417,7 @@ def lr_figure(
 
 def title(result: DriftResult) -> str:
     """``SP: drifts, -0.75 [-0.81, -0.70] octaves per doubling``."""
-    value = number(result.slope.value)
-    interval = "" if np.isnan(result.slope.low) else f" {span(*result.interval)}"
-    return f"{label(result.name)}: {result.verdict}, {value}{interval} octaves per doubling".replace("-", MINUS)
+    return f"{label(result.name)}: {result.verdict}, {result.slope.brief()} octaves per doubling".replace("-", MINUS)
 
 
 def _title_lines(result: DriftResult, *, has_edges: bool) -> list[tuple[str, Look]]:
@@ -468,7 +458,7 @@ def _claims(provenance: Mapping[str, Any], report: Sweep) -> list[Claim]:
     parts = []
     for result in report.transfer.results:
         what, verdict = expected.get(result.name, (label(result.name), None))
-        moves = f"{number(result.slope.value)} {span(*result.interval)} octaves per doubling"
+        moves = f"{result.slope.full()} octaves per doubling"
         parts.append(Part.of(what, f"{result.verdict}, {moves}", result.verdict, verdict))
     return [paper_claim(provenance, parts), *(other.claim for other in report.others)]
 
