@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ import pandas as pd
 from mutransfer.errors import UserError
 from mutransfer.results import published
 from mutransfer.results.estimate import Array, Estimate, counted, label, power
-from mutransfer.results.folder import Claim, Part, grid
+from mutransfer.results.folder import Claim, FigureFolder, Part, grid
 from mutransfer.results.frame import tidy
 
 RULE = (
@@ -59,7 +59,7 @@ class AccuracyReport:
     def row(self, parametrization: str, width: int) -> Accuracy:
         return next(r for r in self.rows if (r.parametrization, r.width) == (parametrization, width))
 
-    def draw(self, folder: Path, provenance: Mapping[str, Any]) -> list[Path]:
+    def draw(self, folder: FigureFolder) -> list[Path]:
         return []
 
     @property
