@@ -27,8 +27,8 @@ from mutransfer.results.tuning import SearchReport
 from mutransfer.runs.store import Store
 from mutransfer.runs.sweep import sweep
 from mutransfer.runs.table import write_csv
-from mutransfer.runs.worker import READY, RECORD
 from mutransfer.training.spec import CURVE_POINTS, RunRecord, RunSpec
+from tests.here import Here
 from tests.runs import tiny
 
 DATA = tiny.dataset()
@@ -564,50 +564,20 @@ def test_what_cannot_be_planned_is_refused(changes: dict[str, Any], words: str) 
         transfer(**changes)
 
 
-class Interrupting:
-    """An engine with one worker in this process, which is stopped after some runs."""
-
-    name, workers, devices = "here", 1, ("cpu",)
-
-    def __init__(self, after: float = math.inf) -> None:
-        self.after, self.made = after, 0
-
-    def backend(self, runner: str, dataset: Any) -> Interrupting:
-        self.is_ready, self.queue = False, []
-        return self
-
-    def slots(self) -> int:
-        return 1
-
-    def start(self) -> int:
-        return 0
-
-    def send(self, worker: int, spec: RunSpec) -> None:
-        self.queue.append(spec)
-
-    def wait(self) -> list[tuple[int, str, Any]]:
-        if not self.is_ready:
-            self.is_ready = True
-            return [(0, READY, None)]
-        if self.made >= self.after:
-            raise KeyboardInterrupt
-        self.made += 1
-        return [(0, RECORD, accuracy()(self.queue.pop(0)))]
-
-    def stop(self, workers: Iterable[int]) -> None: ...
-
-
 @pytest.mark.parametrize("after", [4, 20])
 def test_resumed_is_uninterrupted(tmp_path: Path, after: int) -> None:
     """Stopped in the search or among the targets: the same table, and no run is made twice."""
 
-    def run(path: Path, engine: Interrupting) -> pd.DataFrame:
+    def engine(limit: float = math.inf) -> Here:
+        return Here(lambda spec, dataset: accuracy()(spec), limit)
+
+    def run(path: Path, engine: Here) -> pd.DataFrame:
         with Store(path) as store:
             options: dict[str, Any] = {"engine": engine, "dataset": DATA, "progress": False}
             return table(transfer(), lambda specs: sweep(specs, store, "none", **options).records)
 
-    whole = run(tmp_path / "whole.sqlite", Interrupting())
+    whole = run(tmp_path / "whole.sqlite", engine())
     with pytest.raises(UserError, match="interrupted"):
-        run(tmp_path / "part.sqlite", Interrupting(after))
-    engine = Interrupting()
-    assert run(tmp_path / "part.sqlite", engine).equals(whole) and engine.made == len(whole) - after
+        run(tmp_path / "part.sqlite", engine(after))
+    again = engine()
+    assert run(tmp_path / "part.sqlite", again).equals(whole) and len(again.made) == len(whole) - after
