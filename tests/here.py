@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mutransfer import cli
 from mutransfer.command import Command
 from mutransfer.designs.experiment import Experiment
+from mutransfer.runs.worker import READY, RECORD
 from mutransfer.training.spec import RunRecord, RunSpec
 
 
 @dataclass
 class Here:
-    """The engine."""
+    """The engine, and its only worker."""
 
     train: Callable[[RunSpec, Any], RunRecord]
     made: list[str] = field(default_factory=list)
@@ -22,10 +24,29 @@ class Here:
     workers = 1
     devices = ("cpu",)
 
-    def run(self, specs, runner, dataset, *, on_records, on_event=print, cost=None) -> None:
-        for spec in specs:
-            on_records([self.train(spec, dataset)])
-            self.made.append(spec.run_id)
+    def backend(self, runner: str, dataset: Any) -> Here:
+        self.dataset, self.events = dataset, deque[RunSpec | None]()
+        return self
+
+    def slots(self) -> int:
+        return 1
+
+    def start(self) -> str:
+        self.events.append(None)
+        return "here"
+
+    def send(self, worker: str, spec: RunSpec) -> None:
+        self.events.append(spec)
+
+    def wait(self) -> Iterator[tuple[str, str, Any]]:
+        if (spec := self.events.popleft()) is None:
+            yield "here", READY, None
+            return
+        record = self.train(spec, self.dataset)
+        self.made.append(spec.run_id)
+        yield "here", RECORD, record
+
+    def stop(self, workers: Iterable[str]) -> None: ...
 
 
 def command(*args: object, of: Experiment, engine: Here | None = None) -> int:
