@@ -141,7 +141,7 @@ class Command:
             self.runner,
             engine=self.engine,
             flops=code.flops,
-            memory=code.memory,
+            memory=getattr(code, "memory", None),
             path=self.out / "results" / "calibration.json",
             precisions=PRECISIONS if is_auto else (self.precision,),
             say=lambda line: print(line, flush=True),
@@ -161,7 +161,8 @@ class Command:
             f"{len(specs)} runs on {self.engine.workers} {self.engine.name} workers, {specs[0].precision}"
         )
         notes = [*hours, *notes]
-        print(plan_table(specs, code.flops, calibration=calibration, memory=code.memory, notes=notes), flush=True)
+        memory = getattr(code, "memory", None)
+        print(plan_table(specs, code.flops, calibration=calibration, memory=memory, notes=notes), flush=True)
 
     def provenance(self, records: Sequence[RunRecord], facts: Mapping[str, Any], variant: str, dataset: Any) -> str:
         """Where a folder's numbers come from, and ``facts``, as JSON."""

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from mutransfer.errors import UserError
+from mutransfer.results.folder import FigureFolder
 from mutransfer.results.learning import COLUMNS, Learning, learning_figure, learning_report, read_learning
 
 WIDTHS = (32, 64, 128)
@@ -218,10 +219,10 @@ def learning(headings=None, **options):
 def test_a_folder_is_read_and_drawn(tmp_path, words):
     """From curves.csv and the provenance alone: one line for every panel, two files, a section."""
     three_panels().to_csv(tmp_path / "curves.csv", index=False)
-    shown = read_learning(tmp_path, PROVENANCE)
+    shown = read_learning(FigureFolder(tmp_path, PROVENANCE))
     assert ["holds" in shown.lines[0], "fails" in shown.lines[1], "holds" in shown.lines[2]] == [True] * 3
     assert shown.section == learning().section
-    paths = shown.draw(tmp_path, PROVENANCE | {"data_is_real": False})
+    paths = shown.draw(FigureFolder(tmp_path, PROVENANCE | {"data_is_real": False}))
     assert [p.name for p in paths] == ["learning_curves.png", "learning_curves.svg"]
     said = words(paths[1])
     assert said.count("wider is better: holds") == 2 and said.count("wider is better: fails") == 1
@@ -287,18 +288,18 @@ def test_odd_tables_are_drawn(tmp_path, words, case):
 def test_gaps_are_refused(tmp_path):
     """A panel that only one of table and provenance knows, an empty cell, no table."""
     with pytest.raises(UserError, match="does not exist"):
-        read_learning(tmp_path, PROVENANCE)
+        read_learning(FigureFolder(tmp_path, PROVENANCE))
     three_panels().to_csv(tmp_path / "curves.csv", index=False)
     with pytest.raises(UserError, match="'extra'"):
-        read_learning(tmp_path, PROVENANCE | {"learning": {"panels": PANELS | {"extra": "more"}}})
+        read_learning(FigureFolder(tmp_path, PROVENANCE | {"learning": {"panels": PANELS | {"extra": "more"}}}))
     with pytest.raises(UserError, match=r"lacks learning\.panels"):
-        read_learning(tmp_path, {k: v for k, v in PROVENANCE.items() if k != "learning"})
+        read_learning(FigureFolder(tmp_path, {k: v for k, v in PROVENANCE.items() if k != "learning"}))
     text = (tmp_path / "curves.csv").read_text()
     (tmp_path / "curves.csv").write_text(text[: text.rindex(",") + 1] + "\n")
     with pytest.raises(UserError, match="has '' as loss"):
-        read_learning(tmp_path, PROVENANCE)
+        read_learning(FigureFolder(tmp_path, PROVENANCE))
     (tmp_path / "curves.csv").write_text("")
     with pytest.raises(UserError, match="is not a table"):
-        read_learning(tmp_path, PROVENANCE)
+        read_learning(FigureFolder(tmp_path, PROVENANCE))
     with pytest.raises(UserError, match="at least one panel"):
         learning_figure(learning().reports, {}, out=tmp_path)

@@ -66,7 +66,7 @@ def grid(data: ImageDataset) -> list[RunSpec]:
 
 def long(data: ImageDataset) -> RunSpec:
     """A run of seconds."""
-    return spec(data, steps=6000, log2_lr=-8)
+    return spec(data, steps=3000, log2_lr=-8)
 
 
 class Unreadable:

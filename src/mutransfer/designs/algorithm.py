@@ -193,7 +193,7 @@ class Tuning(Output):
                 return [algorithm.searches_line]
             case "transfer":
                 return [algorithm.transfer_line]
-        return algorithm.study_lines(code.memory, getattr(code, "parameters", None))
+        return algorithm.study_lines(getattr(code, "memory", None), getattr(code, "parameters", None))
 
 
 @dataclass(frozen=True)
@@ -556,7 +556,7 @@ class Algorithm:
         )
 
     def study_lines(
-        self, memory: Callable[[RunSpec], float], parameters: Callable[[RunSpec], float] | None
+        self, memory: Callable[[RunSpec], float] | None, parameters: Callable[[RunSpec], float] | None
     ) -> list[str]:
         """Of a study: what it costs to tune, and what the target needs at the least."""
         from mutransfer.results.selection import tuning_cost_fraction
@@ -574,8 +574,9 @@ class Algorithm:
             s, t = parameters(proxy), parameters(target)
             share = tuning_cost_fraction(s, [(1, spec.steps) for spec in pools], t, target.steps)
             lines.append(f"counted by parameters, as App. F.4 does: {s:.3g} and {t:.3g} parameters, {100 * share:.3g}%")
-        least = memory(replace(target, batch=1)) / 2**20
-        lines.append(f"the target with one sequence at a time: {least:,.0f} MiB (sequences are not split over devices)")
+        if memory:
+            least = f"{memory(replace(target, batch=1)) / 2**20:,.0f} MiB"
+            lines.append(f"the target with one sequence at a time: {least} (sequences are not split over devices)")
         return lines
 
 

@@ -79,11 +79,12 @@ class Experiment:
     trains: the module that trains, by its name, so that a list of experiments need not import torch. Its functions:
 
         run(spec, dataset): one run, in a worker; on a GPU also with ``device``.
-        flops(spec): floating-point operations of a run, for the plan and to start the longest runs first.
-        memory(spec): bytes that a run adds to a worker's, at its peak.
+        flops(spec): floating-point operations of a run, for the plan and to start the longest runs first; counted from
+            the model by `mutransfer.training.flops.counted`, or by a formula.
         examples(dataset, spec): in the training part of the data set, for a run of that spec.
 
-        Not needed: parameters(spec), of a run's model, where App. F.4's cost formula is wanted; probe(spec), of a run
+        Not needed: memory(spec), bytes that a run adds to a worker's, at its peak, without which the plan shows what
+        was measured; parameters(spec), of a run's model, where App. F.4's cost formula is wanted; probe(spec), of a run
         that does more than train, such as fine-tuning, the training alone: the machine is measured with it.
     outputs: what is drawn, in this order; those with a number on demand.
     columns: hyperparameters that stand in the runs table.

@@ -33,7 +33,7 @@ from mutransfer.results.draw.style import (
     write_banner,
 )
 from mutransfer.results.estimate import counted, label, listing, number, span, t_half
-from mutransfer.results.folder import Claim, Part, grid, read, stand_in
+from mutransfer.results.folder import Claim, FigureFolder, Part, grid, read
 from mutransfer.results.schema import Rows, Schema
 
 TOLERANCE = 0.25
@@ -418,32 +418,32 @@ class Coordinates:
             parts.append(Part.of(what, told, verdict, "as theory says" if expected else None))
         return Claim("Figure 5", FIGURE_5, tuple(parts), picture="coordinate_check")
 
-    def draw(self, folder: Path, provenance: Mapping[str, Any]) -> list[Path]:
+    def draw(self, folder: FigureFolder) -> list[Path]:
         """``coordinate_check.png`` and ``.svg``."""
         rates = self.settings.get("lr", {})
         lr = ", ".join(f"{label(n)} {rate:g}" for n, rate in rates.items()) if isinstance(rates, Mapping) else rates
         seeds = counted([max(frame.data["seed"].nunique() for frame in self.frames)], "seed")
         rows = listing([label(frame.parametrization) for frame in self.frames])
         caption = (
-            f"Coordinate check, {provenance['title']}, scale '{provenance['scale']}' (after Figure 5 of the paper). "
+            f"Coordinate check, {folder['title']}, scale '{folder['scale']}' (after Figure 5 of the paper). "
             f"Rows: {rows}; lines: after t steps. Dots: geometric mean over {seeds}, bars: range. In the titles: "
             f"growth with width at the last step. {f'Learning rate: {lr}. ' if lr else ''}"
-            f"Data: {provenance['data_source']}."
+            f"Data: {folder['data_source']}."
         )
-        banner = stand_in(provenance)
-        return coordinate_figure(self.frames, folder, activations=self.activations, caption=caption, banner=banner)
+        options: dict[str, Any] = {"activations": self.activations, "caption": caption, "banner": folder.banner}
+        return coordinate_figure(self.frames, folder.path, **options)
 
 
-def read_coordinates(folder: Path, provenance: Mapping[str, Any]) -> Coordinates:
+def read_coordinates(folder: FigureFolder) -> Coordinates:
     """From ``folder/coordinates.csv``.
 
-    ``provenance["coordinates"]`` has ``activations`` (activation -> heading), and may have ``may_shrink_at_init``
+    ``folder["coordinates"]`` has ``activations`` (activation -> heading), and may have ``may_shrink_at_init``
     (activations) and ``lr``. Raises `UserError` as `from_csv` does, and where it lacks ``activations``.
     """
-    settings = provenance.get("coordinates")
+    settings = folder.provenance.get("coordinates")
     if not isinstance(settings, Mapping) or not isinstance(settings.get("activations"), Mapping):
-        raise UserError(f"{folder / 'provenance.json'} lacks coordinates.activations; run the experiment again.")
-    frames = from_csv(read(folder / CSV), settings.get("may_shrink_at_init", ()))
+        raise UserError(f"{folder.path / 'provenance.json'} lacks coordinates.activations; run the experiment again.")
+    frames = from_csv(read(folder.path / CSV), settings.get("may_shrink_at_init", ()))
     return Coordinates(frames, settings["activations"], settings)
 
 
