@@ -190,7 +190,7 @@ class Command:
 
 def plan(command: Command) -> int:
     """Print what the outputs would cost here, measured if the data are here; the exit code."""
-    from mutransfer.runs.sweep import on_disk
+    from mutransfer.runs.driver import on_disk
 
     dataset = _loaded(command)
     specs, notes = list[RunSpec](), list[str]()
@@ -219,8 +219,8 @@ def reproduce(command: Command) -> int:
 
     Raises `UserError` for what cannot be planned, before anything is written, and if the data are not here.
     """
+    from mutransfer.runs.driver import beside, on_disk
     from mutransfer.runs.store import Store
-    from mutransfer.runs.sweep import beside, on_disk
 
     dataset, code = _loaded(command), 0
     for output in command.outputs:
@@ -249,7 +249,7 @@ def _run(command: Command, output: Output, dataset: Any, store: Store) -> int:
 
     Then no figure is drawn from the gap; but a search leaves out what failed.
     """
-    from mutransfer.runs.sweep import sweep
+    from mutransfer.runs.driver import sweep
 
     start, records, failed = time.monotonic(), dict[str, RunRecord](), 0
     bench, planned = command.bench(output, dataset, known=store.get), command.expected(output, dataset)
