@@ -154,8 +154,7 @@ class Experiment:
             if key not in own and self.outputs and key.isdigit():
                 outputs[key] = (*outputs.get(key, ()), replace(self.outputs[0], variant=name))
         if number not in outputs:
-            valid = [name for name in outputs if not name.startswith("figure_")]
-            raise unknown("figure", number, [*valid, "all"])
+            raise unknown("figure", number, [*self.numbers, "all"])
         return outputs[number]
 
     def grid(self, scale: str, variant: str) -> Sequence[float]:
