@@ -133,7 +133,7 @@ def resnets(dataset: Any, seconds: float) -> Iterator[Row]:
 
 
 def translations(dataset: Any, seconds: float) -> Iterator[Row]:
-    """(i) Translation beside fairseq on the same data and batches: training, one worker a core, and beam search."""
+    """(i) Translation beside fairseq on the same data and batches: training, one worker per core, and beam search."""
     yield from translation.rows(seconds)
 
 
