@@ -243,7 +243,8 @@ else:
     print("The searches wait for 4a, 4b and 4e.")
 
 # %% [markdown]
-# Left: all samples; right: what the judge saw, a line a search. Which method depends most on the luck of its search?
+# Left: all samples; right: what the judge saw, one line per search. Which method depends most on the luck of its
+# search?
 
 # %%
 if is_ready:
@@ -265,8 +266,8 @@ if is_ready:
 # ## Decide, honestly
 #
 # The searches are paired: search k of every method has the same judge's seed. So take the *differences* of the judged
-# losses, µTransfer less the other, one a search. Their mean has a 95% interval: so many standard errors to either side,
-# which for few values are more than the 1.96 of the normal distribution.
+# losses, µTransfer less the other, one per search. Their mean has a 95% interval: so many standard errors to either
+# side, which for few values are more than the 1.96 of the normal distribution.
 
 # %%
 print({n: f"{stats.t.ppf(0.975, n - 1):.2f}" for n in (2, 3, 6, 12, 100)})

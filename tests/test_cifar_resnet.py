@@ -14,7 +14,7 @@ from experiments.cifar_resnet import runs as resnet
 from experiments.cifar_resnet.experiment import EXPERIMENT, ORIGINAL_LR, RECIPE_STATEMENT
 from experiments.shared import scaled
 from mutransfer.coordinate_check import coord_check
-from mutransfer.designs.panels import Axis
+from mutransfer.designs.panels import Values
 from mutransfer.models.resnet import Davidnet
 from mutransfer.training import loop
 from mutransfer.training.augment import Standardize
@@ -134,7 +134,7 @@ def test_torchvisions_resnet18_has_its_own_shapes_at_width_64():
 
 def test_the_figure_over_lengths_says_what_its_runs_reached(tmp_path, capsys):
     """Five lengths at one learning rate: the table's accuracies are those of runs.csv, and it is redrawn as it was."""
-    steps = Axis(name="steps", label="steps", values=(2, 4, 6, 8, 12))
+    steps = Values(name="steps", label="steps", values=(2, 4, 6, 8, 12))
     tiny, declared = small("cifar_resnet"), EXPERIMENT.output("length")
     panel = replace(declared.panels("smoke")[0], line=steps)
     lengths = replace(tiny, outputs=(replace(declared, panels=lambda scale: [panel]),))

@@ -142,6 +142,25 @@ def test_list(capsys):
     assert "cifar_mlp" in text and "tanh_mse" in text and "paper" in text
 
 
+@pytest.mark.parametrize(
+    ("name", "number", "folders"),
+    [
+        ("cifar_mlp", "3", {("", "relu_xent")}),
+        ("cifar_mlp", "9", {("", "tanh_xent"), ("", "relu_mse"), ("", "tanh_mse")}),
+        ("transformer_lm", "1", {("", "post_ln")}),
+        ("transformer_lm", "4", {("figure_4", "pre_ln")}),
+        ("transformer_lm", "5", {("", "")}),
+        ("iwslt14", "20", {("", "post_ln")}),
+        ("iwslt14", "table_4", {("table_4", "")}),
+        ("gpt3_proxy", "14", {("", "")}),
+        ("cifar_resnet", "table_12", {("", "")}),
+    ],
+)
+def test_every_number_of_the_paper_is_a_figure(name, number, folders):
+    """Those of the README's table, too, that the default draws: which folder, which variant."""
+    assert {(output.part, output.variant) for output in cli.load_experiment(name).shown(number)} == folders
+
+
 MISTAKES = [
     (["cifar_mpl"], "Did you mean 'cifar_mlp'?"),
     (["cifar_mlp", "--scale", "cup"], "Did you mean 'cpu'?"),

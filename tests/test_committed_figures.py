@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 
 from mutransfer.cli import ROOT, experiments, load_experiment, main
+from mutransfer.designs.algorithm import Copy, Numbers, Tuning
 from mutransfer.designs.design import Bench, follow
-from mutransfer.designs.grid import Sweep
-from mutransfer.designs.tuning import Copy, Numbers, Searches
+from mutransfer.designs.grid import LrSweep
 from mutransfer.training.spec import CURVE_POINTS, RunRecord, RunSpec
 
 FIGURES = ROOT / "figures"
@@ -89,12 +89,12 @@ def test_committed_runs_are_those_of_the_declaration(folder: str):
     provenance = json.loads((FIGURES / folder / "provenance.json").read_text())
     bench, output = declared(folder, provenance, frame)
     train = Replay(frame)
-    rows = output.rows(bench, follow(output.design(bench), train))
+    tables = output.tables(bench, follow(output.design(bench), train))
     assert train.made == set(frame["run_id"])
-    again = read(io.StringIO(rows.runs.to_csv(index=False)))
+    again = read(io.StringIO(tables.runs.to_csv(index=False)))
     on_the_way = [name for name in frame if name.startswith("loss_at_")]  # is in the loss curves
     pd.testing.assert_frame_equal(again.drop(columns=on_the_way), frame.drop(columns=on_the_way), check_exact=True)
-    facts = json.loads(json.dumps(rows.facts))
+    facts = json.loads(json.dumps(tables.facts))
     assert [name for name in provenance if name in facts and name != "title"] == [n for n in facts if n != "title"]
     assert {name: provenance[name] for name in facts if name not in UNKNOWN} == {
         name: value for name, value in facts.items() if name not in UNKNOWN
@@ -112,15 +112,15 @@ def declared(folder: str, provenance: dict[str, Any], frame: pd.DataFrame) -> tu
     scale, (precision,), (name,) = provenance["scale"], frame["precision"].unique(), frame["data"].unique()
     part = next((p for p in folder.split("/") if p.startswith(("figure_", "table_"))), "")
     output = next(output for output in experiment.outputs if output.part == part)
-    widths = frame["width"].unique().tolist() if isinstance(output, Sweep) else None
-    if isinstance(output, Sweep):  # the check itself needs the data
+    widths = frame["width"].unique().tolist() if isinstance(output, LrSweep) else None
+    if isinstance(output, LrSweep):  # the check itself needs the data
         output = replace(output, coordinates=False)
     elif hasattr(output, "facts"):
         output = replace(output, facts=lambda dataset, scale: {})
     if facts := provenance.get("search"):
         numbers = {scale: Numbers(samples={"proxy": facts["samples"]})}
         methods, has_naive = (Copy("target", "mup"),), "sp" in set(frame["parametrization"])
-        output = Searches(
+        output = Tuning(
             kind="search", table="", select="training", methods=methods, numbers=numbers, has_naive=has_naive
         )
         widths = [frame["width"].min(), frame["width"].max()]
@@ -130,7 +130,7 @@ def declared(folder: str, provenance: dict[str, Any], frame: pd.DataFrame) -> tu
         scale=scale,
         variant=provenance["variant"],
         widths=widths,
-        seeds=frame["seed"].nunique() if isinstance(output, Sweep) else None,
+        seeds=frame["seed"].nunique() if isinstance(output, LrSweep) else None,
         precision=precision,
     )
     return bench, output

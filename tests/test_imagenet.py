@@ -21,7 +21,8 @@ from mutransfer.data.images import AREA, DRAWS, SHAPE, ImageNetFolder, _box, cen
 from mutransfer.errors import UserError
 from mutransfer.training.augment import FolderClassification, Standardize
 from mutransfer.training.step import Step
-from tests.here import command
+from tests.here import Here, command
+from tests.small import by_formula
 
 MEAN, STD = (120.0, 115.0, 105.0), (60.0, 60.0, 60.0)
 
@@ -51,10 +52,14 @@ def listed(data):
 
 
 # The experiment at a size of seconds.
-SMOKE = dataclasses.replace(IMAGENET.scales["smoke"], log2_lrs=(-7, -5), seeds=1, steps=6, batch=8, hps={"size": 32})
+SIZE = {"log2_lrs": (-7, -4, -1), "seeds": 1, "steps": 6, "batch": 8, "hps": {"size": 32}}
 TINY = dataclasses.replace(
     EXPERIMENT,
-    elsewhere={"imagenet": dataclasses.replace(IMAGENET, scales={**IMAGENET.scales, "smoke": SMOKE})},
+    elsewhere={
+        "imagenet": dataclasses.replace(
+            IMAGENET, scales={**IMAGENET.scales, "smoke": dataclasses.replace(IMAGENET.scales["smoke"], **SIZE)}
+        )
+    },
 )
 
 
@@ -82,7 +87,7 @@ def test_a_miniature_folder_is_swept_and_drawn_as_table_13(data, tmp_path):
 def test_tuning_draws_from_table_13s_grid(data, tmp_path):
     """64 samples at `paper`, 16 here; learning rate, alpha_output, weight decay and momentum are the grid's."""
     tune = ["tune", "cifar_resnet", "--dataset", "imagenet", "--scale", "smoke", "--data", data, "--out", tmp_path]
-    assert command(*tune, of=TINY) == 0
+    assert command(*tune, of=TINY, engine=Here(by_formula)) == 0
     runs = pd.read_csv(tmp_path / "figures/cifar_resnet/imagenet/tune/runs.csv")
     assert len(runs[runs["role"] == "proxy"]) == 16 and (runs["role"] == "target").sum() == 1
     z = np.log2(2.0 ** runs["log2_lr"] / 2.048)

@@ -83,7 +83,7 @@ def test_every_figure_at_every_scale_is_a_whole_plan(scale):
     """Each panel is a full rectangle of valid runs, and no two panels have one key."""
     data = text()
     for figure in LM.outputs[1:]:
-        bench = figure.of(Bench(experiment=LM, dataset=data, scale=scale, variant="post_ln"))
+        bench = Bench(experiment=LM, dataset=data, scale=scale, variant="post_ln")
         cells, panels = figure.cells(bench), figure.panels(scale)
         assert len({p.key for p in panels}) == len(panels)
         points = [(key, x, line, spec.seed) for key, x, line, spec in cells]

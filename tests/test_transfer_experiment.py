@@ -9,16 +9,16 @@ from types import SimpleNamespace
 
 import pandas as pd
 
+from mutransfer.designs.algorithm import Copy, Fixed, Long, Model, Numbers, Score, Tuning
 from mutransfer.designs.experiment import Data, Experiment, Size, Variant
-from mutransfer.designs.grid import Sweep
+from mutransfer.designs.grid import LrSweep
 from mutransfer.designs.space import Grid
-from mutransfer.designs.tuning import Copy, Fixed, Long, Model, Numbers, Score, Searches
 from mutransfer.training.spec import RunRecord, RunSpec
 from tests.here import Here, command
 from tests.runs import tiny
 
 HPS = {"output_mult": 1.0, "tuned": 0, "from_init": 0, "depth": 2}
-TABLE = Searches(
+TABLE = Tuning(
     kind="transfer",
     table="Table 6",
     statement="Naive transfer diverges.",
@@ -112,7 +112,7 @@ def test_what_it_costs_is_planned(tmp_path, capsys) -> None:
     said = capsys.readouterr().out
     assert f": {5 + 18} runs on" in said and "Table 6: 5 samples; proxy of width 8 and depth 2, 20 steps" in said
     assert "what scoring them takes comes on top" in said
-    swept = replace(EXPERIMENT, outputs=(Sweep(), TABLE))
+    swept = replace(EXPERIMENT, outputs=(LrSweep(), TABLE))
     assert command(*plan, of=swept) == 0
     said = capsys.readouterr().out
     assert f": {4 + 5 + 18} runs on" in said and "Table 6: 5 samples" in said

@@ -20,7 +20,7 @@ from experiments.wmt14 import experiment as wmt14
 from mutransfer import cli
 from mutransfer.data.pairs import PairDataset
 from mutransfer.designs.design import Bench
-from mutransfer.designs.grid import Sweep
+from mutransfer.designs.grid import LrSweep
 from mutransfer.designs.space import put as change
 from mutransfer.errors import UserError
 from mutransfer.models import transformer_config as cost
@@ -202,7 +202,7 @@ def missing() -> None:
 
 def test_a_backend_is_known_installed_and_for_the_sweep(tmp_path: Path, capsys) -> None:
     """One line each, before any data is read."""
-    without = Sweep(backends={"fairseq": missing})
+    without = LrSweep(backends={"fairseq": missing})
     experiments = {name: cli.load_experiment(name) for name in ("cifar_mlp", "iwslt14", "wmt14")}
     experiments |= {e.name: replace(e, outputs=(without, *e.outputs[1:])) for e in (IWSLT, WMT)}
     for args, words in (

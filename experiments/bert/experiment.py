@@ -12,11 +12,11 @@ from math import log2
 from pathlib import Path
 from typing import Any
 
+from mutransfer.designs.algorithm import Copy, Fixed, Long, Model, Numbers, Score, Tuning
 from mutransfer.designs.experiment import Data, Experiment, Size, Variant
-from mutransfer.designs.grid import Sweep
-from mutransfer.designs.panels import Axis, Panel, Panels
+from mutransfer.designs.grid import LrSweep
+from mutransfer.designs.panels import PanelRuns, Panels, Values
 from mutransfer.designs.space import Grid, LogUniform, Space, defaults
-from mutransfer.designs.tuning import Copy, Fixed, Long, Model, Numbers, Score, Searches
 from mutransfer.training.spec import Value
 
 PIECES = {"smoke": 300, "cpu": 1000, "gpu": 8000, "paper": 30_522}
@@ -110,11 +110,11 @@ def wider(heads: int, **hps: Value) -> Mapping[str, Value]:
     return {"heads": heads, "ffn_ratio": 4.0, **hps}
 
 
-def long(scale: str) -> list[Panel]:
+def long(scale: str) -> list[PanelRuns]:
     """Two widths in µP at one learning rate, pretrained for longer, then fine-tuned."""
-    rate = Axis("log2_lr", "learning rate", ({"smoke": -7, "cpu": -8, "gpu": -9}.get(scale, -11),))
+    rate = Values("log2_lr", "learning rate", ({"smoke": -7, "cpu": -8, "gpu": -9}.get(scale, -11),))
     widths = {"smoke": (16, 32), "cpu": (64, 128), "gpu": (256, 512)}.get(scale, (512, 768))
-    return [Panel(key="long", x=rate, line=Axis("width", "width", widths), heading="µP")]
+    return [PanelRuns(key="long", x=rate, line=Values("width", "width", widths), heading="µP")]
 
 
 FINE: dict[str, dict[str, Value]] = {  # fine-tuning of the targets of Table 6
@@ -132,15 +132,15 @@ LONG: dict[str, dict[str, Value]] = {  # what the runs of the figure have other 
 }
 
 
-def over_depth(scale: str) -> list[Panel]:
+def over_depth(scale: str) -> list[PanelRuns]:
     """Learning rate over depth at a target's width, for Table 6's steps and for four times as many."""
     rates = {"smoke": (-9, -7), "cpu": range(-10, -5), "gpu": range(-13, -6), "paper": range(-15, -8)}
     depths = {"smoke": (1, 2), "cpu": (2, 4), "gpu": (4, 6, 12), "paper": (10, 12, 24)}
-    x, line = Axis("log2_lr", "learning rate", rates[scale]), Axis("depth", "depth", depths[scale])
+    x, line = Values("log2_lr", "learning rate", rates[scale]), Values("depth", "depth", depths[scale])
     width, steps = {"smoke": (32, 15), "cpu": (64, 800), "gpu": (256, 5_000)}.get(scale, (768, 100_000))
     columns = [(f"{count} steps", f"{count:,} steps", {"width": width, "steps": count}) for count in (steps, 4 * steps)]
     return [
-        Panel(key=key, column=i, x=x, line=line, changes=changes, heading=heading)
+        PanelRuns(key=key, column=i, x=x, line=line, changes=changes, heading=heading)
         for i, (key, heading, changes) in enumerate(columns)
     ]
 
@@ -176,7 +176,7 @@ def table_6(
     return Numbers(samples={"proxy": samples}, space=space, proxy=proxy, targets=targets, **numbers)
 
 
-TABLE_6 = Searches(
+TABLE_6 = Tuning(
     kind="transfer",
     table="Table 6",
     statement=STATEMENT,
@@ -221,7 +221,7 @@ EXPERIMENT = Experiment(
     optimizer="adamw",
     columns=("depth", "heads", "length", "ffn_ratio", "output_mult", "attn_mult", "dropout", "schedule"),
     outputs=(
-        Sweep(curves=True),
+        LrSweep(curves=True),
         TABLE_6,
         Panels(
             number="depth",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mutransfer.designs.experiment import Data, Experiment, Size, Variant
-from mutransfer.designs.grid import Sweep
+from mutransfer.designs.grid import LrSweep
 from mutransfer.designs.space import LogUniform
 
 EPOCH = 50_000 // 64  # steps; the last, partial batch is dropped
@@ -64,7 +64,7 @@ EXPERIMENT = Experiment(
     data=Data(load=load, stands_in_for="CIFAR-10"),
     optimizer="sgd",
     momentum=0.0,  # the paper says SGD; its released script has 0.9, its notebook none
-    outputs=(Sweep(),),
+    outputs=(LrSweep(),),
     scales={
         "smoke": Size((32, 64, 128), (-8, -6, -4, -2), seeds=2, steps=100, batch=64, samples=16),
         # 0.82 epochs: what leaves two cores a margin within ten minutes

@@ -13,8 +13,8 @@ from typing import Any
 
 from experiments.cifar_resnet.imagenet import IMAGENET
 from mutransfer.designs.experiment import Data, Experiment, Size, Variant
-from mutransfer.designs.grid import Sweep
-from mutransfer.designs.panels import Axis, Panel, Panels, rectangle
+from mutransfer.designs.grid import LrSweep
+from mutransfer.designs.panels import PanelRuns, Panels, Values, rectangle
 from mutransfer.designs.space import LogUniform
 
 SMOKE_IMAGES = 5000, 500
@@ -55,18 +55,18 @@ def load(data: Path | None, dataset: str | None, scale: str) -> Any:
     return images.head(*SMOKE_IMAGES) if scale == "smoke" else images
 
 
-def figure_16(scale: str) -> list[Panel]:
+def figure_16(scale: str) -> list[PanelRuns]:
     """Learning rate and alpha_output over widths, SP above µP."""
-    rates = Axis("log2_lr", "learning rate", SCALES[scale].log2_lrs)
-    mults = Axis("output_mult", "alpha_output", MULTS[scale])
-    return rectangle([rates, mults], [Axis("width", "width", SCALES[scale].widths)], ("sp", "mup"))
+    rates = Values("log2_lr", "learning rate", SCALES[scale].log2_lrs)
+    mults = Values("output_mult", "alpha_output", MULTS[scale])
+    return rectangle([rates, mults], [Values("width", "width", SCALES[scale].widths)], ("sp", "mup"))
 
 
-def lengths(scale: str) -> list[Panel]:
+def lengths(scale: str) -> list[PanelRuns]:
     """The original recipe, stretched over several lengths of training."""
-    steps = Axis("steps", "steps", LENGTHS.get(scale, LENGTHS["gpu"]))
-    rate = Axis("log2_lr", "learning rate", (math.log2(ORIGINAL_LR),))
-    return [Panel(key="length", x=rate, line=steps, parametrization="sp")]
+    steps = Values("steps", "steps", LENGTHS.get(scale, LENGTHS["gpu"]))
+    rate = Values("log2_lr", "learning rate", (math.log2(ORIGINAL_LR),))
+    return [PanelRuns(key="length", x=rate, line=steps, parametrization="sp")]
 
 
 def variant(network: str, title: str, output_mult: float) -> Variant:
@@ -93,7 +93,7 @@ EXPERIMENT = Experiment(
     elsewhere={"imagenet": IMAGENET},
     scales=SCALES,
     outputs=(
-        Sweep(curves=True, accuracy="Table 12", coordinates=True),
+        LrSweep(curves=True, accuracy="Table 12", coordinates=True, shows=("table_12",)),
         Panels(
             number="16",
             title="9-layer ResNet on CIFAR-10, learning rate and alpha_output over width, SP and µP",

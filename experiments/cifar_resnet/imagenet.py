@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mutransfer.designs.experiment import Data, Experiment, Size, Variant
-from mutransfer.designs.grid import Sweep
+from mutransfer.designs.grid import LrSweep
 from mutransfer.designs.space import Grid
 
 IMAGES, BATCH, EPOCHS = 1_281_167, 2048, 50  # of training
@@ -48,7 +48,7 @@ IMAGENET = Experiment(
     optimizer="sgd",
     momentum=BEST_MOMENTUM,
     columns=("size", "schedule", "weight_decay", "output_mult"),
-    outputs=(Sweep(curves=True, accuracy="Table 13"),),
+    outputs=(LrSweep(curves=True, accuracy="Table 13", shows=("table_13",)),),
     scales={
         "smoke": Size((8, 16), (-7, -5, -3), seeds=2, steps=8, batch=16, samples=16, hps={"size": 64}),
         "paper": Size((8, 16, 32, 64), RATES, seeds=1, steps=STEPS, batch=BATCH, samples=64, hps={"size": 224}),

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.transformer_lm.experiment import TEXTS
+from mutransfer.designs.algorithm import Copy, Drawn, Fixed, Long, Model, Numbers, Pool, Tuning, Widths
 from mutransfer.designs.experiment import Data, Experiment, Size, Variant
 from mutransfer.designs.space import LogUniform
-from mutransfer.designs.tuning import Copy, Drawn, Fixed, Long, Model, Numbers, Pool, Searches, Widths
 from mutransfer.training.spec import Value
 
 BYTES = 256
@@ -42,9 +42,10 @@ def numbers(target_steps: int, samples: Mapping[str, int], *, log2_lr: float = A
     return Numbers(samples=samples, targets={"target": target}, default={"log2_lr": log2_lr}, **more)
 
 
-STUDY = Searches(
+STUDY = Tuning(
     kind="study",
     table="Table 7",
+    shows=("8", "14", "table_7"),
     select="training",
     pools=(Pool("proxy_short"), Pool("proxy")),
     methods=(

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from mutransfer import fairseq_mup
+from mutransfer.designs.algorithm import Copy, Fixed, Model, Numbers, Pool, Tuning
 from mutransfer.designs.experiment import Data, Experiment, Size, Variant
-from mutransfer.designs.grid import Sweep
-from mutransfer.designs.panels import Axis, Panel, Panels
+from mutransfer.designs.grid import LrSweep
+from mutransfer.designs.panels import PanelRuns, Panels, Values
 from mutransfer.designs.space import Grid, LogUniform, Space, defaults
-from mutransfer.designs.tuning import Copy, Fixed, Model, Numbers, Pool, Searches
 from mutransfer.errors import unknown
 from mutransfer.training.spec import Value
 
@@ -100,32 +100,32 @@ MULTS = {"smoke": (-2, 2), "cpu": range(-2, 5)}
 LONG = {"smoke": (16, 32), "cpu": (64, 128, 256), "gpu": (128, 256, 512), "paper": (128, 256, 512)}
 
 
-def figure_10(scale: str) -> list[Panel]:
+def figure_10(scale: str) -> list[PanelRuns]:
     """alpha_attn's landscape at a narrow and a wide model, with d_k as narrow as it comes, and with a least d_k."""
     narrow, wide = {"smoke": (16, 32), "cpu": (32, 128), "gpu": (64, 512)}.get(scale, (32, 512))
-    mults = Axis("attn_mult", "alpha_attn", MULTS.get(scale, range(-3, 9)))
-    line = Axis("width", "width", (narrow, wide))
+    mults = Values("attn_mult", "alpha_attn", MULTS.get(scale, range(-3, 9)))
+    line = Values("width", "width", (narrow, wide))
     panels = []
     for i, least in enumerate((1, wide // HEADS)):
         heading = f"d_k = width / {HEADS}" if least == 1 else f"d_k at least {least}"
         changes: dict[str, Value] = {"base_width": narrow, "least_d_head": least}
-        panels.append(Panel(key=f"d_k_{least}", column=i, x=mults, line=line, heading=heading, changes=changes))
+        panels.append(PanelRuns(key=f"d_k_{least}", column=i, x=mults, line=line, heading=heading, changes=changes))
     return panels
 
 
-def figure_12(scale: str) -> list[Panel]:
+def figure_12(scale: str) -> list[PanelRuns]:
     """The learning rate's landscape over d_ffn / d_model, the narrowest ratio for a base."""
     ratios = (0.5, 4.0) if scale == "smoke" else (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-    rates = Axis("log2_lr", "learning rate", RATES[scale])
-    line = Axis("ffn_ratio", "d_ffn / d_model", ratios)
-    return [Panel(key="ffn", x=rates, line=line, changes={"base_ffn_ratio": ratios[0]})]
+    rates = Values("log2_lr", "learning rate", RATES[scale])
+    line = Values("ffn_ratio", "d_ffn / d_model", ratios)
+    return [PanelRuns(key="ffn", x=rates, line=line, changes={"base_ffn_ratio": ratios[0]})]
 
 
-def long(scale: str) -> list[Panel]:
+def long(scale: str) -> list[PanelRuns]:
     """Some widths in µP, trained for longer and translated with."""
-    rate = Axis("log2_lr", "learning rate", ({"smoke": -7, "cpu": -7, "gpu": -9}.get(scale, -11),))
-    line = Axis("width", "width", LONG[scale])
-    return [Panel(key="long", x=rate, line=line, heading="µP")]
+    rate = Values("log2_lr", "learning rate", ({"smoke": -7, "cpu": -7, "gpu": -9}.get(scale, -11),))
+    line = Values("width", "width", LONG[scale])
+    return [PanelRuns(key="long", x=rate, line=line, heading="µP")]
 
 
 LOSS = "validation loss"
@@ -159,7 +159,7 @@ def searched(
 
 
 OCTAVES = space(*(FAIRSEQ_LR + z for z in quarters(-1.5, 1.25)))
-TABLE_4 = Searches(
+TABLE_4 = Tuning(
     kind="searches",
     table="Table 4",
     pools=(Pool("proxy"), Pool("direct_pool", at="target", parametrization="sp")),
@@ -204,7 +204,7 @@ EXPERIMENT = Experiment(
     optimizer="adamw",
     columns=("depth", "output_mult", "attn_mult", "ffn_ratio", "least_d_head", "dropout", "schedule"),
     outputs=(
-        Sweep(curves=True, backends={"fairseq": fairseq_mup.require}),
+        LrSweep(curves=True, backends={"fairseq": fairseq_mup.require}),
         TABLE_4,
         Panels(
             number="10",

@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments.transformer_lm.figures import FIGURES, HEADS, NARROW_OUTPUT
 from mutransfer.designs.experiment import Data, Experiment, Size, Variant
-from mutransfer.designs.grid import Sweep
+from mutransfer.designs.grid import LrSweep
 from mutransfer.training.spec import Value
 
 TEXTS = ("wikitext2", "books", "openwebtext", "topics")  # of data_scripts/text.py
@@ -60,7 +60,7 @@ EXPERIMENT = Experiment(
     data=Data(load=load, stands_in_for="WikiText-2", names=TEXTS, hps=("vocab",)),
     optimizer="adam",
     columns=("depth", "length", "heads", "norm", "schedule", "output_mult", "attn_mult", "init_mult"),
-    outputs=(Sweep(curves=True, coordinates=True), *FIGURES),
+    outputs=(LrSweep(curves=True, coordinates=True, shows=("5",)), *FIGURES),
     scales={
         "smoke": Size((32, 64), (-9, -7), seeds=2, steps=60, batch=8, hps=hps(64, NARROW_OUTPUT)),
         "cpu": Size((32, 64, 128, 256), range(-9, -4), seeds=2, steps=250, batch=16, hps=hps(128, NARROW_OUTPUT)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mutransfer.designs.panels import NAMES, Axis, Panel, Panels, rectangle
+from mutransfer.designs.panels import NAMES, PanelRuns, Panels, Values, rectangle
 from mutransfer.training.schedule import FIGURE_4
 from mutransfer.training.spec import Value
 
@@ -42,16 +42,16 @@ BREAKING: dict[str, dict[str, Value]] = {
 }
 
 
-def rates(scale: str, norm: str) -> Axis:
+def rates(scale: str, norm: str) -> Values:
     """Octaves around the centre; two more below at the published widths and lengths of training."""
     low, high = CENTRE[norm] - 3, CENTRE[norm] + 3
     values = {"smoke": (low + 1, low + 3, high - 1), "cpu": range(low, high)}.get(scale, range(low - 4, high + 1))
-    return Axis("log2_lr", "learning rate", values)
+    return Values("log2_lr", "learning rate", values)
 
 
-def octaves(name: str, label: str, *values: int) -> Callable[[str], Axis]:
+def octaves(name: str, label: str, *values: int) -> Callable[[str], Values]:
     """Every second one at `smoke`."""
-    return lambda scale: Axis(name, label, values[::2] if scale == "smoke" else values)
+    return lambda scale: Values(name, label, values[::2] if scale == "smoke" else values)
 
 
 OUTPUT_MULTS = octaves("output_mult", "alpha_output", -4, -2, 0, 2, 4, 6)
@@ -59,12 +59,12 @@ INIT_STDS = octaves("init_mult", "init std", -4, -3, -2, -1, 0, 1)
 ATTN_MULTS = octaves("attn_mult", "alpha_attn", -4, -2, 0, 2, 4)
 
 
-def schedules(scale: str) -> Axis:
-    return Axis("schedule", "LR schedule", FIGURE_4[: 2 if scale == "smoke" else None])
+def schedules(scale: str) -> Values:
+    return Values("schedule", "LR schedule", FIGURE_4[: 2 if scale == "smoke" else None])
 
 
-def by(name: str, label: str, values: dict[str, tuple[int, ...]]) -> Callable[[str], Axis]:
-    return lambda scale: Axis(name, label, values[scale])
+def by(name: str, label: str, values: dict[str, tuple[int, ...]]) -> Callable[[str], Values]:
+    return lambda scale: Values(name, label, values[scale])
 
 
 BY_WIDTH = by("width", "width", WIDTHS)
@@ -77,8 +77,8 @@ BY_STEPS = by("steps", "steps", STEPS)
 def landscape(
     title: str,
     norm: str,
-    columns: Sequence[Callable[[str], Axis]],
-    rows: Sequence[Callable[[str], Axis]],
+    columns: Sequence[Callable[[str], Values]],
+    rows: Sequence[Callable[[str], Values]],
     *,
     statement: str,
     number: int,
@@ -87,7 +87,7 @@ def landscape(
 ) -> Panels:
     """A figure of panels: one column for each hyperparameter; one row for each kind of line, or parametrization."""
 
-    def panels(scale: str) -> list[Panel]:
+    def panels(scale: str) -> list[PanelRuns]:
         return rectangle([make(scale) for make in columns], [make(scale) for make in rows], parametrizations)
 
     def template(scale: str) -> dict[str, Value]:
@@ -104,32 +104,32 @@ def landscape(
     )
 
 
-def through_training(scale: str) -> list[Panel]:
+def through_training(scale: str) -> list[PanelRuns]:
     """Figure 7: a learning rate in µP, and in SP that one and, as in the paper, a quarter of it."""
     widths = {"smoke": (32, 64), "cpu": (32, 64, 128), "gpu": (32, 64, 128, 256, 512)}
-    line = Axis("width", "width", widths.get(scale, PAPER_WIDTHS))
+    line = Values("width", "width", widths.get(scale, PAPER_WIDTHS))
     rate = -10 if scale == "paper" else -7
     panels = []
     for i, (name, log2_lr) in enumerate((("mup", rate), ("sp", rate - 2), ("sp", rate))):
-        x, heading = Axis("log2_lr", "learning rate", (log2_lr,)), f"{NAMES[name]}, LR $2^{{{log2_lr}}}$"
+        x, heading = Values("log2_lr", "learning rate", (log2_lr,)), f"{NAMES[name]}, LR $2^{{{log2_lr}}}$"
         key = f"{name}/{log2_lr}"
-        panels.append(Panel(key=key, column=i, x=x, line=line, parametrization=name, heading=heading))
+        panels.append(PanelRuns(key=key, column=i, x=x, line=line, parametrization=name, heading=heading))
     return panels
 
 
-def reverse(scale: str) -> list[Panel]:
+def reverse(scale: str) -> list[PanelRuns]:
     """Figure 21: real widths in SP, and one narrow model in µP whose base width is the simulated one."""
     widths = {"smoke": (32, 64), "cpu": (32, 64, 128, 256, 512), "gpu": (32, 64, 128, 256, 512, 1024)}
     narrow = {"smoke": 32, "cpu": 64, "gpu": 128}.get(scale, 256)
     n = widths.get(scale, (256, 512, 1024, 2048, 4096, 8192))
     octaves = {"smoke": range(-11, -2, 2), "cpu": range(-12, -2), "gpu": range(-13, -2)}.get(scale, range(-18, -4))
-    x = Axis("log2_lr", "learning rate", octaves)
-    real = Axis("width", "width", n)
-    simulated = Axis("base_width", "simulated width", n)
+    x = Values("log2_lr", "learning rate", octaves)
+    real = Values("width", "width", n)
+    simulated = Values("base_width", "simulated width", n)
     words = "SP, real models of width n", f"µP, width {narrow}, simulating n"
     return [
-        Panel(key="real", x=x, line=real, parametrization="sp", heading=words[0]),
-        Panel(key="simulated", column=1, x=x, line=simulated, changes={"width": narrow}, heading=words[1]),
+        PanelRuns(key="real", x=x, line=real, parametrization="sp", heading=words[0]),
+        PanelRuns(key="simulated", column=1, x=x, line=simulated, changes={"width": narrow}, heading=words[1]),
     ]
 
 

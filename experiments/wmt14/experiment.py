@@ -14,7 +14,7 @@ from typing import Any
 from experiments.iwslt14.experiment import BEAM, FULL, QUICK, SHORT, TABLE_4, Hps, quarters, searched, shape, space
 from mutransfer import fairseq_mup
 from mutransfer.designs.experiment import Data, Experiment, Size, Variant
-from mutransfer.designs.grid import Sweep
+from mutransfer.designs.grid import LrSweep
 from mutransfer.designs.space import LogUniform, defaults
 from mutransfer.errors import unknown
 
@@ -61,7 +61,7 @@ EXPERIMENT = Experiment(
     data=Data(load=load, stands_in_for="WMT14", names=("wmt14",), hps=("vocab",), unit="tokens", takes_corpus=True),
     optimizer="adamw",
     columns=("depth", "output_mult", "attn_mult", "d_head", "dropout", "schedule"),
-    outputs=(Sweep(curves=True, backends={"fairseq": fairseq_mup.require}), TABLE_5),
+    outputs=(LrSweep(curves=True, backends={"fairseq": fairseq_mup.require}), TABLE_5),
     scales={
         "smoke": Size((16, 32), (-8, -6), seeds=2, steps=30, batch=1024, hps=shape(1, SHORT, d_head=8)),
         "cpu": Size((32, 64, 128), range(-9, -4), seeds=2, steps=600, batch=1024, hps=shape(2, SHORT, d_head=16)),

@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mutransfer.designs.design import Bench, Output, Rows, expected, follow
+from mutransfer.designs.algorithm import Copy, Numbers, Tuning
+from mutransfer.designs.design import Bench, Output, Tables, expected, follow
 from mutransfer.designs.experiment import Experiment
-from mutransfer.designs.grid import Sweep
-from mutransfer.designs.tuning import Copy, Numbers, Searches
+from mutransfer.designs.grid import LrSweep
 from mutransfer.errors import UserError, unknown
 from mutransfer.files import write
 from mutransfer.training.spec import PRECISIONS, RunRecord, RunSpec
@@ -37,7 +37,7 @@ class Command:
 
     experiment: Experiment
     outputs: tuple[Output, ...]
-    search: Searches  # of hyperparameters on the narrowest width: Algorithm 1 by itself
+    search: Tuning  # of hyperparameters on the narrowest width: Algorithm 1 by itself
     scale: str
     variant: str
     out: Path  # where results/ and figures/ are
@@ -55,18 +55,18 @@ class Command:
         experiment = experiment.on(args.dataset)
         outputs = tuple(experiment.outputs) if args.figure == "all" else ()
         if args.figure and not outputs:
-            outputs = (experiment.output(args.figure),)
+            outputs = experiment.shown(args.figure)
         engine = _engine(args)
         scale = args.scale or ("cpu" if engine.devices[0] == "cpu" else "gpu")
         size = experiment.scale(scale)
         variant, _ = experiment.variant(args.variant)
-        if args.figure and (args.widths or args.variant):
+        if any(output.part for output in outputs) and (args.widths or args.variant):
             raise UserError("--widths and --variant are for the learning-rate sweep: a figure has its own.")
         if args.precision not in (precisions := (*PRECISIONS, "auto")):
             raise unknown("precision", args.precision, precisions)
         backend = _backend(args, experiment)
         is_plain = not backend and variant == next(iter(experiment.variants))
-        search = Searches(
+        search = Tuning(
             kind="search",
             table="",
             select="training",
@@ -98,26 +98,25 @@ class Command:
     def store(self) -> Path:
         return self.out / "results" / f"{self.experiment.name}.sqlite"
 
-    def folder(self, output: Output, precision: str) -> Path:
+    def folder(self, output: Output, bench: Bench) -> Path:
         """figures/<experiment>/ for the default variant in float32; folders inside it for others."""
-        is_default = self.variant == next(iter(self.experiment.variants))
+        is_default = bench.variant == next(iter(self.experiment.variants))
         folder = self.out / "figures" / self.experiment.name / self.experiment.folder
-        folder /= output.part or self.backend or ("" if is_default else self.variant)
-        return folder / ("" if precision == "float32" else precision) / output.below
+        folder /= output.part or self.backend or ("" if is_default else bench.variant)
+        return folder / ("" if bench.precision == "float32" else bench.precision) / output.below
 
     def bench(self, output: Output, dataset: Any, **more: Any) -> Bench:
         """What the output's design makes its runs of."""
-        bench = Bench(
+        return Bench(
             experiment=self.experiment,
             dataset=dataset,
             scale=self.scale,
-            variant=self.variant,
+            variant=output.variant or self.variant,
             widths=self.widths,
             seeds=self.seeds,
             backend=self.backend,
             **more,
         )
-        return output.of(bench)
 
     def expected(self, output: Output, dataset: Any) -> list[RunSpec]:
         """The runs of its plan, in float32. Raises `UserError` for what cannot be planned."""
@@ -142,25 +141,28 @@ class Command:
             self.runner,
             engine=self.engine,
             flops=code.flops,
-            memory=code.memory,
+            memory=getattr(code, "memory", None),
             path=self.out / "results" / "calibration.json",
             precisions=PRECISIONS if is_auto else (self.precision,),
             say=lambda line: print(line, flush=True),
         )
         return calibration, fastest(calibration, specs) if is_auto else self.precision
 
-    def show(self, what: str, specs: Sequence[RunSpec], calibration: Calibration | None, notes: Sequence[str]) -> None:
+    def show(
+        self, output: Output, specs: Sequence[RunSpec], calibration: Calibration | None, notes: Sequence[str]
+    ) -> None:
         """Print the plan."""
         from mutransfer.runs.cost import device_hours, plan_table
 
-        code = self.experiment.code
+        code, what = self.experiment.code, (output.part or self.backend).replace("_", " ").capitalize()
         hours = [device_hours(specs, code.flops)] if self.scale == "paper" else []
         print(
-            f"{self.experiment.name}, {what.replace('_', ' ').capitalize() or self.variant}, scale {self.scale}: "
+            f"{self.experiment.name}, {what or output.variant or self.variant}, scale {self.scale}: "
             f"{len(specs)} runs on {self.engine.workers} {self.engine.name} workers, {specs[0].precision}"
         )
         notes = [*hours, *notes]
-        print(plan_table(specs, code.flops, calibration=calibration, memory=code.memory, notes=notes), flush=True)
+        memory = getattr(code, "memory", None)
+        print(plan_table(specs, code.flops, calibration=calibration, memory=memory, notes=notes), flush=True)
 
     def provenance(self, records: Sequence[RunRecord], facts: Mapping[str, Any], variant: str, dataset: Any) -> str:
         """Where a folder's numbers come from, and ``facts``, as JSON."""
@@ -188,7 +190,7 @@ class Command:
 
 def plan(command: Command) -> int:
     """Print what the outputs would cost here, measured if the data are here; the exit code."""
-    from mutransfer.runs.sweep import on_disk
+    from mutransfer.runs.driver import on_disk
 
     dataset = _loaded(command)
     specs, notes = list[RunSpec](), list[str]()
@@ -208,7 +210,7 @@ def plan(command: Command) -> int:
         ):
             calibration, precision = command.measure(specs, dataset)
         specs = [replace(spec, precision=precision) for spec in specs]
-    command.show(command.outputs[0].part or command.backend, specs, calibration, notes)
+    command.show(command.outputs[0], specs, calibration, notes)
     return 0
 
 
@@ -217,8 +219,8 @@ def reproduce(command: Command) -> int:
 
     Raises `UserError` for what cannot be planned, before anything is written, and if the data are not here.
     """
+    from mutransfer.runs.driver import beside, on_disk
     from mutransfer.runs.store import Store
-    from mutransfer.runs.sweep import beside, on_disk
 
     dataset, code = _loaded(command), 0
     for output in command.outputs:
@@ -247,13 +249,13 @@ def _run(command: Command, output: Output, dataset: Any, store: Store) -> int:
 
     Then no figure is drawn from the gap; but a search leaves out what failed.
     """
-    from mutransfer.runs.sweep import sweep
+    from mutransfer.runs.driver import sweep
 
     start, records, failed = time.monotonic(), dict[str, RunRecord](), 0
     bench, planned = command.bench(output, dataset, known=store.get), command.expected(output, dataset)
     calibration, precision = command.measure(planned, dataset)
     bench, planned = replace(bench, precision=precision), [replace(spec, precision=precision) for spec in planned]
-    command.show(output.part or command.backend, planned, calibration, output.notes(bench))
+    command.show(output, planned, calibration, output.notes(bench))
     flops = command.experiment.code.flops
 
     def train(specs: list[RunSpec]) -> list[RunRecord]:
@@ -277,9 +279,9 @@ def _run(command: Command, output: Output, dataset: Any, store: Store) -> int:
         return new
 
     try:
-        rows = output.rows(bench, follow(output.design(bench), train))
-        _write(command, output, bench, rows, [*records.values()])
-        draw(command.folder(output, precision))
+        tables = output.tables(bench, follow(output.design(bench), train))
+        _write(command, output, bench, tables, [*records.values()])
+        draw(command.folder(output, bench))
         print(f"done in {(time.monotonic() - start) / 60:.1f} minutes")
     except _NoResult:
         pass
@@ -288,13 +290,13 @@ def _run(command: Command, output: Output, dataset: Any, store: Store) -> int:
     return int(failed > 0)
 
 
-def _write(command: Command, output: Output, bench: Bench, rows: Rows, records: list[RunRecord]) -> None:
+def _write(command: Command, output: Output, bench: Bench, tables: Tables, records: list[RunRecord]) -> None:
     from mutransfer.runs.table import write_csv
 
-    folder = command.folder(output, bench.precision)
-    for name, table in {"runs.csv": rows.runs, **rows.tables}.items():
+    folder = command.folder(output, bench)
+    for name, table in {"runs.csv": tables.runs, **tables.others}.items():
         write_csv(table, folder / name)
-    text = command.provenance(records, rows.facts, bench.variant, bench.dataset)
+    text = command.provenance(records, tables.facts, bench.variant, bench.dataset)
     write(folder / "provenance.json", text.encode())
 
 
@@ -313,7 +315,9 @@ def _backend(args: argparse.Namespace, experiment: Experiment) -> str:
     name: str | None = getattr(args, "backend", None)
     if not name:
         return ""
-    backends = {k: v for output in experiment.outputs if isinstance(output, Sweep) for k, v in output.backends.items()}
+    backends = {
+        k: v for output in experiment.outputs if isinstance(output, LrSweep) for k, v in output.backends.items()
+    }
     if name not in backends:
         raise unknown(f"backend of {experiment.name}", name, backends or ["none but this suite"])
     if args.figure or args.engine != "local" or args.precision != "float32":

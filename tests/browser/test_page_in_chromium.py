@@ -84,6 +84,7 @@ def test_the_committed_figures_make_a_whole_page(browser, tmp_path):
     opened.chart()
     check(opened, len(list(FIGURES.rglob("*.png"))))
     opened.page.set_viewport_size({"width": 390, "height": 900})
+    opened.wait("document.documentElement.scrollWidth <= innerWidth")  # the charts follow
     check(opened, len(list(FIGURES.rglob("*.png"))))
     opened.page.close()
 

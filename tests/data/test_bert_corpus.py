@@ -44,7 +44,7 @@ def asked(hub: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | No
 
 
 def put_corpus(folder: Path, **more: str) -> Path:
-    """Stories as a text of one's own: a line a sentence, a blank line between documents."""
+    """Stories as a text of one's own: one line per sentence, a blank line between documents."""
     files = {"train.txt": STORIES["train"], "valid.txt": STORIES["test"]}
     whole = {name: "\n\n".join("\n".join(story) for story in text) + "\n" for name, text in files.items()}
     return put(folder / "bert_corpus", whole | more)

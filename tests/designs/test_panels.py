@@ -16,7 +16,7 @@ from mutransfer.data import TokenDataset
 from mutransfer.designs.design import Bench
 from mutransfer.designs.experiment import Experiment, Size, Variant
 from mutransfer.designs.grid import to_curves
-from mutransfer.designs.panels import Axis, Panel, Panels, to_panels
+from mutransfer.designs.panels import PanelRuns, Panels, Values, to_panels
 from mutransfer.errors import UserError
 from mutransfer.results.learning import learning_report
 from mutransfer.runs.table import to_frame
@@ -24,19 +24,19 @@ from mutransfer.training.spec import RunRecord, RunSpec, Value
 
 TEXT = {"is_real": False, "vocab": 9, "tokenizer": "bytes", "train": np.arange(9), "test": np.arange(9)}
 DATA = TokenDataset.from_arrays("tiny", "digits", **TEXT)
-RATES = Axis(name="log2_lr", label="learning rate", values=(-8, -6))
-MULTS = Axis(name="output_mult", label="alpha_output", values=(-4, 0, 2))
-SCHEDULES = Axis(name="schedule", label="LR schedule", values=("cosine", "constant"))
-WIDTHS = Axis(name="width", label="width", values=(32, 64))
-DEPTHS = Axis(name="depth", label="depth", values=(2, 4))
-BATCHES = Axis(name="batch", label="batch size", values=(4, 8))
+RATES = Values(name="log2_lr", label="learning rate", values=(-8, -6))
+MULTS = Values(name="output_mult", label="alpha_output", values=(-4, 0, 2))
+SCHEDULES = Values(name="schedule", label="LR schedule", values=("cosine", "constant"))
+WIDTHS = Values(name="width", label="width", values=(32, 64))
+DEPTHS = Values(name="depth", label="depth", values=(2, 4))
+BATCHES = Values(name="batch", label="batch size", values=(4, 8))
 
 
-def panel(x: Axis, line: Axis, **options: Any) -> Panel:
-    return Panel(**{"key": f"{line.name}/{x.name}", "row": 0, "column": 0, "x": x, "line": line, **options})
+def panel(x: Values, line: Values, **options: Any) -> PanelRuns:
+    return PanelRuns(**{"key": f"{line.name}/{x.name}", "row": 0, "column": 0, "x": x, "line": line, **options})
 
 
-def figure(*panels: Panel, **options: Any) -> Panels:
+def figure(*panels: PanelRuns, **options: Any) -> Panels:
     values: dict[str, Any] = {"number": "4", "kind": "landscape", "title": "T", "variant": "post_ln", "statement": ""}
     values |= {"panels": lambda scale: panels, "template": lambda scale: {"log2_lr": -7, "width": 32, "batch": 8}}
     return Panels(**values | options)
@@ -69,11 +69,11 @@ def experiment(*figures: Panels) -> Experiment:
 
 
 def cells(
-    *panels: Panel, scale: str = "cpu", seeds: int | None = None, **options: Any
+    *panels: PanelRuns, scale: str = "cpu", seeds: int | None = None, **options: Any
 ) -> list[tuple[str, Value, Value, RunSpec]]:
     output = figure(*panels, **options)
-    bench = Bench(experiment=experiment(output), dataset=DATA, scale=scale, variant="pre_ln", seeds=seeds)
-    return output.cells(output.of(bench))
+    bench = Bench(experiment=experiment(output), dataset=DATA, scale=scale, variant="post_ln", seeds=seeds)
+    return output.cells(bench)
 
 
 def test_a_swept_number_is_octaves_and_a_line_is_plain() -> None:
@@ -106,11 +106,11 @@ def test_words_are_choices() -> None:
     [
         (BATCHES, "batch"),
         (WIDTHS, "width"),
-        (Axis(name="base_width", label="simulated width", values=(16, 128)), "base_width"),
-        (Axis(name="steps", label="steps", values=(20, 40)), "steps"),
+        (Values(name="base_width", label="simulated width", values=(16, 128)), "base_width"),
+        (Values(name="steps", label="steps", values=(20, 40)), "steps"),
     ],
 )
-def test_fields_of_a_spec_are_lines_too(axis: Axis, field: str) -> None:
+def test_fields_of_a_spec_are_lines_too(axis: Values, field: str) -> None:
     """Batch size, steps, widths are fields, not hyperparameters: the field changes, whole numbers stay whole."""
     found = cells(panel(RATES, axis), seeds=1)
     assert [getattr(s, field) for *_, s in found] == [value for value in axis.values for _ in RATES.values]

@@ -14,7 +14,7 @@ SEEDS = 4
 
 
 def table(noise=0.002):
-    """SP's best rate falls by an octave a width, µP's stays at -3; accuracy is 0.9 less 0.05 an octave of distance."""
+    """SP's best rate falls by one octave per width, µP's stays at -3; accuracy is 0.9 less 0.05 per octave off."""
     rng = np.random.default_rng(0)
     rows = []
     for name in ("sp", "mup"):

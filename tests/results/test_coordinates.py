@@ -15,6 +15,7 @@ from mutransfer.results.coordinates import (
     read_coordinates,
     to_csv,
 )
+from mutransfer.results.folder import FigureFolder
 
 
 def frame(parametrization, exponent):
@@ -161,13 +162,13 @@ def test_a_folder_is_read_and_drawn(tmp_path, words):
     provenance = {"title": "Transformer", "scale": "smoke", "data_source": "books", "data_is_real": False}
     provenance["coordinates"] = {"activations": SHOWN, "may_shrink_at_init": ["output"], "lr": {"sp": 0.01}}
     (tmp_path / "coordinates.csv").write_text(to_csv(theory()))
-    shown = read_coordinates(tmp_path, provenance)
+    shown = read_coordinates(FigureFolder(tmp_path, provenance))
     first = "Coordinate check, SP: logits: grows as theory says (width^1.00 [1.00, 1.00] after step 1)"
     assert shown.lines[0].startswith(first) and shown.section == Coordinates(theory(), SHOWN).section
-    said = " ".join(" ".join(words(shown.draw(tmp_path, provenance)[1])).split())
+    said = " ".join(" ".join(words(shown.draw(FigureFolder(tmp_path, provenance))[1])).split())
     assert "STAND-IN DATA" in said and "attention logits, block 2" in said and "Learning rate: SP 0.01." in said
     with pytest.raises(UserError, match=r"lacks coordinates\.activations"):
-        read_coordinates(tmp_path, provenance | {"coordinates": {}})
+        read_coordinates(FigureFolder(tmp_path, provenance | {"coordinates": {}}))
     (tmp_path / "coordinates.csv").unlink()
     with pytest.raises(UserError, match="does not exist"):
-        read_coordinates(tmp_path, provenance)
+        read_coordinates(FigureFolder(tmp_path, provenance))

@@ -306,7 +306,7 @@ def test_verdicts_and_stand_in_data_stand_in_the_picture(landscape, words):
 
 
 def test_different_headings_in_a_column_stand_over_their_own_panels(landscape, words):
-    """Figure 18 has one heading a column; a figure without that must not show a wrong one."""
+    """Figure 18 has one heading per column; a figure without that must not show a wrong one."""
 
     def rename(panels):
         panels["depth/LR schedule"]["heading"] = "schedule, deep"

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from mutransfer.errors import UserError
+from mutransfer.results.folder import FigureFolder
 from mutransfer.results.learning import COLUMNS, Learning, learning_figure, learning_report, read_learning
 
 WIDTHS = (32, 64, 128)
@@ -218,10 +219,10 @@ def learning(headings=None, **options):
 def test_a_folder_is_read_and_drawn(tmp_path, words):
     """From curves.csv and the provenance alone: one line for every panel, two files, a section."""
     three_panels().to_csv(tmp_path / "curves.csv", index=False)
-    shown = read_learning(tmp_path, PROVENANCE)
+    shown = read_learning(FigureFolder(tmp_path, PROVENANCE))
     assert ["holds" in shown.lines[0], "fails" in shown.lines[1], "holds" in shown.lines[2]] == [True] * 3
     assert shown.section == learning().section
-    paths = shown.draw(tmp_path, PROVENANCE | {"data_is_real": False})
+    paths = shown.draw(FigureFolder(tmp_path, PROVENANCE | {"data_is_real": False}))
     assert [p.name for p in paths] == ["learning_curves.png", "learning_curves.svg"]
     said = words(paths[1])
     assert said.count("wider is better: holds") == 2 and said.count("wider is better: fails") == 1
@@ -251,33 +252,25 @@ def test_rates_that_are_not_drawn_are_counted():
     assert "At every learning rate" in text
 
 
-def loss_axis(words, paths):
-    """The least and the largest loss among the labels of the axis."""
-    numbers = [float(word) for word in words(paths[1]) if re.fullmatch(r"\d+\.\d+", word)]
-    return min(numbers), max(numbers)
-
-
 def test_the_loss_axis_keeps_the_basins(tmp_path, words):
-    """It shows the worst end, but neither the steep start nor a curve that blew up."""
+    """It shows neither the steep start nor a curve that blew up, but all ends that are near the others."""
     frame = three_panels()
-    _, top = loss_axis(words, learning_figure(learning_report(frame), PANELS, out=tmp_path))
-    assert 2.5 < top < frame["loss"][np.isfinite(frame["loss"])].max() - 0.5
     frame.loc[(frame["panel"] == "sp_same_lr") & (frame["width"] == 64), "loss"] = 50.0
-    assert loss_axis(words, learning_figure(learning_report(frame), PANELS, out=tmp_path))[1] < 6
+    paths = learning_figure(learning_report(frame), PANELS, out=tmp_path)
+    ticks = [float(word) for word in words(paths[1]) if re.fullmatch(r"\d+\.\d+", word)]
+    assert min(ticks) < 2.3 and 2.5 < max(ticks) < 6
 
 
-@pytest.mark.parametrize("case", ["one seed", "one panel", "all diverged", "a curve above the axis", "many widths"])
+@pytest.mark.parametrize("case", ["one seed", "all diverged", "a curve above the axis", "many widths"])
 def test_odd_tables_are_drawn(tmp_path, words, case):
     """What a small or a wild sweep leaves is drawn too, without a warning, and named."""
     frame, panels = three_panels(seeds=(0,) if case == "one seed" else (0, 1)), dict(PANELS)
-    if case == "one panel":
-        panels = {"mup": "µP"}
+    if case == "many widths":
+        frame, panels = three_panels(widths=tuple(2**k for k in range(5, 14))), {"mup": "µP"}
     if case == "all diverged":
         frame["loss"] = np.nan
     if case == "a curve above the axis":
         frame.loc[(frame["panel"] == "mup") & (frame["width"] == 32), "loss"] = 50.0
-    if case == "many widths":
-        frame = three_panels(widths=tuple(2**k for k in range(5, 14)))
     said = words(learning_figure(learning_report(frame), panels, out=tmp_path, caption="planted", banner="STAND-IN")[1])
     assert {"planted", "STAND-IN"} <= set(said)
     assert ("ends above the axis" in said) == (case == "a curve above the axis")
@@ -287,18 +280,18 @@ def test_odd_tables_are_drawn(tmp_path, words, case):
 def test_gaps_are_refused(tmp_path):
     """A panel that only one of table and provenance knows, an empty cell, no table."""
     with pytest.raises(UserError, match="does not exist"):
-        read_learning(tmp_path, PROVENANCE)
+        read_learning(FigureFolder(tmp_path, PROVENANCE))
     three_panels().to_csv(tmp_path / "curves.csv", index=False)
     with pytest.raises(UserError, match="'extra'"):
-        read_learning(tmp_path, PROVENANCE | {"learning": {"panels": PANELS | {"extra": "more"}}})
+        read_learning(FigureFolder(tmp_path, PROVENANCE | {"learning": {"panels": PANELS | {"extra": "more"}}}))
     with pytest.raises(UserError, match=r"lacks learning\.panels"):
-        read_learning(tmp_path, {k: v for k, v in PROVENANCE.items() if k != "learning"})
+        read_learning(FigureFolder(tmp_path, {k: v for k, v in PROVENANCE.items() if k != "learning"}))
     text = (tmp_path / "curves.csv").read_text()
     (tmp_path / "curves.csv").write_text(text[: text.rindex(",") + 1] + "\n")
     with pytest.raises(UserError, match="has '' as loss"):
-        read_learning(tmp_path, PROVENANCE)
+        read_learning(FigureFolder(tmp_path, PROVENANCE))
     (tmp_path / "curves.csv").write_text("")
     with pytest.raises(UserError, match="is not a table"):
-        read_learning(tmp_path, PROVENANCE)
+        read_learning(FigureFolder(tmp_path, PROVENANCE))
     with pytest.raises(UserError, match="at least one panel"):
         learning_figure(learning().reports, {}, out=tmp_path)

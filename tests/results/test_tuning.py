@@ -26,7 +26,7 @@ def test_agreement_by_hand():
 
 
 def runs_table(rows):
-    """role, sample, steps, steps_done, status, loss; 10 FLOPs a step in the proxy, 1000 in the target of 400 steps."""
+    """role, sample, steps, steps_done, status, loss; 10 FLOPs per step of the proxy, 1000 of the target (400 steps)."""
     names = ["role", "sample", "steps", "steps_done", "status", "train_loss"]
     frame = pd.DataFrame(rows, columns=names).assign(parametrization="mup")
     is_target = frame["role"] == "target"

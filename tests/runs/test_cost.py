@@ -197,7 +197,8 @@ def test_a_sweep_waits_for_its_longest_run(runs: list[RunSpec], workers: int, se
     """More workers help until the longest run; their start comes on top."""
     machine = calibration(workers)
     assert machine.sweep_seconds(runs) == pytest.approx(2 + seconds)
-    assert plan_table(runs, flops, calibration=machine).splitlines()[-2].split()[-1] == f"{(2 + seconds) / 60:.1f}"
+    (total,) = (row for row in rows(plan_table(runs, flops, calibration=machine)) if row[0] == "total")
+    assert total[-1] == f"{(2 + seconds) / 60:.1f}"
 
 
 def test_bfloat16_must_be_worth_it() -> None:
@@ -317,6 +318,17 @@ def test_a_plan_adds_up() -> None:
     assert lines[4] == ["total", "8", "1.28e+05", "116", "3.7"]  # 4 * 11 + 4 * 44 + 2 seconds
     assert "measured today on abacus" in table and "GFLOP/s of one: float32 6.4e-07 at width 8" in table
     assert table.splitlines()[-1] == "tuning: 7%"
+
+
+def test_memory_that_no_formula_declares_is_what_was_measured() -> None:
+    """Between two sizes on a line in the logarithms; above, what a run adds grows with its FLOPs; below, the least."""
+    known = calibration(1, sizes={1.0: 1.0, 4.0: 1.0})
+    measured = zip(known.points["float32"], (100, 300), strict=True)
+    points = {"float32": tuple(replace(point, peak_memory_mib=mib) for point, mib in measured)}
+    known = replace(known, points=points, flops=lambda spec: float(spec.width * spec.steps))
+    peaks = {width: known.mib(replace(GRID[0], width=width)) for width in (1, 2, 4, 8)}
+    assert peaks == pytest.approx({1: 100, 2: math.sqrt(100 * 300), 4: 300, 8: 500})
+    assert rows(plan_table([replace(GRID[0], width=8)], known.flops, calibration=known))[1][-2] == "500"
 
 
 def test_what_is_not_known_is_a_question_mark() -> None:

@@ -66,7 +66,7 @@ def grid(data: ImageDataset) -> list[RunSpec]:
 
 def long(data: ImageDataset) -> RunSpec:
     """A run of seconds."""
-    return spec(data, steps=6000, log2_lr=-8)
+    return spec(data, steps=3000, log2_lr=-8)
 
 
 class Unreadable:
@@ -143,9 +143,9 @@ def _die(spec: RunSpec) -> None:
 
 
 if __name__ == "__main__":
+    from mutransfer.runs.driver import sweep
     from mutransfer.runs.engine import LocalEngine  # not above: the workers need no pandas
     from mutransfer.runs.store import Store
-    from mutransfer.runs.sweep import sweep
 
     data = dataset()
     with Store(sys.argv[1]) as store:

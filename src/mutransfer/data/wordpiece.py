@@ -49,7 +49,7 @@ class WordPiece:
     """
 
     def __init__(self, name: str, vocabulary: str) -> None:
-        """``vocabulary``: the pieces, one a line, each at its number (BERT's vocab.txt).
+        """``vocabulary``: the pieces, one per line, each at its number (BERT's vocab.txt).
 
         Raises `UserError` if it lacks one of `SPECIALS`, has a piece twice or an empty one, or is for cased text.
         """

@@ -50,12 +50,12 @@ def expected(design: Design[Any]) -> list[RunSpec]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rows:
+class Tables:
     """What a figure's folder is drawn from."""
 
     runs: pd.DataFrame  # runs.csv
     facts: Mapping[str, Any]  # for provenance.json, in this order
-    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # further CSV files, by name
+    others: Mapping[str, pd.DataFrame] = field(default_factory=dict)  # further CSV files, by name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +110,8 @@ class Output:
     """What an experiment draws into a folder of its own."""
 
     number: str = ""  # of the figure that ``--figure`` draws; "": drawn without being asked for
+    shows: tuple[str, ...] = ()  # what else of the paper it shows, "5" or "table_12": ``--figure`` takes that, too
+    variant: str = ""  # of the experiment, whose hyperparameters its runs have; "": the command's
     more: ClassVar[str] = ""  # said before every list of runs after the first
 
     @property
@@ -127,15 +129,11 @@ class Output:
         """A folder inside of that of the variant and the precision."""
         return ""
 
-    def of(self, bench: Bench) -> Bench:
-        """``bench`` as this output wants it."""
-        return bench
-
     def design(self, bench: Bench) -> Design[Any]:
-        """The runs. What it returns, `rows` takes."""
+        """The runs. What it returns, `tables` takes."""
         raise NotImplementedError
 
-    def rows(self, bench: Bench, trained: Any) -> Rows:
+    def tables(self, bench: Bench, trained: Any) -> Tables:
         """The tables and facts of runs that all have a result."""
         raise NotImplementedError
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from itertools import product
@@ -79,11 +79,12 @@ class Experiment:
     trains: the module that trains, by its name, so that a list of experiments need not import torch. Its functions:
 
         run(spec, dataset): one run, in a worker; on a GPU also with ``device``.
-        flops(spec): floating-point operations of a run, for the plan and to start the longest runs first.
-        memory(spec): bytes that a run adds to a worker's, at its peak.
+        flops(spec): floating-point operations of a run, for the plan and to start the longest runs first; counted from
+            the model by `mutransfer.training.flops.counted`, or by a formula.
         examples(dataset, spec): in the training part of the data set, for a run of that spec.
 
-        Not needed: parameters(spec), of a run's model, where App. F.4's cost formula is wanted; probe(spec), of a run
+        Not needed: memory(spec), bytes that a run adds to a worker's, at its peak, without which the plan shows what
+        was measured; parameters(spec), of a run's model, where App. F.4's cost formula is wanted; probe(spec), of a run
         that does more than train, such as fine-tuning, the training alone: the machine is measured with it.
     outputs: what is drawn, in this order; those with a number on demand.
     columns: hyperparameters that stand in the runs table.
@@ -135,11 +136,26 @@ class Experiment:
         return [output.number for output in self.outputs if output.number]
 
     def output(self, number: str) -> Any:
-        """The one of that number. Raises `UserError` if the experiment has no such figure."""
+        """The first of `shown`."""
+        return self.shown(number)[0]
+
+    def shown(self, number: str) -> tuple[Output, ...]:
+        """What draws a figure of the paper by its number, or a table ("table_4"); or all variants that stand beside it.
+
+        Raises `UserError` if the experiment has no such figure.
+        """
+        outputs = {output.number: (output,) for output in self.outputs if output.number}
         for output in self.outputs:
-            if output.number == number:
-                return output
-        raise unknown("figure", number, [*self.numbers, "all"])
+            for name in filter(None, (output.part, *output.shows)):
+                outputs.setdefault(name, (output,))
+        own = {*outputs}
+        for name, variant in self.variants.items():
+            key = variant.where.removeprefix("Figure ")
+            if key not in own and self.outputs and key.isdigit():
+                outputs[key] = (*outputs.get(key, ()), replace(self.outputs[0], variant=name))
+        if number not in outputs:
+            raise unknown("figure", number, [*self.numbers, "all"])
+        return outputs[number]
 
     def grid(self, scale: str, variant: str) -> Sequence[float]:
         """The planned log2 learning rates."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mutransfer.designs.design import Bench, Design, Output, Rows
+from mutransfer.designs.design import Bench, Design, Output, Tables
 from mutransfer.training.spec import RunRecord, RunSpec
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def missing_rates(frame: pd.DataFrame, is_last: bool, *, of_widest: bool) -> lis
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep(Output):
+class LrSweep(Output):
     """The learning-rate sweep over widths in SP and µP (Figures 1 and 3).
 
     curves: whether losses through training are drawn too (Figure 7).
@@ -85,7 +85,7 @@ class Sweep(Output):
 
         return lr_sweep(bench.specs(), lacks)
 
-    def rows(self, bench: Bench, trained: list[RunRecord]) -> Rows:
+    def tables(self, bench: Bench, trained: list[RunRecord]) -> Tables:
         from mutransfer.runs.table import to_frame
 
         e = bench.experiment
@@ -106,7 +106,7 @@ class Sweep(Output):
             "log2_lrs": [*e.grid(bench.scale, bench.variant)],
             "paper": bench.paper(trained, bench.declared.paper, what, frame["seed"].nunique()),
         }
-        return Rows(runs=frame, facts=facts, tables=tables)
+        return Tables(runs=frame, facts=facts, others=tables)
 
 
 def to_curves(records: Iterable[RunRecord], frame: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from mutransfer.designs.design import Bench, Design, Output, Rows
+from mutransfer.designs.design import Bench, Design, Output, Tables
 from mutransfer.designs.space import put
 from mutransfer.training.spec import RunRecord, RunSpec, Value
 
@@ -18,7 +18,7 @@ NAMES = {"sp": "SP", "mup": "µP"}
 
 
 @dataclass(frozen=True)
-class Axis:
+class Values:
     """One hyperparameter and its values. Numbers of a swept one are octaves; words are choices."""
 
     name: str  # a field of `RunSpec`, or one of its hps
@@ -37,12 +37,12 @@ class Axis:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Panel:
+class PanelRuns:
     """Loss against ``x``, a curve for every value of ``line`` (plain numbers)."""
 
     key: str
-    x: Axis
-    line: Axis
+    x: Values
+    line: Values
     row: int = 0
     column: int = 0
     parametrization: str = "mup"
@@ -74,7 +74,9 @@ class Panel:
         }
 
 
-def rectangle(columns: Sequence[Axis], rows: Sequence[Axis], parametrizations: Sequence[str] = ("mup",)) -> list[Panel]:
+def rectangle(
+    columns: Sequence[Values], rows: Sequence[Values], parametrizations: Sequence[str] = ("mup",)
+) -> list[PanelRuns]:
     """One panel for each column's x and each row's lines, the rows once for each parametrization."""
     panels = []
     for i, (parametrization, lines) in enumerate(product(parametrizations, rows)):
@@ -84,7 +86,7 @@ def rectangle(columns: Sequence[Axis], rows: Sequence[Axis], parametrizations: S
         for j, x in enumerate(columns):
             key = f"{parametrization}/{lines.name}/{x.name}"
             place: dict[str, Any] = {"row": i, "column": j, "row_heading": heading}
-            panels.append(Panel(key=key, x=x, line=lines, parametrization=parametrization, **place))
+            panels.append(PanelRuns(key=key, x=x, line=lines, parametrization=parametrization, **place))
     return panels
 
 
@@ -93,24 +95,19 @@ class Panels(Output):
     """A figure of panels by its number.
 
     kind: "landscape", "stability", "learning" or "length": how it is drawn.
-    variant: of the experiment, whose hyperparameters it starts from; "": the default one.
     panels: of a scale. ``template``: changes of every run, by scale. ``facts``: more for provenance.json, from the data
     set and the scale. ``best_by``: the score by which a run is chosen whose translations are shown.
     """
 
     kind: str = "landscape"
     title: str
-    variant: str = ""
-    panels: Callable[[str], Sequence[Panel]]
+    panels: Callable[[str], Sequence[PanelRuns]]
     template: Callable[[str], Mapping[str, Value]] = lambda scale: {}
     where: str = ""  # it stands in the paper; "": "Figure" and the number
     statement: str  # what the paper says of it
     seeds: Mapping[str, int] = field(default_factory=dict)  # by scale, where not the scale's
     facts: Callable[[Any, str], Mapping[str, Any]] = lambda dataset, scale: {}
     best_by: str = ""
-
-    def of(self, bench: Bench) -> Bench:
-        return replace(bench, variant=bench.experiment.variant(self.variant)[0])
 
     def describe(self, scale: str) -> str:
         """The lines of its panels, in words."""
@@ -127,7 +124,7 @@ class Panels(Output):
         records = yield [spec for *_, spec in self.cells(bench)]
         return records
 
-    def rows(self, bench: Bench, trained: list[RunRecord]) -> Rows:
+    def tables(self, bench: Bench, trained: list[RunRecord]) -> Tables:
         from mutransfer.runs.table import curve_rows
 
         panels, cells = self.panels(bench.scale), self.cells(bench)
@@ -148,10 +145,10 @@ class Panels(Output):
             facts["translations"] = {"width": best.spec.width, "seed": best.spec.seed, "samples": best.samples}
             facts["signature"] = best.provenance.get("bleu", "")
         if self.kind != "learning":
-            return Rows(runs=frame, facts=facts)
+            return Tables(runs=frame, facts=facts)
         facts["learning"] = {"panels": {panel.key: panel.heading for panel in panels}}
         curves = curve_rows((key, record) for (key, *_), record in zip(cells, trained, strict=True))
-        return Rows(runs=frame, facts=facts, tables={"curves.csv": curves})
+        return Tables(runs=frame, facts=facts, others={"curves.csv": curves})
 
 
 def to_panels(

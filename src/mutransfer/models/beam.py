@@ -98,7 +98,7 @@ class _Search:
         self._scores_BxK = torch.full((batch, self._beam), -math.inf, device=device)
         self._lengths_BxK = torch.zeros(batch, self._beam, dtype=torch.int64, device=device)
         self._found_BxKxL = torch.zeros(batch, self._beam, self._most, dtype=torch.int64, device=device)
-        # what is still searched: before the first step one prefix a sentence, the empty one, later K
+        # what is still searched: before the first step one prefix per sentence, the empty one, later K
         self._sentence_B = torch.arange(batch, device=device)
         self._count_B = torch.zeros(batch, dtype=torch.int64, device=device)  # of finished hypotheses
         self._score_BxK = torch.zeros(batch, 1, device=device)  # log-probabilities of the prefixes

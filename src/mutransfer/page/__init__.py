@@ -22,7 +22,7 @@ from mutransfer.errors import UserError, unknown
 from mutransfer.files import write
 from mutransfer.page import markdown
 from mutransfer.page.charts import Chart, sweep_chart
-from mutransfer.results.folder import VERDICTS, Claim, Described, Kind, stand_in
+from mutransfer.results.folder import VERDICTS, Claim, Described, Kind
 from mutransfer.results.kinds import kind_of
 
 MARKS = {"reproduced": "✓", "in part": "◔", "mixed": "±", "undecided": "?", "not reproduced": "✗", "not judged": "–"}
@@ -56,8 +56,8 @@ class Folder:
     claims: tuple[Claim, ...]
 
     @property
-    def provenance(self) -> dict[str, Any]:
-        return self.described.provenance
+    def provenance(self) -> Mapping[str, Any]:
+        return self.described.folder.provenance
 
     @property
     def experiment(self) -> str:
@@ -81,7 +81,7 @@ class Folder:
     @property
     def banner(self) -> str:
         """What a stand-in is not; empty for real data."""
-        return stand_in(self.provenance)
+        return self.described.folder.banner
 
     @property
     def paper_data(self) -> str:
@@ -194,7 +194,7 @@ def _read(path: Path, name: str) -> Folder:
     for stem in described.pictures:
         if not (picture := path / f"{stem}.png").is_file():
             raise UserError(f"{picture} does not exist; draw it with ./reproduce.sh figures.")
-    return Folder(path, name, kind, described, tuple(kind.claims(described.provenance, described.report)))
+    return Folder(path, name, kind, described, tuple(kind.claims(described)))
 
 
 def _natural(text: str) -> list[tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""The learning-rate sweeps as charts that can be hovered, a panel a parametrization, a line a width."""
+"""The learning-rate sweeps as charts that can be hovered, one panel per parametrization, one line per width."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Chart:
 
 def sweep_chart(described: Described[Sweep]) -> Chart:
     """The chart of a sweep: means over seeds, what a hover shows, optima as stars, diverged runs as crosses."""
-    sweep, provenance = described.report, described.provenance
+    sweep, provenance = described.report, described.folder.provenance
     table = curves(tidy(sweep.runs))
     names = list(sweep.transfer.parametrizations)
     every = [curve for name in names for curve in table[name]]

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from mutransfer.errors import UserError
 from mutransfer.results import published
-from mutransfer.results.estimate import Array, Estimate, counted, label, number, power, span
-from mutransfer.results.folder import Claim, Part, grid
+from mutransfer.results.estimate import Array, Estimate, counted, label, power
+from mutransfer.results.folder import Claim, FigureFolder, Part, grid
 from mutransfer.results.frame import tidy
 
 RULE = (
@@ -59,7 +59,7 @@ class AccuracyReport:
     def row(self, parametrization: str, width: int) -> Accuracy:
         return next(r for r in self.rows if (r.parametrization, r.width) == (parametrization, width))
 
-    def draw(self, folder: Path, provenance: Mapping[str, Any]) -> list[Path]:
+    def draw(self, folder: FigureFolder) -> list[Path]:
         return []
 
     @property
@@ -69,8 +69,8 @@ class AccuracyReport:
         mup, sp = (self.row(name, width) for name in ("mup", "sp"))
         return [
             f"test accuracy at width {width} with the learning rate copied from width {self.rows[0].width}: µP "
-            f"{mup.copied.percent()}%, SP {sp.copied.percent()}%; µP is {self.verdict}: difference "
-            f"{self.difference.percent()} points ({counted([self.seeds], 'seed')})."
+            f"{mup.copied.percent.brief()}%, SP {sp.copied.percent.brief()}%; µP is {self.verdict}: difference "
+            f"{self.difference.percent.brief()} points ({counted([self.seeds], 'seed')})."
         ]
 
     @property
@@ -78,8 +78,8 @@ class AccuracyReport:
         """Ours beside the published, in Markdown."""
         rows = []
         for r in self.rows:
-            best = f"{r.best.percent()} at {power(r.best_log2_lr, 1)}"
-            rows.append((label(r.parametrization), str(r.width), power(r.log2_lr, 1), r.copied.percent(), best))
+            best = f"{r.best.percent.brief()} at {power(r.best_log2_lr, 1)}"
+            rows.append((label(r.parametrization), str(r.width), power(r.log2_lr, 1), r.copied.percent.brief(), best))
         theirs = [
             (f"{p.setup.replace('muP', 'µP')}: {p.metric}", f"{p.value} {p.unit}".strip())
             for p in published.rows(table_or_figure=self.table)
@@ -91,8 +91,8 @@ class AccuracyReport:
 
     @property
     def claim(self) -> Claim:
-        what, d = "accuracy in µP less that in SP, at the widest", self.difference
-        ours = f"{self.verdict}, {number(100 * d.value)} {span(100 * d.low, 100 * d.high)} points"
+        what = "accuracy in µP less that in SP, at the widest"
+        ours = f"{self.verdict}, {self.difference.percent.full()} points"
         return Claim(self.table, STATEMENT, (Part.of(what, ours, self.verdict, "higher"),))
 
 

@@ -21,7 +21,7 @@ from scipy.special import stdtrit
 
 from mutransfer.errors import UserError
 from mutransfer.results.drift import TOLERANCE, DriftResult, decide, freedom
-from mutransfer.results.estimate import LEVEL, Array, Estimate, aligned, counted, label, listing, number, power, span
+from mutransfer.results.estimate import LEVEL, Array, Estimate, aligned, counted, label, listing, power
 from mutransfer.results.folder import read_provenance, read_runs
 from mutransfer.results.frame import Curves, curves, tidy
 from mutransfer.results.optimum import Optima, bootstrap_optima, edge_sides, require_optimum
@@ -75,7 +75,7 @@ class Shifts:
     """The parametrization of A and of B; the same one, but where A and B hold nothing else."""
     widths: tuple[int, ...]
     optima: tuple[tuple[float, float], ...]
-    """log2 LR* of A and of B, a pair a width."""
+    """log2 LR* of A and of B, one pair per width."""
     shifts: tuple[Shift, ...]
     """One a width."""
     mean: Shift
@@ -247,9 +247,9 @@ def _lines(shifts: Shifts) -> list[str]:
     first, other = (label(name) for name in shifts.names)
     rows = [("width", "LR* of A", "LR* of B", "B less A, octaves", "")]
     for width, (a, b), shift in zip(shifts.widths, shifts.optima, shifts.shifts, strict=True):
-        rows.append((str(width), power(a), power(b), _text(shift), _word(shift)))
+        rows.append((str(width), power(a), power(b), shift.value.full(), _word(shift)))
     if len(shifts.widths) > 1:
-        rows.append(("mean", "", "", _text(shifts.mean), _word(shifts.mean)))
+        rows.append(("mean", "", "", shifts.mean.value.full(), _word(shifts.mean)))
     table = aligned(rows)
     head = first if first == other else f"{first} of A against {other} of B"
     if shifts.drifts is None or shifts.drift is None:
@@ -259,18 +259,9 @@ def _lines(shifts: Shifts) -> list[str]:
         head,
         *table,
         "drift, octaves per doubling of width: "
-        + "; ".join(f"{name} {_drift(result)}" for name, result in drifts)
-        + f"; B less A {_text(shifts.drift)}: {shifts.drift.word}",
+        + "; ".join(f"{name} {result.slope.full()} {result.verdict}" for name, result in drifts)
+        + f"; B less A {shifts.drift.value.full()}: {shifts.drift.word}",
     ]
-
-
-def _text(shift: Shift) -> str:
-    estimate = shift.value
-    return f"{number(estimate.value)} {span(estimate.low, estimate.high)}"
-
-
-def _drift(result: DriftResult) -> str:
-    return f"{number(result.slope.value)} {span(*result.interval)} {result.verdict}"
 
 
 def _word(shift: Shift) -> str:

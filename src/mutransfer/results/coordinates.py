@@ -33,7 +33,7 @@ from mutransfer.results.draw.style import (
     write_banner,
 )
 from mutransfer.results.estimate import counted, label, listing, number, span, t_half
-from mutransfer.results.folder import Claim, Part, grid, read, stand_in
+from mutransfer.results.folder import Claim, FigureFolder, Part, grid, read
 from mutransfer.results.schema import Rows, Schema
 
 TOLERANCE = 0.25
@@ -146,7 +146,7 @@ class CoordFrame:
         return pd.DataFrame(rows, columns=names).dropna(subset="verdict").reset_index(drop=True)
 
     def changes(self, activation: str) -> pd.DataFrame:
-        """``exponents`` of the change of one activation, a row a step (index); a step at which it has not moved yet
+        """``exponents`` of the change of one activation, one row per step (index); a step at which it has not moved yet
         has exponent NaN.
         """
         if activation not in set(self.data["activation"]):
@@ -289,10 +289,10 @@ def coordinate_figure(
     caption: str = "",
     banner: str = "",
 ) -> list[Path]:
-    """Draw ``out/coordinate_check.png`` and ``.svg``: a row a frame (SP, µP), a column an activation.
+    """Draw ``out/coordinate_check.png`` and ``.svg``: one row per frame (SP, µP), one column per activation.
 
-    Each panel shows the root mean square of x_t - x_0 against width, a line a step t, with the growth exponent and the
-    verdict of the last step. A dot is a mean over seeds (geometric), the bar its range. Returns the two paths.
+    Each panel shows the root mean square of x_t - x_0 against width, one line per step t, with the growth exponent and
+    the verdict of the last step. A dot is a mean over seeds (geometric), the bar its range. Returns the two paths.
 
     activations: up to four of the frames' names, or a mapping of them to what stands above the panels; default: spread
         over the network, ending with the output.
@@ -349,7 +349,7 @@ def coordinate_figure(
 
 @dataclass(frozen=True)
 class Coordinates:
-    """What a folder shows of the check: a frame a parametrization, and activation -> heading of the panels.
+    """What a folder shows of the check: one frame per parametrization, and activation -> heading of the panels.
 
     A heading is a quantity of `ADAM`, perhaps with a comma and more behind it (``attention logits, block 2``). Raises
     `UserError` for an activation or a quantity that is unknown.
@@ -418,32 +418,32 @@ class Coordinates:
             parts.append(Part.of(what, told, verdict, "as theory says" if expected else None))
         return Claim("Figure 5", FIGURE_5, tuple(parts), picture="coordinate_check")
 
-    def draw(self, folder: Path, provenance: Mapping[str, Any]) -> list[Path]:
+    def draw(self, folder: FigureFolder) -> list[Path]:
         """``coordinate_check.png`` and ``.svg``."""
         rates = self.settings.get("lr", {})
         lr = ", ".join(f"{label(n)} {rate:g}" for n, rate in rates.items()) if isinstance(rates, Mapping) else rates
         seeds = counted([max(frame.data["seed"].nunique() for frame in self.frames)], "seed")
         rows = listing([label(frame.parametrization) for frame in self.frames])
         caption = (
-            f"Coordinate check, {provenance['title']}, scale '{provenance['scale']}' (after Figure 5 of the paper). "
+            f"Coordinate check, {folder['title']}, scale '{folder['scale']}' (after Figure 5 of the paper). "
             f"Rows: {rows}; lines: after t steps. Dots: geometric mean over {seeds}, bars: range. In the titles: "
             f"growth with width at the last step. {f'Learning rate: {lr}. ' if lr else ''}"
-            f"Data: {provenance['data_source']}."
+            f"Data: {folder['data_source']}."
         )
-        banner = stand_in(provenance)
-        return coordinate_figure(self.frames, folder, activations=self.activations, caption=caption, banner=banner)
+        options: dict[str, Any] = {"activations": self.activations, "caption": caption, "banner": folder.banner}
+        return coordinate_figure(self.frames, folder.path, **options)
 
 
-def read_coordinates(folder: Path, provenance: Mapping[str, Any]) -> Coordinates:
+def read_coordinates(folder: FigureFolder) -> Coordinates:
     """From ``folder/coordinates.csv``.
 
-    ``provenance["coordinates"]`` has ``activations`` (activation -> heading), and may have ``may_shrink_at_init``
+    ``folder["coordinates"]`` has ``activations`` (activation -> heading), and may have ``may_shrink_at_init``
     (activations) and ``lr``. Raises `UserError` as `from_csv` does, and where it lacks ``activations``.
     """
-    settings = provenance.get("coordinates")
+    settings = folder.provenance.get("coordinates")
     if not isinstance(settings, Mapping) or not isinstance(settings.get("activations"), Mapping):
-        raise UserError(f"{folder / 'provenance.json'} lacks coordinates.activations; run the experiment again.")
-    frames = from_csv(read(folder / CSV), settings.get("may_shrink_at_init", ()))
+        raise UserError(f"{folder.path / 'provenance.json'} lacks coordinates.activations; run the experiment again.")
+    frames = from_csv(read(folder.path / CSV), settings.get("may_shrink_at_init", ()))
     return Coordinates(frames, settings["activations"], settings)
 
 

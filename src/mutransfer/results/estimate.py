@@ -116,9 +116,15 @@ class Estimate:
         interval = "" if math.isnan(self.low) else f" {span(self.low, self.high, digits)}"
         return number(self.value, digits) + interval
 
-    def percent(self) -> str:
-        """`brief`, of a share."""
-        return Estimate(100 * self.value, 100 * self.low, 100 * self.high).brief()
+    def full(self, digits: int = 2) -> str:
+        """`brief`, but in words where there is no interval; a dash where there is no value."""
+        value = number(self.value, digits)
+        return value if math.isnan(self.value) else f"{value} {span(self.low, self.high, digits)}"
+
+    @property
+    def percent(self) -> Estimate:
+        """Of a share, in per cent."""
+        return Estimate(100 * self.value, 100 * self.low, 100 * self.high)
 
     def text(self, digits: int = 2) -> str:
         """``-0.75 [-0.81, -0.70]``, or the words for what is missing."""

@@ -24,7 +24,9 @@ import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import pandas as pd
@@ -35,6 +37,7 @@ from mutransfer.results import published
 
 TABLE = "table.md"
 KEYS = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "paper")
+EMPTY: Mapping[str, str] = MappingProxyType({})
 PAPER_KEYS = ("table_or_figure", "statement", "differs")
 
 Verdict = Literal["reproduced", "in part", "mixed", "undecided", "not reproduced", "not judged"]
@@ -95,12 +98,6 @@ class Claim:
         return self.counts or "; ".join(f"{part.what}: {part.ours}" for part in self.parts)
 
 
-def paper_claim(provenance: Mapping[str, Any], parts: Sequence[Part], counts: str = "") -> Claim:
-    """The claim that ``provenance["paper"]`` states."""
-    paper = provenance["paper"]
-    return Claim(paper["table_or_figure"], paper["statement"], tuple(parts), counts)
-
-
 class Shown(Protocol):
     """What a folder shows beside its own figure, such as the coordinate check of a sweep."""
 
@@ -119,46 +116,8 @@ class Shown(Protocol):
     @property
     def claim(self) -> Claim: ...
 
-    def draw(self, folder: Path, provenance: Mapping[str, Any]) -> list[Path]:
+    def draw(self, folder: FigureFolder) -> list[Path]:
         """Write the pictures; returns their paths."""
-
-
-R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class Described(Generic[R]):
-    """A figure folder in words: its report and the table that says it. Nothing is drawn or written yet."""
-
-    provenance: dict[str, Any]
-    report: R
-    summary: str
-    """For the terminal."""
-    text: str
-    """Of the table, in Markdown."""
-    pictures: Mapping[str, str]
-    """Those that the folder holds: their stems, and what each is."""
-
-
-@dataclass(frozen=True)
-class Kind(Generic[R]):
-    """A kind of figure folder: what its files say (R), what is drawn of it, which claims of the paper it concerns.
-
-    describe: reads the folder; raises `UserError` if a file is missing or malformed, or if a run is missing.
-    draw: writes the pictures and returns their paths; the same files give the same bytes.
-    """
-
-    name: str
-    """As ``kind`` in provenance.json."""
-    describe: Callable[[Path], Described[R]]
-    draw: Callable[[Path, Described[R]], list[Path]]
-    claims: Callable[[Mapping[str, Any], R], list[Claim]]
-
-    def redraw(self, folder: Path) -> tuple[str, list[Path]]:
-        """(Re)write all pictures and ``table.md`` of ``folder``; returns a text for the terminal and the paths."""
-        described = self.describe(folder)
-        paths = self.draw(folder, described)
-        return described.summary, [*paths, write(folder / TABLE, described.text.encode())]
 
 
 def read(path: Path) -> str:
@@ -216,33 +175,6 @@ def read_provenance(path: Path, keys: Iterable[str] = ()) -> dict[str, Any]:
     return provenance
 
 
-def read_figure(folder: Path, keys: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The provenance of a figure folder: `KEYS`, with `PAPER_KEYS` in ``paper``, and ``keys``.
-
-    Raises `UserError` as `read_provenance` does.
-    """
-    path = folder / "provenance.json"
-    provenance = read_provenance(path, (*KEYS, *keys))
-    paper = provenance["paper"]
-    absent = [key for key in PAPER_KEYS if not isinstance(paper, dict) or key not in paper]
-    if absent:
-        raise UserError(f"{path} lacks paper.{', paper.'.join(absent)}; run the experiment again.")
-    return provenance
-
-
-def stand_in(provenance: Mapping[str, Any]) -> str:
-    """What every figure and table of stand-in data says; empty for real data."""
-    if provenance["data_is_real"]:
-        return ""
-    return f"STAND-IN DATA, not {provenance.get('stands_in_for', 'CIFAR-10')}"
-
-
-def figure_caption(provenance: Mapping[str, Any], words: str) -> str:
-    """Of a figure: what it is, ``words``, and on which data."""
-    where = f"scale '{provenance['scale']}' (after {provenance['paper']['table_or_figure']} of the paper)"
-    return f"{provenance['title']}, {where}. {words} Data: {provenance['data_source']}."
-
-
 def points(seeds: str) -> str:
     """What the points of a figure over so many ``seeds`` are, in its caption."""
     return "one run a point" if seeds == "1 seed" else f"mean over {seeds}, band: standard error"
@@ -255,30 +187,117 @@ def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def joined(parts: Iterable[str]) -> str:
-    """The text of a table from its parts."""
-    return "\n\n".join(parts) + "\n"
+@dataclass(frozen=True)
+class FigureFolder:
+    """A figure folder, opened: its provenance, and what every table and every picture says of it."""
+
+    path: Path
+    provenance: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: Path, keys: Iterable[str] = ()) -> FigureFolder:
+        """Its provenance has `KEYS`, with `PAPER_KEYS` in ``paper``, and ``keys``. Raises as `read_provenance` does."""
+        name = path / "provenance.json"
+        provenance = read_provenance(name, (*KEYS, *keys))
+        paper = provenance["paper"]
+        absent = [key for key in PAPER_KEYS if not isinstance(paper, dict) or key not in paper]
+        if absent:
+            raise UserError(f"{name} lacks paper.{', paper.'.join(absent)}; run the experiment again.")
+        return cls(path, provenance)
+
+    def __getitem__(self, key: str) -> Any:
+        """Of the provenance."""
+        return self.provenance[key]
+
+    @cached_property
+    def runs(self) -> pd.DataFrame:
+        """The runs table. Raises `UserError` if it is missing or no CSV."""
+        return read_runs(self.path / "runs.csv")
+
+    @property
+    def banner(self) -> str:
+        """What every figure and table of stand-in data says; empty for real data."""
+        if self["data_is_real"]:
+            return ""
+        return f"STAND-IN DATA, not {self.provenance.get('stands_in_for', 'CIFAR-10')}"
+
+    @property
+    def source(self) -> str:
+        """The end of a caption that says by itself what it shows."""
+        return f"{self['title']}, scale '{self['scale']}'. Data: {self['data_source']}."
+
+    def caption(self, words: str) -> str:
+        """Of a picture: what it is, ``words``, and on which data."""
+        where = f"scale '{self['scale']}' (after {self['paper']['table_or_figure']} of the paper)"
+        return f"{self['title']}, {where}. {words} Data: {self['data_source']}."
+
+    def heading(self, count: str) -> list[str]:
+        """Title, stand-in banner, data, scale and remarks of the table."""
+        notes = [f"**{self.banner}**"] if self.banner else []
+        notes.append(f"Data: {self['data_source']}. Scale: {self['scale']}. {count}.")
+        return [f"# {self['title']}", *notes, *self.provenance.get("notes", ())]
+
+    def beside_the_paper(self, claim: str, ours: Mapping[str, str], measured: Mapping[str, str] = EMPTY) -> list[str]:
+        """The paper's statement and numbers of this figure beside ours, and what differs.
+
+        ``ours``: metric of the published values -> our value, where ``paper.ours`` of the provenance has none;
+        ``measured``: also where it has one.
+        """
+        paper = self["paper"]
+        both, where = {**ours, **paper.get("ours", {}), **measured}, paper["table_or_figure"]
+        rows = [("conclusion", paper["statement"], claim)]
+        for p in published.rows(table_or_figure=where):
+            name = f"{p.setup}: {p.metric}".replace("_", " ").replace("muP", "µP").replace("muT", "µT")
+            # how sure the paper's value is, where it was not read in its text
+            mark = "" if p.confidence == "VERIFIED" else f" ({p.confidence.lower()})"
+            rows.append((name, f"{p.value} {p.unit}".strip() + mark, both.get(p.metric, "-")))
+        differs = [f"What differs in ours: {paper['differs']}"] if paper["differs"] else []
+        return ["## The paper beside ours", grid(("", f"the paper, {where}", "ours"), rows), *differs]
+
+    def claim(self, parts: Iterable[Part], counts: str = "") -> Claim:
+        """The one that the provenance's ``paper`` states."""
+        paper = self["paper"]
+        return Claim(paper["table_or_figure"], paper["statement"], tuple(parts), counts)
 
 
-def heading_section(provenance: Mapping[str, Any], count: str) -> list[str]:
-    """Title, stand-in banner, data, scale and remarks of a table."""
-    banner = stand_in(provenance)
-    notes = [f"**{banner}**"] if banner else []
-    notes.append(f"Data: {provenance['data_source']}. Scale: {provenance['scale']}. {count}.")
-    return [f"# {provenance['title']}", *notes, *provenance.get("notes", ())]
+R = TypeVar("R")
 
 
-def paper_section(provenance: Mapping[str, Any], claim: str, ours: Mapping[str, str]) -> list[str]:
-    """The paper's statement and numbers of this figure beside ours, and what differs.
+@dataclass(frozen=True)
+class Described(Generic[R]):
+    """A figure folder in words: its report and the table that says it. Nothing is drawn or written yet."""
 
-    ``ours``: metric of the published values -> our value; ``paper.ours`` of the provenance goes before it.
+    folder: FigureFolder
+    report: R
+    summary: str
+    """For the terminal."""
+    parts: Sequence[str]
+    """Of the table, in Markdown: headings, paragraphs, lists."""
+    pictures: Mapping[str, str]
+    """Those that the folder holds: their stems, and what each is."""
+
+    @property
+    def text(self) -> str:
+        """The table."""
+        return "\n\n".join(self.parts) + "\n"
+
+
+@dataclass(frozen=True)
+class Kind(Generic[R]):
+    """A kind of figure folder: what its files say (R), what is drawn of it, which claims of the paper it concerns.
+
+    describe: reads the folder; raises `UserError` if a file is missing or malformed, or if a run is missing.
+    draw: writes the pictures and returns their paths; the same files give the same bytes.
     """
-    paper, both = provenance["paper"], {**ours, **provenance["paper"].get("ours", {})}
-    rows = [("conclusion", paper["statement"], claim)]
-    for p in published.rows(table_or_figure=paper["table_or_figure"]):
-        name = f"{p.setup}: {p.metric}".replace("_", " ").replace("muP", "µP").replace("muT", "µT")
-        # how sure the paper's value is, where it was not read in its text
-        mark = "" if p.confidence == "VERIFIED" else f" ({p.confidence.lower()})"
-        rows.append((name, f"{p.value} {p.unit}".strip() + mark, both.get(p.metric, "-")))
-    differs = [f"What differs in ours: {paper['differs']}"] if paper["differs"] else []
-    return ["## The paper beside ours", grid(("", f"the paper, {paper['table_or_figure']}", "ours"), rows), *differs]
+
+    name: str
+    """As ``kind`` in provenance.json."""
+    describe: Callable[[Path], Described[R]]
+    draw: Callable[[Described[R]], list[Path]]
+    claims: Callable[[Described[R]], list[Claim]]
+
+    def redraw(self, folder: Path) -> tuple[str, list[Path]]:
+        """(Re)write all pictures and ``table.md`` of ``folder``; returns a text for the terminal and the paths."""
+        described = self.describe(folder)
+        paths = self.draw(described)
+        return described.summary, [*paths, write(folder / TABLE, described.text.encode())]

@@ -35,22 +35,7 @@ from mutransfer.results.draw.page import LETTER, SMALL, Axes, PageOfRows, set_ti
 from mutransfer.results.draw.style import MINUS, MUTED, WARNING, WIDTH, Look, paper_style
 from mutransfer.results.drift import slopes
 from mutransfer.results.estimate import Estimate, counted, label, number, power, span
-from mutransfer.results.folder import (
-    Claim,
-    Described,
-    Kind,
-    Part,
-    figure_caption,
-    grid,
-    heading_section,
-    joined,
-    paper_claim,
-    paper_section,
-    points,
-    read_figure,
-    read_runs,
-    stand_in,
-)
+from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid, points
 from mutransfer.results.frame import METRICS, Curves, PanelAxis, PanelCurves, read_panels
 from mutransfer.results.optimum import Optima, panel_optima
 
@@ -238,7 +223,7 @@ def _drift(panel: PanelCurves, lines: Sequence[LineResult], optima: Sequence[Opt
 
 PANEL_KEYS = ("row", "column", "x_label", "x_name", "line_name", "parametrization", "is_log2", "heading", "row_heading")
 COLOURS = {"transfers": "black", "does not transfer": WARNING, "undecided": MUTED}
-PICTURES = {"landscape": "Loss against one hyperparameter a panel, a line for every value of what is scaled"}
+PICTURES = {"landscape": "Loss against one hyperparameter per panel, a line for every value of what is scaled"}
 EXCEPTIONS: dict[tuple[str, str, str, str], str | None] = {
     ("Figure 4", "mup", "init std", "depth"): None,  # "but for the init std across depth"
     ("App G.1.1", "sp", "alpha_output", "width"): None,  # Figure 16 draws SP's learning rate only
@@ -249,24 +234,25 @@ EXCEPTIONS: dict[tuple[str, str, str, str], str | None] = {
 
 def describe_landscape(folder: Path) -> Described[dict[str, PanelReport]]:
     """The table of `LANDSCAPE` in words, and the report of every panel; raises as it does."""
-    provenance = read_figure(folder, ("panels",))
-    panels: Mapping[str, Mapping[str, Any]] = provenance["panels"]
+    figure = FigureFolder.open(folder, ("panels",))
+    panels: Mapping[str, Mapping[str, Any]] = figure["panels"]
     for key, panel in panels.items():
         if absent := [name for name in PANEL_KEYS if name not in panel]:
             raise UserError(f"{folder / 'provenance.json'}: panel '{key}' lacks {', '.join(absent)}.")
-    metric, metric_label = _metric(provenance, folder)
-    runs = read_runs(folder / "runs.csv")
+    metric, metric_label = _metric(figure)
+    runs = figure.runs
     if "panel" in runs.columns and (apart := set(runs["panel"]) ^ set(panels)):
         names = ", ".join(sorted(map(str, apart)))
         raise UserError(f"{folder}: runs.csv and provenance.json differ in their panels: {names}; run the sweep again.")
     axes = {key: PanelAxis(p["line_name"], p["is_log2"], tuple(p.get("choices", ()))) for key, p in panels.items()}
     every = landscape_report(runs, axes=axes, metric=metric)
     reports = {key: every[key] for key in panels}
-    provenance["y_label"] = provenance["y_label"].replace(METRICS["train_loss"], metric_label)
-    summary = [f"- {_name(provenance, key)}: {str(report).split(': ', 1)[1]}" for key, report in reports.items()]
+    y_label = figure["y_label"].replace(METRICS["train_loss"], metric_label)
+    figure = replace(figure, provenance={**figure.provenance, "y_label": y_label})
+    summary = [f"- {_name(panels[key])}: {str(report).split(': ', 1)[1]}" for key, report in reports.items()]
     judged = [
         (
-            _name(provenance, key),
+            _name(panels[key]),
             rule_of_thumb.panel_line(
                 runs[runs["panel"] == key], report.verdict, x_name=panels[key]["x_name"], line_name=report.line_name
             ),
@@ -276,12 +262,12 @@ def describe_landscape(folder: Path) -> Described[dict[str, PanelReport]]:
     ]
     loss = "loss" if metric == "train_loss" else metric_label
     parts = [
-        *heading_section(provenance, f"{_seeds(reports)} at every point"),
+        *figure.heading(f"{_seeds(reports)} at every point"),
         "## Does it transfer?",
         "\n".join(summary),
         "## Best choice of every line",
-        *(f"### {_name(provenance, key)}\n\n{_lines(report, panels[key], loss)}" for key, report in reports.items()),
-        *paper_section(provenance, "; ".join(panel_counts(reports, panels)), _ours(reports)),
+        *(f"### {_name(panels[key])}\n\n{_lines(report, panels[key], loss)}" for key, report in reports.items()),
+        *figure.beside_the_paper("; ".join(panel_counts(reports, panels)), _ours(reports)),
         "## The rule of thumb of section 6.1",
         "The paper: transfer works for language modelling if all of these hold and the target is in the tested range.",
         rule_of_thumb.markdown(runs, judged),
@@ -290,22 +276,21 @@ def describe_landscape(folder: Path) -> Described[dict[str, PanelReport]]:
         "widened by Student's t for few seeds. Losses are means ± standard errors over seeds. The rule of thumb claims "
         "nothing about SP.",
     ]
-    return Described(provenance, reports, "\n".join(map(str, reports.values())), joined(parts), PICTURES)
+    return Described(figure, reports, "\n".join(map(str, reports.values())), parts, PICTURES)
 
 
-def _metric(provenance: Mapping[str, Any], folder: Path) -> tuple[str, str]:
+def _metric(figure: FigureFolder) -> tuple[str, str]:
     """The column of the loss, and that loss in words."""
-    metric = provenance.get("metric", "train_loss")
+    path, metric = figure.path / "provenance.json", figure.provenance.get("metric", "train_loss")
     if metric not in METRICS:
-        raise unknown(f"metric of {folder / 'provenance.json'}", metric, METRICS)
-    words = str(provenance.get("metric_label", METRICS[metric]))
+        raise unknown(f"metric of {path}", metric, METRICS)
+    words = str(figure.provenance.get("metric_label", METRICS[metric]))
     if ("training" in words) != (metric == "train_loss"):
-        raise UserError(f"{folder / 'provenance.json'}: metric {metric} cannot be labelled '{words}'.")
+        raise UserError(f"{path}: metric {metric} cannot be labelled '{words}'.")
     return metric, words
 
 
-def _name(provenance: Mapping[str, Any], key: str) -> str:
-    panel = provenance["panels"][key]
+def _name(panel: Mapping[str, Any]) -> str:
     return f"{panel['x_name']} across {panel['line_name']}, {label(panel['parametrization'])}"
 
 
@@ -351,9 +336,9 @@ def _lines(report: PanelReport, panel: Mapping[str, Any], loss: str) -> str:
     return f"{grid(header, rows)}\n\n{text}."
 
 
-def _draw(folder: Path, described: Described[dict[str, PanelReport]]) -> list[Path]:
-    reports, provenance = described.report, described.provenance
-    panels = provenance["panels"]
+def _draw(described: Described[dict[str, PanelReport]]) -> list[Path]:
+    reports, figure = described.report, described.folder
+    panels = figure["panels"]
     rows: dict[int, list[str]] = {}
     for key in sorted(panels, key=lambda key: (panels[key]["row"], panels[key]["column"])):
         rows.setdefault(panels[key]["row"], []).append(key)
@@ -366,18 +351,20 @@ def _draw(folder: Path, described: Described[dict[str, PanelReport]]) -> list[Pa
         columns,
         1.9 if columns < 3 else 1.2 if len(rows) < 4 else 1.1,
         SMALL,
-        banner=stand_in(provenance),
+        banner=figure.banner,
         strips=tuple(strip_height(c, len(v), SMALL_MARKS) for c, v in zip(curves, values, strict=True)),
         legends=(1,) * len(rows),
         heading=0.22 if is_shared else 0.0,
         title_lines=2 if is_shared else 3,
     )
     ticks = {key: _ticks(report.panel, page.panel) for key, report in reports.items() if report.panel.words}
-    page = replace(page, caption=figure_caption(provenance, _caption(reports, panels, ticks)))
+    page = replace(page, caption=figure.caption(_caption(reports, panels, ticks)))
     with paper_style():
         for row, keys in enumerate(rows.values()):
             looks = line_looks(values[row], markersize=2.8)
-            limits = loss_limits([curve for panel in curves[row] for curve in panel], provenance.get("loss_ceiling"))
+            limits = loss_limits(
+                [curve for panel in curves[row] for curve in panel], figure.provenance.get("loss_ceiling")
+            )
             for place, key in enumerate(keys):
                 panel, report, column = panels[key], reports[key], panels[key]["column"]
                 x_limits, lines = _x_limits(reports, panels, key), report.panel.lines
@@ -386,7 +373,7 @@ def _draw(folder: Path, described: Described[dict[str, PanelReport]]) -> list[Pa
                 set_ticks(axes.yaxis, count=5)
                 axes.set_xlabel(panel["x_label"], fontsize=7, labelpad=1.5)
                 if place == 0:
-                    axes.set_ylabel(f"{panel['row_heading']}\n{provenance['y_label']}".strip(), fontsize=7)
+                    axes.set_ylabel(f"{panel['row_heading']}\n{figure['y_label']}".strip(), fontsize=7)
                 if key in ticks:
                     axes.set_xticks(report.panel.x, ticks[key])
                 _draw_claim(axes, report, looks)
@@ -397,7 +384,7 @@ def _draw(folder: Path, described: Described[dict[str, PanelReport]]) -> list[Pa
                     font: Look = {"ha": "center", "va": "bottom", "fontweight": "bold", "fontsize": 8}
                     page.figure.text(at, high, panel["heading"], **font)
             line_legend(page, row, panels[keys[0]]["line_name"], looks, SMALL_MARKS)
-        return page.save(folder, "landscape")
+        return page.save(figure.path, "landscape")
 
 
 def _x_limits(
@@ -461,29 +448,30 @@ def _caption(
     return " ".join([*text, *(f"{name}: {names}." for names, name in named.items())])
 
 
-def _claims(provenance: Mapping[str, Any], reports: dict[str, PanelReport]) -> list[Claim]:
+def _claims(described: Described[dict[str, PanelReport]]) -> list[Claim]:
     """A part a panel."""
     usual = {"mup": "transfers", "sp": "does not transfer"}
-    figure, parts = provenance["paper"]["table_or_figure"], []
+    reports, panels, parts = described.report, described.folder["panels"], []
+    where = described.folder["paper"]["table_or_figure"]
     for key, report in reports.items():
-        panel = provenance["panels"][key]
+        panel = panels[key]
         name, line = panel["parametrization"], panel["line_name"]
         wanted = usual.get(name)
         for x in (panel["x_name"], panel["heading"]):
-            wanted = EXCEPTIONS.get((figure, name, x, line), wanted)
+            wanted = EXCEPTIONS.get((where, name, x, line), wanted)
         words = f"{label(name)}: {panel['x_name']} across {line}"
         words += f", {panel['heading']}" * (panel["heading"] != panel["x_name"])
         parts.append(Part.of(words, report.text, report.verdict, wanted))
-    return [paper_claim(provenance, parts, counts="; ".join(panel_counts(reports, provenance["panels"])))]
+    return [described.folder.claim(parts, counts="; ".join(panel_counts(reports, panels)))]
 
 
 LANDSCAPE = Kind("landscape", describe_landscape, _draw, _claims)
 """A folder with ``landscape.png``, ``landscape.svg`` and ``table.md`` in ``folder``.
 
 Reads only ``folder/runs.csv`` (columns panel, x, line, then a runs table) and ``folder/provenance.json``; the
-same two files give the same bytes. The provenance has the keys of `render` and ``panels``: key -> object with
+same two files give the same bytes. The provenance has `KEYS` and ``panels``: key -> object with
 `PANEL_KEYS` and, optionally, ``choices``, the order of the words on a word axis. Also optional are
-``loss_ceiling``, ``stands_in_for``, ``notes`` and ``paper.ours``, as in `render`, and ``metric``, the column that
+``loss_ceiling``, ``stands_in_for``, ``notes`` and ``paper.ours``, as for a sweep, and ``metric``, the column that
 holds the loss (default ``train_loss``), with ``metric_label``, that loss in words.
 
 Raises `UserError` if a file is missing or malformed, if runs and provenance name different panels, or if a run

@@ -25,21 +25,7 @@ from mutransfer.results.draw.curves import LARGE_MARKS, curve_limits, curve_pane
 from mutransfer.results.draw.page import LARGE, Axes, Page, set_ticks, sign
 from mutransfer.results.draw.style import MUTED, WARNING, Look, paper_style, wrapped
 from mutransfer.results.estimate import LEVEL, Array, counted, label, number, power, span, t_half
-from mutransfer.results.folder import (
-    Claim,
-    Described,
-    Kind,
-    Part,
-    grid,
-    heading_section,
-    joined,
-    paper_claim,
-    paper_section,
-    read_figure,
-    read_runs,
-    read_texts,
-    stand_in,
-)
+from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid, read_texts
 from mutransfer.results.frame import Curves
 from mutransfer.results.schema import Rows, Schema, cell
 from mutransfer.results.scores import pretraining_lines, pretraining_section, translations_lines, translations_section
@@ -64,7 +50,7 @@ SCHEMA = Schema(
     rows=(Rows(name="a panel", by=("panel",), constant=("parametrization", "log2_lr")),),
 )
 CSV = "curves.csv"
-PICTURES = {"learning_curves": "Training loss through training, a line a width"}
+PICTURES = {"learning_curves": "Training loss through training, one line per width"}
 FIGURE_7 = "In µP the wider model is at least as good at every step; in SP it is not, at either rate."
 LEGEND_COLUMNS, STRIP_ROW = 7, 0.07
 """Of the figure; inches for a pair of widths in the strip of violations."""
@@ -362,28 +348,30 @@ class Learning:
     def claim(self) -> Claim:
         return Claim("Figure 7", FIGURE_7, self.parts, picture="learning_curves")
 
-    def draw(self, folder: Path, provenance: Mapping[str, Any]) -> list[Path]:
+    def draw(self, folder: FigureFolder) -> list[Path]:
         """``learning_curves.png`` and ``.svg``."""
         seeds = counted([report.seeds for report in self.drawn], "seed")
         shown = "one run a line" if seeds == "1 seed" else f"mean over {seeds}, band: standard error"
         caption = (
-            f"Is wider better through training? {provenance['title']}, scale '{provenance['scale']}' (after Figure 7 "
+            f"Is wider better through training? {folder['title']}, scale '{folder['scale']}' (after Figure 7 "
             f"of the paper). Lines: {shown}. Ticks above a panel: logged steps at which the wider model of a pair of "
-            f"adjacent widths is behind, the narrowest pair lowest. Data: {provenance['data_source']}."
+            f"adjacent widths is behind, the narrowest pair lowest. Data: {folder['data_source']}."
         )
-        return learning_figure(self.reports, self.headings, out=folder, caption=caption, banner=stand_in(provenance))
+        return learning_figure(self.reports, self.headings, out=folder.path, caption=caption, banner=folder.banner)
 
 
-def read_learning(folder: Path, provenance: Mapping[str, Any]) -> Learning:
+def read_learning(folder: FigureFolder) -> Learning:
     """From ``folder/curves.csv``; ``provenance["learning"]["panels"]`` is panel -> heading of those to draw.
 
     Raises `UserError` as `learning_report` does.
     """
-    reports = learning_report(read_texts(folder / CSV))
+    reports = learning_report(read_texts(folder.path / CSV))
     try:
-        headings = dict(provenance["learning"]["panels"])
+        headings = dict(folder["learning"]["panels"])
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / 'provenance.json'} lacks learning.panels; run the experiment again.") from error
+        raise UserError(
+            f"{folder.path / 'provenance.json'} lacks learning.panels; run the experiment again."
+        ) from error
     return Learning(reports, headings)
 
 
@@ -477,31 +465,31 @@ def _legends(looks: Mapping[float, Look], reports: Sequence[LearningReport], top
 
 def describe_curves(folder: Path) -> Described[Learning]:
     """The table of `LEARNING` in words; raises as it does."""
-    provenance, runs = read_figure(folder), read_runs(folder / "runs.csv")
-    report = read_learning(folder, provenance)
+    figure = FigureFolder.open(folder)
+    runs, report, provenance = figure.runs, read_learning(figure), figure.provenance
     metrics = {"widths": "width", "steps": "steps"}
     ours = {metric: ",".join(map(str, sorted(runs[name].unique()))) for metric, name in metrics.items()}
     lines = [*report.lines, *translations_lines(runs), *pretraining_lines(provenance, runs)]
     parts = [
-        *heading_section(provenance, f"{runs['seed'].nunique()} seeds"),
+        *figure.heading(f"{runs['seed'].nunique()} seeds"),
         report.section,
         *translations_section(provenance, runs),
         *pretraining_section(provenance, runs),
-        *paper_section(provenance, " ".join(lines), ours),
+        *figure.beside_the_paper(" ".join(lines), ours),
     ]
-    return Described(provenance, report, "\n".join(lines), joined(parts), PICTURES)
+    return Described(figure, report, "\n".join(lines), parts, PICTURES)
 
 
-def _claims(provenance: Mapping[str, Any], report: Learning) -> list[Claim]:
+def _claims(described: Described[Learning]) -> list[Claim]:
     """Figure 7; a figure of scores (BLEU, tasks) sets numbers beside the paper's, and no rule compares them."""
-    parts = report.parts
-    if "translations" in provenance or "scores" in provenance:
+    parts = described.report.parts
+    if {"translations", "scores"} & set(described.folder.provenance):
         parts = tuple(Part(part.what, part.ours, "not judged") for part in parts)
-    return [paper_claim(provenance, parts)]
+    return [described.folder.claim(parts)]
 
 
-def _draw(folder: Path, described: Described[Learning]) -> list[Path]:
-    return described.report.draw(folder, described.provenance)
+def _draw(described: Described[Learning]) -> list[Path]:
+    return described.report.draw(described.folder)
 
 
 LEARNING = Kind("learning", describe_curves, _draw, _claims)

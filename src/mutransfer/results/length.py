@@ -8,7 +8,7 @@ Where the fit of any seed has no prediction there is none at all: the other seed
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,21 +20,7 @@ from mutransfer.errors import UserError
 from mutransfer.results.draw.page import LETTER, SMALL, Axes, PageOfRows, set_ticks, sign
 from mutransfer.results.draw.style import MINUS, MUTED, Look, palette, paper_style
 from mutransfer.results.estimate import Array, Estimate, counted, number
-from mutransfer.results.folder import (
-    Claim,
-    Described,
-    Kind,
-    Part,
-    figure_caption,
-    grid,
-    heading_section,
-    joined,
-    paper_claim,
-    paper_section,
-    read_figure,
-    read_runs,
-    stand_in,
-)
+from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid
 from mutransfer.results.frame import PanelAxis, read_panels
 from mutransfer.results.quality import EXPONENTS, LIMIT_WIDTHS, PowerLaw, power_law
 
@@ -208,27 +194,24 @@ PICTURES = {"length": "Test accuracy and training loss against the length of tra
 
 def describe_length(folder: Path) -> Described[LengthReport]:
     """The table of `LENGTH` in words; raises as it does."""
-    provenance = read_figure(folder, ("examples", "recipe_epochs"))
-    report = length_report(
-        read_runs(folder / "runs.csv"), examples=provenance["examples"], recipe_epochs=provenance["recipe_epochs"]
-    )
+    figure = FigureFolder.open(folder, ("examples", "recipe_epochs"))
+    report = length_report(figure.runs, examples=figure["examples"], recipe_epochs=figure["recipe_epochs"])
     # of our lengths the provenance names one, the usual one
     ours = {"epochs": ", ".join(f"{length.epochs:.3g}" for length in report.lengths), "seeds": str(report.seeds)}
-    paper = {**provenance["paper"], "ours": {**provenance["paper"].get("ours", {}), **ours}}
     lines = str(report).split("\n")
     parts = [
-        *heading_section(provenance, f"{counted([report.seeds], 'seed')} at every length"),
+        *figure.heading(f"{counted([report.seeds], 'seed')} at every length"),
         "## Do the shorter lengths predict the longest?",
         "\n".join(f"- {line}" for line in lines),
         "## Every length",
         _lengths(report),
         "## The fits",
         _fits(report),
-        *paper_section({**provenance, "paper": paper}, " ".join(lines), {}),
+        *figure.beside_the_paper(" ".join(lines), {}, ours),
         "## How to read it",
         f"{RULE} Final training loss: mean over the last 10% of the steps. E and b: means over seeds.",
     ]
-    return Described(provenance, report, str(report), joined(parts), PICTURES)
+    return Described(figure, report, str(report), parts, PICTURES)
 
 
 def _fitted(report: LengthReport) -> dict[str, Prediction]:
@@ -259,10 +242,9 @@ def _fits(report: LengthReport) -> str:
     return grid(header, rows)
 
 
-def _draw(folder: Path, described: Described[LengthReport]) -> list[Path]:
-    report, provenance = described.report, described.provenance
-    caption = figure_caption(provenance, _caption(report))
-    page = PageOfRows(2, 2.4, LAYOUT, caption, stand_in(provenance))
+def _draw(described: Described[LengthReport]) -> list[Path]:
+    report, figure = described.report, described.folder
+    page = PageOfRows(2, 2.4, LAYOUT, figure.caption(_caption(report)), figure.banner)
     with paper_style():
         shown = (("Test accuracy", _claim(report), _draw_accuracy), ("Final training loss", "", _draw_loss))
         for column, (title, claim, draw) in enumerate(shown):
@@ -272,7 +254,7 @@ def _draw(folder: Path, described: Described[LengthReport]) -> list[Path]:
             page.title(0, column, [(title, {"fontweight": "bold", "fontsize": 8.5}), ("", {})])
             page.title(0, column, [(claim, {})])
         page.legend(0, _signs(report))
-        return page.save(folder, "length")
+        return page.save(figure.path, "length")
 
 
 def _claim(report: LengthReport) -> str:
@@ -378,14 +360,11 @@ def _caption(report: LengthReport) -> str:
     return " ".join(text)
 
 
-def _claims(provenance: Mapping[str, Any], report: LengthReport) -> list[Claim]:
+def _claims(described: Described[LengthReport]) -> list[Claim]:
     """Accuracies beside the paper's, of another length of training: not judged."""
-    first, *more = str(report).split("\n")
-    return [
-        paper_claim(
-            provenance, [Part("longest", first.split(": ", 1)[1], "not judged")], counts=" ".join([first, *more])
-        )
-    ]
+    first, *more = described.summary.split("\n")
+    part = Part("longest", first.split(": ", 1)[1], "not judged")
+    return [described.folder.claim([part], counts=" ".join([first, *more]))]
 
 
 LENGTH = Kind("length", describe_length, _draw, _claims)

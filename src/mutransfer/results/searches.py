@@ -16,18 +16,7 @@ from mutransfer.errors import UserError
 from mutransfer.results import published
 from mutransfer.results.draw.dots import Layout, dots, marks
 from mutransfer.results.estimate import Estimate, number
-from mutransfer.results.folder import (
-    Claim,
-    Described,
-    Kind,
-    grid,
-    heading_section,
-    joined,
-    paper_claim,
-    read_figure,
-    read_runs,
-    stand_in,
-)
+from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, grid
 from mutransfer.results.front import Fronts, front_figure, front_section, front_sentences
 from mutransfer.results.outcomes import (
     EQUAL,
@@ -97,19 +86,19 @@ def searches_report(runs: Any, facts: Mapping[str, Any]) -> Searches:
 
 
 def _describe(folder: Path) -> Described[tuple[Searches, Fronts | None]]:
-    provenance = read_figure(folder, ("searches",))
-    facts = provenance["searches"]
+    figure = FigureFolder.open(folder, ("searches",))
+    facts, provenance = figure["searches"], figure.provenance
     types = {"table": str, "percentiles": list, "sizes": object, "default_lr": float, "space": dict}
     require(provenance, {f"searches.{name}": kind for name, kind in types.items()}, f"{folder / 'provenance.json'}")
     percents = facts["percentiles"]
     if not percents or not all(type(percent) in (int, float) and 0 <= percent <= 100 for percent in percents):
         raise UserError(f"{folder / 'provenance.json'}: percentiles are {percents}, expected numbers from 0 to 100.")
-    report = searches_report(read_runs(folder / "runs.csv"), facts)
+    report = searches_report(figure.runs, facts)
     fronts = Fronts.of(report, facts["sizes"])
     summary = [report.sentence(against) for against in report.comparisons()]
     summary += [_compute_sentence(report), _distinct(report), *(front_sentences(fronts) if fronts else [])]
     parts = [
-        *heading_section(provenance, _count(report)),
+        *figure.heading(_count(report)),
         "## Who wins",
         "\n".join(f"- {line}" for line in summary),
         f"## Validation BLEU beside {facts['table']} of the paper",
@@ -132,15 +121,15 @@ def _describe(folder: Path) -> Described[tuple[Searches, Fronts | None]]:
         f"fairseq's default has the learning rate {facts['default_lr']:g} and all multipliers 1, in SP.",
         *([f"BLEU: `{provenance['signature']}`."] if provenance.get("signature") else []),
         "## The paper beside ours",
-        _paper(report, provenance),
-        *numbered(provenance["paper"]["differs"]),
+        _paper(report, figure["paper"]["statement"]),
+        *numbered(figure["paper"]["differs"]),
         "## How to read it",
         RULE,
     ]
     pictures = {"bleu": "BLEU of the target by method, over the searches"}
     if fronts:
         pictures["pareto"] = "Median BLEU of a search against its compute and its number of samples"
-    return Described(provenance, (report, fronts), "\n".join(summary), joined(parts), pictures)
+    return Described(figure, (report, fronts), "\n".join(summary), parts, pictures)
 
 
 def _compute_sentence(report: Searches) -> str:
@@ -255,10 +244,10 @@ def _chosen(report: Searches, *methods: str) -> str:
     return chosen_table(report, methods[0], cells)
 
 
-def _paper(report: Searches, provenance: Mapping[str, Any]) -> str:
+def _paper(report: Searches, statement: str) -> str:
     """The paper's conclusion and its numbers of searches and inits beside ours."""
     facts = report.facts
-    rows = [("conclusion", provenance["paper"]["statement"], report.conclusion)]
+    rows = [("conclusion", statement, report.conclusion)]
     ours = {"independent search trials": facts["searches"], "inits per selected HP": facts["inits"]}
     values = published.rows(table_or_figure=facts["table"])
     also = published.rows(table_or_figure="Section 7.1")
@@ -268,22 +257,21 @@ def _paper(report: Searches, provenance: Mapping[str, Any]) -> str:
     return grid(("", "the paper", "ours"), rows)
 
 
-def _draw(folder: Path, described: Described[tuple[Searches, Fronts | None]]) -> list[Path]:
-    provenance, (report, fronts) = described.provenance, described.report
-    banner = stand_in(provenance)
-    source = f"{provenance['title']}, scale '{provenance['scale']}'. Data: {provenance['data_source']}."
+def _draw(described: Described[tuple[Searches, Fronts | None]]) -> list[Path]:
+    figure, (report, fronts) = described.folder, described.report
+    banner, source, folder = figure.banner, figure.source, figure.path
     panels = [report.panel(metric, words, TICKS, LOOKS, 2) for metric, words in TABLE.metrics.items()]
     paths = dots(panels, LAYOUT, out=folder, caption=f"{_caption(report)} {source}", banner=banner)
     front = f"{_front_caption(report)} {source}"
     return paths + (front_figure(fronts, LOOKS, out=folder, caption=front, banner=banner) if fronts else [])
 
 
-def _claims(provenance: Mapping[str, Any], report: tuple[Searches, Fronts | None]) -> list[Claim]:
+def _claims(described: Described[tuple[Searches, Fronts | None]]) -> list[Claim]:
     """Tables 4 and 5: better than direct tuning and naive transfer, about equal to the default; or Figure 6."""
-    searches, fronts = report
+    searches, fronts = described.report
     if fronts:
         return [fronts.claim]
-    return [paper_claim(provenance, searches.claim_parts({"direct": "better", "naive": "better"}))]
+    return [described.folder.claim(searches.claim_parts({"direct": "better", "naive": "better"}))]
 
 
 SEARCHES = Kind("searches", _describe, _draw, _claims)

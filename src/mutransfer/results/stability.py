@@ -32,22 +32,7 @@ from mutransfer.results.draw.curves import (
 from mutransfer.results.draw.page import SMALL, Axes, PageOfRows, set_ticks, sign
 from mutransfer.results.draw.style import MINUS, MUTED, WARNING, Look, paper_style
 from mutransfer.results.estimate import Array, Estimate, counted, listing, number, power
-from mutransfer.results.folder import (
-    Claim,
-    Described,
-    Kind,
-    Part,
-    figure_caption,
-    grid,
-    heading_section,
-    joined,
-    paper_claim,
-    paper_section,
-    points,
-    read_figure,
-    read_runs,
-    stand_in,
-)
+from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid, points
 from mutransfer.results.frame import PanelAxis, PanelCurves, read_panels
 from mutransfer.results.optimum import panel_optima
 
@@ -239,25 +224,25 @@ PICTURES = {"stability": "Training loss against learning rate: real SP models be
 
 def describe_stability(folder: Path) -> Described[StabilityReport]:
     """The table of `STABILITY` in words; raises as it does."""
-    provenance = read_figure(folder, ("threshold",))
-    report = stability_report(read_runs(folder / "runs.csv"), provenance["threshold"])
+    figure = FigureFolder.open(folder, ("threshold",))
+    report = stability_report(figure.runs, figure["threshold"])
     ours = {"widths": ",".join(str(result.width) for result in report.results)}
     lines = str(report).split("\n")
     parts = [
-        *heading_section(provenance, f"{report.seeds} at every point"),
+        *figure.heading(f"{report.seeds} at every point"),
         "## Is the divergence predicted?",
         "\n".join(f"- {line}" for line in lines),
         _table(report),
-        f"Threshold: {number(report.threshold, 4)}, {_threshold_name(provenance)}.",
-        *paper_section(provenance, lines[0], ours),
+        f"Threshold: {number(report.threshold, 4)}, {_threshold_name(figure)}.",
+        *figure.beside_the_paper(lines[0], ours),
         "## How to read it",
         RULE,
     ]
-    return Described(provenance, report, str(report), joined(parts), PICTURES)
+    return Described(figure, report, str(report), parts, PICTURES)
 
 
-def _threshold_name(provenance: Mapping[str, Any]) -> str:
-    return str(provenance.get("threshold_name", "the entropy of the training text's single tokens"))
+def _threshold_name(figure: FigureFolder) -> str:
+    return str(figure.provenance.get("threshold_name", "the entropy of the training text's single tokens"))
 
 
 def _table(report: StabilityReport) -> str:
@@ -277,22 +262,25 @@ def _miss(miss: Estimate) -> str:
     return f"{number(miss.value)} [{low}, {high}]"
 
 
-def _draw(folder: Path, described: Described[StabilityReport]) -> list[Path]:
-    report, provenance = described.report, described.provenance
-    limits, looks = _limits(report, provenance), line_looks([r.width for r in report.results], markersize=2.8)
+def _draw(described: Described[StabilityReport]) -> list[Path]:
+    report, figure = described.report, described.folder
+    limits, looks = (
+        _limits(report, figure.provenance.get("loss_ceiling")),
+        line_looks([r.width for r in report.results], markersize=2.8),
+    )
     curves = [panel.curves for panel in report.panels.values()]
     rates = np.concatenate([panel.x for panel in report.panels.values()])
     x_limits = float(rates.min()) - 0.5, float(rates.max()) + 0.5
     ends = "" if report.seeds == "1 seed" else " (bars: 95% bootstrap intervals)"
     words = f"Lines: {points(report.seeds)}. Edge: the learning rate above the optimum at which the loss reaches the "
-    words += f"threshold{ends}. Threshold: {_threshold_name(provenance)}."
+    words += f"threshold{ends}. Threshold: {_threshold_name(figure)}."
     with paper_style():
         page = PageOfRows(
             2,
             2.4,
             SMALL,
-            figure_caption(provenance, words),
-            stand_in(provenance),
+            figure.caption(words),
+            figure.banner,
             strips=(strip_height(curves, len(looks), SMALL_MARKS),),
             legends=(2,),
         )
@@ -301,20 +289,20 @@ def _draw(folder: Path, described: Described[StabilityReport]) -> list[Path]:
             set_ticks(axes.xaxis, count=max(3, round(page.panel / 0.3)), whole=True)
             set_ticks(axes.yaxis, count=5)
             axes.set_xlabel(r"$\log_2$ learning rate", labelpad=1.5)
-            axes.set_ylabel(provenance["y_label"] if column == 0 else "")
+            axes.set_ylabel(figure["y_label"] if column == 0 else "")
             axes.axhline(report.threshold, **THRESHOLD, zorder=1)
             _draw_edges(axes, report, looks, key)
-            heading = provenance.get("panels", {}).get(key, {}).get("heading", key)
+            heading = figure.provenance.get("panels", {}).get(key, {}).get("heading", key)
             page.title(0, column, [(heading, {"fontweight": "bold", "fontsize": 8.5}), _title(report, key)])
         line_legend(page, 0, "n =", looks, SMALL_MARKS)
         page.legend(0, _signs(report), line=1)
-        return page.save(folder, "stability")
+        return page.save(figure.path, "stability")
 
 
-def _limits(report: StabilityReport, provenance: Mapping[str, Any]) -> tuple[float, float]:
+def _limits(report: StabilityReport, ceiling: float | None) -> tuple[float, float]:
     """Readable basins, and the threshold with some room above it."""
     every = [curve for p in report.panels.values() for curve in p.curves if np.isfinite(curve.loss).all(axis=0).any()]
-    low, high = loss_limits(every, provenance.get("loss_ceiling")) if every else (report.threshold,) * 2
+    low, high = loss_limits(every, ceiling) if every else (report.threshold,) * 2
     room = 0.1 * max(report.threshold - low, 1e-3 * abs(report.threshold))
     return min(low, report.threshold - room), max(high, report.threshold + room)
 
@@ -365,10 +353,10 @@ def _signs(report: StabilityReport) -> list[Any]:
     return signs
 
 
-def _claims(provenance: Mapping[str, Any], report: StabilityReport) -> list[Claim]:
+def _claims(described: Described[StabilityReport]) -> list[Claim]:
     """Figure 21."""
-    line = str(report).split("\n")[0]
-    return [paper_claim(provenance, [Part.of("simulation", line, report.verdict, "predicted")], counts=line)]
+    line = described.summary.split("\n")[0]
+    return [described.folder.claim([Part.of("simulation", line, described.report.verdict, "predicted")], counts=line)]
 
 
 STABILITY = Kind("stability", describe_stability, _draw, _claims)

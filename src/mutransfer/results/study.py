@@ -18,19 +18,7 @@ from mutransfer.results import published
 from mutransfer.results.draw.dots import Layout, dots, marks
 from mutransfer.results.draw.parallel import parallel_coordinates
 from mutransfer.results.estimate import label, number
-from mutransfer.results.folder import (
-    Claim,
-    Described,
-    Kind,
-    grid,
-    heading_section,
-    joined,
-    paper_claim,
-    read_figure,
-    read_runs,
-    read_texts,
-    stand_in,
-)
+from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, grid, read_texts
 from mutransfer.results.learning import CSV, FIGURE_7, Learning, LearningReport, learning_figure, learning_report
 from mutransfer.results.outcomes import (
     EQUAL,
@@ -84,8 +72,8 @@ LAYOUT = Layout(
 PANEL = "width"
 PICTURES = {
     "equal_compute": "Final losses of the target by method, at equal compute",
-    "loss_vs_tokens": "Training loss against tokens, a line a width",
-    "parallel_coordinates": "The samples of the search, a line a sample over the axes of its hyperparameters",
+    "loss_vs_tokens": "Training loss against tokens, one line per width",
+    "parallel_coordinates": "The samples of the search, one line per sample over the axes of its hyperparameters",
 }
 """Each, and what it is."""
 
@@ -119,15 +107,15 @@ def cost_fraction(report: Searches, pools: Sequence[str] = (), *, lived: bool = 
 
 
 def _describe(folder: Path) -> Described[tuple[Searches, LearningReport]]:
-    provenance = read_figure(folder, ("study",))
-    facts = provenance["study"]
-    require(provenance, {"study.space": dict, "study.default_lr": float}, f"{folder / 'provenance.json'}")
-    report = study_report(read_runs(folder / "runs.csv"), facts)
+    figure = FigureFolder.open(folder, ("study",))
+    facts = figure["study"]
+    require(figure.provenance, {"study.space": dict, "study.default_lr": float}, f"{folder / 'provenance.json'}")
+    report = study_report(figure.runs, facts)
     curves = _curves(folder / CSV)
     summary = [report.sentence(against) for against in report.comparisons()]
     summary += [*_compute_sentences(report), _cost_sentence(report), curves.sentence]
     parts = [
-        *heading_section(provenance, _count(report)),
+        *figure.heading(_count(report)),
         "## Who wins at equal compute",
         "\n".join(f"- {line}" for line in summary),
         _table(report),
@@ -141,14 +129,14 @@ def _describe(folder: Path) -> Described[tuple[Searches, LearningReport]]:
         *_copied(report),
         f"The SP default has Adam's customary learning rate {facts['default_lr']:g} and all multipliers 1.",
         "## The paper beside ours",
-        _paper(report, provenance),
-        *([f"What differs in ours: {provenance['paper']['differs']}"] if provenance["paper"]["differs"] else []),
+        _paper(report, figure["paper"]["statement"]),
+        *([f"What differs in ours: {figure['paper']['differs']}"] if figure["paper"]["differs"] else []),
         Learning({PANEL: curves}, {PANEL: "µP, best sample"}).section,
         "## How to read it",
         f"{RULE} Tuning cost is s (t1 N1 + t2 N2 + ...) / (S T) of App. F.4, with s and S in FLOPs a step; the paper "
         "prints about 7% for what its numbers give as 6.5%.",
     ]
-    return Described(provenance, (report, curves), "\n".join(summary), joined(parts), PICTURES)
+    return Described(figure, (report, curves), "\n".join(summary), parts, PICTURES)
 
 
 def _compute_sentences(report: Searches) -> list[str]:
@@ -237,9 +225,9 @@ def _copied(report: Searches) -> list[str]:
     ]
 
 
-def _paper(report: Searches, provenance: Mapping[str, Any]) -> str:
+def _paper(report: Searches, statement: str) -> str:
     """The paper's conclusion, cost ratio and validation losses beside ours."""
-    rows = [("conclusion", provenance["paper"]["statement"], report.conclusion)]
+    rows = [("conclusion", statement, report.conclusion)]
     rows.append(("App. F.4: tuning cost / pretraining", f"{GPT3:.1%}, printed as 7%", f"{cost_fraction(report):.1%}"))
     ours = {"6.7B muP": ("mutransfer", " (median)"), "6.7B re-run": ("default", "")}
     for value in published.rows(table_or_figure="Table 7"):
@@ -252,10 +240,9 @@ def _paper(report: Searches, provenance: Mapping[str, Any]) -> str:
     return grid(("", "the paper", "ours"), rows)
 
 
-def _draw(folder: Path, described: Described[tuple[Searches, LearningReport]]) -> list[Path]:
-    provenance, (report, curves) = described.provenance, described.report
-    facts, banner = report.facts, stand_in(provenance)
-    source = f"{provenance['title']}, scale '{provenance['scale']}'. Data: {provenance['data_source']}."
+def _draw(described: Described[tuple[Searches, LearningReport]]) -> list[Path]:
+    figure, (report, curves) = described.folder, described.report
+    facts, banner, source, folder = report.facts, figure.banner, figure.source, figure.path
     methods = (
         f"Final losses of the target in {facts['searches']} searches. Each looks at {facts['search']} of "
         f"{facts['samples']} samples on the proxy and copies the best in µP (µTransfer) and in SP (naive transfer), or "
@@ -272,7 +259,7 @@ def _draw(folder: Path, described: Described[tuple[Searches, LearningReport]]) -
             pools,
             ordered(facts["space"]),
             out=folder,
-            y_label=provenance["y_label"],
+            y_label=figure["y_label"],
             caption="The random search on the proxy (after Figure 14 of the paper): a line a sample, each "
             f"hyperparameter on its own axis in log units. {source}",
             banner=banner,
@@ -291,11 +278,12 @@ def _draw(folder: Path, described: Described[tuple[Searches, LearningReport]]) -
     ]
 
 
-def _claims(provenance: Mapping[str, Any], report: tuple[Searches, LearningReport]) -> list[Claim]:
+def _claims(described: Described[tuple[Searches, LearningReport]]) -> list[Claim]:
     """µTransfer against every alternative at equal compute, and Figure 8."""
-    wider = Learning({"": report[1]}, {"": ""}).parts
+    report, curves = described.report
+    wider = Learning({"": curves}, {"": ""}).parts
     return [
-        paper_claim(provenance, report[0].claim_parts(dict.fromkeys(TABLE.methods, "better"))),
+        described.folder.claim(report.claim_parts(dict.fromkeys(TABLE.methods, "better"))),
         Claim("Figure 8", FIGURE_7.split(";")[0] + ".", wider, picture="loss_vs_tokens"),
     ]
 

@@ -43,23 +43,7 @@ from mutransfer.results.drift import (
     slopes,
 )
 from mutransfer.results.estimate import Array, Estimate, aligned, counted, label, listing, number, power, span
-from mutransfer.results.folder import (
-    Claim,
-    Described,
-    Kind,
-    Part,
-    Shown,
-    figure_caption,
-    grid,
-    heading_section,
-    joined,
-    paper_claim,
-    paper_section,
-    points,
-    read_figure,
-    read_runs,
-    stand_in,
-)
+from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, Shown, grid, points
 from mutransfer.results.frame import Curves, curves, describe, missing_cells, tidy
 from mutransfer.results.learning import read_learning
 from mutransfer.results.optimum import Optima, bootstrap_optima, edge_sides, require_optimum
@@ -88,7 +72,7 @@ class TransferReport:
 
     @property
     def optima(self) -> pd.DataFrame:
-        """A copy of the table with one row a parametrization and width.
+        """A copy of the table with one row per parametrization and width.
 
         Columns: parametrization, width, seeds, log2_lr (LR*), low, high (its interval), grid_log2_lr,
         refined, on_edge, edge ("low", "high", "low high" or ""), edge_share (of the draws), loss, loss_se
@@ -134,7 +118,7 @@ def _interval(optimum: Any) -> str:
 def transfer_report(runs: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> TransferReport:
     """Optimum of every width, drift, verdict, regret, E, kappa and R(inf), by `RULE`.
 
-    ``runs`` has one row a run, with columns parametrization, width, log2_lr, seed, train_loss (+inf if
+    ``runs`` has one row per run, with columns parametrization, width, log2_lr, seed, train_loss (+inf if
     diverged) and optionally status. The same table and ``seed`` give the same report, whatever the order of
     the rows.
 
@@ -272,42 +256,40 @@ class Sweep:
 
 def describe_sweep(folder: Path) -> Described[Sweep]:
     """The table of `SWEEP` in words; raises as it does."""
-    provenance, runs = read_figure(folder), read_runs(folder / "runs.csv")
+    figure = FigureFolder.open(folder)
+    provenance, runs = figure.provenance, figure.runs
     frame = tidy(runs)
     if gap := missing_cells(frame, provenance.get("log2_lrs", ())):
         raise UserError(f"{folder / 'runs.csv'} lacks {len(gap)} runs: {describe(gap)}; run the sweep again.")
     report = transfer_report(runs)
     others: list[Shown] = []
     if "learning" in provenance:
-        others.append(read_learning(folder, provenance))
+        others.append(read_learning(figure))
     if "coordinates" in provenance:
-        others.append(read_coordinates(folder, provenance))
+        others.append(read_coordinates(figure))
     if "accuracy" in provenance:
-        others.append(accuracy_report(runs, str(provenance["accuracy"])))
-    claims = "; ".join(
-        f"{label(r.name)} {r.verdict}, {number(r.slope.value)} {span(*r.interval)} octaves per doubling"
-        for r in report.results
-    )
+        others.append(accuracy_report(runs, str(figure["accuracy"])))
+    claims = "; ".join(f"{label(r.name)} {r.verdict}, {r.slope.full()} octaves per doubling" for r in report.results)
     unknown_values = [f"- {label(r.name)}: {what}: {why}." for r in report.results for what, why in _unknown(r)]
     parts = [
-        *heading_section(provenance, f"{report.seeds} at every point"),
+        *figure.heading(f"{report.seeds} at every point"),
         "## Best learning rate of every width",
         _optima(report),
         "## Does it transfer?",
         _drift(report),
         "\n".join(f"- {result.sentence}" for result in report.results),
         *(["Not known, and why:", "\n".join(unknown_values)] if unknown_values else []),
-        *paper_section(provenance, claims, _ours(runs, frame)),
+        *figure.beside_the_paper(claims, _ours(runs, frame)),
         *(other.section for other in others),
         *(["## The rule of thumb of section 6.1", rule_of_thumb.markdown(runs)] if "length" in runs.columns else []),
         "## How to read it",
         f"{READING}{report.seeds}; the bootstrap resamples a seed's whole curve as one.",
     ]
-    pictures = {"lr_vs_loss": "Training loss against learning rate, a line a width"}
+    pictures = {"lr_vs_loss": "Training loss against learning rate, one line per width"}
     for other in others:
         pictures |= other.pictures
     summary = "\n".join([str(report), *(line for other in others for line in other.lines)])
-    return Described(provenance, Sweep(runs, report, tuple(others)), summary, joined(parts), pictures)
+    return Described(figure, Sweep(runs, report, tuple(others)), summary, parts, pictures)
 
 
 def _ours(runs: pd.DataFrame, frame: pd.DataFrame) -> dict[str, str]:
@@ -341,14 +323,9 @@ def _drift(report: TransferReport) -> str:
     rows = []
     for r in report.results:
         used = "" if r.kappa_widths == len(r.widths) else f" ({r.kappa_widths} of {len(r.widths)} widths)"
-        cells = (_short(r.slope), _short(r.E), _short(r.kappa) + used, _short(r.l_inf, 3), _short(r.r_inf, 3))
+        cells = (r.slope.full(), r.E.full(), r.kappa.full() + used, r.l_inf.full(3), r.r_inf.full(3))
         rows.append((label(r.name), f"**{r.verdict}**", *cells))
     return grid(header, rows)
-
-
-def _short(estimate: Estimate, digits: int = 2) -> str:
-    value = number(estimate.value, digits)
-    return value if math.isnan(estimate.value) else f"{value} {span(estimate.low, estimate.high, digits)}"
 
 
 def _unknown(result: DriftResult) -> list[tuple[str, str]]:
@@ -358,20 +335,20 @@ def _unknown(result: DriftResult) -> list[tuple[str, str]]:
     return [(name, estimate.reason) for name, estimate in named.items() if estimate.reason]
 
 
-def _draw(folder: Path, described: Described[Sweep]) -> list[Path]:
-    provenance, sweep = described.provenance, described.report
+def _draw(described: Described[Sweep]) -> list[Path]:
+    figure, sweep = described.folder, described.report
     words = f"Lines: {points(sweep.transfer.seeds)}. "
     words += "In the titles: slope of log2 LR* against log2 width with its 95% bootstrap interval."
     paths = lr_figure(
         sweep.runs,
         sweep.transfer,
-        caption=figure_caption(provenance, words),
-        out=folder,
-        y_label=provenance["y_label"],
-        banner=stand_in(provenance),
-        ceiling=provenance.get("loss_ceiling"),
+        caption=figure.caption(words),
+        out=figure.path,
+        y_label=figure["y_label"],
+        banner=figure.banner,
+        ceiling=figure.provenance.get("loss_ceiling"),
     )
-    return paths + [path for other in sweep.others for path in other.draw(folder, provenance)]
+    return paths + [path for other in sweep.others for path in other.draw(figure)]
 
 
 def lr_figure(
@@ -425,9 +402,7 @@ def lr_figure(
 
 def title(result: DriftResult) -> str:
     """``SP: drifts, -0.75 [-0.81, -0.70] octaves per doubling``."""
-    value = number(result.slope.value)
-    interval = "" if np.isnan(result.slope.low) else f" {span(*result.interval)}"
-    return f"{label(result.name)}: {result.verdict}, {value}{interval} octaves per doubling".replace("-", MINUS)
+    return f"{label(result.name)}: {result.verdict}, {result.slope.brief()} octaves per doubling".replace("-", MINUS)
 
 
 def _title_lines(result: DriftResult, *, has_edges: bool) -> list[tuple[str, Look]]:
@@ -462,15 +437,15 @@ def _signs(report: TransferReport, every: list[Curves], top: float) -> list[Any]
     return signs
 
 
-def _claims(provenance: Mapping[str, Any], report: Sweep) -> list[Claim]:
+def _claims(described: Described[Sweep]) -> list[Claim]:
     """The best learning rate over widths, and what else the folder shows (Figures 5 and 7, Table 12)."""
     expected = {"sp": ("SP: the best learning rate moves", "drifts"), "mup": ("µP: it stays", "stable")}
     parts = []
-    for result in report.transfer.results:
+    for result in described.report.transfer.results:
         what, verdict = expected.get(result.name, (label(result.name), None))
-        moves = f"{number(result.slope.value)} {span(*result.interval)} octaves per doubling"
+        moves = f"{result.slope.full()} octaves per doubling"
         parts.append(Part.of(what, f"{result.verdict}, {moves}", result.verdict, verdict))
-    return [paper_claim(provenance, parts), *(other.claim for other in report.others)]
+    return [described.folder.claim(parts), *(other.claim for other in described.report.others)]
 
 
 SWEEP = Kind("sweep", describe_sweep, _draw, _claims)

@@ -21,19 +21,7 @@ from mutransfer.errors import UserError, unknown
 from mutransfer.results import published
 from mutransfer.results.draw.dots import POINTS, Column, Layout, Panel, dots, marks
 from mutransfer.results.estimate import Array, Estimate, listing, number
-from mutransfer.results.folder import (
-    Claim,
-    Described,
-    Kind,
-    Part,
-    grid,
-    heading_section,
-    joined,
-    paper_claim,
-    read_figure,
-    read_runs,
-    stand_in,
-)
+from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid
 from mutransfer.results.outcomes import (
     IN_MUP,
     RUN,
@@ -49,7 +37,7 @@ from mutransfer.results.outcomes import (
     sample_table,
 )
 from mutransfer.results.schema import AGAIN, Rows, Schema, Type, require
-from mutransfer.results.scores import HEADER, LEAST_INITS, Pretraining, heading, known_mean
+from mutransfer.results.scores import HEADER, LEAST_INITS, PretrainingGain, heading, known_mean
 from mutransfer.results.selection import COPIES, DEFAULT, JUDGED, PROXY, SCRATCH, ranking
 
 RULE = (
@@ -219,10 +207,10 @@ class Targets:
         """Those with a score both after pretraining and from the init."""
         return [name for name in self.facts["scores"] if name + SCRATCH in self.scores]
 
-    def pretraining(self, label: str, role: str = "mutransfer") -> list[Pretraining]:
+    def pretraining(self, label: str, role: str = "mutransfer") -> list[PretrainingGain]:
         """For every one of `tasks`."""
         scores = self.parts[label, role]
-        return [Pretraining.of(t, scores[t].to_numpy(), scores[t + SCRATCH].to_numpy()) for t in self.tasks]
+        return [PretrainingGain.of(t, scores[t].to_numpy(), scores[t + SCRATCH].to_numpy()) for t in self.tasks]
 
     def ends(self, label: str, role: str) -> tuple[str, str]:
         """``4.6067 [4.3500, 4.8634]``, or that it diverged; ``1 of 3`` that did."""
@@ -278,16 +266,16 @@ def _schema(runs: pd.DataFrame, facts: Any) -> Schema:
 
 
 def _describe(folder: Path) -> Described[Targets]:
-    provenance = read_figure(folder, ("transfer",))
-    facts = provenance["transfer"]
-    require(provenance, {"transfer.table": str, "transfer.default": dict}, f"{folder / 'provenance.json'}")
-    report = Targets.of(read_runs(folder / "runs.csv"), facts)
+    figure = FigureFolder.open(folder, ("transfer",))
+    facts = figure["transfer"]
+    require(figure.provenance, {"transfer.table": str, "transfer.default": dict}, f"{folder / 'provenance.json'}")
+    report = Targets.of(figure.runs, facts)
     main, apart = report.targets("both"), report.targets("width", "depth")
     summary = [_sentence(report, target, one) for target in [*main, *apart] for one in report.comparisons(target)]
     summary += [_cost_sentence(report, target) for target in main]
     summary += [_pretraining_sentence(report, target) for target in main if report.tasks]
     parts = [
-        *heading_section(provenance, _count(report)),
+        *figure.heading(_count(report)),
         "## Who wins",
         "\n".join(f"- {line}" for line in summary),
         f"## Pretraining beside {facts['table']} of the paper",
@@ -302,13 +290,13 @@ def _describe(folder: Path) -> Described[Targets]:
         "## What was copied",
         *_copied(report),
         "## The paper beside ours",
-        _paper(report, provenance),
-        *numbered(provenance["paper"]["differs"]),
+        _paper(report, figure["paper"]["statement"]),
+        *numbered(figure["paper"]["differs"]),
         "## How to read it",
         RULE,
     ]
     pictures = {"losses": "Validation losses of the targets by method"}
-    return Described(provenance, report, "\n".join(summary), joined(parts), pictures)
+    return Described(figure, report, "\n".join(summary), parts, pictures)
 
 
 def _sentence(report: Targets, target: str, comparison: Against) -> str:
@@ -446,13 +434,13 @@ def _copied(report: Targets) -> list[str]:
     ]
 
 
-def _paper(report: Targets, provenance: Mapping[str, Any]) -> str:
+def _paper(report: Targets, statement: str) -> str:
     """The paper's conclusion beside ours, and the size of its search where values.csv has it."""
     claims = "; ".join(
         f"{target}: {', '.join(f'{one.verdict} against {LABELS[one.other]}' for one in report.comparisons(target))}"
         for target in report.targets("both")
     )
-    rows = [("conclusion", provenance["paper"]["statement"], f"µTransfer: {claims}")]
+    rows = [("conclusion", statement, f"µTransfer: {claims}")]
     sizes = {"steps_per_sample": "steps", "d_model": "width", "layers": "depth"}
     ours = {metric: int(report.proxy[column].iloc[0]) for metric, column in sizes.items()}
     ours["hp_samples"] = len(report.proxy)
@@ -462,8 +450,8 @@ def _paper(report: Targets, provenance: Mapping[str, Any]) -> str:
     return grid(("", f"the paper, {report.facts['table']}", "ours"), rows)
 
 
-def _draw(folder: Path, described: Described[Targets]) -> list[Path]:
-    provenance, report = described.provenance, described.report
+def _draw(described: Described[Targets]) -> list[Path]:
+    figure, report = described.folder, described.report
     facts, proxy = report.facts, report.facts["proxy"]
     caption = (
         f"Validation loss of the targets at the end of pretraining, {inits_text(facts['inits'])} each. One search of "
@@ -472,11 +460,11 @@ def _draw(folder: Path, described: Described[Targets]) -> list[Path]:
         "others, and longer, for the compute of the search too. Verdict: by the difference of µTransfer's losses and "
         f"the method's, paired by init, with at least {LEAST_INITS}. Compute: in trainings of the target, the search "
         f"included. There is one search: an interval is over inits only. After {facts['table']} of the paper. "
-        f"{provenance['title']}, scale '{provenance['scale']}'. Data: {provenance['data_source']}."
+        f"{figure.source}"
     )
     labels = [*report.targets("both"), *report.targets("width", "depth")]
     panels = [_panel(report, label, "validation loss (nats)" * (k % 2 == 0)) for k, label in enumerate(labels)]
-    return dots(panels, LAYOUT, out=folder, caption=caption, banner=stand_in(provenance))
+    return dots(panels, LAYOUT, out=figure.path, caption=caption, banner=figure.banner)
 
 
 def _panel(report: Targets, label: str, y_label: str) -> Panel:
@@ -490,15 +478,15 @@ def _panel(report: Targets, label: str, y_label: str) -> Panel:
     return Panel(f"{report.name(label)}: {report.changes(label)}", tuple(columns), y_label, "diverged")
 
 
-def _claims(provenance: Mapping[str, Any], report: Targets) -> list[Claim]:
+def _claims(described: Described[Targets]) -> list[Claim]:
     """Table 6: better than the default and than naive transfer, on what is wider and deeper."""
-    parts = []
+    report, parts = described.report, []
     for target in report.targets("both"):
         for one in report.comparisons(target):
             expected = "better" if one.other in SETUPS else None
             what = f"{target}, µTransfer against {LABELS[one.other]}"
             parts.append(Part.of(what, f"{one.text}, {apart_text(one)}", one.verdict, expected))
-    return [paper_claim(provenance, parts)]
+    return [described.folder.claim(parts)]
 
 
 TRANSFER = Kind("transfer", _describe, _draw, _claims)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from mutransfer.errors import UserError
 from mutransfer.results.estimate import number
-from mutransfer.results.folder import Claim, Described, Kind, Part, grid, joined, read_provenance, read_runs, stand_in
+from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid, read_provenance
 from mutransfer.results.outcomes import sample_table, value_text
 from mutransfer.results.schema import Rows, Schema, require
 from mutransfer.results.selection import GPT3, Losses, Rung, halve, ranking, rung_plan, tuning_cost_fraction
@@ -189,11 +188,11 @@ def _losses(runs: pd.DataFrame) -> dict[int, float]:
 def _describe(folder: Path) -> Described[SearchReport]:
     path = folder / "provenance.json"
     keys = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "search")
-    provenance = read_provenance(path, keys)
+    figure = FigureFolder(folder, read_provenance(path, keys))
     types = {"space": dict, "seed": int, "samples": int}
-    require(provenance, {f"search.{name}": kind for name, kind in types.items()}, f"{path}", SCHEMA.again)
-    search = provenance["search"]
-    report = SearchReport(read_runs(folder / "runs.csv"), bool(search["is_halved"]))
+    require(figure.provenance, {f"search.{name}": kind for name, kind in types.items()}, f"{path}", SCHEMA.again)
+    search = figure["search"]
+    report = SearchReport(figure.runs, bool(search["is_halved"]))
     if missing := sorted(set(range(search["samples"])) - set(report.proxy["sample"])):
         lacks = f"lacks {len(missing)} of the {search['samples']} samples, first {missing[0]}"
         raise UserError(f"{folder / 'runs.csv'} {lacks}; {SCHEMA.again}")
@@ -201,13 +200,12 @@ def _describe(folder: Path) -> Described[SearchReport]:
     lines = _summary(report, [*space])
     best = report.ranked.head(TOP).set_index("sample")
     more = {"steps": lambda i: str(best.at[i, "steps"]), "training loss": lambda i: number(best.at[i, "train_loss"], 4)}
-    banner = stand_in(provenance)
     parts = [
-        f"# {provenance['title']}: tuned at width {report.winner.width}, copied to width {report.target.width}",
-        *([f"**{banner}**"] if banner else []),
-        f"Data: {provenance['data_source']}. Scale: {provenance['scale']}. Algorithm 1 of the paper: "
+        f"# {figure['title']}: tuned at width {report.winner.width}, copied to width {report.target.width}",
+        *([f"**{figure.banner}**"] if figure.banner else []),
+        f"Data: {figure['data_source']}. Scale: {figure['scale']}. Algorithm 1 of the paper: "
         f"{search['samples']} random samples (search seed {search['seed']}), one run each, in µP; the metric is "
-        f"the {provenance['y_label']}, mean over the last 10% of the steps.",
+        f"the {figure['y_label']}, mean over the last 10% of the steps.",
         "\n".join(f"- {line}" for line in lines),
         f"## The best {len(best)} samples",
         sample_table(best, [*best.index], space, more),
@@ -215,7 +213,7 @@ def _describe(folder: Path) -> Described[SearchReport]:
         "Tuning cost is s (t1 N1 + t2 N2 + ...) / (S T) of App. F.4, with s and S in FLOPs a step and the steps that "
         f"were really made; with the paper's numbers for GPT-3 6.7B the formula gives {GPT3:.1%}.",
     ]
-    return Described(provenance, report, "\n".join(lines), joined(parts), {})
+    return Described(figure, report, "\n".join(lines), parts, {})
 
 
 def _summary(report: SearchReport, names: Sequence[str]) -> list[str]:
@@ -289,9 +287,9 @@ def _rungs(report: SearchReport) -> str:
     return grid(header, rows)
 
 
-def _claims(provenance: Mapping[str, Any], report: SearchReport) -> list[Claim]:
-    """Algorithm 1, one search, one run a sample: not judged."""
-    parts = []
+def _claims(described: Described[SearchReport]) -> list[Claim]:
+    """Algorithm 1, one search, one run per sample: not judged."""
+    report, parts = described.report, []
     for what, run in {"copied in µP": report.target, "tuned and copied in SP": report.naive}.items():
         if run is not None:
             loss = f"training loss {number(run.train_loss, 4)}" if run.status == "finished" else str(run.status)
@@ -299,7 +297,7 @@ def _claims(provenance: Mapping[str, Any], report: SearchReport) -> list[Claim]:
     return [Claim("Algorithm 1", ALGORITHM_1, tuple(parts))]
 
 
-SEARCH = Kind[SearchReport]("search", _describe, lambda folder, described: [], _claims)
+SEARCH = Kind[SearchReport]("search", _describe, lambda described: [], _claims)
 """A folder with ``table.md`` from its ``runs.csv`` and ``provenance.json``.
 
 The provenance's ``search`` is an object with ``space`` (name -> distribution as text), ``seed``, ``samples`` (how many

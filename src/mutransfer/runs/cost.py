@@ -73,6 +73,23 @@ class Calibration:
         step = _interpolate(size, sizes, [p.step_seconds for p in points])
         return spec.steps * step + _interpolate(size, sizes, [p.fixed_seconds for p in points])
 
+    def mib(self, spec: RunSpec) -> float:
+        """Peak memory of the worker of one run: as measured, between two sizes by a power law in the FLOPs a step.
+
+        Above the largest, what it has more than the smallest grows with the FLOPs. Raises as `seconds` does.
+        """
+        points = self.points[spec.precision]
+        size, sizes, peaks = (
+            self.flops(spec) / spec.steps,
+            [p.flops for p in points],
+            [p.peak_memory_mib for p in points],
+        )
+        if size >= sizes[-1]:
+            return (
+                peaks[0] + (peaks[-1] - peaks[0]) * size / sizes[-1] if len(points) > 1 else peaks[0] * size / sizes[0]
+            )
+        return max(peaks[0], _interpolate(size, sizes, peaks))
+
     def sweep_seconds(self, specs: Iterable[RunSpec], precision: str | None = None) -> float:
         """Of a whole sweep, longest runs first, the start of its workers included."""
         ends = [0.0] * self.workers
@@ -373,7 +390,7 @@ def plan_table(
     Args:
         flops: floating-point operations of one run.
         calibration: of this machine, for the minutes; without it, or for a precision that it lacks, they are "?".
-        memory: bytes that one run adds to a worker's; "?" without it.
+        memory: bytes that one run adds to a worker's; without it `Calibration.mib`, or "?".
         notes: lines to print below, such as a tuning cost.
     """
     if calibration and not {s.precision for s in specs} <= set(calibration.points):
@@ -385,7 +402,14 @@ def plan_table(
 
     def row(runs: Sequence[RunSpec], seconds: float | None, *cells: object) -> list[str]:
         """``cells``, and what ``runs`` take: the memory of the largest, the time of all workers together."""
-        mib = f"{max(map(memory, runs)) / 2**20 + floor:,.0f}" if memory and runs else "?"
+        peaks = (
+            [memory(spec) / 2**20 + floor for spec in runs]
+            if memory
+            else [*map(calibration.mib, runs)]
+            if calibration
+            else []
+        )
+        mib = f"{max(peaks):,.0f}" if peaks else "?"
         minutes = "?" if seconds is None else f"{seconds / 60:,.1f}"
         return [*map(str, cells), f"{sum(map(flops, runs)):.3g}", mib, minutes]
 
@@ -400,8 +424,7 @@ def plan_table(
     lines = ["  ".join(map(str.rjust, cells, sizes)) for cells in rows]
     if calibration and specs:
         lines.append(f"minutes: {calibration.describe(specs)}")
-        if memory:
-            lines.append("MiB a run: the peak of its worker, with the pages of the data set that all workers share")
+        lines.append("MiB a run: the peak of its worker, with the pages of the data set that all workers share")
     return "\n".join([*lines, *notes])
 
 

@@ -68,13 +68,10 @@ class SweepProgress:
             self._fill_cell()
 
     def add(self, runs: int, cost: float) -> None:
-        """So many runs more are to be done."""
-        self.runs += runs
-        self.cost += cost
-        if self._is_timed and not self.done:
+        """So many runs are to be done; called once, before the first record."""
+        self.runs, self.cost = runs, cost
+        if self._is_timed:
             self._end = self._start + self.cost / max(1, min(self._workers, self.runs))
-        elif self.done:
-            self._expect()
         if runs:
             self._show(is_due=True)
 
@@ -107,7 +104,7 @@ class SweepProgress:
         left = self._end - time.monotonic()
         return None if left < 0 and not self.done else max(0.0, left)
 
-    def _expect(self, last_cost: float = 0.0) -> None:
+    def _expect(self, last_cost: float) -> None:
         """Set the expected end; each run under way beside the one that follows the last is half done, on average."""
         beside = min(self._workers, self.runs - self.done) - 1
         done = self.cost_done + max(0.0, min(beside * last_cost, self.cost - self.cost_done)) / 2

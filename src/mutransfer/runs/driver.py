@@ -5,27 +5,20 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from mutransfer.errors import UserError
 from mutransfer.runs.engine import Cost, Engine, OnEvent, schedule
 from mutransfer.runs.progress import SweepProgress
-from mutransfer.runs.store import DONE, Store
-from mutransfer.runs.table import to_frame
+from mutransfer.runs.store import Store
 from mutransfer.runs.worker import in_environment
 from mutransfer.training import checkpoint
 from mutransfer.training.spec import RunRecord, RunSpec
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-EXTENSION_ROUNDS = 3  # so that a loss that falls forever cannot keep a sweep going
 _CHUNK = 500  # records read at once
-
-Extend = Callable[["pd.DataFrame", bool], Sequence[RunSpec]]
 
 
 class Saved(Protocol):
@@ -79,7 +72,6 @@ def sweep(
     dataset: Saved,
     cost: Cost = lambda spec: 1.0,
     progress: bool = True,
-    extend: Extend | None = None,
     is_timed: bool = False,
 ) -> SweepResult:
     """Run those of ``specs`` that ``store`` lacks; a record is durable before it is counted.
@@ -92,18 +84,21 @@ def sweep(
         runner: "module:function", called in a worker as ``function(spec, dataset)`` (see `Engine.backend`).
         dataset: if it is only in memory, it is put on the disk while runs are made (`on_disk`).
         cost: of a run, in any unit (FLOPs, say): the longest go first, and the ETA is weighted by it.
-        extend: after the grid, called with the runs table (failed runs left out) and whether this is the last time;
-            the new runs that it returns are made too, up to `EXTENSION_ROUNDS` times.
         is_timed: ``cost`` is in seconds: then there is an ETA before the first run has ended.
 
     Raises:
         Interrupted: Ctrl-C; says how many runs are kept.
         UserError: a spec is declared on other data, the store cannot be written, or no worker can start.
     """
-    wanted: dict[str, RunSpec] = {}
-    skipped = 0
+    wanted = {spec.run_id: spec for spec in specs}
+    for spec in wanted.values():
+        if spec.data_fingerprint != dataset.fingerprint:
+            raise UserError(
+                f"run {spec.run_id} is declared on data {spec.data_fingerprint}, but the data set given is "
+                f"{dataset.fingerprint}; plan the runs again on the data you have."
+            )
     folder = checkpoints(store.path)
-    with SweepProgress(progress, workers=engine.workers, is_timed=is_timed) as shown, contextlib.ExitStack() as stack:
+    with SweepProgress(progress, workers=engine.workers, is_timed=is_timed) as shown, checkpointed(folder, shown.say):
 
         def keep(records: list[RunRecord]) -> None:
             store.put_many(records)
@@ -113,35 +108,23 @@ def sweep(
                     shown.say(f"run {record.spec.run_id} failed: {record.reason}")
                 shown.record(record, cost(record.spec))
 
-        batch = _new(specs, wanted, dataset)
-        stack.enter_context(checkpointed(folder, shown.say))
-        for rounds_left in reversed(range(EXTENSION_ROUNDS + 1)):
-            wanted |= batch
-            known = store.done(batch)
-            checkpoint.remove(folder, known)  # killed between the two lines above
-            skipped += len(known)
-            todo = [spec for run_id, spec in batch.items() if run_id not in known]
-            if known:
-                shown.say(f"{len(known)} of {len(batch)} runs are in the store already, {len(todo)} to do")
-            shown.add(len(todo), sum(map(cost, todo)))
-            try:
-                if todo:
-                    dataset = stack.enter_context(on_disk(dataset, beside(store.path)))
+        known = store.done(wanted)
+        checkpoint.remove(folder, known)  # killed between the first two lines above
+        todo = [spec for run_id, spec in wanted.items() if run_id not in known]
+        if known:
+            shown.say(f"{len(known)} of {len(wanted)} runs are in the store already, {len(todo)} to do")
+        shown.add(len(todo), sum(map(cost, todo)))
+        try:
+            if todo:
+                with on_disk(dataset, beside(store.path)) as dataset:
                     workers = engine.backend(runner, dataset)
                     schedule(workers, todo, on_records=keep, on_event=shown.say, cost=cost)
-            except KeyboardInterrupt:
-                raise Interrupted(
-                    f"interrupted: {len(store.done(wanted))} of {len(wanted)} runs are kept; "
-                    "the same command goes on from here."
-                ) from None
-            if extend is None or not rounds_left:
-                break
-            frame = to_frame(store.records(wanted, where=DONE))
-            batch = _new(extend(frame, rounds_left == 1), wanted, dataset)
-            if not batch:
-                break
-            shown.say(f"the grid is extended by {len(batch)} runs")
-        return SweepResult(store.path, tuple(wanted), skipped, shown.counts["failed"])
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted: {len(store.done(wanted))} of {len(wanted)} runs are kept; "
+                "the same command goes on from here."
+            ) from None
+        return SweepResult(store.path, tuple(wanted), len(known), shown.counts["failed"])
 
 
 @contextlib.contextmanager
@@ -186,15 +169,3 @@ def checkpointed(folder: Path, say: OnEvent) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             folder.rmdir()
-
-
-def _new(specs: Iterable[RunSpec], wanted: dict[str, RunSpec], dataset: Saved) -> dict[str, RunSpec]:
-    """Those specs that are not wanted yet, once each, by run_id."""
-    new = {spec.run_id: spec for spec in specs if spec.run_id not in wanted}
-    for spec in new.values():
-        if spec.data_fingerprint != dataset.fingerprint:
-            raise UserError(
-                f"run {spec.run_id} is declared on data {spec.data_fingerprint}, but the data set given is "
-                f"{dataset.fingerprint}; plan the runs again on the data you have."
-            )
-    return new

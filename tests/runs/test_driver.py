@@ -21,9 +21,9 @@ from pathlib import Path
 import pytest
 
 from mutransfer.errors import UserError
+from mutransfer.runs.driver import Interrupted, SweepResult, checkpoints, on_disk, sweep
 from mutransfer.runs.engine import LocalEngine, schedule
 from mutransfer.runs.store import Store
-from mutransfer.runs.sweep import Interrupted, SweepResult, checkpoints, on_disk, sweep
 from mutransfer.runs.table import to_frame, write_csv
 from mutransfer.runs.worker import Runner
 from mutransfer.training.checkpoint import EVERY, FOLDER
@@ -35,6 +35,7 @@ DATA = tiny.dataset()
 GRID = tiny.grid(DATA)
 LONG = tiny.long(DATA)
 RAISES = tiny.spec(DATA, hps=(("fault", "raise"),))
+KNOWN, FOREIGN = record(seed=5), record(seed=6)
 
 
 def here(spec: RunSpec) -> RunRecord:
@@ -48,6 +49,10 @@ class Faulty:
     store: Store
     said: str
 
+    @property
+    def grid(self) -> list[RunRecord]:
+        return [r for r in self.result.records if r.spec in GRID]
+
     def record(self, fault: str) -> RunRecord:
         (match,) = [r for r in self.result.records if dict(r.spec.hps).get("fault") == fault]
         return match
@@ -55,12 +60,19 @@ class Faulty:
 
 @pytest.fixture(scope="module")
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
-    """One sweep with one worker: the grid, and in it a run that raises, one that dies once and one that dies."""
+    """One sweep with one worker: the grid, and in it a run that raises, one that dies once and one that dies.
+
+    Checkpoints lie beside the store: of the one that raises, of one that the store has, and of one of another sweep.
+    """
     folder = tmp_path_factory.mktemp("faulty")
     dies_once = tiny.spec(DATA, hps=(("fault", "die once"), ("marker", str(folder / "once"))))
     dies = tiny.spec(DATA, hps=(("fault", "die"), ("marker", str(folder / "always"))))
-    specs, said = [GRID[0], RAISES, dies_once, *GRID[1:], dies], io.StringIO()
+    specs, said = [KNOWN.spec, GRID[0], RAISES, dies_once, *GRID[1:], dies], io.StringIO()
     with Store(folder / "store.sqlite") as store:
+        store.put_many([KNOWN])
+        checkpoints(store.path).mkdir()
+        for spec in (RAISES, KNOWN.spec, FOREIGN.spec):
+            (checkpoints(store.path) / f"{spec.run_id}.pt").touch()
         with contextlib.redirect_stdout(said):
             result = sweep(specs, store, tiny.RUNNER, engine=LocalEngine(1), dataset=DATA)
         yield Faulty(result, store, said.getvalue())
@@ -79,8 +91,8 @@ def test_a_killed_worker_loses_only_its_own_run(faulty: Faulty) -> None:
     reason = "two workers died in this run: the first by SIGKILL, the second, alone, by SIGKILL"
     assert (faulty.record("die").status, faulty.record("die").reason) == ("failed", reason)
     assert faulty.said.count("a worker died (SIGKILL) in run") == 3
-    assert faulty.result.counts == {"finished": 5, "diverged": 4, "failed": 2}
-    assert faulty.result.failed == 2
+    assert faulty.result.counts == {"finished": 6, "diverged": 4, "failed": 2}
+    assert (faulty.result.failed, faulty.result.skipped) == (2, 1)
     assert not multiprocessing.active_children()
 
 
@@ -101,10 +113,16 @@ def test_divergence_is_a_result(faulty: Faulty) -> None:
 
 
 def test_nothing_is_left_beside_the_store(faulty: Faulty) -> None:
-    """The workers' copy of the data set is 180 MB of CIFAR-10: it must not stay behind, nor a folder of checkpoints."""
+    """The workers' copy of the data set is 180 MB of CIFAR-10: it must not stay behind."""
     left = {path.name for path in faulty.store.path.parent.glob("store*")}
-    assert left <= {f"store.sqlite{end}" for end in ("", ".lock", ".jsonl", "-wal", "-shm")}
+    assert left <= {f"store.sqlite{end}" for end in ("", ".lock", ".jsonl", "-wal", "-shm", ".checkpoints")}
     assert FOLDER not in os.environ
+
+
+def test_only_what_is_done_loses_its_checkpoint(faulty: Faulty) -> None:
+    """A sweep that was killed between record and removal left one behind; a failed run is tried again from its own."""
+    left = {path.name for path in checkpoints(faulty.store.path).iterdir()}
+    assert left == {f"{spec.run_id}.pt" for spec in (RAISES, FOREIGN.spec)}
 
 
 def test_the_result_holds_no_record(faulty: Faulty) -> None:
@@ -112,27 +130,17 @@ def test_the_result_holds_no_record(faulty: Faulty) -> None:
     result = faulty.result
     assert len(pickle.dumps(result)) < 100 * len(result.run_ids)
     assert ids(*result.records) == list(result.run_ids)
-    assert [r.spec for r in result.records if not r.spec.hps] == GRID
-    assert sum(result.counts.values()) == len(GRID) + 3
+    assert [r.spec for r in faulty.grid] == GRID
+    assert sum(result.counts.values()) == len(GRID) + 4
     assert isinstance(result.records, Iterator)
 
 
 def test_what_the_store_has_is_not_run_again(faulty: Faulty) -> None:
-    """Resuming a complete sweep starts no worker (this runner does not exist), extensions included."""
-    frames, last = [], []
-
-    def extend(frame, is_last):  # type: ignore[no-untyped-def]
-        frames.append(frame)
-        last.append(is_last)
-        return GRID[6:] if len(frames) < 9 else []
-
-    specs = [*GRID[:6], GRID[0]]
-    options = dict(engine=LocalEngine(1), dataset=DATA, progress=False, extend=extend)
-    result = sweep(specs, faulty.store, "no.such:runner", **options)
+    """Resuming a complete sweep starts no worker (this runner does not exist); a run that is named twice is one."""
+    options = dict(engine=LocalEngine(1), dataset=DATA, progress=False)
+    result = sweep([*GRID, GRID[0]], faulty.store, "no.such:runner", **options)
     assert [r.spec for r in result.records] == GRID
     assert result.skipped == len(GRID)
-    assert [len(frame) for frame in frames] == [6, 8]  # asked until it returned nothing new
-    assert last == [False, False]
 
 
 def without_times(records: list[RunRecord], path: Path) -> list[str]:
@@ -183,12 +191,12 @@ def test_kill_the_driver_interrupt_it_and_resume(
         result = resume(store)
     assert result.skipped == len(GRID)
     going_on = re.findall(
-        rf"run {LONG.run_id} goes on from its checkpoint: (\d+) of 6000 steps", capfd.readouterr().err
+        rf"run {LONG.run_id} goes on from its checkpoint: (\d+) of 3000 steps", capfd.readouterr().err
     )
     assert going_on and int(going_on[-1]) > 0
     assert not checkpoints(path).exists()  # its record is durable
 
-    resumed, whole = [*result.records], [here(LONG), *(r for r in faulty.result.records if not r.spec.hps)]
+    resumed, whole = [*result.records], [here(LONG), *faulty.grid]
     outcomes = [{r.spec.run_id: tiny.outcome(r) for r in records} for records in (resumed, whole)]
     assert outcomes[0] == outcomes[1]
     assert without_times(resumed, tmp_path / "resumed.csv") == without_times(whole, tmp_path / "whole.csv")
@@ -228,19 +236,6 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
     assert len(played.kills) == 2
     assert played.is_good, played
     assert not list(tmp_path.glob("*.data"))
-
-
-def test_only_what_is_done_loses_its_checkpoint(tmp_path: Path) -> None:
-    """A sweep that was killed between record and removal left one behind; a failed run is tried again from its own."""
-    path = tmp_path / "store.sqlite"
-    checkpoints(path).mkdir()
-    files = [checkpoints(path) / f"{spec.run_id}.pt" for spec in (record().spec, RAISES, GRID[0])]
-    for file in files:
-        file.touch()
-    with Store(path) as store:
-        store.put_many([record()])
-        sweep([record().spec, RAISES], store, tiny.RUNNER, engine=LocalEngine(1), dataset=DATA, progress=False)
-    assert set(checkpoints(path).iterdir()) == set(files[1:])
 
 
 def test_no_folder_for_checkpoints_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

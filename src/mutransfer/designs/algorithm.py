@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mutransfer.designs.design import Bench, Design, Output, Rows
+from mutransfer.designs.design import Bench, Design, Output, Tables
 from mutransfer.designs.space import Sample, Space, assign, draw, put
 from mutransfer.errors import UserError
 from mutransfer.training.spec import RunRecord, RunSpec, Value
@@ -112,7 +112,7 @@ class Numbers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Searches(Output):
+class Tuning(Output):
     """A table or figure of searches: which pools, and who gets their winners.
 
     kind: "searches", "study", "transfer" or "search": how it is drawn, and what provenance.json says of it.
@@ -162,13 +162,13 @@ class Searches(Output):
     def design(self, bench: Bench) -> Design[list[Row]]:
         return self.algorithm(bench).run()
 
-    def rows(self, bench: Bench, trained: list[Row]) -> Rows:
+    def tables(self, bench: Bench, trained: list[Row]) -> Tables:
         from mutransfer.runs.table import curve_rows
 
         algorithm, records = self.algorithm(bench), [record for *_, record in trained]
         frame, facts = algorithm.frame(trained), algorithm.facts
         if self.kind == "search":
-            return Rows(runs=frame, facts={"search": facts})
+            return Tables(runs=frame, facts={"search": facts})
         if self.kind == "transfer":
             facts["scores"] = {name: score for name, score in facts["scores"].items() if name in frame.columns}
         about: dict[str, Any] = {"kind": self.kind, self.kind: facts}
@@ -181,7 +181,7 @@ class Searches(Output):
         where = f"Figure {self.number}" if self.number else self.table
         paper = {"table_or_figure": where, "statement": self.statement} if self.statement else bench.declared.paper
         about["paper"] = bench.paper(records, paper, algorithm.differs, algorithm.numbers.inits)
-        return Rows(runs=frame, facts=about, tables=tables)
+        return Tables(runs=frame, facts=about, others=tables)
 
     def notes(self, bench: Bench) -> list[str]:
         """What is searched and copied, and what that costs, before it runs."""
@@ -193,18 +193,18 @@ class Searches(Output):
                 return [algorithm.searches_line]
             case "transfer":
                 return [algorithm.transfer_line]
-        return algorithm.study_lines(code.memory, getattr(code, "parameters", None))
+        return algorithm.study_lines(getattr(code, "memory", None), getattr(code, "parameters", None))
 
 
 @dataclass(frozen=True)
 class Algorithm:
-    """`Searches` at one scale: what they train.
+    """`Tuning` at one scale: what they train.
 
     Raises `UserError` for a space that is empty or has names that the specs do not have, for searches that look at more
     samples than their pool has, and for a table of transfer as `_check_transfer` says.
     """
 
-    declared: Searches
+    declared: Tuning
     numbers: Numbers
     specs: Sequence[RunSpec]  # the experiment's grid, of which the first run and all widths count
     flops: Callable[[RunSpec], float]
@@ -556,7 +556,7 @@ class Algorithm:
         )
 
     def study_lines(
-        self, memory: Callable[[RunSpec], float], parameters: Callable[[RunSpec], float] | None
+        self, memory: Callable[[RunSpec], float] | None, parameters: Callable[[RunSpec], float] | None
     ) -> list[str]:
         """Of a study: what it costs to tune, and what the target needs at the least."""
         from mutransfer.results.selection import tuning_cost_fraction
@@ -574,8 +574,9 @@ class Algorithm:
             s, t = parameters(proxy), parameters(target)
             share = tuning_cost_fraction(s, [(1, spec.steps) for spec in pools], t, target.steps)
             lines.append(f"counted by parameters, as App. F.4 does: {s:.3g} and {t:.3g} parameters, {100 * share:.3g}%")
-        least = memory(replace(target, batch=1)) / 2**20
-        lines.append(f"the target with one sequence at a time: {least:,.0f} MiB (sequences are not split over devices)")
+        if memory:
+            least = f"{memory(replace(target, batch=1)) / 2**20:,.0f} MiB"
+            lines.append(f"the target with one sequence at a time: {least} (sequences are not split over devices)")
         return lines
 
 

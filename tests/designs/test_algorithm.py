@@ -15,17 +15,17 @@ import torch
 
 from experiments.cifar_mlp.experiment import EXPERIMENT
 from experiments.iwslt14.experiment import TABLE_4
+from mutransfer.designs.algorithm import Algorithm, Copy, Fixed, Long, Model, Numbers, Score, Tuning, loss_at
 from mutransfer.designs.design import Bench, expected, follow
 from mutransfer.designs.space import Grid, LogUniform, put
-from mutransfer.designs.tuning import Algorithm, Copy, Fixed, Long, Model, Numbers, Score, Searches, loss_at
 from mutransfer.errors import UserError
 from mutransfer.results.kinds import redraw
 from mutransfer.results.searches import searches_report
 from mutransfer.results.selection import MOST_CUTS, searches
 from mutransfer.results.targets import Targets
 from mutransfer.results.tuning import SearchReport
+from mutransfer.runs.driver import sweep
 from mutransfer.runs.store import Store
-from mutransfer.runs.sweep import sweep
 from mutransfer.runs.table import write_csv
 from mutransfer.training.spec import CURVE_POINTS, RunRecord, RunSpec
 from tests.here import Here
@@ -111,7 +111,7 @@ def search(specs: list[RunSpec] = SPECS, samples: int = 16, **options: Any) -> A
         "methods": (Copy("target", "mup"),),
     }
     numbers = Numbers(samples={"proxy": samples}, space=space)
-    return Algorithm(Searches(**declared, numbers={}, **options), numbers, specs, width_squared, known)
+    return Algorithm(Tuning(**declared, numbers={}, **options), numbers, specs, width_squared, known)
 
 
 def ranked(algorithm: Algorithm) -> list[int]:
@@ -419,7 +419,7 @@ def test_what_is_expected_is_about_what_runs() -> None:
 
 # ---- one search, copied to wider and deeper targets, as Table 6 ---------------------------------------------------
 
-TABLE_6 = Searches(
+TABLE_6 = Tuning(
     kind="transfer",
     table="Table 6",
     methods=(Fixed("default"), Long("default_long"), Copy("naive"), Copy("mutransfer", "mup")),
