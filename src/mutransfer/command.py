@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mutransfer.designs.algorithm import Copy, Numbers, Tuning
-from mutransfer.designs.design import Bench, Output, Tables, expected, follow
+from mutransfer.designs.design import Bench, Output, expected, follow
 from mutransfer.designs.experiment import Experiment
 from mutransfer.designs.grid import LrSweep
 from mutransfer.errors import UserError, unknown
@@ -250,6 +251,7 @@ def _run(command: Command, output: Output, dataset: Any, store: Store) -> int:
     Then no figure is drawn from the gap; but a search leaves out what failed.
     """
     from mutransfer.runs.driver import sweep
+    from mutransfer.runs.table import write_csv
 
     start, records, failed = time.monotonic(), dict[str, RunRecord](), 0
     bench, planned = command.bench(output, dataset, known=store.get), command.expected(output, dataset)
@@ -280,24 +282,19 @@ def _run(command: Command, output: Output, dataset: Any, store: Store) -> int:
 
     try:
         tables = output.tables(bench, follow(output.design(bench), train))
-        _write(command, output, bench, tables, [*records.values()])
-        draw(command.folder(output, bench))
+        folder, sha256 = command.folder(output, bench), dict[str, str]()
+        for name, table in {"runs.csv": tables.runs, **tables.others}.items():
+            sha256[name] = hashlib.sha256(write_csv(table, folder / name).read_bytes()).hexdigest()
+        facts = {**tables.facts, "sha256": sha256}
+        text = command.provenance([*records.values()], facts, bench.variant, dataset)
+        write(folder / "provenance.json", text.encode())
+        draw(folder)
         print(f"done in {(time.monotonic() - start) / 60:.1f} minutes")
     except _NoResult:
         pass
     if failed:
         print(f"{failed} of {len(records)} runs failed; the same command tries them again.", file=sys.stderr)
     return int(failed > 0)
-
-
-def _write(command: Command, output: Output, bench: Bench, tables: Tables, records: list[RunRecord]) -> None:
-    from mutransfer.runs.table import write_csv
-
-    folder = command.folder(output, bench)
-    for name, table in {"runs.csv": tables.runs, **tables.others}.items():
-        write_csv(table, folder / name)
-    text = command.provenance(records, tables.facts, bench.variant, bench.dataset)
-    write(folder / "provenance.json", text.encode())
 
 
 def draw(folder: Path) -> None:
