@@ -77,8 +77,8 @@ def test_a_run_is_the_textbook_loop():
 
 def growths(network: str, parametrization: str, widths: tuple[int, ...]) -> dict[str, float]:
     """Growth exponents of the changes shown in the experiment's figure, after three steps on noise."""
-    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (64, 3 * 32 * 32), dtype=np.uint8))
-    batch = Standardize(resnet.SIZE, resnet.MEAN, resnet.STD)(images), torch.arange(64) % 10
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (16, 3 * 32 * 32), dtype=np.uint8))
+    batch = Standardize(resnet.SIZE, resnet.MEAN, resnet.STD)(images), torch.arange(16) % 10
     frame = coord_check(
         lambda width: resnet.NETWORKS[network](width, 1.0),
         widths,
