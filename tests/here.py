@@ -62,11 +62,12 @@ class Queue:
             self.is_ready = False
 
 
-def command(*args: object, of: Experiment, engine: Here | None = None) -> int:
-    """The exit code of ``./reproduce.sh args``, with ``of`` in place of the experiment that they name."""
+def command(*args: object, of: Experiment | None = None, engine: Here | None = None) -> int:
+    """The exit code of ``./reproduce.sh args``, with ``of`` or the `small` one in place of the experiment they name."""
+    from tests.small import small
 
     def adapt(command: Command) -> Command:
         here = engine or Here(command.experiment.code.run)
         return replace(command, engine=here, is_measured=False)
 
-    return cli.main([str(arg) for arg in args], load=lambda name: of, adapt=adapt)
+    return cli.main([str(arg) for arg in args], load=lambda name: of or small(name), adapt=adapt)

@@ -1,7 +1,7 @@
 """The experiment `bert`: its models and groups, a run with fine-tuning, and its commands from text to table."""
 
 import math
-from dataclasses import replace
+import shutil
 from types import SimpleNamespace
 
 import pandas as pd
@@ -15,14 +15,12 @@ from mutransfer.data.standins.grammar import stories_dataset
 from mutransfer.designs.design import Bench
 from mutransfer.designs.space import put
 from tests.here import command
-
-TINY = replace(EXPERIMENT.scales["smoke"], steps=4, log2_lrs=(-8, -7), seeds=1)
-FINE = {"finetuned": 1, "scratch": 1, "finetune_steps": 2, "finetune_lr": 1e-3, "tasks": "stories"}
+from tests.small import FINE, stories
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def data():
-    return stories_dataset(pieces=300)
+    return stories()
 
 
 def spec(data, **changes):
@@ -107,24 +105,14 @@ def test_a_task_that_cannot_be_had_is_left_out(data):
     assert set(run(spec(data, **{**FINE, "tasks": "qqp+stories"}), data).scores) == {"stories", "stories_scratch"}
 
 
-def test_commands_from_text_to_table(data, tmp_path, capsys):
-    """The sweep with Table 6 behind it, and the figure of pretraining; the stand-in is named in both."""
-    numbers = bert.TABLE_6.numbers["smoke"]
-    fine = {**FINE, "scratch": 0}
-    targets = {label: replace(m, scored=m.scored and fine) for label, m in numbers.targets.items()}
-    table = replace(bert.TABLE_6, numbers={"smoke": replace(numbers, samples={"proxy": 2}, targets=targets)})
-    pretraining = replace(EXPERIMENT.output("pretraining"), template=lambda scale: FINE)
-    small = replace(
-        EXPERIMENT,
-        data=replace(EXPERIMENT.data, load=lambda folder, dataset, scale: data),
-        scales={"smoke": TINY},
-        outputs=(EXPERIMENT.outputs[0], table, EXPERIMENT.output("depth"), pretraining),
-    )
-    for more in ([], ["--figure", "pretraining", "--seeds", "3"], ["--figure", "depth"]):
-        assert command("bert", "--scale", "smoke", "--out", tmp_path, *more, of=small) == 0
-    said = capsys.readouterr().out
-    assert "does pretraining matter" in said and "the search costs" in said
-    folder = tmp_path / "figures" / "bert"
+def test_commands_from_text_to_table(smoke, tmp_path, capsys):
+    """The sweep with Table 6 behind it, and the figures of pretraining and depth; the stand-in is named in all."""
+    out = shutil.copytree(smoke("bert"), tmp_path / "out")
+    assert "the search costs" in (out / "printed.txt").read_text()
+    for more in (["--figure", "pretraining", "--seeds", "3"], ["--figure", "depth"]):
+        assert command("bert", "--scale", "smoke", "--out", out, *more) == 0
+    assert "does pretraining matter" in capsys.readouterr().out
+    folder = out / "figures" / "bert"
     for part in (".", "table_6", "figure_pretraining", "figure_depth"):
         assert "STAND-IN" in (folder / part / "table.md").read_text(), part
     runs = pd.read_csv(folder / "figure_pretraining" / "runs.csv")

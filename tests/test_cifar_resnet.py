@@ -2,8 +2,6 @@
 
 import json
 from dataclasses import replace
-from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,44 +14,19 @@ from experiments.cifar_resnet import runs as resnet
 from experiments.cifar_resnet.experiment import EXPERIMENT, ORIGINAL_LR, RECIPE_STATEMENT
 from experiments.shared import scaled
 from mutransfer.coordinate_check import coord_check
-from mutransfer.designs.experiment import Size
-from mutransfer.designs.panels import Values, rectangle
+from mutransfer.designs.panels import Values
 from mutransfer.models.resnet import Davidnet
 from mutransfer.training import loop
 from mutransfer.training.augment import Standardize
 from mutransfer.training.schedule import schedule
 from tests.here import command
 from tests.images import tinted
-
-SIZE = Size(widths=(2, 4), base_width=2, log2_lrs=(-4, -2), seeds=2, steps=6, batch=16)
-AXES = [
-    Values(name="log2_lr", label="learning rate", values=(-4, -2)),
-    Values(name="output_mult", label="x", values=(0, 2)),
-]
-WIDTHS = Values(name="width", label="width", values=(2, 4))
-TINY = replace(
-    EXPERIMENT,
-    trains=SimpleNamespace(**{**vars(resnet), "coordinates": partial(resnet.coordinates, widths=(2, 4))}),
-    data=replace(EXPERIMENT.data, load=tinted),
-    scales={"smoke": SIZE},
-    outputs=(
-        EXPERIMENT.outputs[0],
-        replace(EXPERIMENT.output("16"), panels=lambda scale: rectangle(AXES, [WIDTHS], ("sp", "mup"))),
-    ),
-)
+from tests.small import small
 
 
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    """The sweep and Figure 16 behind it, and what was printed."""
-    out = tmp_path_factory.mktemp("out")
-    assert command("cifar_resnet", "--scale", "smoke", "--figure", "all", "--out", out, of=TINY) == 0
-    return out
-
-
-def test_the_default_draws_figure_16_and_table_12_and_redraws_them(drawn):
+def test_the_sweep_says_what_copying_is_worth(smoke):
     """LR curves, learning curves, coordinate check and accuracies from one set of runs; SP is µP at the base width."""
-    folder = drawn / "figures/cifar_resnet"
+    folder = smoke("cifar_resnet") / "figures/cifar_resnet"
     table = (folder / "table.md").read_text()
     assert "STAND-IN DATA, not CIFAR-10" in table
     assert "What is copying worth?" in table and "95.29 %" in table and "points (2 seeds)" in table
@@ -61,14 +34,13 @@ def test_the_default_draws_figure_16_and_table_12_and_redraws_them(drawn):
     base = runs[runs["width"] == 2].pivot(index=["log2_lr", "seed"], columns="parametrization", values="train_loss")
     base = base.dropna()  # the grid may be extended for one of them only
     assert (base["sp"] == base["mup"]).all() and len(base) >= 4
-    assert runs["test_accuracy"].between(0, 1).all() and (runs["output_mult"] == 4).all()
-    assert command("figures", "cifar_resnet", "--out", drawn, of=TINY) == 0
-    assert (folder / "table.md").read_text() == table
+    assert (runs["test_accuracy"].between(0, 1) | (runs["status"] == "diverged")).all()
+    assert (runs["output_mult"] == 4).all() and set(runs["status"]) <= {"finished", "diverged"}
 
 
-def test_figure_16_shares_its_learning_rates_with_the_sweep(drawn, capsys):
+def test_figure_16_shares_its_learning_rates_with_the_sweep(smoke):
     """Learning rate and alpha_output, SP above µP; only alpha_output is trained anew."""
-    folder = drawn / "figures/cifar_resnet/figure_16"
+    folder = smoke("cifar_resnet") / "figures/cifar_resnet/figure_16"
     panels = json.loads((folder / "provenance.json").read_text())["panels"]
     assert [(p["row"], p["column"], p["x_name"]) for p in panels.values()] == [
         (0, 0, "learning rate"),
@@ -163,9 +135,9 @@ def test_torchvisions_resnet18_has_its_own_shapes_at_width_64():
 def test_the_figure_over_lengths_says_what_its_runs_reached(tmp_path, capsys):
     """Five lengths at one learning rate: the table's accuracies are those of runs.csv, and it is redrawn as it was."""
     steps = Values(name="steps", label="steps", values=(2, 4, 6, 8, 12))
-    declared = EXPERIMENT.output("length")
+    tiny, declared = small("cifar_resnet"), EXPERIMENT.output("length")
     panel = replace(declared.panels("smoke")[0], line=steps)
-    lengths = replace(TINY, outputs=(replace(declared, panels=lambda scale: [panel]),))
+    lengths = replace(tiny, outputs=(replace(declared, panels=lambda scale: [panel]),))
     assert command("cifar_resnet", "--figure", "length", "--scale", "smoke", "--out", tmp_path, of=lengths) == 0
     folder = tmp_path / "figures/cifar_resnet/figure_length"
     runs, table = pd.read_csv(folder / "runs.csv"), (folder / "table.md").read_text()
@@ -175,12 +147,11 @@ def test_the_figure_over_lengths_says_what_its_runs_reached(tmp_path, capsys):
         line.strip("| ").split(" | ") for line in table.split("## Every length")[1].split("\n## ")[0].split("\n")[4:]
     ]
     reached = {int(row[0]): [float(cell.split(" ")[0]) for cell in row[1:]] for row in rows if len(row) == 4}
+    batch = tiny.scales["smoke"].batch
     mean = runs.groupby("steps")[["test_accuracy", "train_loss"]].mean()
     assert [*reached] == [*mean.index]
     for steps, (accuracy, loss) in zip(mean.index, mean.to_numpy(), strict=True):
-        assert reached[steps] == pytest.approx([steps * SIZE.batch / 512, 100 * accuracy, loss], abs=0.006)
+        assert reached[steps] == pytest.approx([steps * batch / 512, 100 * accuracy, loss], abs=0.006)
     assert "STAND-IN DATA, not CIFAR-10" in table and RECIPE_STATEMENT in table
     assert "24 epochs, the recipe's own: not run" in capsys.readouterr().out
     assert {"length.png", "length.svg"} <= {path.name for path in folder.iterdir()}
-    assert command("figures", "cifar_resnet", "--out", tmp_path, of=lengths) == 0
-    assert (folder / "table.md").read_text() == table

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,27 +10,21 @@ import pytest
 
 from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer import cli
-from mutransfer.designs.experiment import Size
 from mutransfer.runs.store import Store
 from mutransfer.training.spec import RunRecord
 from tests.here import Here, command
-from tests.images import tinted
-
-TINY = Size(widths=(16, 32), base_width=16, log2_lrs=(-6, -4, -2), seeds=2, steps=30, batch=16)
-QUICK = replace(EXPERIMENT, data=replace(EXPERIMENT.data, load=tinted), scales={**EXPERIMENT.scales, "smoke": TINY})
+from tests.small import small
 
 
-def run(*args, of=QUICK):
+def run(*args, of=None):
     """With workers of its own, as it is typed."""
-    return cli.main([str(arg) for arg in args], load=lambda name: of)
+    return cli.main([str(arg) for arg in args], load=lambda name: of or small(name))
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """One tiny sweep of the experiment through the command line, for all tests that only look at it."""
-    out = tmp_path_factory.mktemp("out")
-    assert run("cifar_mlp", "--scale", "smoke", "--out", out, "--workers", 2) == 0
-    return out
+@pytest.fixture
+def finished(smoke):
+    """The smoke run of the experiment, for all tests that only look at it."""
+    return smoke("cifar_mlp")
 
 
 def test_smoke_run_writes_figure_table_and_provenance(finished):
@@ -63,15 +56,6 @@ def test_mup_equals_sp_at_the_base_width(finished):
     wide = pd.read_csv(finished / "figures/cifar_mlp/runs.csv").query("width == 32")
     losses = [wide[wide["parametrization"] == p]["train_loss"].mean() for p in ("sp", "mup")]
     assert losses[0] != losses[1]
-
-
-def test_the_same_command_again_trains_nothing(finished, capsys):
-    """Resuming a finished sweep finds every run in the store and writes the same bytes."""
-    folder = finished / "figures/cifar_mlp"
-    before = {p.name: p.read_bytes() for p in folder.iterdir()}
-    assert command("cifar_mlp", "--scale", "smoke", "--out", finished, of=QUICK) == 0
-    assert "24 of 24 runs are in the store already" in capsys.readouterr().out
-    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
 
 def test_figures_redraws_and_raises_on_a_gap(finished, tmp_path, capsys):
@@ -112,7 +96,7 @@ def test_plan_shows_cost_without_training(capsys, tmp_path):
 def test_tune_copies_the_winner_and_figures_redraws_it(capsys, tmp_path):
     """Algorithm 1 by one command: sampled on width 16, its best hyperparameters on width 32, in the table."""
     tune = ["tune", "cifar_mlp", "--scale", "smoke", "--samples", 6, "--out", tmp_path]
-    assert command(*tune, of=QUICK) == 0
+    assert command(*tune) == 0
     text = capsys.readouterr().out
     assert "winner: sample" in text and "copied to width 32 in µP" in text and "tuning cost" in text
     folder = tmp_path / "figures/cifar_mlp/tune"
@@ -126,7 +110,7 @@ def test_tune_copies_the_winner_and_figures_redraws_it(capsys, tmp_path):
     assert run("figures", "cifar_mlp", "--out", tmp_path) == 0
     assert (folder / "table.md").read_bytes() == table and b"STAND-IN" in table
     capsys.readouterr()
-    assert command(*tune, of=QUICK) == 0  # nothing is run twice
+    assert command(*tune) == 0  # nothing is run twice
     assert "6 of 6 runs are in the store already" in capsys.readouterr().out
 
 
@@ -145,7 +129,7 @@ def test_runs_lists_and_exports_what_a_sweep_stored(finished, capsys, tmp_path):
 def test_precision_is_part_of_the_run(finished, capsys, tmp_path):
     """bfloat16 gives other numbers: it must be another run in the store, and named in the table of runs."""
     out = shutil.copytree(finished, tmp_path / "out")
-    assert command("cifar_mlp", "--scale", "smoke", "--precision", "bfloat16", "--out", out, of=QUICK) == 0
+    assert command("cifar_mlp", "--scale", "smoke", "--precision", "bfloat16", "--out", out) == 0
     assert "in the store already" not in capsys.readouterr().out
     runs = pd.read_csv(out / "figures/cifar_mlp/bfloat16/runs.csv")
     assert set(runs["precision"]) == {"bfloat16"}
@@ -217,7 +201,7 @@ MISTAKES = [
 @pytest.mark.parametrize(("args", "says"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
 def test_a_mistake_is_one_line_and_exit_code_2(args, says, capsys, tmp_path):
     """What was wrong, what is valid, nothing else: no traceback, nothing written."""
-    load = (lambda name: QUICK) if args[0] == "cifar_mlp" else None
+    load = small if args[0] == "cifar_mlp" else None
     assert cli.main([*args, "--out", str(tmp_path)], load=load) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and says in error
@@ -240,10 +224,10 @@ def test_bad_places(capsys, tmp_path):
         assert str(place) in error and error.count("\n") == 1
 
 
-def test_a_second_run_on_the_same_store_is_refused(finished, capsys):
+def test_a_second_run_on_the_same_store_is_refused(tmp_path, capsys):
     """Two drivers on one store: the second says so, with the first one's process, and the first loses nothing."""
-    with Store(finished / "results/cifar_mlp.sqlite"):
-        assert run("cifar_mlp", "--scale", "smoke", "--out", finished) == 2
+    with Store(tmp_path / "results/cifar_mlp.sqlite"):
+        assert run("cifar_mlp", "--scale", "smoke", "--out", tmp_path) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "--out" in error
 
@@ -255,11 +239,11 @@ def test_failed_runs_exit_1_and_keep_the_rest(capsys, tmp_path):
         return RunRecord.failed(spec, "no room") if spec.width == 32 else EXPERIMENT.code.run(spec, dataset)
 
     sweep = ["cifar_mlp", "--scale", "smoke", "--out", tmp_path]
-    assert command(*sweep, of=QUICK, engine=Here(fails_at_width_32)) == 1
+    assert command(*sweep, engine=Here(fails_at_width_32)) == 1
     assert "12 of 24 runs failed" in capsys.readouterr().err
     assert not (tmp_path / "figures").exists()
     engine = Here(EXPERIMENT.code.run)
-    assert command(*sweep, of=QUICK, engine=engine) == 0 and len(engine.made) >= 12
+    assert command(*sweep, engine=engine) == 0 and len(engine.made) >= 12
     runs = pd.read_csv(tmp_path / "figures/cifar_mlp/runs.csv", dtype={"run_id": str})
     assert len(runs) == 12 + len(engine.made)
 
@@ -271,6 +255,6 @@ def test_a_search_leaves_out_what_failed(capsys, tmp_path):
         return RunRecord.failed(spec, "no room") if spec.log2_lr > -4 else EXPERIMENT.code.run(spec, dataset)
 
     tune = ["tune", "cifar_mlp", "--scale", "smoke", "--samples", 6, "--out", tmp_path]
-    assert command(*tune, of=QUICK, engine=Here(fails_above)) == 1
+    assert command(*tune, engine=Here(fails_above)) == 1
     said = capsys.readouterr()
     assert "winner: sample" in said.out and re.search(r"\d of 7 runs failed; the same command tries them", said.err)

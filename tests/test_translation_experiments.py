@@ -19,9 +19,7 @@ from experiments.iwslt14 import experiment as iwslt14
 from experiments.wmt14 import experiment as wmt14
 from mutransfer import cli
 from mutransfer.data.pairs import PairDataset
-from mutransfer.data.standins.grammar import grammar_dataset
 from mutransfer.designs.design import Bench
-from mutransfer.designs.experiment import Experiment
 from mutransfer.designs.grid import LrSweep
 from mutransfer.designs.space import put as change
 from mutransfer.errors import UserError
@@ -30,13 +28,14 @@ from mutransfer.models.transformer import EncoderDecoder
 from mutransfer.training.spec import RunRecord, RunSpec
 from tests.corpus_files import ENGLISH, GERMAN, put
 from tests.here import command
+from tests.small import corpus, pairs
 
 IWSLT, WMT = iwslt14.EXPERIMENT, wmt14.EXPERIMENT
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def data() -> PairDataset:
-    return grammar_dataset(("de", "en"), pieces=200, counts={"train": 120, "valid": 8, "test": 8})
+    return pairs("de", "en")
 
 
 def spec(experiment, data, scale="smoke", **changes) -> RunSpec:
@@ -142,13 +141,6 @@ def test_examples_are_tokens_of_an_epoch(data: PairDataset) -> None:
     assert translation.examples(data, spec(IWSLT, data)) == longer
 
 
-def corpus(tmp_path: Path) -> Path:
-    files = {"train.de": GERMAN[:60], "train.en": ENGLISH[:60]}
-    for part, at in (("dev", 70), ("test", 80)):
-        files |= {f"{part}.de": GERMAN[at : at + 6], f"{part}.en": ENGLISH[at : at + 6]}
-    return put(tmp_path / "corpus", files)
-
-
 def test_the_data_that_is_there_is_chosen(tmp_path: Path, monkeypatch) -> None:
     """IWSLT14's own folder first, then Multi30k's; what is named is taken, and what is unknown refused."""
     monkeypatch.delenv("MUTRANSFER_DATA", raising=False)
@@ -162,45 +154,37 @@ def test_the_data_that_is_there_is_chosen(tmp_path: Path, monkeypatch) -> None:
         iwslt14.choose(tmp_path, "multi30")
 
 
-def tiny(experiment: Experiment) -> Experiment:
-    """At a size of seconds."""
-    sweep, table = experiment.outputs[:2]
-    numbers = table.numbers["smoke"]
-    small = replace(numbers, samples={"proxy": 3, "direct_pool": 4}, search=2, searches=2, inits=1, template={})
-    outputs = (sweep, replace(table, numbers={"smoke": small}), *experiment.outputs[2:])
-    return replace(
-        experiment,
-        scales={"smoke": replace(experiment.scales["smoke"], log2_lrs=(-9, -8, -7), steps=6, batch=128, seeds=1)},
-        outputs=outputs,
-    )
-
-
 def run(*args: object) -> int:
     return cli.main([str(a) for a in args])
 
 
-def test_a_corpus_of_ones_own_goes_through_the_command_line(tmp_path: Path) -> None:
-    """The sweep and the table of searches, on English to German of any files, with the published numbers beside."""
-    where = corpus(tmp_path)
-    own = ["--corpus", where, "--languages", "en-de", "--pieces", 150, "--valid", "dev"]
-    assert command("wmt14", *own, "--scale", "smoke", "--out", tmp_path, of=tiny(WMT)) == 0
-    folder = tmp_path / "figures" / "wmt14"
+def test_the_sweep_and_the_table_of_searches(smoke) -> None:
+    """The published numbers stand beside ours, and every method has its runs."""
+    folder = smoke("wmt14") / "figures" / "wmt14"
     assert {"lr_vs_loss.png", "learning_curves.png", "runs.csv"} <= {p.name for p in folder.iterdir()}
     provenance = json.loads((folder / "table_5" / "provenance.json").read_text())
-    assert provenance["data_source"] == "parallel corpus corpus en-de, 60 training pairs, joint-bpe-150"
     assert "of 128 tokens" in provenance["paper"]["differs"]
     table = (folder / "table_5" / "table.md").read_text()
     assert "26.42" in table and "25.94" in table  # Table 5
     frame = pd.read_csv(folder / "table_5" / "runs.csv")
     assert set(frame["role"]) == {"proxy", "direct_pool", "mutransfer", "naive", "direct", "default"}
-    # redrawn from the files alone, to the same bytes
-    assert run("figures", "wmt14", "--out", tmp_path) == 0
-    assert (folder / "table_5" / "table.md").read_text() == table
+
+
+def test_a_long_run_on_a_corpus_of_ones_own_is_scored_and_shown(tmp_path: Path, capsys) -> None:
+    """BLEU by width, and sentences beside their references, from English to German of any files."""
+    own = ["--corpus", corpus(tmp_path / "corpus"), "--languages", "en-de", "--pieces", 150, "--valid", "dev"]
+    assert command("iwslt14", "--figure", "bleu", *own, "--scale", "smoke", "--out", tmp_path) == 0
+    assert "best by validation BLEU: width" in capsys.readouterr().out
+    folder = tmp_path / "figures" / "iwslt14" / "figure_bleu"
+    source = json.loads((folder / "provenance.json").read_text())["data_source"]
+    assert source == "parallel corpus corpus en-de, 60 training pairs, joint-bpe-150"
+    table = (folder / "table.md").read_text()
+    assert "## BLEU" in table and GERMAN[80] in table and ENGLISH[80] in table
 
 
 def test_what_is_said_of_a_corpus_is_checked(tmp_path: Path, capsys) -> None:
     """One line each: another experiment, two names for the data, a folder without the language."""
-    where = corpus(tmp_path)
+    where = corpus(tmp_path / "corpus")
     for args, words in (
         (["cifar_mlp", "--corpus", where], "--corpus is for experiments on parallel text (iwslt14, wmt14)"),
         (["iwslt14", "--corpus", where, "--dataset", "multi30k"], "leave --dataset multi30k out"),
@@ -210,18 +194,6 @@ def test_what_is_said_of_a_corpus_is_checked(tmp_path: Path, capsys) -> None:
         assert run(*args, "--scale", "smoke", "--out", tmp_path) == 2
         error = capsys.readouterr().err
         assert words in error and error.count("\n") == 1
-
-
-def test_the_long_run_is_scored_and_shown(tmp_path: Path, capsys) -> None:
-    """BLEU by width, and sentences beside their references."""
-    own = ["--corpus", corpus(tmp_path), "--pieces", 150, "--scale", "smoke", "--out", tmp_path]
-    bleu = replace(IWSLT.output("bleu"), template=lambda scale: {"beam": 1})
-    small = replace(tiny(IWSLT), outputs=(bleu,))
-    code, said = command("iwslt14", "--figure", "bleu", *own, of=small), capsys.readouterr()
-    assert code == 0, said.err
-    assert "best by validation BLEU: width" in said.out
-    table = (tmp_path / "figures" / "iwslt14" / "figure_bleu" / "table.md").read_text()
-    assert "## BLEU" in table and GERMAN[80] in table and ENGLISH[80] in table
 
 
 def missing() -> None:
