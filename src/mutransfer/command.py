@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mutransfer.designs.algorithm import Copy, Numbers, Tuning
-from mutransfer.designs.design import Bench, Output, Tables, expected, follow
+from mutransfer.designs.design import Bench, Output, expected, follow
 from mutransfer.designs.experiment import Experiment
 from mutransfer.designs.grid import LrSweep
 from mutransfer.errors import UserError, unknown
@@ -250,6 +250,7 @@ def _run(command: Command, output: Output, dataset: Any, store: Store) -> int:
     Then no figure is drawn from the gap; but a search leaves out what failed.
     """
     from mutransfer.runs.sweep import sweep
+    from mutransfer.runs.table import write_csv
 
     start, records, failed = time.monotonic(), dict[str, RunRecord](), 0
     bench, planned = command.bench(output, dataset, known=store.get), command.expected(output, dataset)
@@ -280,24 +281,18 @@ def _run(command: Command, output: Output, dataset: Any, store: Store) -> int:
 
     try:
         tables = output.tables(bench, follow(output.design(bench), train))
-        _write(command, output, bench, tables, [*records.values()])
-        draw(command.folder(output, bench))
+        folder = command.folder(output, bench)
+        for name, table in {"runs.csv": tables.runs, **tables.others}.items():
+            write_csv(table, folder / name)
+        text = command.provenance([*records.values()], tables.facts, bench.variant, dataset)
+        write(folder / "provenance.json", text.encode())
+        draw(folder)
         print(f"done in {(time.monotonic() - start) / 60:.1f} minutes")
     except _NoResult:
         pass
     if failed:
         print(f"{failed} of {len(records)} runs failed; the same command tries them again.", file=sys.stderr)
     return int(failed > 0)
-
-
-def _write(command: Command, output: Output, bench: Bench, tables: Tables, records: list[RunRecord]) -> None:
-    from mutransfer.runs.table import write_csv
-
-    folder = command.folder(output, bench)
-    for name, table in {"runs.csv": tables.runs, **tables.others}.items():
-        write_csv(table, folder / name)
-    text = command.provenance(records, tables.facts, bench.variant, bench.dataset)
-    write(folder / "provenance.json", text.encode())
 
 
 def draw(folder: Path) -> None:
