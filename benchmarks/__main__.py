@@ -21,9 +21,9 @@ from benchmarks import bert, kernels, kill, local_ray, resnet, sweeps, transform
 from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer.errors import UserError
 from mutransfer.files import write
+from mutransfer.runs.driver import on_disk
 from mutransfer.runs.engine import LocalEngine
 from mutransfer.runs.ray import RayEngine
-from mutransfer.runs.sweep import on_disk
 from mutransfer.training.provenance import provenance
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -133,7 +133,7 @@ def resnets(dataset: Any, seconds: float) -> Iterator[Row]:
 
 
 def translations(dataset: Any, seconds: float) -> Iterator[Row]:
-    """(i) Translation beside fairseq on the same data and batches: training, one worker a core, and beam search."""
+    """(i) Translation beside fairseq on the same data and batches: training, one worker per core, and beam search."""
     yield from translation.rows(seconds)
 
 

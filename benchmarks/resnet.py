@@ -1,8 +1,8 @@
 """(h) Images a second of cifar_resnet's network on this machine: over the usual loop, and over one fixed batch.
 
 The usual loop is a plain script with a torchvision ``DataLoader`` in a process of its own, with torch's own threads,
-which take all cores; ours is what a sweep runs, one worker a core. They take turns. Beside one fixed batch: one worker.
-Batch 128, crops, mirror images, cutout, SGD with Nesterov momentum; random images.
+which take all cores; ours is what a sweep runs, one worker per core. They take turns. Beside one fixed batch: one
+worker. Batch 128, crops, mirror images, cutout, SGD with Nesterov momentum; random images.
 
 ``python -m benchmarks.resnet WIDTHS SECONDS`` prints the second as JSON, in the environment of a sweep's worker;
 ``python -m benchmarks.resnet usual|float32|bfloat16 WIDTH SECONDS`` is one process of the first.
@@ -144,7 +144,7 @@ def measure_width(width: int, seconds: float) -> dict[str, Any]:
 
 
 def whole_machine(width: int, seconds: float) -> dict[str, float]:
-    """Images a second of the usual loop, and of one worker a core in each precision; medians of `ROUNDS` turns."""
+    """Images a second of the usual loop, and of one worker per core in each precision; medians of `ROUNDS` turns."""
     plain = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     found: dict[str, list[float]] = {"usual": [], **{p: [] for p in PRECISIONS}}
     for _ in range(ROUNDS):

@@ -14,9 +14,9 @@ from typing import Any
 
 from benchmarks.millisecond import SECONDS
 from experiments.cifar_mlp.experiment import EXPERIMENT
+from mutransfer.runs.driver import sweep
 from mutransfer.runs.engine import Engine
 from mutransfer.runs.store import Store
-from mutransfer.runs.sweep import sweep
 from mutransfer.training.spec import RunRecord, RunSpec
 
 RUNNER = "benchmarks.sweeps:run"

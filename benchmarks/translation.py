@@ -211,7 +211,7 @@ def _own_threads() -> dict[str, str]:
 
 
 def _ours(where: str, *arguments: object) -> float:
-    """What one worker a core, or one process alone, does in a second."""
+    """What one worker per core, or one process alone, does in a second."""
     count, env = (CORES, {**os.environ, **environment()}) if where == "worker" else (1, _own_threads())
     kind, *precision, folder, seconds = arguments
     return sum(rates("benchmarks.translation", count, env, kind, *precision, where, folder, seconds))

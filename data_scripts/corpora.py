@@ -1,7 +1,7 @@
 """What the scripts for translation share: the files of a parallel corpus, and what one says of it on the command line.
 
-A corpus is a folder of text files ``NAME.LANG`` (UTF-8, a sentence a line; line i of one language is the translation
-of line i of the other). Which NAME is which part: the one that is given, else the first that is there of
+A corpus is a folder of text files ``NAME.LANG`` (UTF-8, one sentence per line; line i of one language is the
+translation of line i of the other). Which NAME is which part: the one that is given, else the first that is there of
 
 - train;
 - valid, val, validation, dev, newstest2013, newstest2012, dev2010;
@@ -177,7 +177,7 @@ def read(folder: Path, languages: tuple[str, str], names: Mapping[str, str] | No
         if len(source) != len(target):
             raise UserError(
                 f"{folder / name}.{languages[0]} has {len(source):,} lines, but {name}.{languages[1]} "
-                f"{len(target):,}; expected one sentence a line, and its translation in the same line of the other."
+                f"{len(target):,}; expected one sentence per line, and its translation in the same line of the other."
             )
         parts[part] = tidied(part, (source, target))
     return parts

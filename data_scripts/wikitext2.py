@@ -4,8 +4,8 @@
 33,278 are left, and ``.raw``, with all of them. Words need ``.tokens``; bytes and SentencePiece take ``.raw``, or
 ``.tokens`` if only that is there. Looked for, in this order:
 
-1. ``<data>/wikitext2/wiki.{train,valid}.raw`` or ``.tokens``, with ``vocab.txt`` (a word a line, in the order of its
-   number) or without: then the words have the numbers in which they appear in the training text, as in that file;
+1. ``<data>/wikitext2/wiki.{train,valid}.raw`` or ``.tokens``, with ``vocab.txt`` (one word per line, in the order of
+   its number) or without: then the words have the numbers in which they appear in the training text, as in that file;
 2. a download of ``Salesforce/wikitext`` through the library `datasets`, kept in ``<data>/wikitext2``.
 
 The test part is the *validation* text. (The paper's metric is the training loss; WikiText-2's own test text is not

@@ -127,7 +127,7 @@ for width in widths:
 runs = pd.DataFrame(rows, columns=["parametrization", "width", "log2_lr", "seed", "train_loss"])
 
 # %% [markdown]
-# The picture of Figure 3: a line a width, mean over seeds; a dot marks the best learning rate of each width. A line
+# The picture of Figure 3: one line per width, mean over seeds; a dot marks the best learning rate of each width. A line
 # that ends early has diverged.
 
 # %%

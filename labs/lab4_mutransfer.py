@@ -243,7 +243,8 @@ else:
     print("The searches wait for 4a, 4b and 4e.")
 
 # %% [markdown]
-# Left: all samples; right: what the judge saw, a line a search. Which method depends most on the luck of its search?
+# Left: all samples; right: what the judge saw, one line per search. Which method depends most on the luck of its
+# search?
 
 # %%
 if is_ready:

@@ -7,12 +7,14 @@ import sys
 import tomllib
 from pathlib import Path
 
+import grimp
 import pytest
 import yaml
 
 import mutransfer
 
 ROOT = Path(__file__).resolve().parents[1]
+MOST_MODULES = 27
 README = (ROOT / "README.md").read_text()
 
 
@@ -28,6 +30,37 @@ def test_a_claim_needs_no_torch():
     """Redrawing a figure must not wait for torch, nor need it."""
     code = "import sys, mutransfer.results, mutransfer.page; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_one_name_is_one_thing():
+    """No two classes and no two modules of one name: whoever searches for it finds it."""
+    modules = [path for path in (ROOT / "src").rglob("*.py") if path.stem != "__init__"]
+    classes = [name for path in modules for name in re.findall(r"^class (\w+)", path.read_text(), re.M)]
+    for names in (classes, [path.stem for path in modules]):
+        assert not {name for name in names if names.count(name) > 1}
+
+
+def test_a_package_is_a_handful_of_rooms():
+    """Fragments of modules are joined, whatever their length; no cycle of imports, but for type checkers."""
+    packages = {path.parent for path in (ROOT / "src").rglob("*.py")}
+    assert not {path: count for path in packages if (count := len([*path.glob("*.py")])) > MOST_MODULES}
+    graph = grimp.build_graph("mutransfer", include_external_packages=False, exclude_type_checking_imports=True)
+    after = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    assert sum(map(len, after.values())) > 200
+    while leaves := [module for module, others in after.items() if not others]:
+        after = {module: others - {*leaves} for module, others in after.items() if module not in leaves}
+    assert not after
+
+
+@pytest.mark.parametrize("command", [["list"], ["--help"], ["runs", "cifar_mlp"], ["figures", "--help"]])
+def test_what_trains_nothing_waits_for_nothing(command, tmp_path):
+    """The list of experiments, help and stored runs are there at once: no torch, pandas or matplotlib."""
+    code = "import atexit, sys; from mutransfer import cli\n"
+    code += "atexit.register(lambda: print({'torch', 'pandas', 'matplotlib'} & {*sys.modules}))\n"
+    code += "cli.main(sys.argv[1:])"
+    out = ["--out", str(tmp_path)] if command[0] == "runs" else []
+    run = subprocess.run([sys.executable, "-c", code, *command, *out], capture_output=True, text=True, cwd=ROOT)
+    assert run.stdout.endswith("set()\n") and "Traceback" not in run.stderr
 
 
 def test_public_names():

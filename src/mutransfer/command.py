@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import tempfile
@@ -190,7 +191,7 @@ class Command:
 
 def plan(command: Command) -> int:
     """Print what the outputs would cost here, measured if the data are here; the exit code."""
-    from mutransfer.runs.sweep import on_disk
+    from mutransfer.runs.driver import on_disk
 
     dataset = _loaded(command)
     specs, notes = list[RunSpec](), list[str]()
@@ -219,8 +220,8 @@ def reproduce(command: Command) -> int:
 
     Raises `UserError` for what cannot be planned, before anything is written, and if the data are not here.
     """
+    from mutransfer.runs.driver import beside, on_disk
     from mutransfer.runs.store import Store
-    from mutransfer.runs.sweep import beside, on_disk
 
     dataset, code = _loaded(command), 0
     for output in command.outputs:
@@ -249,7 +250,7 @@ def _run(command: Command, output: Output, dataset: Any, store: Store) -> int:
 
     Then no figure is drawn from the gap; but a search leaves out what failed.
     """
-    from mutransfer.runs.sweep import sweep
+    from mutransfer.runs.driver import sweep
     from mutransfer.runs.table import write_csv
 
     start, records, failed = time.monotonic(), dict[str, RunRecord](), 0
@@ -281,10 +282,11 @@ def _run(command: Command, output: Output, dataset: Any, store: Store) -> int:
 
     try:
         tables = output.tables(bench, follow(output.design(bench), train))
-        folder = command.folder(output, bench)
+        folder, sha256 = command.folder(output, bench), dict[str, str]()
         for name, table in {"runs.csv": tables.runs, **tables.others}.items():
-            write_csv(table, folder / name)
-        text = command.provenance([*records.values()], tables.facts, bench.variant, dataset)
+            sha256[name] = hashlib.sha256(write_csv(table, folder / name).read_bytes()).hexdigest()
+        facts = {**tables.facts, "sha256": sha256}
+        text = command.provenance([*records.values()], facts, bench.variant, dataset)
         write(folder / "provenance.json", text.encode())
         draw(folder)
         print(f"done in {(time.monotonic() - start) / 60:.1f} minutes")

@@ -11,7 +11,7 @@ import torch
 from small_data import SINGLE, STORIES, TASKS
 from small_data import sentences as made
 
-from mutransfer.data.sentences import PARTS, Examples, SentenceDataset, Task, TaskTexts
+from mutransfer.data.sentences import PARTS, Examples, LabelledTask, SentenceDataset, TaskTexts
 from mutransfer.data.standins.grammar import stories_dataset, stories_task, stories_texts
 from mutransfer.data.wordpiece import WordPiece
 from mutransfer.errors import UserError
@@ -61,7 +61,7 @@ def test_examples_spell_the_task(dataset: SentenceDataset, name: str, part: str)
 def test_what_is_known_of_a_task(dataset: SentenceDataset) -> None:
     """For captions and for the head of a model."""
     assert [*dataset.tasks] == ["single", "pairs"]
-    assert dataset.tasks["single"] == Task("matthews", 3, "a test", True, False, 5, 2)
+    assert dataset.tasks["single"] == LabelledTask("matthews", 3, "a test", True, False, 5, 2)
     assert dataset.tasks["pairs"][:1] + dataset.tasks["pairs"][3:] == ("accuracy", False, True, 9, 6)
     assert "STAND-IN" in dataset.tasks["pairs"].source
 

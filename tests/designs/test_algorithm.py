@@ -24,8 +24,8 @@ from mutransfer.results.searches import searches_report
 from mutransfer.results.selection import MOST_CUTS, searches
 from mutransfer.results.targets import Targets
 from mutransfer.results.tuning import SearchReport
+from mutransfer.runs.driver import sweep
 from mutransfer.runs.store import Store
-from mutransfer.runs.sweep import sweep
 from mutransfer.runs.table import write_csv
 from mutransfer.training.spec import CURVE_POINTS, RunRecord, RunSpec
 from tests.here import Here

@@ -74,7 +74,7 @@ def test_noise_is_undecided():
 def test_the_interval_covers_the_truth(seeds_of_b, paired):
     """Most times, at one width, over widths and for drifts; and not by being useless."""
     truth, hits, widths, errors = 0.4, [], [], []
-    for key in range(20):
+    for key in range(14):
         a = planted(noise=0.01, seeds=3, key=key)
         b = planted(noise=0.01, seeds=seeds_of_b, key=key + 1000, start=-4.3 + truth)
         shifts = one(a, b, draws=100, seed=key)

@@ -252,33 +252,25 @@ def test_rates_that_are_not_drawn_are_counted():
     assert "At every learning rate" in text
 
 
-def loss_axis(words, paths):
-    """The least and the largest loss among the labels of the axis."""
-    numbers = [float(word) for word in words(paths[1]) if re.fullmatch(r"\d+\.\d+", word)]
-    return min(numbers), max(numbers)
-
-
 def test_the_loss_axis_keeps_the_basins(tmp_path, words):
-    """It shows the worst end, but neither the steep start nor a curve that blew up."""
+    """It shows neither the steep start nor a curve that blew up, but all ends that are near the others."""
     frame = three_panels()
-    _, top = loss_axis(words, learning_figure(learning_report(frame), PANELS, out=tmp_path))
-    assert 2.5 < top < frame["loss"][np.isfinite(frame["loss"])].max() - 0.5
     frame.loc[(frame["panel"] == "sp_same_lr") & (frame["width"] == 64), "loss"] = 50.0
-    assert loss_axis(words, learning_figure(learning_report(frame), PANELS, out=tmp_path))[1] < 6
+    paths = learning_figure(learning_report(frame), PANELS, out=tmp_path)
+    ticks = [float(word) for word in words(paths[1]) if re.fullmatch(r"\d+\.\d+", word)]
+    assert min(ticks) < 2.3 and 2.5 < max(ticks) < 6
 
 
-@pytest.mark.parametrize("case", ["one seed", "one panel", "all diverged", "a curve above the axis", "many widths"])
+@pytest.mark.parametrize("case", ["one seed", "all diverged", "a curve above the axis", "many widths"])
 def test_odd_tables_are_drawn(tmp_path, words, case):
     """What a small or a wild sweep leaves is drawn too, without a warning, and named."""
     frame, panels = three_panels(seeds=(0,) if case == "one seed" else (0, 1)), dict(PANELS)
-    if case == "one panel":
-        panels = {"mup": "µP"}
+    if case == "many widths":
+        frame, panels = three_panels(widths=tuple(2**k for k in range(5, 14))), {"mup": "µP"}
     if case == "all diverged":
         frame["loss"] = np.nan
     if case == "a curve above the axis":
         frame.loc[(frame["panel"] == "mup") & (frame["width"] == 32), "loss"] = 50.0
-    if case == "many widths":
-        frame = three_panels(widths=tuple(2**k for k in range(5, 14)))
     said = words(learning_figure(learning_report(frame), panels, out=tmp_path, caption="planted", banner="STAND-IN")[1])
     assert {"planted", "STAND-IN"} <= set(said)
     assert ("ends above the axis" in said) == (case == "a curve above the axis")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 
 import matplotlib
@@ -178,13 +179,6 @@ def drawn(words, runs: pd.DataFrame, out: Path, **kwargs: object) -> str:
     return "\n".join(words(paths[1]))
 
 
-def test_both_files_and_their_size(runs, tmp_path):
-    """200 dpi at the width of a two-column paper; smaller is unreadable in print."""
-    paths = lr_figure(runs, transfer_report(runs), caption="c", out=tmp_path / "new" / "folder")
-    assert [path.name for path in paths] == ["lr_vs_loss.png", "lr_vs_loss.svg"]
-    assert imread(paths[0]).shape[1] == 1440
-
-
 def test_the_figure_says_what_the_report_says_and_hides_nothing(runs, words, tmp_path):
     """Verdict and interval in words; divergence, in all seeds or in some, and an edge, where they happened alone."""
     said = drawn(words, runs, tmp_path)
@@ -199,7 +193,7 @@ def test_the_figure_says_what_the_report_says_and_hides_nothing(runs, words, tmp
     assert "STAND-IN DATA" in words(tmp_path / "lr_vs_loss.svg")
     calm = drawn(words, runs[np.isfinite(runs.train_loss) & (runs.seed == 0)].query("-7 <= log2_lr < -4"), tmp_path)
     assert "diverged" not in calm and "95% interval" not in calm
-    assert "optimum on the edge of the grid at width 1024 (low)" in drawn(words, runs.query("log2_lr >= -7"), tmp_path)
+    assert re.search(r"optimum on the edge of the grid at width .*1024 \(low\)", calm)
 
 
 def test_the_loss_axis_shows_the_basins():
@@ -213,9 +207,14 @@ def test_the_loss_axis_shows_the_basins():
 
 
 def test_the_users_matplotlib_settings_are_left_alone_and_do_not_matter(runs, tmp_path):
-    """A committed figure must not depend on a matplotlibrc, nor change what the user draws next."""
+    """A committed figure must not depend on a matplotlibrc, nor change what the user draws next. 200 dpi at the
+    width of a two-column paper; smaller is unreadable in print.
+    """
     report = transfer_report(runs)
-    plain = [path.read_bytes() for path in lr_figure(runs, report, caption="c", out=tmp_path)]
+    paths = lr_figure(runs, report, caption="c", out=tmp_path / "new" / "folder")
+    assert [path.name for path in paths] == ["lr_vs_loss.png", "lr_vs_loss.svg"]
+    assert imread(paths[0]).shape[1] == 1440
+    plain = [path.read_bytes() for path in paths]
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "svg.hashsalt": "x"}):
         assert [path.read_bytes() for path in lr_figure(runs, report, caption="c", out=tmp_path)] == plain
         assert matplotlib.rcParams["font.size"] == 20

@@ -8,7 +8,7 @@ from drawn import words
 from transfer_runs import LOST, facts, transfer_runs
 
 from mutransfer.errors import UserError
-from mutransfer.results.scores import Pretraining
+from mutransfer.results.scores import PretrainingGain
 from mutransfer.results.targets import TRANSFER, Targets, against, apart_text
 
 BASE = {
@@ -97,15 +97,15 @@ def test_divergence(ours, its, verdict, text):
 def test_does_pretraining_matter():
     """By the paired difference: yes, no, undecided; a diverged run has no score; two runs decide nothing."""
     scratch = np.array([70.0, 75.0, 80.0])
-    yes = Pretraining.of("sst2", scratch + np.array([2.0, 2.1, 2.2]), scratch)
+    yes = PretrainingGain.of("sst2", scratch + np.array([2.0, 2.1, 2.2]), scratch)
     assert (yes.verdict, yes.runs) == ("yes", 3) and yes.difference.value == pytest.approx(2.1)
     assert yes.pretrained.value == pytest.approx(77.1) and yes.scratch.value == 75
-    assert Pretraining.of("sst2", scratch - np.array([2.0, 2.1, 2.2]), scratch).verdict == "no"
-    assert Pretraining.of("sst2", scratch, scratch).verdict == "no"
-    assert Pretraining.of("sst2", scratch + np.array([-1.0, 0.0, 2.0]), scratch).text == "undecided"
+    assert PretrainingGain.of("sst2", scratch - np.array([2.0, 2.1, 2.2]), scratch).verdict == "no"
+    assert PretrainingGain.of("sst2", scratch, scratch).verdict == "no"
+    assert PretrainingGain.of("sst2", scratch + np.array([-1.0, 0.0, 2.0]), scratch).text == "undecided"
     lost = np.array([math.nan, 1.0, 1.0])
-    assert Pretraining.of("sst2", scratch + 2 * lost, scratch * lost).text == "undecided (2 runs, fewer than 3)"
-    none = Pretraining.of("sst2", scratch * math.nan, scratch * math.nan)
+    assert PretrainingGain.of("sst2", scratch + 2 * lost, scratch * lost).text == "undecided (2 runs, fewer than 3)"
+    none = PretrainingGain.of("sst2", scratch * math.nan, scratch * math.nan)
     assert none.text == "undecided (0 runs, fewer than 3)" and none.difference.reason == "all inits diverged"
 
 

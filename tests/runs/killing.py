@@ -136,8 +136,8 @@ def _workers(pid: int) -> list[int]:
 
 
 def _drive(path: Path, runs: int) -> int:
+    from mutransfer.runs.driver import sweep
     from mutransfer.runs.engine import LocalEngine
-    from mutransfer.runs.sweep import sweep
 
     with Store(path) as store, path.with_name("journal").open("a") as journal:
         put_many = store.put_many

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from mutransfer.errors import UserError
+from mutransfer.runs.driver import SweepResult, sweep
 from mutransfer.runs.engine import LocalEngine
 from mutransfer.runs.progress import SweepProgress
 from mutransfer.runs.store import Damaged, Store
-from mutransfer.runs.sweep import SweepResult, sweep
 from mutransfer.runs.table import runs
 from mutransfer.training.spec import RunRecord
 from tests.runs import tiny

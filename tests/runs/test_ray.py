@@ -16,10 +16,10 @@ import pytest
 from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer.data import synthetic_cifar
 from mutransfer.errors import UserError
+from mutransfer.runs.driver import sweep
 from mutransfer.runs.engine import schedule
 from mutransfer.runs.ray import RayEngine
 from mutransfer.runs.store import Store
-from mutransfer.runs.sweep import sweep
 from mutransfer.runs.worker import Runner
 from mutransfer.training.spec import RunRecord
 from tests.runs import tiny

@@ -143,9 +143,9 @@ def _die(spec: RunSpec) -> None:
 
 
 if __name__ == "__main__":
+    from mutransfer.runs.driver import sweep
     from mutransfer.runs.engine import LocalEngine  # not above: the workers need no pandas
     from mutransfer.runs.store import Store
-    from mutransfer.runs.sweep import sweep
 
     data = dataset()
     with Store(sys.argv[1]) as store:

@@ -30,7 +30,7 @@ MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1
 HEADER = struct.Struct("<9sQBQ")  # magic, version, code of the type, number of sentences
 TYPES = {1: "u1", 2: "i1", 3: "<i2", 4: "<i4", 5: "<i8", 8: "<u2", 9: "<u4", 10: "<u8"}
-SMALL, LARGE = 8, 4  # the codes that are written: two bytes a token up to `MOST_SMALL` symbols, else four
+SMALL, LARGE = 8, 4  # the codes that are written: two bytes per token up to `MOST_SMALL` symbols, else four
 MOST_SMALL = 65_500
 
 

@@ -34,7 +34,7 @@ class Examples(NamedTuple):
     labels: Sequence[int]
 
 
-class Task(NamedTuple):
+class LabelledTask(NamedTuple):
     """What is known of a task of a `SentenceDataset`; train, test: examples of these parts."""
 
     metric: str
@@ -57,10 +57,12 @@ class TaskTexts:
     train: Examples
     test: Examples
 
-    def facts(self) -> Task:
+    def facts(self) -> LabelledTask:
         """What a data set says of it."""
         counts = len(self.train.labels), len(self.test.labels)
-        return Task(self.metric, self.classes, self.source, self.is_real, self.train.second is not None, *counts)
+        return LabelledTask(
+            self.metric, self.classes, self.source, self.is_real, self.train.second is not None, *counts
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +128,7 @@ class SentenceDataset(ArrayDataset):
 
     vocab: int
     tokenizer: str  # "wordpiece-4000"
-    tasks: Mapping[str, Task]
+    tasks: Mapping[str, LabelledTask]
     train_tokens: Tensor
     train_sentence_ends: Tensor
     train_document_ends: Tensor
@@ -140,7 +142,7 @@ class SentenceDataset(ArrayDataset):
 
     def __post_init__(self) -> None:
         # From a json, tasks are lists.
-        object.__setattr__(self, "tasks", {name: Task(*task) for name, task in self.tasks.items()})
+        object.__setattr__(self, "tasks", {name: LabelledTask(*task) for name, task in self.tasks.items()})
         for name, tensor in self.tensors().items():
             dtype = dtype_of(self.vocab) if name.endswith("tokens") else np.uint8 if name == "model" else np.int64
             columns = 2 if name == "task_ends" else None

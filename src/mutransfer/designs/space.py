@@ -97,7 +97,7 @@ def draw(space: Space, count: int, seed: int) -> list[Sample]:
         if len(found) >= min(count, size):
             return list(found.values())
         sample = {name: space[name].at(_uniform(seed, i, name)) for name in sorted(space)}
-        # On a grid a point drawn before is passed over: the last of n points takes n ln n draws in all.
+        # A point of a grid that was drawn before is passed over: the last of n points takes n ln n draws in all.
         found.setdefault(i if size == math.inf else tuple(sample.values()), sample)
     raise AssertionError("unreachable")
 

@@ -1,4 +1,4 @@
-"""The learning-rate sweeps as charts that can be hovered, a panel a parametrization, a line a width."""
+"""The learning-rate sweeps as charts that can be hovered, one panel per parametrization, one line per width."""
 
 from __future__ import annotations
 

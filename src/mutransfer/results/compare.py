@@ -75,7 +75,7 @@ class Shifts:
     """The parametrization of A and of B; the same one, but where A and B hold nothing else."""
     widths: tuple[int, ...]
     optima: tuple[tuple[float, float], ...]
-    """log2 LR* of A and of B, a pair a width."""
+    """log2 LR* of A and of B, one pair per width."""
     shifts: tuple[Shift, ...]
     """One a width."""
     mean: Shift

@@ -146,7 +146,7 @@ class CoordFrame:
         return pd.DataFrame(rows, columns=names).dropna(subset="verdict").reset_index(drop=True)
 
     def changes(self, activation: str) -> pd.DataFrame:
-        """``exponents`` of the change of one activation, a row a step (index); a step at which it has not moved yet
+        """``exponents`` of the change of one activation, one row per step (index); a step at which it has not moved yet
         has exponent NaN.
         """
         if activation not in set(self.data["activation"]):
@@ -289,10 +289,10 @@ def coordinate_figure(
     caption: str = "",
     banner: str = "",
 ) -> list[Path]:
-    """Draw ``out/coordinate_check.png`` and ``.svg``: a row a frame (SP, µP), a column an activation.
+    """Draw ``out/coordinate_check.png`` and ``.svg``: one row per frame (SP, µP), one column per activation.
 
-    Each panel shows the root mean square of x_t - x_0 against width, a line a step t, with the growth exponent and the
-    verdict of the last step. A dot is a mean over seeds (geometric), the bar its range. Returns the two paths.
+    Each panel shows the root mean square of x_t - x_0 against width, one line per step t, with the growth exponent and
+    the verdict of the last step. A dot is a mean over seeds (geometric), the bar its range. Returns the two paths.
 
     activations: up to four of the frames' names, or a mapping of them to what stands above the panels; default: spread
         over the network, ending with the output.
@@ -349,7 +349,7 @@ def coordinate_figure(
 
 @dataclass(frozen=True)
 class Coordinates:
-    """What a folder shows of the check: a frame a parametrization, and activation -> heading of the panels.
+    """What a folder shows of the check: one frame per parametrization, and activation -> heading of the panels.
 
     A heading is a quantity of `ADAM`, perhaps with a comma and more behind it (``attention logits, block 2``). Raises
     `UserError` for an activation or a quantity that is unknown.

@@ -31,7 +31,7 @@ class Curves:
     log2_lr: Array
     """[G], ascending; in a panel, where the choices stand on its axis."""
     loss: Array
-    """[S, G], a row a seed; +inf where the run diverged."""
+    """[S, G], one row per seed; +inf where the run diverged."""
 
 
 def tidy(runs: pd.DataFrame, more: Iterable[str] = ()) -> pd.DataFrame:
@@ -172,8 +172,8 @@ def read_panels(
 ) -> dict[str, PanelCurves]:
     """The curves of every panel, checked, in the order in which ``runs`` first names them.
 
-    ``runs`` has one row a run with panel, x, line, seed, a loss (+inf if diverged) and optionally status; x is a number
-    or, throughout a panel, a word. ``metric``: the column of `METRICS` that holds the loss.
+    ``runs`` has one row per run with panel, x, line, seed, a loss (+inf if diverged) and optionally status; x is a
+    number or, throughout a panel, a word. ``metric``: the column of `METRICS` that holds the loss.
 
     Raises `UserError` on an unknown metric, missing columns, no rows, failed runs, values that are no numbers,
     duplicates, mixed settings, an x that is sometimes a word, a word that its axis does not have, and a gap: a

@@ -223,7 +223,7 @@ def _drift(panel: PanelCurves, lines: Sequence[LineResult], optima: Sequence[Opt
 
 PANEL_KEYS = ("row", "column", "x_label", "x_name", "line_name", "parametrization", "is_log2", "heading", "row_heading")
 COLOURS = {"transfers": "black", "does not transfer": WARNING, "undecided": MUTED}
-PICTURES = {"landscape": "Loss against one hyperparameter a panel, a line for every value of what is scaled"}
+PICTURES = {"landscape": "Loss against one hyperparameter per panel, a line for every value of what is scaled"}
 EXCEPTIONS: dict[tuple[str, str, str, str], str | None] = {
     ("Figure 4", "mup", "init std", "depth"): None,  # "but for the init std across depth"
     ("App G.1.1", "sp", "alpha_output", "width"): None,  # Figure 16 draws SP's learning rate only

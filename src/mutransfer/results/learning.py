@@ -50,7 +50,7 @@ SCHEMA = Schema(
     rows=(Rows(name="a panel", by=("panel",), constant=("parametrization", "log2_lr")),),
 )
 CSV = "curves.csv"
-PICTURES = {"learning_curves": "Training loss through training, a line a width"}
+PICTURES = {"learning_curves": "Training loss through training, one line per width"}
 FIGURE_7 = "In µP the wider model is at least as good at every step; in SP it is not, at either rate."
 LEGEND_COLUMNS, STRIP_ROW = 7, 0.07
 """Of the figure; inches for a pair of widths in the strip of violations."""

@@ -32,7 +32,7 @@ Scores = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
-class Pretraining:
+class PretrainingGain:
     """A task's score after pretraining and from the init, over the inits of one model."""
 
     task: str
@@ -44,7 +44,7 @@ class Pretraining:
     reason: str = ""
 
     @classmethod
-    def of(cls, task: str, pretrained: Array, scratch: Array) -> Pretraining:
+    def of(cls, task: str, pretrained: Array, scratch: Array) -> PretrainingGain:
         """Scores [inits] of the same runs, NaN where they diverged."""
         n, gain = int(np.isfinite(pretrained).sum()), known_mean(pretrained - scratch)
         reason = f"{n} run{'s' * (n != 1)}, fewer than {LEAST_INITS}" if n < LEAST_INITS else ""
@@ -75,7 +75,7 @@ def heading(score: Mapping[str, str]) -> str:
     return f"{score['label']}, {score['metric']}{unit}"
 
 
-def pretraining(scores: Scores, runs: pd.DataFrame) -> list[tuple[int, Pretraining]]:
+def pretraining(scores: Scores, runs: pd.DataFrame) -> list[tuple[int, PretrainingGain]]:
     """(width, task by task) of a figure whose runs were fine-tuned; empty for one without ``scores``.
 
     Raises `UserError` if the runs table lacks a score.
@@ -86,7 +86,7 @@ def pretraining(scores: Scores, runs: pd.DataFrame) -> list[tuple[int, Pretraini
             raise UserError(f"the runs table lacks {', '.join(missing)}; run the figure again.")
         for width, part in runs.groupby("width"):
             values = (part[column].to_numpy(float) for column in (name, name + SCRATCH))
-            results.append((int(str(width)), Pretraining.of(name, *values)))
+            results.append((int(str(width)), PretrainingGain.of(name, *values)))
     return sorted(results, key=lambda result: result[0])
 
 

@@ -72,8 +72,8 @@ LAYOUT = Layout(
 PANEL = "width"
 PICTURES = {
     "equal_compute": "Final losses of the target by method, at equal compute",
-    "loss_vs_tokens": "Training loss against tokens, a line a width",
-    "parallel_coordinates": "The samples of the search, a line a sample over the axes of its hyperparameters",
+    "loss_vs_tokens": "Training loss against tokens, one line per width",
+    "parallel_coordinates": "The samples of the search, one line per sample over the axes of its hyperparameters",
 }
 """Each, and what it is."""
 

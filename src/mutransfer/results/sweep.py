@@ -72,7 +72,7 @@ class TransferReport:
 
     @property
     def optima(self) -> pd.DataFrame:
-        """A copy of the table with one row a parametrization and width.
+        """A copy of the table with one row per parametrization and width.
 
         Columns: parametrization, width, seeds, log2_lr (LR*), low, high (its interval), grid_log2_lr,
         refined, on_edge, edge ("low", "high", "low high" or ""), edge_share (of the draws), loss, loss_se
@@ -118,7 +118,7 @@ def _interval(optimum: Any) -> str:
 def transfer_report(runs: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> TransferReport:
     """Optimum of every width, drift, verdict, regret, E, kappa and R(inf), by `RULE`.
 
-    ``runs`` has one row a run, with columns parametrization, width, log2_lr, seed, train_loss (+inf if
+    ``runs`` has one row per run, with columns parametrization, width, log2_lr, seed, train_loss (+inf if
     diverged) and optionally status. The same table and ``seed`` give the same report, whatever the order of
     the rows.
 
@@ -285,7 +285,7 @@ def describe_sweep(folder: Path) -> Described[Sweep]:
         "## How to read it",
         f"{READING}{report.seeds}; the bootstrap resamples a seed's whole curve as one.",
     ]
-    pictures = {"lr_vs_loss": "Training loss against learning rate, a line a width"}
+    pictures = {"lr_vs_loss": "Training loss against learning rate, one line per width"}
     for other in others:
         pictures |= other.pictures
     summary = "\n".join([str(report), *(line for other in others for line in other.lines)])

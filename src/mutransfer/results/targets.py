@@ -37,7 +37,7 @@ from mutransfer.results.outcomes import (
     sample_table,
 )
 from mutransfer.results.schema import AGAIN, Rows, Schema, Type, require
-from mutransfer.results.scores import HEADER, LEAST_INITS, Pretraining, heading, known_mean
+from mutransfer.results.scores import HEADER, LEAST_INITS, PretrainingGain, heading, known_mean
 from mutransfer.results.selection import COPIES, DEFAULT, JUDGED, PROXY, SCRATCH, ranking
 
 RULE = (
@@ -207,10 +207,10 @@ class Targets:
         """Those with a score both after pretraining and from the init."""
         return [name for name in self.facts["scores"] if name + SCRATCH in self.scores]
 
-    def pretraining(self, label: str, role: str = "mutransfer") -> list[Pretraining]:
+    def pretraining(self, label: str, role: str = "mutransfer") -> list[PretrainingGain]:
         """For every one of `tasks`."""
         scores = self.parts[label, role]
-        return [Pretraining.of(t, scores[t].to_numpy(), scores[t + SCRATCH].to_numpy()) for t in self.tasks]
+        return [PretrainingGain.of(t, scores[t].to_numpy(), scores[t + SCRATCH].to_numpy()) for t in self.tasks]
 
     def ends(self, label: str, role: str) -> tuple[str, str]:
         """``4.6067 [4.3500, 4.8634]``, or that it diverged; ``1 of 3`` that did."""

@@ -288,7 +288,7 @@ def _rungs(report: SearchReport) -> str:
 
 
 def _claims(described: Described[SearchReport]) -> list[Claim]:
-    """Algorithm 1, one search, one run a sample: not judged."""
+    """Algorithm 1, one search, one run per sample: not judged."""
     report, parts = described.report, []
     for what, run in {"copied in µP": report.target, "tuned and copied in SP": report.naive}.items():
         if run is not None:

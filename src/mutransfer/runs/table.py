@@ -67,12 +67,12 @@ def curve_rows(runs: Iterable[tuple[str, RunRecord]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names).sort_values(names[:-1], ignore_index=True)
 
 
-def write_csv(frame: pd.DataFrame, path: Path | str) -> None:
+def write_csv(frame: pd.DataFrame, path: Path | str) -> Path:
     """Write ``frame`` so that it reads back exactly: floats in full, ``inf`` and ``nan`` spelled out.
 
-    The file is replaced whole or not at all. Raises `UserError` if it cannot be written.
+    The file is replaced whole or not at all; returns its path. Raises `UserError` if it cannot be written.
     """
-    write(Path(path), frame.to_csv(index=False, na_rep="nan", lineterminator="\n").encode())
+    return write(Path(path), frame.to_csv(index=False, na_rep="nan", lineterminator="\n").encode())
 
 
 _SHOWN: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The paper's Figure 14: a random search in parallel coordinates, a line a sample, coloured by its final loss."""
+"""The paper's Figure 14: a random search in parallel coordinates, one line per sample, coloured by its final loss."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ TICK: Look = {"color": "black", "linewidth": 0.7, "zorder": 6, "clip_on": False}
 OUTSIDE = 1.09
 """Where diverged samples end, on an axis from 0 to 1."""
 Pools = Mapping[str, pd.DataFrame]
-"""Heading -> samples trained equally long: a row a sample, a column a hyperparameter, ``status``, ``train_loss``."""
+"""Heading -> samples trained equally long: a row per sample; columns: hyperparameters, ``status``, ``train_loss``."""
 
 
 def parallel_coordinates(
     pools: Pools, space: Mapping[str, str], *, out: Path, y_label: str, caption: str = "", banner: str = ""
 ) -> list[Path]:
-    """Draw ``out/parallel_coordinates.png`` and ``.svg``, a panel a pool, the first one on top; returns the paths.
+    """Draw ``out/parallel_coordinates.png`` and ``.svg``, one panel per pool, the first one on top; returns the paths.
 
     space: hyperparameter -> its distribution as text, in the order of the axes; ``10^U(-4, -1)`` spans its axis in log
     units, of any other text the values do.

@@ -21,9 +21,9 @@ from pathlib import Path
 import pytest
 
 from mutransfer.errors import UserError
+from mutransfer.runs.driver import Interrupted, SweepResult, checkpoints, on_disk, sweep
 from mutransfer.runs.engine import LocalEngine, schedule
 from mutransfer.runs.store import Store
-from mutransfer.runs.sweep import Interrupted, SweepResult, checkpoints, on_disk, sweep
 from mutransfer.runs.table import to_frame, write_csv
 from mutransfer.runs.worker import Runner
 from mutransfer.training.checkpoint import EVERY, FOLDER
