@@ -23,7 +23,7 @@ class Cleaning:
     """Which training pairs are kept: Moses' clean-corpus-n with its ratio, least and greatest length."""
 
     ratio: float = 1.5  # of the longer sentence to the shorter, in words
-    least: int = 1  # words a sentence
+    least: int = 1  # words per sentence
     most: int = 175
 
     def keeps(self, source: str, target: str) -> bool:

@@ -8,7 +8,7 @@ for validation, newstest2014 (3,003) for testing. Looked for, in this order:
 3. a download of ``wmt/wmt14`` through the library `datasets`, kept there in these files;
 4. the stand-in: synthetic sentences of a small grammar, which are not WMT14 and say so.
 
-Of the training part the pairs of 1 to 250 words a side and a ratio of at most 1.5 are kept, as fairseq's
+Of the training part the pairs of 1 to 250 words per side and a ratio of at most 1.5 are kept, as fairseq's
 examples/translation/prepare-wmt14en2de.sh does, and case is kept too; text in files that somebody prepared is taken as
 it is, see `corpora` (both can be asked for: ``clean``, ``lowercase``). Different from there: words are counted, not
 subwords; punctuation is not normalised; News Commentary is version 9, as in fairseq's ``--icml17``; validation is on

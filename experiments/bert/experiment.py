@@ -71,7 +71,7 @@ class Hps:
 
 
 def shape(depth: int, length: int, heads: int, dropout: float = 0.0) -> dict[str, Value]:
-    return {"depth": depth, "length": length, "heads": heads, "dropout": dropout}
+    return {"depth": depth, "length": length, "dropout": dropout, "heads": heads}
 
 
 def load(data: Path | None, dataset: str | None, scale: str) -> Any:

@@ -110,7 +110,7 @@ def _add_training(parser: argparse.ArgumentParser, *, seeds: bool = True) -> Non
         add("--seeds", type=_positive, help="how many, instead of the scale's")
     add("--precision", default="float32", help="float32 (default), bfloat16, or auto: what is fastest here")
     add("--backend", help="fairseq: train the sweep of a translation experiment by fairseq itself")
-    add("--workers", type=_positive, help="processes at once; default: one a core, 4 a GPU")
+    add("--workers", type=_positive, help="processes at once; default: one per core, 4 per GPU")
     add("--engine", default="local", help="local (default), or ray: on a running Ray cluster")
     add("--address", help="of the Ray cluster, HOST[:PORT]; default: the one this machine has joined")
     add("--data", type=Path, help="data folder; default: $MUTRANSFER_DATA, else data/")

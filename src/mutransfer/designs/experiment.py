@@ -14,8 +14,6 @@ from mutransfer.designs.space import Space
 from mutransfer.errors import UserError, unknown
 from mutransfer.training.spec import RunSpec, Value
 
-SCALES = ("smoke", "cpu", "gpu", "paper")
-
 
 @dataclass(frozen=True)
 class Size:

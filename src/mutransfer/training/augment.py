@@ -113,7 +113,7 @@ class FolderClassification:
 
     loss_fn: of training; the test loss is the plain cross-entropy. standardize: its ``size`` is that of the images.
     eval_batch: images at once in evaluation. threads: that read files (Pillow decodes without Python's lock; worker
-    processes of a sweep may have no processes of their own); default: one a core.
+    processes of a sweep may have no processes of their own); default: one per core.
     """
 
     def __init__(
