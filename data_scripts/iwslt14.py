@@ -10,8 +10,8 @@
 6. the stand-in: synthetic sentences of a small grammar, which are not IWSLT14 and say so.
 
 Cleaned and split as fairseq's examples/translation/prepare-iwslt14.sh: of the training file without the lines of
-addresses, keywords and talk numbers, and without the tags of title and description, the pairs of 1 to 175 words per side
-and a ratio of at most 1.5; every 23rd of them is in the validation part; the test part is dev2010, dev2012, tst2010,
+addresses, keywords and talk numbers, and without the tags of title and description, the pairs of 1 to 175 words on
+each side and a ratio of at most 1.5; every 23rd of them is in the validation part; the test part is dev2010, dev2012, tst2010,
 tst2011 and tst2012 (6,750 pairs); all in lower case (``lowercase=False``, --no-lowercase: as it is written; the texts
 for BLEU follow). Different from there: words are counted without Moses' tokenizer, so that a few pairs more or fewer
 may be left (fairseq: 160,239 and 7,283 for validation); text is not tokenized before it is cut into pieces; the

@@ -167,7 +167,7 @@ def test_panels_share_runs() -> None:
 
 
 def test_the_table_repeats_a_shared_run() -> None:
-    """One row per point: panel, x and line first, then the run's own columns; a point without a run is an error later."""
+    """One row per point: panel, x and line, then the run's own columns; a point without a run is an error later."""
     found = cells(panel(RATES, WIDTHS), panel(SCHEDULES, WIDTHS), seeds=1, template=lambda scale: {"log2_lr": -6})
     losses = {s: float(i) for i, s in enumerate(dict.fromkeys(s for *_, s in found))}
     records = [RunRecord(spec=s, status="finished", train_loss=loss) for s, loss in losses.items()]
