@@ -11,11 +11,11 @@
 
 Cleaned and split as fairseq's examples/translation/prepare-iwslt14.sh: of the training file without the lines of
 addresses, keywords and talk numbers, and without the tags of title and description, the pairs of 1 to 175 words on
-each side and a ratio of at most 1.5; every 23rd of them is in the validation part; the test part is dev2010, dev2012, tst2010,
-tst2011 and tst2012 (6,750 pairs); all in lower case (``lowercase=False``, --no-lowercase: as it is written; the texts
-for BLEU follow). Different from there: words are counted without Moses' tokenizer, so that a few pairs more or fewer
-may be left (fairseq: 160,239 and 7,283 for validation); text is not tokenized before it is cut into pieces; the
-pieces are SentencePiece's; the XML's escapes are undone.
+each side and a ratio of at most 1.5; every 23rd of them is in the validation part; the test part is dev2010, dev2012,
+tst2010, tst2011 and tst2012 (6,750 pairs); all in lower case (``lowercase=False``, --no-lowercase: as it is written;
+the texts for BLEU follow). Different from there: words are counted without Moses' tokenizer, so that a few pairs more
+or fewer may be left (fairseq: 160,239 and 7,283 for validation); text is not tokenized before it is cut into pieces;
+the pieces are SentencePiece's; the XML's escapes are undone.
 
 Neither WIT3 nor fairseq publishes a checksum; the md5 is the one that a public run of the recipe recorded. An archive
 that differs from it is not opened; one that you trust is read after you unpacked it (3).
