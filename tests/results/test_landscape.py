@@ -318,18 +318,6 @@ def test_different_headings_in_a_column_stand_over_their_own_panels(landscape, w
     assert "undecided (one seed)" in paths[-1].read_text()
 
 
-def test_a_long_name_stands_at_the_first_entry_of_the_legend_alone(landscape, words):
-    """Where a line has no room for all."""
-
-    def deepen(panels):
-        for key in panels:
-            panels[key]["line_name"] = "width of the whole network over that of its base"
-        return panels
-
-    said = words(LANDSCAPE.redraw(landscape(edit=deepen))[1][1])
-    assert "width of the whole network over that of its base 32" in said and {"64", "128"} <= set(said)
-
-
 def test_gaps_of_a_folder_are_named(landscape):
     with pytest.raises(UserError, match=r"panel width/learning rate lacks 1 of 42 runs, first line 64, x -6.0, seed 1"):
         LANDSCAPE.describe(landscape(lambda r: r.query("not (width == 64 and x == -6 and seed == 1 and line == 64)")))

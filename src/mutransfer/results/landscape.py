@@ -10,7 +10,6 @@ stands beside it: every draw picks the first line's choice anew, while a line's 
 from __future__ import annotations
 
 import math
-import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,17 +21,16 @@ import pandas as pd
 from mutransfer.errors import UserError, unknown
 from mutransfer.results import rule_of_thumb
 from mutransfer.results.draw.curves import (
-    SMALL_MARKS,
     TRANSFERRED,
+    any_diverged,
     curve_panel,
-    line_legend,
     line_looks,
+    line_signs,
     loss_limits,
     star,
-    strip_height,
 )
-from mutransfer.results.draw.page import LETTER, SMALL, Axes, PageOfRows, set_ticks
-from mutransfer.results.draw.style import MINUS, MUTED, WARNING, WIDTH, Look, paper_style
+from mutransfer.results.draw.page import Axes, new_page, set_ticks, write_title
+from mutransfer.results.draw.style import MINUS, MUTED, WARNING, Look, paper_style, save
 from mutransfer.results.drift import slopes
 from mutransfer.results.estimate import Estimate, counted, label, number, power, span
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid, points
@@ -339,52 +337,47 @@ def _lines(report: PanelReport, panel: Mapping[str, Any], loss: str) -> str:
 def _draw(described: Described[dict[str, PanelReport]]) -> list[Path]:
     reports, figure = described.report, described.folder
     panels = figure["panels"]
-    rows: dict[int, list[str]] = {}
-    for key in sorted(panels, key=lambda key: (panels[key]["row"], panels[key]["column"])):
-        rows.setdefault(panels[key]["row"], []).append(key)
-    columns = 1 + max(panel["column"] for panel in panels.values())
+    rows, columns = (1 + max(panel[side] for panel in panels.values()) for side in ("row", "column"))
     headings = {(panel["column"], panel["heading"]) for panel in panels.values()}
     is_shared = len({column for column, _ in headings}) == len(headings)  # one heading over each column
-    values = [sorted({value for key in keys for value in reports[key].panel.lines}) for keys in rows.values()]
-    curves = [[reports[key].panel.curves for key in keys] for keys in rows.values()]
-    page = PageOfRows(
-        columns,
-        1.9 if columns < 3 else 1.2 if len(rows) < 4 else 1.1,
-        SMALL,
-        banner=figure.banner,
-        strips=tuple(strip_height(c, len(v), SMALL_MARKS) for c, v in zip(curves, values, strict=True)),
-        legends=(1,) * len(rows),
-        heading=0.22 if is_shared else 0.0,
-        title_lines=2 if is_shared else 3,
-    )
-    ticks = {key: _ticks(report.panel, page.panel) for key, report in reports.items() if report.panel.words}
-    page = replace(page, caption=figure.caption(_caption(reports, panels, ticks)))
-    with paper_style():
-        for row, keys in enumerate(rows.values()):
-            looks = line_looks(values[row], markersize=2.8)
-            limits = loss_limits(
-                [curve for panel in curves[row] for curve in panel], figure.provenance.get("loss_ceiling")
-            )
-            for place, key in enumerate(keys):
-                panel, report, column = panels[key], reports[key], panels[key]["column"]
-                x_limits, lines = _x_limits(reports, panels, key), report.panel.lines
-                axes = curve_panel(page, row, column, lines, looks, x_limits, limits, SMALL_MARKS, first=place == 0)
-                set_ticks(axes.xaxis, count=max(3, round(page.panel / 0.3)), whole=True)
-                set_ticks(axes.yaxis, count=5)
-                axes.set_xlabel(panel["x_label"], fontsize=7, labelpad=1.5)
-                if place == 0:
-                    axes.set_ylabel(f"{panel['row_heading']}\n{figure['y_label']}".strip(), fontsize=7)
-                if key in ticks:
-                    axes.set_xticks(report.panel.x, ticks[key])
-                _draw_claim(axes, report, looks)
-                page.title(row, column, _title(report, "" if is_shared else panel["heading"]))
-                if is_shared and row == 0:
-                    at = (page.left(column) + page.panel / 2) / WIDTH
-                    high = (page.top(0) + 2 * SMALL.title_line + 0.04) / page.height
-                    font: Look = {"ha": "center", "va": "bottom", "fontweight": "bold", "fontsize": 8}
-                    page.figure.text(at, high, panel["heading"], **font)
-            line_legend(page, row, panels[keys[0]]["line_name"], looks, SMALL_MARKS)
-        return page.save(figure.path, "landscape")
+    keys = [[key for key in panels if panels[key]["row"] == row] for row in range(rows)]
+    looks = [line_looks(sorted({value for key in row for value in reports[key].panel.lines})) for row in keys]
+    named = {(panels[row[0]]["line_name"], *look): look for row, look in zip(keys, looks, strict=True)}
+    with paper_style(small=True):
+        page, axes = new_page(
+            rows,
+            columns,
+            2.6 if columns < 3 else 2.1,
+            legends=[line_signs(name, look) for (name, *_), look in named.items()],
+            caption=figure.caption(_caption(reports)),
+            banner=figure.banner,
+            sharey="row",
+        )
+        for empty in {*np.ndindex(rows, columns)} - {(p["row"], p["column"]) for p in panels.values()}:
+            axes[empty].set_axis_off()
+        for row, look in zip(keys, looks, strict=True):
+            curves = [curve for key in row for curve in reports[key].panel.curves]
+            limits = loss_limits(curves, figure.provenance.get("loss_ceiling"))
+            for key in row:
+                panel, report, here = panels[key], reports[key], axes[panels[key]["row"], panels[key]["column"]]
+                x_limits = _x_limits(reports, panels, key)
+                curve_panel(here, report.panel.lines, look, x_limits, limits, has_strip=any_diverged(curves))
+                here.set_xlabel(panel["x_label"])
+                if report.panel.words:
+                    here.set_xticks(report.panel.x, report.panel.words, rotation=25, ha="right", rotation_mode="anchor")
+                else:
+                    set_ticks(here.xaxis, count=6, whole=True)
+                if panel["column"] == 0:
+                    here.set_ylabel(f"{panel['row_heading']}\n{figure['y_label']}".strip())
+                _draw_claim(here, report, look)
+                heading = panel["heading"] if panel["row"] == 0 or not is_shared else ""
+                write_title(
+                    here,
+                    (heading, {"fontweight": "bold", "fontsize": 8}),
+                    (report.text, {"fontweight": "bold", "color": COLOURS[report.verdict]}),
+                    (f"regret {regret_text(report.regret, 3)}".replace("-", MINUS), {}),
+                )
+        return save(page, figure.path, "landscape")
 
 
 def _x_limits(
@@ -395,19 +388,6 @@ def _x_limits(
     grid = np.unique(np.concatenate([reports[k].panel.x for k in same]))
     margin = max(0.5 * float(np.diff(grid).min()) if len(grid) > 1 else 0.5, 0.04 * float(np.ptp(grid)))
     return float(grid[0]) - margin, float(grid[-1]) + margin
-
-
-def _ticks(panel: PanelCurves, inches: float) -> list[str]:
-    """The words if all of them have room side by side, else letters."""
-    longest = max(len(word) for word in panel.words)
-    has_room = (longest + 1) * LETTER * SMALL.points / 72 * len(panel.words) < inches
-    return list(panel.words) if has_room else list(string.ascii_lowercase[: len(panel.words)])
-
-
-def _title(report: PanelReport, heading: str) -> list[tuple[str, Look]]:
-    lines: list[tuple[str, Look]] = [(heading, {"fontweight": "bold", "fontsize": 7.5})] if heading else []
-    lines.append((report.text, {"fontweight": "bold", "color": COLOURS[report.verdict]}))
-    return [*lines, (f"regret {regret_text(report.regret, 3)}".replace("-", MINUS), {})]
 
 
 def _draw_claim(axes: Axes, report: PanelReport, looks: Mapping[float, Look]) -> None:
@@ -426,9 +406,7 @@ def _draw_claim(axes: Axes, report: PanelReport, looks: Mapping[float, Look]) ->
         axes.plot(inside, level, "|", linestyle=style, color="black", linewidth=1.1, markersize=5, zorder=4)
 
 
-def _caption(
-    reports: Mapping[str, PanelReport], panels: Mapping[str, Mapping[str, Any]], ticks: Mapping[str, Sequence[str]]
-) -> str:
+def _caption(reports: Mapping[str, PanelReport]) -> str:
     seeds = _seeds(reports)
     text = [f"Lines: {points(seeds)}.", "Star: best choice of a line (parabola);"]
     if any(result.on_edge for report in reports.values() for result in report.lines):
@@ -439,13 +417,7 @@ def _caption(
     share = np.concatenate([np.isinf(curve.loss).mean(axis=0) for r in reports.values() for curve in r.panel.curves])
     if share.any():
         text.append(f"Crosses on grey: diverged{' (faint: some seeds)' * bool((share % 1).any())}.")
-    text.append("Regret: loss of the dashed choice at the largest line, less its least loss.")
-    named = {}
-    for key, letters in ticks.items():
-        words = reports[key].panel.words
-        if tuple(letters) != words:
-            named[", ".join(f"{a} {b}" for a, b in zip(letters, words, strict=True))] = panels[key]["x_name"]
-    return " ".join([*text, *(f"{name}: {names}." for names, name in named.items())])
+    return " ".join([*text, "Regret: loss of the dashed choice at the largest line, less its least loss."])
 
 
 def _claims(described: Described[dict[str, PanelReport]]) -> list[Claim]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from mutransfer.errors import UserError
-from mutransfer.results.draw.page import LETTER, SMALL, Axes, PageOfRows, set_ticks, sign
-from mutransfer.results.draw.style import MINUS, MUTED, Look, palette, paper_style
+from mutransfer.results.draw.page import Axes, doublings, new_page, sign, write_title
+from mutransfer.results.draw.style import MINUS, MUTED, Look, palette, paper_style, save
 from mutransfer.results.estimate import Array, Estimate, counted, number
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid
 from mutransfer.results.frame import PanelAxis, read_panels
@@ -175,20 +175,6 @@ ALL: Look = {"color": MUTED, "linestyle": (0, (1, 1.5)), "linewidth": 1.4}
 HOLLOW: Look = {"markerfacecolor": "white", "markeredgewidth": 1.1, "markersize": 5.5}
 MARKS = {"shorter": "D", "all": "s"}
 WORDS = {"shorter": "the longest, predicted from the shorter", "all": "the recipe's own, predicted from all"}
-BESIDE = 0.025
-"""How far right of the measured point its prediction stands, over the width of the axis."""
-LAYOUT = replace(
-    SMALL,
-    gap=0.62,
-    ticks=0.42,
-    legend_line=0.2,
-    title_gap=0.06,
-    title_room=0.15,
-    between=0.0,
-    foot=0.1,
-    points=7,
-    legend={"fontsize": 7, "handlelength": 3.6, "columnspacing": 1.4, "borderaxespad": 0},
-)
 PICTURES = {"length": "Test accuracy and training loss against the length of training"}
 
 
@@ -244,17 +230,19 @@ def _fits(report: LengthReport) -> str:
 
 def _draw(described: Described[LengthReport]) -> list[Path]:
     report, figure = described.report, described.folder
-    page = PageOfRows(2, 2.4, LAYOUT, figure.caption(_caption(report)), figure.banner)
     with paper_style():
-        shown = (("Test accuracy", _claim(report), _draw_accuracy), ("Final training loss", "", _draw_loss))
-        for column, (title, claim, draw) in enumerate(shown):
-            axes = page.axes(0, column)
-            _draw_epochs(axes, report, page.panel)
-            draw(axes, report)
-            page.title(0, column, [(title, {"fontweight": "bold", "fontsize": 8.5}), ("", {})])
-            page.title(0, column, [(claim, {})])
-        page.legend(0, _signs(report))
-        return page.save(figure.path, "length")
+        page, ((left, right),) = new_page(
+            1, 2, 3.0, legends=[_signs(report)], caption=figure.caption(_caption(report)), banner=figure.banner
+        )
+        for axes, title, claim in ((left, "Test accuracy", _claim(report)), (right, "Final training loss", "")):
+            axes.set_xscale("log", base=2)
+            doublings(axes.xaxis)
+            axes.set_xlabel("length of training (epochs)")
+            write_title(axes, (title, {"fontweight": "bold"}), (claim, {"fontsize": 7}))
+        _draw_accuracy(left, report)
+        _draw_loss(right, report)
+        right.set_xlim(left.get_xlim())
+        return save(page, figure.path, "length")
 
 
 def _claim(report: LengthReport) -> str:
@@ -263,33 +251,6 @@ def _claim(report: LengthReport) -> str:
         return "no prediction of the longest"
     text = f"{last.epochs:.3g} epochs: predicted {number(report.longest.accuracy.value)}, measured "
     return text + f"{number(last.accuracy.value)} (difference {number(report.difference.value).replace('-', MINUS)})"
-
-
-def _draw_epochs(axes: Axes, report: LengthReport, inches: float) -> None:
-    """The log2 axis of both panels, with ticks at the lengths and at what is predicted."""
-    predicted = [fit.epochs for fit in _fitted(report).values() if fit.is_known]
-    at = sorted({*(length.epochs for length in report.lengths), *predicted})
-    margin = 0.08 * max(math.log2(at[-1] / at[0]), 1.0)
-    low, high = math.log2(at[0]) - margin, math.log2(at[-1]) + margin
-    axes.set_xscale("log", base=2)
-    axes.set_xlim(2**low, 2**high)
-    axes.set_xticks(at, _words([(math.log2(x) - low) / (high - low) * inches for x in at], at))
-    axes.minorticks_off()
-    axes.set_xlabel("length of training (epochs)", labelpad=2)
-    set_ticks(axes.yaxis, count=6)
-    axes.tick_params(labelsize=7, length=2.5, pad=2)
-
-
-def _words(places: Sequence[float], epochs: Sequence[float]) -> list[str]:
-    """The labels of the ticks at ``places`` inches, longest first; none where there is no room."""
-    texts, free = [], math.inf
-    for place, length in sorted(zip(places, epochs, strict=True), reverse=True):
-        text = f"{length:.2g}"
-        half = (len(text) + 0.5) * LETTER * 7 / 72 / 2
-        has_room = place + half <= free
-        texts.append(text if has_room else "")
-        free = place - half if has_room else free
-    return texts[::-1]
 
 
 def _draw_points(axes: Axes, report: LengthReport, estimates: Sequence[Estimate]) -> None:
@@ -307,7 +268,6 @@ def _bars(estimates: Sequence[Estimate]) -> Array:
 
 def _draw_accuracy(axes: Axes, report: LengthReport) -> None:
     _draw_points(axes, report, [length.accuracy for length in report.lengths])
-    low, high = axes.get_xlim()
     for key, fit in _fitted(report).items():
         if not fit.is_known:
             continue
@@ -315,21 +275,22 @@ def _draw_accuracy(axes: Axes, report: LengthReport) -> None:
         ends = [report.lengths[0].epochs, report.lengths[-1].epochs, fit.epochs]
         along = np.geomspace(min(ends), max(ends), 200)
         axes.plot(along, fit.at(along).mean(axis=0), **look, zorder=3 if key == "shorter" else 2)
-        x = fit.epochs * (high / low) ** (BESIDE if key == "shorter" else 0.0)
+        x = fit.epochs * (1.07 if key == "shorter" else 1.0)  # beside what was measured
         mark: Look = {"linestyle": "none", "marker": MARKS[key], "color": look["color"], **HOLLOW}
         axes.errorbar(x, fit.accuracy.value, yerr=_bars([fit.accuracy]), **mark, elinewidth=1.0, capsize=2, zorder=5)
     bottom, top = axes.get_ylim()
     axes.set_ylim(max(bottom, -2.0), min(top, 102.0))
-    axes.set_ylabel("test accuracy (%)", labelpad=2)
+    axes.set_ylabel("test accuracy (%)")
 
 
 def _draw_loss(axes: Axes, report: LengthReport) -> None:
     """Means over seeds; a cross at the upper end where a seed diverged."""
     _draw_points(axes, report, [length.loss for length in report.lengths])
-    lost = [length.epochs for length in report.lengths if math.isinf(length.loss.value)]
-    cross: Look = {"color": DARK, "markersize": 5, "markeredgewidth": 1.4, "clip_on": False}
-    axes.plot(lost, [0.97] * len(lost), "x", **cross, transform=axes.get_xaxis_transform(), zorder=5)
-    axes.set_ylabel("final training loss (nats)", labelpad=2)
+    for length in report.lengths:
+        if math.isinf(length.loss.value):
+            cross: Look = {"color": DARK, "markersize": 5, "markeredgewidth": 1.4}
+            axes.plot(length.epochs, 0.97, "x", **cross, transform=axes.get_xaxis_transform(), zorder=5)
+    axes.set_ylabel("final training loss (nats)")
 
 
 def _signs(report: LengthReport) -> list[Any]:

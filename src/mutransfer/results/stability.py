@@ -20,17 +20,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mutransfer.errors import UserError
-from mutransfer.results.draw.curves import (
-    SMALL_MARKS,
-    curve_panel,
-    line_legend,
-    line_looks,
-    loss_limits,
-    star,
-    strip_height,
-)
-from mutransfer.results.draw.page import SMALL, Axes, PageOfRows, set_ticks, sign
-from mutransfer.results.draw.style import MINUS, MUTED, WARNING, Look, paper_style
+from mutransfer.results.draw.curves import any_diverged, curve_panel, line_looks, line_signs, loss_limits, star
+from mutransfer.results.draw.page import Axes, new_page, set_ticks, sign, write_title
+from mutransfer.results.draw.style import MINUS, MUTED, WARNING, Look, paper_style, save
 from mutransfer.results.estimate import Array, Estimate, counted, listing, number, power
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid, points
 from mutransfer.results.frame import PanelAxis, PanelCurves, read_panels
@@ -264,39 +256,29 @@ def _miss(miss: Estimate) -> str:
 
 def _draw(described: Described[StabilityReport]) -> list[Path]:
     report, figure = described.report, described.folder
-    limits, looks = (
-        _limits(report, figure.provenance.get("loss_ceiling")),
-        line_looks([r.width for r in report.results], markersize=2.8),
-    )
-    curves = [panel.curves for panel in report.panels.values()]
+    limits = _limits(report, figure.provenance.get("loss_ceiling"))
+    looks = line_looks([result.width for result in report.results])
+    has_strip = any_diverged(curve for panel in report.panels.values() for curve in panel.curves)
     rates = np.concatenate([panel.x for panel in report.panels.values()])
     x_limits = float(rates.min()) - 0.5, float(rates.max()) + 0.5
     ends = "" if report.seeds == "1 seed" else " (bars: 95% bootstrap intervals)"
     words = f"Lines: {points(report.seeds)}. Edge: the learning rate above the optimum at which the loss reaches the "
     words += f"threshold{ends}. Threshold: {_threshold_name(figure)}."
-    with paper_style():
-        page = PageOfRows(
-            2,
-            2.4,
-            SMALL,
-            figure.caption(words),
-            figure.banner,
-            strips=(strip_height(curves, len(looks), SMALL_MARKS),),
-            legends=(2,),
+    with paper_style(small=True):
+        legends = line_signs("n =", looks), _signs(has_strip)
+        page, (axes,) = new_page(
+            1, 2, 3.3, legends=legends, caption=figure.caption(words), banner=figure.banner, sharey=True
         )
-        for column, (key, panel) in enumerate(report.panels.items()):
-            axes = curve_panel(page, 0, column, panel.lines, looks, x_limits, limits, SMALL_MARKS, first=column == 0)
-            set_ticks(axes.xaxis, count=max(3, round(page.panel / 0.3)), whole=True)
-            set_ticks(axes.yaxis, count=5)
-            axes.set_xlabel(r"$\log_2$ learning rate", labelpad=1.5)
-            axes.set_ylabel(figure["y_label"] if column == 0 else "")
-            axes.axhline(report.threshold, **THRESHOLD, zorder=1)
-            _draw_edges(axes, report, looks, key)
+        axes[0].set_ylabel(figure["y_label"])
+        for here, (key, panel) in zip(axes, report.panels.items(), strict=True):
+            curve_panel(here, panel.lines, looks, x_limits, limits, has_strip=has_strip)
+            set_ticks(here.xaxis, count=11, whole=True)
+            here.set_xlabel(r"$\log_2$ learning rate")
+            here.axhline(report.threshold, **THRESHOLD, zorder=1)
+            _draw_edges(here, report, looks, key)
             heading = figure.provenance.get("panels", {}).get(key, {}).get("heading", key)
-            page.title(0, column, [(heading, {"fontweight": "bold", "fontsize": 8.5}), _title(report, key)])
-        line_legend(page, 0, "n =", looks, SMALL_MARKS)
-        page.legend(0, _signs(report), line=1)
-        return page.save(figure.path, "stability")
+            write_title(here, (heading, {"fontweight": "bold", "fontsize": 8}), _title(report, key))
+        return save(page, figure.path, "stability")
 
 
 def _limits(report: StabilityReport, ceiling: float | None) -> tuple[float, float]:
@@ -331,16 +313,16 @@ def _draw_edges(axes: Axes, report: StabilityReport, looks: Mapping[float, Look]
 def _title(report: StabilityReport, key: str) -> tuple[str, Look]:
     if key == REAL:
         count = sum(math.isfinite(result.real.value) for result in report.results)
-        return f"{count} of {len(report.results)} widths break inside the grid", {"fontsize": 7.5}
+        return f"{count} of {len(report.results)} widths break inside the grid", {}
     text: str = report.verdict
     largest = report.largest
     if largest:
         miss = number(largest.miss.value).replace("-", MINUS)
         text += f"; largest miss {miss} octaves (n = {largest.width})"
-    return text, {"fontsize": 7.5, "color": COLOURS[report.verdict]}
+    return text, {"color": COLOURS[report.verdict]}
 
 
-def _signs(report: StabilityReport) -> list[Any]:
+def _signs(has_diverged: bool) -> list[Any]:
     black: Look = {"color": "black", "linestyle": "none", "markersize": 5}
     signs = [
         sign("optimum", **black, marker="*"),
@@ -348,7 +330,7 @@ def _signs(report: StabilityReport) -> list[Any]:
         sign("edge of the real model", **black, marker="D", markerfacecolor="white"),
         sign("threshold", **THRESHOLD),
     ]
-    if any(np.isinf(curve.loss).any() for panel in report.panels.values() for curve in panel.curves):
+    if has_diverged:
         signs.append(sign("diverged (faint: some seeds)", marker="x", **{**black, "markersize": 3.5}))
     return signs
 

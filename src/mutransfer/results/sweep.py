@@ -22,16 +22,16 @@ from mutransfer.results import rule_of_thumb
 from mutransfer.results.accuracy import accuracy_report
 from mutransfer.results.coordinates import read_coordinates
 from mutransfer.results.draw.curves import (
-    LARGE_MARKS,
     TRANSFERRED,
+    any_diverged,
     curve_panel,
     line_looks,
+    line_signs,
     loss_limits,
     star,
-    strip_height,
 )
-from mutransfer.results.draw.page import LARGE, Page, set_ticks, sign
-from mutransfer.results.draw.style import MINUS, WARNING, Look, paper_style
+from mutransfer.results.draw.page import new_page, set_ticks, sign, write_title
+from mutransfer.results.draw.style import MINUS, WARNING, Look, paper_style, save
 from mutransfer.results.drift import (
     RULE,
     DriftResult,
@@ -51,7 +51,6 @@ from mutransfer.results.quality import KAPPA_WIDTHS, LIMIT_WIDTHS, centred, kapp
 
 EDGE_SHARE = 0.025
 """If more draws than this fall on an edge, an end of the interval is cut off by the grid."""
-LEGEND_COLUMNS = 7
 NO_FALL = "the least losses do not fall with width as L + A n^-b with b between 0.1 and 2"
 READING = (
     f"{RULE} Regret: mean loss at the best grid learning rate of the smallest width, less the width's "
@@ -374,17 +373,18 @@ def lr_figure(
     looks = line_looks(sorted({curve.width for curve in every}))
     limits = loss_limits(every, ceiling)
     rates = np.concatenate([curve.log2_lr for curve in every])
-    x_limits = (rates.min() - 0.5, rates.max() + 0.5)
-    rows = -(-len(looks) // LEGEND_COLUMNS)
-    strip = strip_height([every], len(looks), LARGE_MARKS)
-    edges = any(result.edges for result in report.results)
     with paper_style():
-        page = Page(len(names), 2.75, LARGE, caption, banner, (strip,), legends=(rows + 1,), title_lines=2 + edges)
-        for k, name in enumerate(names):
-            lines: dict[float, Curves] = {curve.width: curve for curve in table[name]}
-            axes = curve_panel(page, 0, k, lines, looks, x_limits, limits, LARGE_MARKS, first=k == 0)
-            axes.set(xlabel=r"$\log_2$ learning rate", ylabel=y_label if k == 0 else "")
-            set_ticks(axes.xaxis, step=1 if np.ptp(rates) <= 10 else 2)
+        legends = (line_signs("width", looks), _signs(report, every, limits[1]))
+        figure, (panels,) = new_page(
+            1, len(names), 3.6, legends=legends, caption=caption, banner=banner, sharex=True, sharey=True
+        )
+        panels[0].set_ylabel(y_label)
+        for axes, name in zip(panels, names, strict=True):
+            lines = {curve.width: curve for curve in table[name]}
+            x_limits = rates.min() - 0.5, rates.max() + 0.5
+            curve_panel(axes, lines, looks, x_limits, limits, has_strip=any_diverged(every))
+            axes.set_xlabel(r"$\log_2$ learning rate")
+            set_ticks(axes.xaxis, count=10, whole=True)
             optima = report.optima.query("parametrization == @name")
             axes.axvline(float(optima["transferred_log2_lr"].iloc[0]), **TRANSFERRED, zorder=1)
             for curve, optimum in zip(table[name], optima.itertuples(), strict=True):
@@ -394,10 +394,8 @@ def lr_figure(
                 if not pd.isna(optimum.low):
                     bar: Look = {"color": "black", "linewidth": 1.1, "markersize": 6}
                     axes.plot([optimum.low, optimum.high], [y, y], "|-", **bar, zorder=4)
-            page.title(0, k, _title_lines(report.parametrizations[name], has_edges=edges))
-        page.legend(0, [sign(f"width {w}", **look, **LARGE_MARKS.edge) for w, look in looks.items()], lines=rows)
-        page.legend(0, _signs(report, every, limits[1]), line=rows)
-        return page.save(out, "lr_vs_loss")
+            write_title(axes, *_title_lines(report.parametrizations[name]))
+        return save(figure, out, "lr_vs_loss")
 
 
 def title(result: DriftResult) -> str:
@@ -405,13 +403,12 @@ def title(result: DriftResult) -> str:
     return f"{label(result.name)}: {result.verdict}, {result.slope.brief()} octaves per doubling".replace("-", MINUS)
 
 
-def _title_lines(result: DriftResult, *, has_edges: bool) -> list[tuple[str, Look]]:
+def _title_lines(result: DriftResult) -> list[tuple[str, Look]]:
     verdict, slope = title(result).split(", ", 1)
-    lines: list[tuple[str, Look]] = [(verdict, {"fontweight": "bold", "fontsize": 9}), (f"{slope} of width", {})]
-    if has_edges:
-        sides = [f"{width} ({side})" for width, side in result.edges]
-        text = f"optimum on the edge of the grid at width {listing(sides)}" if sides else ""
-        lines.append((text, {"color": WARNING, "fontsize": 7}))
+    lines: list[tuple[str, Look]] = [(verdict, {"fontweight": "bold"}), (f"{slope} of width", {"fontsize": 8})]
+    if sides := [f"{width} ({side})" for width, side in result.edges]:
+        look = {"color": WARNING, "fontsize": 7.5}
+        lines.append((f"optimum on the edge of the grid at width {listing(sides)}", look))
     return lines
 
 

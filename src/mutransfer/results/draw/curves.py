@@ -4,118 +4,88 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
-from mutransfer.results.draw.page import LETTER, Page, sign
-from mutransfer.results.draw.style import MARKERS, MUTED, WIDTH, Look, palette
+from mutransfer.results.draw.page import sign
+from mutransfer.results.draw.style import MARKERS, MUTED, Look, palette
 from mutransfer.results.estimate import Array
 from mutransfer.results.frame import Curves
 from mutransfer.results.quality import interpolate
 
 TRANSFERRED: Look = {"color": MUTED, "linestyle": (0, (2, 2)), "linewidth": 0.9}
 """Of the choice that is copied from the smallest line."""
+OUTLINED: Look = {"markeredgecolor": "white", "markeredgewidth": 0.4}
 
 
-@dataclass(frozen=True)
-class Marks:
-    """How the parts of a panel of curves are drawn."""
-
-    line: Look
-    edge: Look
-    """Of the markers, here and in the legend."""
-    above: Look
-    """The triangle where a curve leaves the axis; empty: not marked."""
-    cross: Look
-    """In the strip; empty: there is no strip of diverged runs."""
-    strip_row: float
-    """Inches of the strip for every line."""
-    ticks: Look
-    leads: bool = False
-    """Whether dots lead the eye from a curve to its crosses in the strip."""
-    all_have_strips: bool = False
-    """Whether a panel without diverged runs has a strip where another one of its row has."""
-
-
-LARGE_MARKS = Marks(
-    line={},
-    edge={"markeredgecolor": "white", "markeredgewidth": 0.4},
-    above={"markersize": 4, "zorder": 3},
-    cross={"markersize": 3.8, "markeredgewidth": 1.2},
-    strip_row=0.085,
-    ticks={},
-    leads=True,
-    all_have_strips=True,
-)
-SMALL_MARKS = Marks(
-    line={"linewidth": 1.0},
-    edge={"markeredgecolor": "white", "markeredgewidth": 0.3},
-    above={"markersize": 3},
-    cross={"markersize": 2.8, "markeredgewidth": 0.9},
-    strip_row=0.045,
-    ticks={"labelsize": 6.5, "length": 2, "pad": 1.5},
-)
-
-
-def line_looks(values: Iterable[float], **more: object) -> dict[float, Look]:
-    """Colour and marker of every line value, dark for the smallest; what is ``more`` is the same for all."""
+def line_looks(values: Iterable[float]) -> dict[float, Look]:
+    """Colour and marker of every line value, dark for the smallest."""
     values = list(values)
     signs = zip(values, palette(len(values)), itertools.cycle(MARKERS), strict=False)
-    return {value: {"color": color, "marker": marker, **more} for value, color, marker in signs}
+    return {value: {"color": color, "marker": marker, **OUTLINED} for value, color, marker in signs}
+
+
+def line_signs(name: str, looks: Mapping[float, Look]) -> list[Line2D]:
+    """The entries of a legend: ``width 32``, ``width 64``, ..."""
+    return [sign(f"{name} {value:g}", **look) for value, look in looks.items()]
+
+
+def draw_curves(axes: Axes, lines: Mapping[float, Curves], looks: Mapping[float, Look]) -> None:
+    """Line value -> its curves: means over seeds with their standard errors."""
+    for value, curve in lines.items():
+        mean = curve.loss.mean(axis=0)
+        shown = np.where(np.isfinite(mean), mean, np.nan)
+        axes.plot(curve.log2_lr, shown, **{"zorder": 3, **looks[value]})
+        if len(curve.loss) > 1:
+            finite = np.where(np.isfinite(curve.loss), curve.loss, np.nan)
+            error = finite.std(axis=0, ddof=1) / np.sqrt(len(curve.loss))
+            look: Look = {"color": looks[value]["color"], "alpha": 0.25, "linewidth": 0}
+            axes.fill_between(curve.log2_lr, shown - error, shown + error, **look, zorder=2)
 
 
 def curve_panel(
-    page: Page,
-    row: int,
-    column: int,
+    axes: Axes,
     lines: Mapping[float, Curves],
     looks: Mapping[float, Look],
     x_limits: tuple[float, float],
     limits: tuple[float, float],
-    marks: Marks,
     *,
-    first: bool,
-) -> Axes:
-    """Line value -> its curves, means over seeds with their standard errors; diverged runs in the strip on top.
+    has_strip: bool,
+) -> None:
+    """`draw_curves`; dots lead on to diverged runs, each a cross in the strip on top, faint where not all seeds did.
 
-    Only the ``first`` panel of a row has y labels.
+    A triangle stands where a curve leaves the axis. The rows of the strip are those of ``looks``, the first one lowest.
     """
-    axes, top = page.axes(row, column), limits[1]
-    axes.set_zorder(2)
-    axes.patch.set_visible(False)  # the signs at its upper end reach into the strip above
     axes.set(xlim=x_limits, ylim=limits)
-    axes.tick_params(labelleft=first, **marks.ticks)
+    draw_curves(axes, lines, looks)
+    beyond = limits[1] + 0.02 * (limits[1] - limits[0])
+    strip = add_strip(axes, (-1, len(looks)), 0.02 * (len(looks) + 1)) if has_strip else None
     for value, curve in lines.items():
-        look, x, mean = looks[value], curve.log2_lr, curve.loss.mean(axis=0)
-        shown = np.where(np.isfinite(mean), mean, np.nan)
-        axes.plot(x, shown, **{"zorder": 3, **marks.line, **marks.edge, **look})
-        for here, there in ((i, j) for i in range(len(x)) for j in (i - 1, i + 1) if marks.leads and 0 <= j < len(x)):
-            if shown[here] < top and np.isinf(mean[there]):
-                axes.plot(x[[here, there]], [shown[here], top], ":", color=look["color"], linewidth=0.9, zorder=2)
-        if len(curve.loss) > 1:
-            finite = np.where(np.isfinite(curve.loss), curve.loss, np.nan)
-            error = finite.std(axis=0, ddof=1) / np.sqrt(len(curve.loss))
-            axes.fill_between(x, shown - error, shown + error, color=look["color"], alpha=0.25, linewidth=0, zorder=2)
-        if marks.above:
-            over = shown > top
-            axes.plot(x[over], np.full(over.sum(), top), "^", color=look["color"], clip_on=False, **marks.above)
-    lost = {value: np.isinf(curve.loss).mean(axis=0) for value, curve in lines.items()}
-    if marks.cross and page.strips[row] and (marks.all_have_strips or any(share.any() for share in lost.values())):
-        # one row for every line, the smallest lowest; a cross where runs diverged, faint where not all seeds did
-        strip = page.strip(row, column, axes, (-1, len(looks)), "diverged" if first else "", **marks.ticks)
-        for value, share in lost.items():
-            look = {**marks.cross, "color": looks[value]["color"]}
-            for chosen, alpha in ((share == 1, 1.0), ((share > 0) & (share < 1), 0.4)):
-                y = np.full(chosen.sum(), [*looks].index(value))
-                strip.plot(lines[value].log2_lr[chosen], y, "x", alpha=alpha, **look)
-    return axes
+        x, mean, lost = curve.log2_lr, curve.loss.mean(axis=0), np.isinf(curve.loss).mean(axis=0)
+        color = looks[value]["color"]
+        axes.plot(x, np.where(lost > 0, beyond, mean), ":", color=color, linewidth=0.9, zorder=2)
+        for over in x[np.isfinite(mean) & (mean > limits[1])]:
+            axes.plot(over, limits[1], "^", color=color, clip_on=False, zorder=3)
+        for chosen, alpha in ((lost == 1, 1.0), ((lost > 0) & (lost < 1), 0.4)) if strip else ():
+            y = np.full(chosen.sum(), [*looks].index(value))
+            strip.plot(x[chosen], y, "x", alpha=alpha, color=color, markeredgewidth=1.0)
 
 
-def strip_height(panels: Iterable[Iterable[Curves]], lines: int, marks: Marks) -> float:
-    """What the diverged runs of a row of panels with so many ``lines`` need; 0 if there are none."""
-    return marks.strip_row * (lines + 1) if any(np.isinf(curve.loss).any() for p in panels for curve in p) else 0.0
+def add_strip(axes: Axes, rows: tuple[float, float], tall: float) -> Axes:
+    """A grey strip on top of a panel. rows: its lower and its upper end; tall: its height over that of the panel."""
+    strip = axes.inset_axes((0, 1, 1, tall), sharex=axes, zorder=0)
+    strip.set(ylim=rows, yticks=())
+    strip.tick_params(labelbottom=False, length=0)
+    strip.set_facecolor("#f2f2f2")
+    strip.spines[:].set_visible(False)
+    return strip
+
+
+def any_diverged(curves: Iterable[Curves]) -> bool:
+    """Whether a run of any of the curves did."""
+    return any(np.isinf(curve.loss).any() for curve in curves)
 
 
 def star(axes: Axes, curve: Curves, at: float, least: float, **look: object) -> float:
@@ -124,18 +94,6 @@ def star(axes: Axes, curve: Curves, at: float, least: float, **look: object) -> 
     y = least if np.isnan(y) else y
     axes.plot(at, y, "*", **look)  # type: ignore[arg-type]
     return y
-
-
-def line_legend(page: Page, row: int, name: str, looks: Mapping[float, Look], marks: Marks) -> None:
-    """The line values of a row of panels, below it: ``width 32``, ``width 64``, ...
-
-    The name stands at the first value only where a line has no room for all.
-    """
-    points = page.layout.points
-    full = [f"{name} {value:g}" for value in looks]
-    has_room = sum(0.45 + len(text) * LETTER * points / 72 for text in full) < WIDTH - 0.3
-    labels = full if has_room else [full[0], *(f"{value:g}" for value in [*looks][1:])]
-    page.legend(row, [sign(label, **look, **marks.edge) for label, look in zip(labels, looks.values(), strict=True)])
 
 
 def loss_limits(table: Sequence[Curves], ceiling: float | None = None) -> tuple[float, float]:
