@@ -413,7 +413,7 @@ def learning_figure(
             set_ticks(axes.xaxis, count=5, whole=True, thousands=x == "tokens")
             for width, mean in zip(report.widths, report.mean, strict=True):
                 _mark_end(axes, along, mean, limits[1], looks[width]["color"])
-            strip = add_strip(axes, (-0.25, len(looks) - 0.75), 0.03 * len(looks))
+            strip = add_strip(axes, (-0.25, len(looks) - 0.75), 0.07 * len(looks))
             for row, (violation, clear) in enumerate(zip(report.violation, report.clear, strict=True)):
                 for chosen, colour, low in ((violation & ~clear, MUTED, 0.3), (clear, WARNING, 0.1)):
                     # also told by their height, not by colour alone

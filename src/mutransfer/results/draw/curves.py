@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from mutransfer.results.draw.page import sign
 from mutransfer.results.draw.style import MARKERS, MUTED, Look, palette
@@ -61,7 +62,7 @@ def curve_panel(
     axes.set(xlim=x_limits, ylim=limits)
     draw_curves(axes, lines, looks)
     beyond = limits[1] + 0.02 * (limits[1] - limits[0])
-    strip = add_strip(axes, (-1, len(looks)), 0.02 * (len(looks) + 1)) if has_strip else None
+    strip = add_strip(axes, (-1, len(looks)), 0.06 * (len(looks) + 1)) if has_strip else None
     for value, curve in lines.items():
         x, mean, lost = curve.log2_lr, curve.loss.mean(axis=0), np.isinf(curve.loss).mean(axis=0)
         color = looks[value]["color"]
@@ -74,8 +75,10 @@ def curve_panel(
 
 
 def add_strip(axes: Axes, rows: tuple[float, float], tall: float) -> Axes:
-    """A grey strip on top of a panel. rows: its lower and its upper end; tall: its height over that of the panel."""
-    strip = axes.inset_axes((0, 1, 1, tall), sharex=axes, zorder=0)
+    """A grey strip on top of a panel. rows: its lower and its upper end; tall: inches."""
+    inches = axes.figure.dpi_scale_trans + ScaledTranslation(0, 1, axes.transAxes)  # from the panel's upper end
+    place = blended_transform_factory(axes.transAxes, inches)
+    strip = axes.inset_axes((0, 0, 1, tall), transform=place, sharex=axes, zorder=0)
     strip.set(ylim=rows, yticks=())
     strip.tick_params(labelbottom=False, length=0)
     strip.set_facecolor("#f2f2f2")
