@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from mutransfer.errors import UserError, unknown
 from mutransfer.results.draw.curves import add_strip, curve_limits, draw_curves, line_looks, line_signs
-from mutransfer.results.draw.page import Axes, new_page, set_ticks, sign, write_title
+from mutransfer.results.draw.page import Axes, Entry, new_page, set_ticks, write_title
 from mutransfer.results.draw.style import MUTED, WARNING, WIDTH, Look, paper_style, save, wrapped
 from mutransfer.results.estimate import LEVEL, Array, counted, label, number, power, span, t_half
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid, read_texts
@@ -439,21 +439,21 @@ def _mark_end(axes: Axes, along: Array, mean: Array, top: float, colour: str) ->
         axes.plot(x, top, "^", markersize=4.5, **sign)
 
 
-def _signs(reports: Sequence[LearningReport], top: float) -> list[Any]:
+def _signs(reports: Sequence[LearningReport], top: float) -> list[Entry]:
     """Of the legend: those that occur in this figure."""
     black: Look = {"color": "black", "linestyle": "none", "markersize": 4.5}
     tick: Look = {"linestyle": "none", "marker": "|", "markeredgewidth": 1.2}
-    signs = []
+    signs: list[Entry] = []
     if any((report.violation & ~report.clear).any() for report in reports):
         known = any(report.seeds > 1 for report in reports)
         words = "wider is behind, within the seeds' spread" if known else "wider is behind (one seed: no interval)"
-        signs.append(sign(words, color=MUTED, markersize=4, **tick))
+        signs.append((words, {"color": MUTED, "markersize": 4, **tick}))
     if any(report.clear.any() for report in reports):
-        signs.append(sign("wider is behind, clearly", color=WARNING, markersize=7, **tick))
+        signs.append(("wider is behind, clearly", {"color": WARNING, "markersize": 7, **tick}))
     if any(report.diverged for report in reports):
-        signs.append(sign("diverged", marker="x", markeredgewidth=1.4, **black))
+        signs.append(("diverged", {"marker": "x", "markeredgewidth": 1.4, **black}))
     if any(np.isfinite(end) and end > top for report in reports for end in report.mean[:, -1]):
-        signs.append(sign("ends above the axis", marker="^", **black))
+        signs.append(("ends above the axis", {"marker": "^", **black}))
     return signs
 
 

@@ -8,23 +8,36 @@ Where the fit of any seed has no prediction there is none at all: the other seed
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mutransfer.errors import UserError
-from mutransfer.results.draw.page import Axes, doublings, new_page, sign, write_title
+from mutransfer.results.draw.page import Axes, Entry, doublings, new_page, write_title
 from mutransfer.results.draw.style import MINUS, MUTED, Look, palette, paper_style, save
 from mutransfer.results.estimate import Array, Estimate, counted, number
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid
-from mutransfer.results.frame import PanelAxis, read_panels
 from mutransfer.results.quality import EXPONENTS, LIMIT_WIDTHS, PowerLaw, power_law
+from mutransfer.results.schema import Rows, Schema, require
 
-COLUMNS = ("panel", "x", "line", "seed", "train_loss", "steps", "batch", "test_accuracy")
+SCHEMA = Schema(
+    name="the runs table",
+    columns={
+        **{"panel": "text", "x": "value", "seed": "whole number", "steps": "whole number"},
+        **{"batch": "whole number", "status": "text", "train_loss": "number", "test_accuracy": "number"},
+    },
+    key=("steps", "seed"),
+    rows=(
+        Rows(
+            name="the figure",
+            constant=("panel", "x", "batch", "data_fingerprint"),
+            complete={"steps": None, "seed": None},
+            results=("train_loss", "test_accuracy"),
+        ),
+    ),
+)
 FEWEST = LIMIT_WIDTHS
 """Lengths for a fit of three parameters."""
 SAME = 0.01
@@ -103,29 +116,16 @@ class LengthReport:
 
 
 def length_report(runs: pd.DataFrame, *, examples: int, recipe_epochs: float) -> LengthReport:
-    """From a runs table with `COLUMNS`, one panel whose lines are steps; ``examples``: training images an epoch has.
-
-    Raises `UserError` as `read_panels` does (failed, double and missing runs are named), and for missing columns,
-    several panels, learning rates or batch sizes, lines that are not the steps, a finished run without accuracy, and
-    numbers of images and epochs that are none.
-    """
-    for value, what in ((examples, "training images"), (recipe_epochs, "epochs of the recipe")):
-        if not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise UserError(f"{value} {what}: a positive number is needed; run the experiment again.")
-    if missing := [name for name in COLUMNS if name not in runs.columns]:
-        raise UserError(f"the runs table lacks {', '.join(missing)}; it needs the columns {', '.join(COLUMNS)}.")
-    panels = read_panels(runs, dict.fromkeys(runs["panel"].astype(str), PanelAxis("steps")))
-    panel = next(iter(panels.values()))
-    counts = {"panels": len(panels), "learning rates": len(panel.x), "batch sizes": runs["batch"].nunique()}
-    for name, count in counts.items():
-        if count > 1:
-            raise UserError(f"the runs table has {count} {name}; lengths of training are compared at one.")
-    if (runs["line"] != runs["steps"]).any():
-        raise UserError("the lines of the runs table are not its steps; lengths of training are.")
-    loss = np.concatenate([length.loss for length in panel.curves], axis=1)  # [S, T]
-    accuracy = _accuracy(runs, np.isinf(loss))
-    steps = np.array([*panel.lines])
-    epochs = steps * float(runs["batch"].iloc[0]) / examples
+    """From a runs table as `SCHEMA` has it, else raises `UserError`; ``examples``: training images of an epoch."""
+    table = SCHEMA.check(runs)
+    lost = table["status"] == "diverged"
+    table = table.assign(
+        train_loss=table["train_loss"].mask(lost, np.inf), test_accuracy=table["test_accuracy"].mask(lost, 0.0)
+    )
+    by_length = table.astype({"train_loss": float}).pivot(index="seed", columns="steps")
+    loss, accuracy = by_length["train_loss"].to_numpy(), 100 * by_length["test_accuracy"].to_numpy()  # [S, T]
+    steps = by_length["train_loss"].columns.to_numpy()
+    epochs = steps * float(table["batch"].iloc[0]) / examples
     lengths = tuple(
         Length(int(n), float(t), Estimate.mean(right), Estimate.mean(nats))
         for n, t, right, nats in zip(steps, epochs, accuracy.T, loss.T, strict=True)
@@ -136,21 +136,6 @@ def length_report(runs: pd.DataFrame, *, examples: int, recipe_epochs: float) ->
     own = [length for length in lengths if abs(length.epochs / recipe_epochs - 1) <= SAME]
     recipe = own[0] if own else _predict(epochs, accuracy, recipe_epochs)
     return LengthReport(lengths, len(loss), longest, difference, recipe_epochs, recipe)
-
-
-def _accuracy(runs: pd.DataFrame, diverged: Array) -> Array:
-    """[S, T] in per cent, 0 where ``diverged`` [S, T]; the runs are known to be a full table of (seed, steps)."""
-    given = runs[["seed", "steps", "test_accuracy"]].apply(pd.to_numeric, errors="coerce").astype(float)
-    table = given.pivot(index="seed", columns="steps", values="test_accuracy")
-    accuracy = np.where(diverged, 0.0, table.to_numpy())
-    wrong = ~((accuracy >= 0) & (accuracy <= 1))
-    if wrong.any():
-        seed, length = np.argwhere(wrong)[0]
-        raise UserError(
-            f"{int(wrong.sum())} finished runs have no test_accuracy in [0, 1], first (steps "
-            f"{table.columns[length]:g}, seed {table.index[seed]:g}); run them again."
-        )
-    return 100 * accuracy
 
 
 def _predict(epochs: Array, accuracy: Array, at: float) -> Prediction:
@@ -169,18 +154,27 @@ def _predict(epochs: Array, accuracy: Array, at: float) -> Prediction:
 
 
 DARK, TEAL, _ = palette(3)
-MEASURED: Look = {"color": DARK, "marker": "o", "markersize": 4}
-SHORTER: Look = {"color": TEAL, "linestyle": (0, (4, 2)), "linewidth": 1.2}
-ALL: Look = {"color": MUTED, "linestyle": (0, (1, 1.5)), "linewidth": 1.4}
+MEASURED: Look = {"color": DARK, "marker": "o", "markersize": 4, "linestyle": "none"}
 HOLLOW: Look = {"markerfacecolor": "white", "markeredgewidth": 1.1, "markersize": 5.5}
-MARKS = {"shorter": "D", "all": "s"}
-WORDS = {"shorter": "the longest, predicted from the shorter", "all": "the recipe's own, predicted from all"}
+FITS: Mapping[str, Entry] = {
+    "shorter": (
+        "the longest, predicted from the shorter",
+        {"color": TEAL, "linestyle": (0, (4, 2)), "linewidth": 1.2, "marker": "D", **HOLLOW},
+    ),
+    "all": (
+        "the recipe's own, predicted from all",
+        {"color": MUTED, "linestyle": (0, (1, 1.5)), "linewidth": 1.4, "marker": "s", **HOLLOW},
+    ),
+}
+"""What is predicted, and how its line and its mark look."""
+DIVERGED: Look = {"color": DARK, "linestyle": "none", "marker": "x", "markersize": 5, "markeredgewidth": 1.4}
 PICTURES = {"length": "Test accuracy and training loss against the length of training"}
 
 
 def describe_length(folder: Path) -> Described[LengthReport]:
     """The table of `LENGTH` in words; raises as it does."""
-    figure = FigureFolder.open(folder, ("examples", "recipe_epochs"))
+    figure = FigureFolder.open(folder)
+    require(figure.provenance, {"examples": int, "recipe_epochs": float}, "the provenance of the lengths")
     report = length_report(figure.runs, examples=figure["examples"], recipe_epochs=figure["recipe_epochs"])
     # of our lengths the provenance names one, the usual one
     ours = {"epochs": ", ".join(f"{length.epochs:.3g}" for length in report.lengths), "seeds": str(report.seeds)}
@@ -208,11 +202,9 @@ def _fitted(report: LengthReport) -> dict[str, Prediction]:
 
 def _lengths(report: LengthReport) -> str:
     header = ("steps", "epochs", "test accuracy (%)", "final training loss (nats)")
-    rows = []
-    for length in report.lengths:
-        cells = (f"{length.epochs:.3g}", length.accuracy.brief(), length.loss.brief(4))
-        rows.append((str(length.steps), *cells))
-    return grid(header, rows)
+    return grid(
+        header, [(str(n.steps), f"{n.epochs:.3g}", n.accuracy.brief(), n.loss.brief(4)) for n in report.lengths]
+    )
 
 
 def _fits(report: LengthReport) -> str:
@@ -230,18 +222,22 @@ def _fits(report: LengthReport) -> str:
 
 def _draw(described: Described[LengthReport]) -> list[Path]:
     report, figure = described.report, described.folder
+    signs: list[Entry] = [("measured", MEASURED)]
+    signs += [FITS[key] for key, fit in _fitted(report).items() if fit.is_known]
+    if any(math.isinf(length.loss.value) for length in report.lengths):
+        signs.append(("a seed diverged", DIVERGED))
+    caption = figure.caption(_caption(report))
     with paper_style():
         page, ((left, right),) = new_page(
-            1, 2, 3.0, legends=[_signs(report)], caption=figure.caption(_caption(report)), banner=figure.banner
+            1, 2, 3.0, legends=[signs], caption=caption, banner=figure.banner, sharex=True
         )
-        for axes, title, claim in ((left, "Test accuracy", _claim(report)), (right, "Final training loss", "")):
-            axes.set_xscale("log", base=2)
-            doublings(axes.xaxis)
-            axes.set_xlabel("length of training (epochs)")
-            write_title(axes, (title, {"fontweight": "bold"}), (claim, {"fontsize": 7}))
+        left.set_xscale("log", base=2)
+        doublings(left.xaxis)
         _draw_accuracy(left, report)
         _draw_loss(right, report)
-        right.set_xlim(left.get_xlim())
+        for axes, title, claim in ((left, "Test accuracy", _claim(report)), (right, "Final training loss", "")):
+            axes.set_xlabel("length of training (epochs)")
+            write_title(axes, (title, {"fontweight": "bold"}), (claim, {"fontsize": 7}))
         return save(page, figure.path, "length")
 
 
@@ -253,55 +249,35 @@ def _claim(report: LengthReport) -> str:
     return text + f"{number(last.accuracy.value)} (difference {number(report.difference.value).replace('-', MINUS)})"
 
 
-def _draw_points(axes: Axes, report: LengthReport, estimates: Sequence[Estimate]) -> None:
-    epochs = np.array([length.epochs for length in report.lengths])
-    mean = np.array([estimate.value for estimate in estimates])
-    known = np.isfinite(mean)
-    style: Look = {"linestyle": "none", "elinewidth": 1.0, "capsize": 2, "zorder": 4}
-    axes.errorbar(epochs[known], mean[known], yerr=_bars(estimates)[:, known], **MEASURED, **style)
-
-
-def _bars(estimates: Sequence[Estimate]) -> Array:
-    """[2, K] below and above; 0 where there is no interval."""
-    return np.nan_to_num([[e.value - e.low for e in estimates], [e.high - e.value for e in estimates]], posinf=0.0)
+def _draw_estimate(axes: Axes, epochs: float, estimate: Estimate, look: Look) -> None:
+    """A mark with its interval, where there is one; nothing where the value is not finite."""
+    if math.isfinite(estimate.value):
+        bars = np.nan_to_num([[estimate.value - estimate.low], [estimate.high - estimate.value]])
+        axes.errorbar(epochs, estimate.value, yerr=bars, **{**look, "linestyle": "none"}, elinewidth=1.0, capsize=2)
 
 
 def _draw_accuracy(axes: Axes, report: LengthReport) -> None:
-    _draw_points(axes, report, [length.accuracy for length in report.lengths])
+    for length in report.lengths:
+        _draw_estimate(axes, length.epochs, length.accuracy, {**MEASURED, "zorder": 4})
     for key, fit in _fitted(report).items():
-        if not fit.is_known:
-            continue
-        look = SHORTER if key == "shorter" else ALL
-        ends = [report.lengths[0].epochs, report.lengths[-1].epochs, fit.epochs]
-        along = np.geomspace(min(ends), max(ends), 200)
-        axes.plot(along, fit.at(along).mean(axis=0), **look, zorder=3 if key == "shorter" else 2)
-        x = fit.epochs * (1.07 if key == "shorter" else 1.0)  # beside what was measured
-        mark: Look = {"linestyle": "none", "marker": MARKS[key], "color": look["color"], **HOLLOW}
-        axes.errorbar(x, fit.accuracy.value, yerr=_bars([fit.accuracy]), **mark, elinewidth=1.0, capsize=2, zorder=5)
+        if fit.is_known:
+            look = FITS[key][1]
+            ends = [report.lengths[0].epochs, report.lengths[-1].epochs, fit.epochs]
+            along = np.geomspace(min(ends), max(ends), 200)
+            axes.plot(along, fit.at(along).mean(axis=0), **{**look, "marker": "none"})
+            beside = 1.07 if key == "shorter" else 1.0  # it was measured too
+            _draw_estimate(axes, fit.epochs * beside, fit.accuracy, {**look, "zorder": 5})
     bottom, top = axes.get_ylim()
-    axes.set_ylim(max(bottom, -2.0), min(top, 102.0))
-    axes.set_ylabel("test accuracy (%)")
+    axes.set(ylim=(max(bottom, -2.0), min(top, 102.0)), ylabel="test accuracy (%)")
 
 
 def _draw_loss(axes: Axes, report: LengthReport) -> None:
     """Means over seeds; a cross at the upper end where a seed diverged."""
-    _draw_points(axes, report, [length.loss for length in report.lengths])
     for length in report.lengths:
+        _draw_estimate(axes, length.epochs, length.loss, MEASURED)
         if math.isinf(length.loss.value):
-            cross: Look = {"color": DARK, "markersize": 5, "markeredgewidth": 1.4}
-            axes.plot(length.epochs, 0.97, "x", **cross, transform=axes.get_xaxis_transform(), zorder=5)
+            axes.plot(length.epochs, 0.97, **DIVERGED, transform=axes.get_xaxis_transform(), zorder=5)
     axes.set_ylabel("final training loss (nats)")
-
-
-def _signs(report: LengthReport) -> list[Any]:
-    fitted = _fitted(report)
-    signs = [sign("measured", linestyle="none", **MEASURED)]
-    for key, look in (("shorter", SHORTER), ("all", ALL)):
-        if key in fitted and fitted[key].is_known:
-            signs.append(sign(WORDS[key], marker=MARKS[key], **look, **HOLLOW))
-    if any(math.isinf(length.loss.value) for length in report.lengths):
-        signs.append(sign("a seed diverged", color=DARK, linestyle="none", marker="x"))
-    return signs
 
 
 def _caption(report: LengthReport) -> str:
@@ -310,14 +286,10 @@ def _caption(report: LengthReport) -> str:
     if report.longest.is_known:
         text.append(f"Dashed: E + A T^-b fitted to the test error of the {report.longest.count} shorter lengths T;")
         text.append("diamond: what it predicts, beside what was measured.")
-    else:
-        text.append(f"No prediction of the longest length: {report.longest.accuracy.reason}.")
     if isinstance(report.recipe, Prediction) and report.recipe.is_known:
         text.append(
             f"Dotted: the same for all lengths, up to the recipe's own {report.recipe_epochs:g} epochs (square)."
         )
-    elif isinstance(report.recipe, Prediction):
-        text.append(f"No prediction of the recipe's {report.recipe_epochs:g} epochs: {report.recipe.accuracy.reason}.")
     return " ".join(text)
 
 
@@ -331,9 +303,9 @@ def _claims(described: Described[LengthReport]) -> list[Claim]:
 LENGTH = Kind("length", describe_length, _draw, _claims)
 """A folder with ``length.png``, ``length.svg`` and ``table.md``.
 
-Reads only ``folder/runs.csv`` (columns panel, x, line = steps, then a runs table) and ``folder/provenance.json``;
-the same two files give the same bytes. The provenance has `KEYS`, ``examples`` (training images) and
-``recipe_epochs``; optional are ``stands_in_for``, ``notes`` and ``paper.ours``.
+Reads only ``folder/runs.csv`` (a table as `SCHEMA` has it) and ``folder/provenance.json``; the same two files give the
+same bytes. The provenance has `KEYS`, ``examples`` (training images) and ``recipe_epochs``; optional are
+``stands_in_for``, ``notes`` and ``paper.ours``.
 
 Raises `UserError` if a file is missing or malformed, or as `length_report` does.
 """

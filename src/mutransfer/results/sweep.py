@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,17 +22,9 @@ from mutransfer.errors import UserError, unknown
 from mutransfer.results import rule_of_thumb
 from mutransfer.results.accuracy import accuracy_report
 from mutransfer.results.coordinates import read_coordinates
-from mutransfer.results.draw.curves import (
-    TRANSFERRED,
-    any_diverged,
-    curve_panel,
-    line_looks,
-    line_signs,
-    loss_limits,
-    star,
-)
-from mutransfer.results.draw.page import new_page, set_ticks, sign, write_title
-from mutransfer.results.draw.style import MINUS, WARNING, Look, paper_style, save
+from mutransfer.results.draw.curves import TRANSFERRED, CurvePanel, curve_figure, star
+from mutransfer.results.draw.page import Axes, Entry
+from mutransfer.results.draw.style import MINUS, WARNING, Look
 from mutransfer.results.drift import (
     RULE,
     DriftResult,
@@ -368,34 +361,32 @@ def lr_figure(
     triangle at its upper end, diverged runs by a cross in a strip above it.
     """
     table = curves(tidy(runs))
-    names = list(report.parametrizations)
-    every = [curve for name in names for curve in table[name]]
-    looks = line_looks(sorted({curve.width for curve in every}))
-    limits = loss_limits(every, ceiling)
-    rates = np.concatenate([curve.log2_lr for curve in every])
-    with paper_style():
-        legends = (line_signs("width", looks), _signs(report, every, limits[1]))
-        figure, (panels,) = new_page(
-            1, len(names), 3.6, legends=legends, caption=caption, banner=banner, sharex=True, sharey=True
+    panels = [
+        CurvePanel(
+            lines={curve.width: curve for curve in table[name]},
+            line_name="width",
+            x_label=r"$\log_2$ learning rate",
+            y_label=y_label,
+            title=_title_lines(result),
+            mark=partial(_draw_optima, table[name], report.optima.query("parametrization == @name")),
+            column=column,
         )
-        panels[0].set_ylabel(y_label)
-        for axes, name in zip(panels, names, strict=True):
-            lines = {curve.width: curve for curve in table[name]}
-            x_limits = rates.min() - 0.5, rates.max() + 0.5
-            curve_panel(axes, lines, looks, x_limits, limits, has_strip=any_diverged(every))
-            axes.set_xlabel(r"$\log_2$ learning rate")
-            set_ticks(axes.xaxis, count=10, whole=True)
-            optima = report.optima.query("parametrization == @name")
-            axes.axvline(float(optima["transferred_log2_lr"].iloc[0]), **TRANSFERRED, zorder=1)
-            for curve, optimum in zip(table[name], optima.itertuples(), strict=True):
-                face = "white" if optimum.on_edge else looks[curve.width]["color"]
-                edge: Look = {"markeredgecolor": "black", "markeredgewidth": 0.6}
-                y = star(axes, curve, optimum.log2_lr, optimum.loss, color=face, markersize=9, **edge, zorder=5)
-                if not pd.isna(optimum.low):
-                    bar: Look = {"color": "black", "linewidth": 1.1, "markersize": 6}
-                    axes.plot([optimum.low, optimum.high], [y, y], "|-", **bar, zorder=4)
-            write_title(axes, *_title_lines(report.parametrizations[name]))
-        return save(figure, out, "lr_vs_loss")
+        for column, (name, result) in enumerate(report.parametrizations.items())
+    ]
+    return curve_figure(
+        panels, out, "lr_vs_loss", signs=_signs(report.optima), caption=caption, banner=banner, ceiling=ceiling
+    )
+
+
+def _draw_optima(lines: Sequence[Curves], optima: pd.DataFrame, axes: Axes, looks: Mapping[float, Look]) -> None:
+    """Stars with their intervals, and the smallest width's choice as a dashed line."""
+    axes.axvline(float(optima["transferred_log2_lr"].iloc[0]), **TRANSFERRED, zorder=1)
+    for curve, optimum in zip(lines, optima.itertuples(), strict=True):
+        color = "white" if optimum.on_edge else looks[curve.width]["color"]
+        y = star(axes, curve, optimum.log2_lr, optimum.loss, color)
+        if not pd.isna(optimum.low):
+            bar: Look = {"color": "black", "linewidth": 1.1, "markersize": 6}
+            axes.plot([optimum.low, optimum.high], [y, y], "|-", **bar, zorder=4)
 
 
 def title(result: DriftResult) -> str:
@@ -412,26 +403,16 @@ def _title_lines(result: DriftResult) -> list[tuple[str, Look]]:
     return lines
 
 
-def _signs(report: TransferReport, every: list[Curves], top: float) -> list[Any]:
+def _signs(optima: pd.DataFrame) -> list[Entry]:
     """Of the legend: those that occur in this figure."""
-    optima, black = report.optima, {"color": "black", "linestyle": "none"}
-    mark: Look = {"color": "black", "marker": "*", "markersize": 8, "linewidth": 1.0}
+    mark: Look = {"color": "black", "marker": "*", "markersize": 8}
+    point: Look = {**mark, "linestyle": "none"}
+    signs: list[Entry] = [("optimum, 95% interval", {**mark, "linewidth": 1.0})]
     if optima["low"].isna().all():
-        signs = [sign("optimum", **{**mark, "linestyle": "none"})]
-    else:
-        signs = [sign("optimum, 95% interval", **mark)]
+        signs = [("optimum", point)]
     if optima["on_edge"].any():
-        hollow = {**mark, "linestyle": "none", "markerfacecolor": "white"}
-        signs.append(sign("optimum on the edge of the grid", **hollow))
-    signs.append(sign(f"best LR of width {min(curve.width for curve in every)}", **TRANSFERRED))
-    mean = np.concatenate([curve.loss.mean(axis=0) for curve in every])
-    if (np.isfinite(mean) & (mean > top)).any():
-        signs.append(sign("above the axis", marker="^", markersize=4, **black))
-    share = np.concatenate([np.isinf(curve.loss).mean(axis=0) for curve in every])
-    if share.any():
-        faint = " (faint: some seeds)" if ((share > 0) & (share < 1)).any() else ""
-        signs.append(sign(f"diverged{faint}", marker="x", markersize=4, **black))
-    return signs
+        signs.append(("optimum on the edge of the grid", {**point, "markerfacecolor": "white"}))
+    return [*signs, (f"best LR of width {optima['width'].min()}", TRANSFERRED)]
 
 
 def _claims(described: Described[Sweep]) -> list[Claim]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
-from mutransfer.results.draw.page import sign
-from mutransfer.results.draw.style import MARKERS, MUTED, Look, palette
+from mutransfer.results.draw.page import Entry, new_page, set_ticks, write_title
+from mutransfer.results.draw.style import MARKERS, MUTED, Look, palette, paper_style, save
 from mutransfer.results.estimate import Array
 from mutransfer.results.frame import Curves
 from mutransfer.results.quality import interpolate
@@ -21,6 +23,85 @@ TRANSFERRED: Look = {"color": MUTED, "linestyle": (0, (2, 2)), "linewidth": 0.9}
 OUTLINED: Look = {"markeredgecolor": "white", "markeredgewidth": 0.4}
 
 
+@dataclass(frozen=True, kw_only=True)
+class CurvePanel:
+    """One panel of a figure of final losses, a line for every value of what is scaled."""
+
+    lines: Mapping[float, Curves]
+    line_name: str
+    """What they are values of."""
+    x_label: str
+    title: Sequence[tuple[str, Look]]
+    mark: Callable[[Axes, Mapping[float, Look]], None] = lambda axes, looks: None
+    """Draws what else the panel shows; it is given the looks of the lines."""
+    y_label: str = ""
+    words: Sequence[str] = ()
+    """At the choices, if they are words."""
+    row: int = 0
+    column: int = 0
+
+    @property
+    def curves(self) -> list[Curves]:
+        return list(self.lines.values())
+
+    def x_limits(self, panels: Iterable[CurvePanel]) -> tuple[float, float]:
+        """Of all ``panels`` with the same x, so that the eye can compare them."""
+        same = [curve.log2_lr for panel in panels if panel.x_label == self.x_label for curve in panel.curves]
+        grid = np.unique(np.concatenate(same))
+        margin = max(0.5 * float(np.diff(grid).min()) if len(grid) > 1 else 0.5, 0.04 * float(np.ptp(grid)))
+        return float(grid[0]) - margin, float(grid[-1]) + margin
+
+
+def curve_figure(
+    panels: Sequence[CurvePanel],
+    out: Path,
+    stem: str,
+    *,
+    signs: Sequence[Entry] = (),
+    caption: str = "",
+    banner: str = "",
+    ceiling: float | None = None,
+    limits: tuple[float, float] | None = None,
+) -> list[Path]:
+    """Draw ``out/<stem>.png`` and ``.svg``; returns the two paths.
+
+    Mean losses over seeds with their standard errors. The loss axis of a row ends where the basins stay readable: what
+    lies above has a triangle at its upper end, a diverged run a cross in a strip above it, faint where not all seeds
+    did. The legend has the lines of every row, ``signs``, and those two where they occur.
+
+    ceiling: a loss above which nothing is drawn (say, that of the untrained model).
+    limits: of the loss axis, in place of `loss_limits`.
+    """
+    rows, columns = 1 + max(panel.row for panel in panels), 1 + max(panel.column for panel in panels)
+    by_row = [[panel for panel in panels if panel.row == row] for row in range(rows)]
+    looks = [line_looks(sorted({value for panel in row for value in panel.lines})) for row in by_row]
+    every = [[curve for panel in row for curve in panel.curves] for row in by_row]
+    ends = [limits or loss_limits(curves, ceiling) for curves in every]
+    named = {(row[0].line_name, *look): look for row, look in zip(by_row, looks, strict=True)}
+    legends = [*(line_signs(name, look) for (name, *_), look in named.items()), [*signs, *_signs(every, ends)]]
+    is_small = len(panels) > 2
+    tall = 3.6 if not is_small else 2.6 if columns < 3 else 2.1
+    with paper_style(small=is_small):
+        figure, axes = new_page(rows, columns, tall, legends=legends, caption=caption, banner=banner, sharey="row")
+        for empty in {*np.ndindex(axes.shape)} - {(panel.row, panel.column) for panel in panels}:
+            axes[empty].set_axis_off()
+        for panel in panels:
+            here, look, curves = axes[panel.row, panel.column], looks[panel.row], every[panel.row]
+            here.set(xlabel=panel.x_label, xlim=panel.x_limits(panels), ylim=ends[panel.row])
+            if panel.column == 0:
+                here.set_ylabel(panel.y_label)
+            if panel.words:
+                x = panel.curves[0].log2_lr
+                here.set_xticks(x, panel.words, rotation=25, ha="right", rotation_mode="anchor")
+            else:
+                set_ticks(here.xaxis, count=24 // columns, whole=True)
+            draw_curves(here, panel.lines, look)
+            _mark_lost(here, panel.lines, look, has_strip=any(np.isinf(curve.loss).any() for curve in curves))
+            panel.mark(here, look)
+            write_title(here, *panel.title)
+        return save(figure, out, stem)
+
+
 def line_looks(values: Iterable[float]) -> dict[float, Look]:
     """Colour and marker of every line value, dark for the smallest."""
     values = list(values)
@@ -28,9 +109,9 @@ def line_looks(values: Iterable[float]) -> dict[float, Look]:
     return {value: {"color": color, "marker": marker, **OUTLINED} for value, color, marker in signs}
 
 
-def line_signs(name: str, looks: Mapping[float, Look]) -> list[Line2D]:
+def line_signs(name: str, looks: Mapping[float, Look]) -> list[Entry]:
     """The entries of a legend: ``width 32``, ``width 64``, ..."""
-    return [sign(f"{name} {value:g}", **look) for value, look in looks.items()]
+    return [(f"{name} {value:g}", look) for value, look in looks.items()]
 
 
 def draw_curves(axes: Axes, lines: Mapping[float, Curves], looks: Mapping[float, Look]) -> None:
@@ -46,32 +127,33 @@ def draw_curves(axes: Axes, lines: Mapping[float, Curves], looks: Mapping[float,
             axes.fill_between(curve.log2_lr, shown - error, shown + error, **look, zorder=2)
 
 
-def curve_panel(
-    axes: Axes,
-    lines: Mapping[float, Curves],
-    looks: Mapping[float, Look],
-    x_limits: tuple[float, float],
-    limits: tuple[float, float],
-    *,
-    has_strip: bool,
-) -> None:
-    """`draw_curves`; dots lead on to diverged runs, each a cross in the strip on top, faint where not all seeds did.
-
-    A triangle stands where a curve leaves the axis. The rows of the strip are those of ``looks``, the first one lowest.
-    """
-    axes.set(xlim=x_limits, ylim=limits)
-    draw_curves(axes, lines, looks)
-    beyond = limits[1] + 0.02 * (limits[1] - limits[0])
+def _mark_lost(axes: Axes, lines: Mapping[float, Curves], looks: Mapping[float, Look], *, has_strip: bool) -> None:
+    """Triangles where curves leave the axis; dots lead on to diverged runs: crosses in the strip, one row per line."""
+    bottom, top = axes.get_ylim()
     strip = add_strip(axes, (-1, len(looks)), 0.06 * (len(looks) + 1)) if has_strip else None
     for value, curve in lines.items():
         x, mean, lost = curve.log2_lr, curve.loss.mean(axis=0), np.isinf(curve.loss).mean(axis=0)
         color = looks[value]["color"]
-        axes.plot(x, np.where(lost > 0, beyond, mean), ":", color=color, linewidth=0.9, zorder=2)
-        for over in x[np.isfinite(mean) & (mean > limits[1])]:
-            axes.plot(over, limits[1], "^", color=color, clip_on=False, zorder=3)
+        leads = np.where(lost > 0, top + 0.02 * (top - bottom), mean)
+        axes.plot(x, leads, ":", color=color, linewidth=0.9, zorder=2)
+        for above in x[np.isfinite(mean) & (mean > top)]:
+            axes.plot(above, top, "^", color=color, clip_on=False, zorder=3)
         for chosen, alpha in ((lost == 1, 1.0), ((lost > 0) & (lost < 1), 0.4)) if strip else ():
             y = np.full(chosen.sum(), [*looks].index(value))
             strip.plot(x[chosen], y, "x", alpha=alpha, color=color, markeredgewidth=1.0)
+
+
+def _signs(rows: Sequence[Sequence[Curves]], ends: Sequence[tuple[float, float]]) -> list[Entry]:
+    """Of the legend: what `_mark_lost` marks in this figure."""
+    black: Look = {"color": "black", "linestyle": "none"}
+    means = [(curve.loss.mean(axis=0), top) for row, (_, top) in zip(rows, ends, strict=True) for curve in row]
+    share = np.concatenate([np.isinf(curve.loss).mean(axis=0) for row in rows for curve in row])
+    signs: list[Entry] = []
+    if any((np.isfinite(mean) & (mean > top)).any() for mean, top in means):
+        signs.append(("above the axis", {"marker": "^", **black}))
+    if share.any():
+        signs.append((f"diverged{' (faint: some seeds)' * bool((share % 1).any())}", {"marker": "x", **black}))
+    return signs
 
 
 def add_strip(axes: Axes, rows: tuple[float, float], tall: float) -> Axes:
@@ -86,16 +168,12 @@ def add_strip(axes: Axes, rows: tuple[float, float], tall: float) -> Axes:
     return strip
 
 
-def any_diverged(curves: Iterable[Curves]) -> bool:
-    """Whether a run of any of the curves did."""
-    return any(np.isinf(curve.loss).any() for curve in curves)
-
-
-def star(axes: Axes, curve: Curves, at: float, least: float, **look: object) -> float:
+def star(axes: Axes, curve: Curves, at: float, least: float, color: str) -> float:
     """A star on the mean curve, or at ``least`` where the curve is not known; returns its height."""
     y = float(interpolate(curve.log2_lr, curve.loss.mean(axis=0)[None], np.array([at]))[0])
     y = least if np.isnan(y) else y
-    axes.plot(at, y, "*", **look)  # type: ignore[arg-type]
+    size = 2.3 * matplotlib.rcParams["lines.markersize"]
+    axes.plot(at, y, "*", color=color, markersize=size, markeredgecolor="black", markeredgewidth=0.5, zorder=5)
     return y
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure, SubFigure
@@ -21,6 +20,8 @@ from mutransfer.results.draw.style import WARNING, WIDTH, Look, new_figure, wrap
 
 CAPTION_POINTS, CAPTION_LINE, LEGEND_LINE = 7.5, 0.145, 0.17
 """Size of the caption's letters; inches of its lines and of those of a legend."""
+Entry = tuple[str, Look]
+"""Of a legend: a label and the look of a line."""
 
 
 def new_page(
@@ -28,7 +29,7 @@ def new_page(
     columns: int,
     tall: float,
     *,
-    legends: Sequence[Sequence[Artist]] = (),
+    legends: Sequence[Sequence[Entry]] = (),
     caption: str = "",
     banner: str = "",
     **share: Any,
@@ -36,13 +37,13 @@ def new_page(
     """A figure and its empty panels [rows, columns]; used inside of `paper_style`.
 
     tall: inches of a row of panels, with its titles and labels.
-    legends: the entries of each, the first on top.
+    legends: their entries, the first legend on top.
     banner: a warning across the top (stand-in data).
     share: which panels share their axes, as in `Figure.subplots`.
     """
-    text, legends = wrapped(caption, WIDTH - 0.15, CAPTION_POINTS), [handles for handles in legends if handles]
-    ncols = [_columns(handles) for handles in legends]
-    lines = sum(-(-len(handles) // n) for handles, n in zip(legends, ncols, strict=True))
+    text, legends = wrapped(caption, WIDTH - 0.15, CAPTION_POINTS), [entries for entries in legends if entries]
+    ncols = [_columns([label for label, _ in entries]) for entries in legends]
+    lines = sum(-(-len(entries) // n) for entries, n in zip(legends, ncols, strict=True))
     foot = LEGEND_LINE * lines + CAPTION_LINE * (text.count("\n") + 1) * bool(text)
     figure = new_figure(rows * tall + foot + 0.15 * len(legends) + 0.3 * bool(banner))
     figure.set_layout_engine("constrained", h_pad=0.05, hspace=0.0)
@@ -52,8 +53,9 @@ def new_page(
     if text:
         figure.supxlabel(text, x=0.01, ha="left", fontsize=CAPTION_POINTS, linespacing=1.25)
     body: Figure | SubFigure = figure
-    for handles, n in zip(reversed(legends), reversed(ncols), strict=True):
+    for entries, n in zip(reversed(legends), reversed(ncols), strict=True):
         body = body.subfigures()
+        handles = [Line2D([], [], label=label, **look) for label, look in entries]
         body.legend(handles=handles, ncols=n, loc="outside lower center", frameon=False, borderpad=0, borderaxespad=0.5)
     panels = body.subplots(rows, columns, squeeze=False, **share)
     for axes in panels.flat:
@@ -62,11 +64,11 @@ def new_page(
     return figure, panels
 
 
-def _columns(handles: Sequence[Artist]) -> int:
+def _columns(labels: Sequence[str]) -> int:
     """How many entries of a legend stand in a line."""
-    inches = [0.45 + 0.06 * len(str(handle.get_label())) for handle in handles]
-    lines = 1 if sum(inches) < WIDTH - 0.3 else -(-len(handles) // max(int((WIDTH - 0.3) / max(inches)), 1))
-    return -(-len(handles) // lines)
+    inches = [0.45 + 0.06 * len(label) for label in labels]
+    lines = 1 if sum(inches) < WIDTH - 0.3 else -(-len(labels) // max(int((WIDTH - 0.3) / max(inches)), 1))
+    return -(-len(labels) // lines)
 
 
 def write_title(axes: Axes, *lines: tuple[str, Look]) -> None:
