@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from mutransfer.errors import UserError
-from mutransfer.results.accuracy import accuracy_report
+from mutransfer.results.sweep import accuracy_report
 
 SEEDS = 4
 
@@ -57,7 +57,7 @@ def test_a_diverged_run_counts_as_zero_and_a_gap_is_refused():
     lost = (runs["parametrization"] == "sp") & (runs["width"] == 32) & (runs["log2_lr"] == -3) & (runs["seed"] == 1)
     runs.loc[lost, ["status", "train_loss", "test_accuracy"]] = ["diverged", np.inf, np.nan]
     assert accuracy_report(runs).row("sp", 32).copied.value == pytest.approx(0.8 * (SEEDS - 1) / SEEDS)
-    with pytest.raises(UserError, match="1 of 4 seeds"):
+    with pytest.raises(UserError, match=r"1 runs are missing: \(sp, width 32, 2\^-3, seed 1\)"):
         accuracy_report(runs[~lost])
     with pytest.raises(UserError, match=r"sp at width 32 lacks the copied learning rate 2\^-3"):
         accuracy_report(runs[~((runs["width"] == 32) & (runs["log2_lr"] == -3))])

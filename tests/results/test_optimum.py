@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mutransfer.errors import UserError
 from mutransfer.results import needs_extension, transfer_report, untested_transfers
 from mutransfer.results.frame import Curves
-from mutransfer.results.optimum import bootstrap_optima, find_optima
+from mutransfer.results.transfer import bootstrap_optima, find_optima
 
 
 @given(

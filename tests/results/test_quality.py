@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mutransfer.results import transfer_report
-from mutransfer.results.quality import centred, interpolate, kappa, limit_loss, line, octave_cost
+from mutransfer.results.transfer import centred, interpolate, kappa, limit_loss, line, octave_cost
 
 WIDTHS = np.array([64.0, 128, 256, 512, 1024])
 

@@ -17,9 +17,9 @@ from mutransfer.errors import UserError
 from mutransfer.results import Estimate, lr_figure, transfer_report
 from mutransfer.results.draw.curves import loss_limits
 from mutransfer.results.draw.style import palette
-from mutransfer.results.drift import decide, freedom, seeds_to_decide, stretch
 from mutransfer.results.frame import Curves
 from mutransfer.results.sweep import RULE, SWEEP
+from mutransfer.results.transfer import decide, freedom, seeds_to_decide, stretch
 
 
 @pytest.mark.parametrize(
