@@ -5,11 +5,9 @@ The rules are those of `transfer` and, for the accuracy of the copied rate (Tabl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -52,106 +50,49 @@ ACCURACY_RULE = (
 MORE_ACCURATE = "With hyperparameters copied from the narrow network, the widest is more accurate in µP than in SP."
 
 
-class Accuracy(NamedTuple):
-    """One width of one parametrization; test accuracies in [0, 1]."""
+def accuracy(runs: pd.DataFrame, table: str = "Table 12") -> Shown:
+    """What the copied rate is worth in test accuracy (in per cent), beside that ``table`` of the paper.
 
-    parametrization: str
-    width: int
-    log2_lr: float
-    """The copied one."""
-    copied: Estimate
-    best_log2_lr: float
-    """Of the least mean training loss of this width itself."""
-    best: Estimate
-
-    @property
-    def cells(self) -> tuple[str, ...]:
-        """Of the table: in per cent."""
-        own = f"{self.best.percent.brief()} at {power(self.best_log2_lr, 1)}"
-        return label(self.parametrization), str(self.width), power(self.log2_lr, 1), self.copied.percent.brief(), own
-
-
-@dataclass(frozen=True)
-class AccuracyReport:
-    """Every (parametrization, width), and µP against SP at the largest width."""
-
-    table: str
-    """The paper's, such as Table 12."""
-    rows: tuple[Accuracy, ...]
-    """SP's, then µP's, the widest last."""
-    seeds: int
-    difference: Estimate
-    """µP's less SP's."""
-
-    pictures: ClassVar[Mapping[str, str]] = MappingProxyType({})
-
-    @property
-    def verdict(self) -> Literal["higher", "lower", "undecided"]:
-        return "higher" if self.difference.low > 0 else "lower" if self.difference.high < 0 else "undecided"
-
-    def row(self, parametrization: str, width: int) -> Accuracy:
-        return next(r for r in self.rows if r[:2] == (parametrization, width))
-
-    def draw(self, folder: FigureFolder) -> list[Path]:
-        return []
-
-    @property
-    def lines(self) -> list[str]:
-        """One, for the terminal and the table."""
-        width = self.rows[-1].width
-        words = [f"{label(name)} {self.row(name, width).copied.percent.brief()}%" for name in ("mup", "sp")]
-        return [
-            f"test accuracy at width {width} with the learning rate copied from width {self.rows[0].width}: "
-            f"{', '.join(words)}; µP is {self.verdict}: difference {self.difference.percent.brief()} points "
-            f"({counted([self.seeds], 'seed')})."
-        ]
-
-    @property
-    def section(self) -> str:
-        """Ours beside the published, in Markdown."""
-        theirs = [
-            (f"{p.setup.replace('muP', 'µP')}: {p.metric}", f"{p.value} {p.unit}".strip())
-            for p in published.rows(table_or_figure=self.table)
-        ]
-        header = ("", "width", "copied LR", "its test accuracy (%)", "at the width's own best LR (%)")
-        parts = ["## What is copying worth?", f"- {self.lines[0]}", grid(header, [row.cells for row in self.rows])]
-        parts += [f"{self.table} of the paper:", grid(("", "the paper"), theirs), f"Rule: {ACCURACY_RULE}"]
-        return "\n\n".join(parts)
-
-    @property
-    def claim(self) -> Claim:
-        what = "accuracy in µP less that in SP, at the widest"
-        ours = f"{self.verdict}, {self.difference.percent.full()} points"
-        return Claim(self.table, MORE_ACCURATE, (Part.of(what, ours, self.verdict, "higher"),))
-
-
-def accuracy_report(runs: pd.DataFrame, table: str = "Table 12") -> AccuracyReport:
-    """From a runs table with the column test_accuracy.
-
-    Raises `UserError` as `tidy` and `curves` do; if that column is missing or has no number for a finished run; if SP
-    or µP is missing; if a width lacks the copied rate.
+    ``runs`` has the column test_accuracy, in [0, 1]. Raises `UserError` as `tidy` and `curves` do; if that column is
+    missing or has no number for a finished run; if SP or µP is missing; if a width lacks the copied rate.
     """
     if "test_accuracy" not in runs.columns:
         raise UserError("the runs table lacks test_accuracy; run the sweep again.")
     frame = tidy(runs, ["test_accuracy"])
-    accuracy = frame["test_accuracy"].astype(float).where(np.isfinite(frame["train_loss"]), 0.0)
-    if lacking := int(accuracy.isna().sum()):
-        raise UserError(f"{lacking} finished runs have no test_accuracy.")
+    scores = 100 * frame["test_accuracy"].astype(float).where(np.isfinite(frame["train_loss"]), 0.0)
+    if scores.isna().any():
+        raise UserError(f"{int(scores.isna().sum())} finished runs have no test_accuracy.")
     if absent := {"sp", "mup"} - set(frame["parametrization"]):
         raise UserError(f"the runs table has no {' and no '.join(sorted(absent))}; accuracy is compared between both.")
-    losses, accuracies = curves(frame), curves(frame.assign(train_loss=accuracy))
-    rows, widest = [], []
+    losses, accuracies = curves(frame), curves(frame.assign(train_loss=scores))
+    rows, widest = [], {}
     for name in ("sp", "mup"):
-        for loss, scores in zip(losses[name], accuracies[name], strict=True):
-            rates = [float(c.log2_lr[c.loss.mean(axis=0).argmin()]) for c in (losses[name][0], loss)]
-            if rates[0] not in loss.log2_lr:
-                where = f"{name} at width {loss.width}"
-                raise UserError(f"{where} lacks the copied learning rate 2^{rates[0]:g}; run it too.")
-            copied, best = (scores.loss[:, loss.log2_lr == rate][:, 0] for rate in rates)
-            rows.append(Accuracy(name, loss.width, rates[0], Estimate.mean(copied), rates[1], Estimate.mean(best)))
-        widest.append(copied)
-    sp, mup = widest
-    return AccuracyReport(table, tuple(rows), len(mup), Estimate.mean(mup - sp))
+        base = losses[name][0]
+        for loss, score in zip(losses[name], accuracies[name], strict=True):
+            rate, own = (float(c.log2_lr[c.loss.mean(axis=0).argmin()]) for c in (base, loss))
+            if rate not in loss.log2_lr:
+                raise UserError(f"{name} at width {loss.width} lacks the copied learning rate 2^{rate:g}; run it too.")
+            copied, best = (score.loss[:, list(loss.log2_lr).index(x)] for x in (rate, own))
+            cells = (power(rate, 1), Estimate.mean(copied).brief(), f"{Estimate.mean(best).brief()} at {power(own, 1)}")
+            rows.append((label(name), str(loss.width), *cells))
+        widest[name] = copied
+    apart = Estimate.mean(widest["mup"] - widest["sp"])
+    verdict = "higher" if apart.low > 0 else "lower" if apart.high < 0 else "undecided"
+    words = [f"{label(name)} {Estimate.mean(widest[name]).brief()}%" for name in ("mup", "sp")]
+    line = (
+        f"test accuracy at width {loss.width} with the learning rate copied from width {base.width}: "
+        f"{', '.join(words)}; µP is {verdict}: difference {apart.brief()} points ({counted([len(copied)], 'seed')})."
+    )
+    theirs = [
+        (f"{p.setup.replace('muP', 'µP')}: {p.metric}", f"{p.value} {p.unit}".strip())
+        for p in published.rows(table_or_figure=table)
+    ]
+    header = ("", "width", "copied LR", "its test accuracy (%)", "at the width's own best LR (%)")
+    parts = ["## What is copying worth?", f"- {line}", grid(header, rows), f"{table} of the paper:"]
+    parts += [grid(("", "the paper"), theirs), f"Rule: {ACCURACY_RULE}"]
+    what = "accuracy in µP less that in SP, at the widest"
+    part = Part.of(what, f"{verdict}, {apart.full()} points", verdict, "higher")
+    return Shown([line], "\n\n".join(parts), Claim(table, MORE_ACCURATE, (part,)))
 
 
 @dataclass(frozen=True)
@@ -177,7 +118,7 @@ def describe_sweep(folder: Path) -> Described[Sweep]:
     if "coordinates" in provenance:
         others.append(read_coordinates(figure))
     if "accuracy" in provenance:
-        others.append(accuracy_report(runs, str(figure["accuracy"])))
+        others.append(accuracy(runs, str(figure["accuracy"])))
     pictures = {"lr_vs_loss": "Training loss against learning rate, one line per width"}
     for other in others:
         pictures |= other.pictures
