@@ -27,7 +27,7 @@ from mutransfer.results.estimate import LEVEL, Array, Estimate, counted, label, 
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, Shown, grid, read_texts
 from mutransfer.results.frame import Curves
 from mutransfer.results.schema import Rows, Schema, cell, require
-from mutransfer.results.scores import pretraining_lines, pretraining_section, translations_lines, translations_section
+from mutransfer.results.scores import pretraining, translations
 
 COLUMNS = ("panel", "parametrization", "width", "log2_lr", "seed", "step", "tokens", "loss")
 START = 0.1
@@ -392,12 +392,12 @@ def describe_curves(folder: Path) -> Described[Shown]:
     runs, report, provenance = figure.runs, read_learning(figure), figure.provenance
     metrics = {"widths": "width", "steps": "steps"}
     ours = {metric: ",".join(map(str, sorted(runs[name].unique()))) for metric, name in metrics.items()}
-    lines = [*report.lines, *translations_lines(runs), *pretraining_lines(provenance, runs)]
+    said = (translations(provenance, runs), pretraining(provenance, runs))
+    lines = [*report.lines, *(line for lines, _ in said for line in lines)]
     parts = [
         *figure.heading(f"{runs['seed'].nunique()} seeds"),
         report.section,
-        *translations_section(provenance, runs),
-        *pretraining_section(provenance, runs),
+        *(part for _, section in said for part in section),
         *figure.beside_the_paper(" ".join(lines), ours),
     ]
     return Described(figure, report, "\n".join(lines), parts, report.pictures)
