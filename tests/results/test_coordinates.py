@@ -44,9 +44,7 @@ def theory():
 def table(frames=None):
     """As coordinates.csv holds them, every cell a text."""
     parts = [f.data.assign(parametrization=f.parametrization, optimizer=f.optimizer) for f in frames or theory()]
-    return pd.concat(parts)[[*OWNER, *COLUMNS]].map(
-        lambda value: repr(value) if isinstance(value, float) else str(value)
-    )
+    return pd.concat(parts)[[*OWNER, *COLUMNS]].map(str)
 
 
 def test_one_row_for_every_frame_and_one_column_for_every_activation(tmp_path, words):
