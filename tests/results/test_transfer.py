@@ -140,7 +140,7 @@ def test_planted_drifts_get_their_verdict(planted, drift, verdict):
     result = report.parametrizations["sp"]
     assert report.verdict("sp") == result.verdict == verdict
     assert result.slope.value == pytest.approx(drift, abs=0.1)
-    assert result.interval[0] <= result.slope.value <= result.interval[1]
+    assert result.slope.low <= result.slope.value <= result.slope.high
     assert verdict in result.sentence
 
 
@@ -193,7 +193,7 @@ def test_seeds_to_decide_by_hand():
 def test_one_seed_is_undecided_and_says_why(planted):
     """However clear the slope looks, one seed carries no spread."""
     report = transfer_report(planted(-0.75, seeds=1))
-    assert report.verdict("sp") == "undecided" and np.isnan(report.parametrizations["sp"].interval).all()
+    assert report.verdict("sp") == "undecided" and np.isnan(report.parametrizations["sp"].slope.low)
     assert "run at least two" in report.parametrizations["sp"].sentence
     assert report.optima[["low", "high", "loss_se"]].isna().all(axis=None)
 

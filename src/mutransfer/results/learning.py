@@ -1,17 +1,15 @@
 """Wider is better through training (Figures 7 and 8): is the wider model ahead at every step, at fixed hyperparameters?
 
-The rule, declared before any result, is `RULE`. A panel is one parametrization at one learning rate. A loss that is
-NaN or inf is a divergence. That the wider model diverged where no seed of the narrower did is no noise, hence clear. A
-few violations are noise where two curves touch; with one seed nothing is known of noise, and none is allowed. The
-verdict is that of the whole of training; the part after the first tenth of the steps, which the common start of all
-widths does not touch, is judged beside it by the same rule.
+The rule, declared before any result, is `RULE`; a loss of NaN is a divergence, too. A panel is one parametrization at
+one learning rate. A few violations are noise where two curves touch; with one seed nothing is known of noise, and none
+is allowed. The verdict is that of the whole of training; what follows the common start of all widths, the first tenth
+of the steps, is judged beside it by the same rule.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -58,8 +56,7 @@ LEGEND_COLUMNS, STRIP_ROW = 7, 0.07
 MARKS = replace(LARGE_MARKS, line={"linewidth": 1.1}, above={}, cross={}, leads=False)
 X_LABELS = {"steps": "training step", "tokens": "training tokens"}
 COLOURS = {"holds": "black", "undecided": MUTED, "fails": WARNING}
-Verdict = Literal["holds", "fails", "undecided"]
-WORDS: dict[Verdict, str] = {"holds": "holds", "fails": "fails", "undecided": "is undecided"}
+WORDS = {"holds": "holds", "fails": "fails", "undecided": "is undecided"}
 
 
 class Count(NamedTuple):
@@ -68,7 +65,7 @@ class Count(NamedTuple):
     cells: int
     violations: int
     clear: int
-    verdict: Verdict
+    verdict: str
 
     @property
     def text(self) -> str:
@@ -78,66 +75,30 @@ class Count(NamedTuple):
 
 @dataclass(frozen=True)
 class LearningReport:
-    """The learning curves of one panel and what they say. W widths ascending, S seeds, T logged steps."""
+    """The learning curves of one panel and what they say. W widths ascending, S seeds, T logged steps.
+
+    steps, tokens: [T], those seen at each step. loss: [W, S, T], +inf from where a run diverged; mean: [W, T].
+    excess: [3, W-1, T] mean loss of the wider model less the narrower's, 0 where both diverged, and the ends of its 95%
+    t interval, paired by seed, NaN for one seed and where a run diverged. violation: [W-1, T] whether the wider model
+    is behind; clear: that this is no noise. whole, later: of all of training, and after its first tenth.
+    """
 
     parametrization: str
     log2_lr: float
     widths: tuple[int, ...]
     steps: Array
-    """[T], ascending."""
     tokens: Array
-    """[T] seen at each of the steps."""
     loss: Array
-    """[W, S, T]; +inf from where a run diverged."""
+    mean: Array
+    excess: Array
+    violation: NDArray[np.bool_]
+    clear: NDArray[np.bool_]
+    whole: Count
+    later: Count
 
     @property
     def seeds(self) -> int:
         return self.loss.shape[1]
-
-    @cached_property
-    def mean(self) -> Array:
-        """[W, T] mean loss over seeds; +inf from where the first seed diverged."""
-        return self.loss.mean(axis=1)
-
-    @cached_property
-    def excess(self) -> Array:
-        """[3, W-1, T] mean loss of the wider model less the narrower's, 0 where both diverged; then the ends of its 95%
-        t interval, paired by seed, NaN for one seed and where a run diverged.
-        """
-        with np.errstate(invalid="ignore"):  # inf less inf
-            apart, pairs = np.diff(self.mean, axis=0), np.diff(self.loss, axis=0)
-            mean, half = pairs.mean(axis=1), t_half(pairs, axis=1)
-            return np.stack([np.where(np.isnan(apart), 0.0, apart), mean - half, mean + half])
-
-    @cached_property
-    def violation(self) -> NDArray[np.bool_]:
-        """[W-1, T] whether the wider model is behind."""
-        return self.excess[0] > 0
-
-    @cached_property
-    def clear(self) -> NDArray[np.bool_]:
-        """[W-1, T] violations that are no noise."""
-        return self.violation & (np.isinf(self.excess[0]) | (self.excess[1] > 0))
-
-    @cached_property
-    def whole(self) -> Count:
-        """All of training."""
-        return self._count(np.full(len(self.steps), True))
-
-    @cached_property
-    def later(self) -> Count:
-        """What follows the first tenth of the steps."""
-        return self._count(self.steps > START * self.steps[-1])
-
-    def _count(self, chosen: NDArray[np.bool_]) -> Count:
-        cells = self.violation[:, chosen].size
-        violations, clear = (int(part[:, chosen].sum()) for part in (self.violation, self.clear))
-        verdict: Verdict = "undecided"
-        if clear > CHANCE * cells or np.isposinf(self.excess[0][:, chosen]).any():
-            verdict = "fails"
-        elif not clear and violations <= (TOUCHING * cells if self.seeds > 1 else 0):
-            verdict = "holds"
-        return Count(cells, violations, clear, verdict)
 
     @property
     def largest(self) -> str:
@@ -158,11 +119,11 @@ class LearningReport:
     @property
     def diverged(self) -> dict[int, int]:
         """Width -> how many of its seeds diverged, where any did."""
-        counts = np.isinf(self.loss[:, :, -1]).sum(axis=1)
-        return {width: int(count) for width, count in zip(self.widths, counts, strict=True) if count}
+        counts = np.isinf(self.loss[:, :, -1]).sum(axis=1).tolist()
+        return {width: count for width, count in zip(self.widths, counts, strict=True) if count}
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> str:
         """Whether wider is better through the whole of training."""
         return self.whole.verdict
 
@@ -210,24 +171,36 @@ def _panel(panel: str, frame: pd.DataFrame) -> LearningReport:
     if len(widths) < 2:
         raise UserError(f"panel '{panel}' has one width, {int(widths[0])}; wider is better needs two to compare.")
     table = table.reindex(pd.MultiIndex.from_product([widths, seeds]))
-    loss = table.to_numpy()
+    loss, steps = table.to_numpy(), table.columns.to_numpy(float)
     stopped = np.logical_or.accumulate(np.isinf(loss), axis=1)
-    gaps = np.argwhere(np.isnan(loss) & ~stopped)
-    if len(gaps):
-        run, step = gaps[0]
-        first = cell(["width", "seed", "step"], [*table.index[run], table.columns[step]])
+    if len(gaps := np.argwhere(np.isnan(loss) & ~stopped)):
+        first = cell(["width", "seed", "step"], [*table.index[gaps[0, 0]], steps[gaps[0, 1]]])
         raise UserError(
             f"panel '{panel}' of the learning curves lacks {len(gaps)} rows, first {first}; run the "
             "experiment again (a run that diverged has loss inf from where it stopped)."
         )
-    return LearningReport(
-        parametrization=str(frame["parametrization"].iloc[0]),
-        log2_lr=float(frame["log2_lr"].iloc[0]),
-        widths=tuple(int(w) for w in widths),
-        steps=table.columns.to_numpy(float),
-        tokens=frame.groupby("step")["tokens"].first().to_numpy(float),
-        loss=np.where(stopped, np.inf, loss).reshape(len(widths), len(seeds), -1),
-    )
+    loss = np.where(stopped, np.inf, loss).reshape(len(widths), len(seeds), -1)
+    mean = loss.mean(axis=1)
+    with np.errstate(invalid="ignore"):  # inf less inf
+        apart, pairs = np.diff(mean, axis=0), np.diff(loss, axis=0)
+        middle, half = pairs.mean(axis=1), t_half(pairs, axis=1)
+    excess = np.stack([np.where(np.isnan(apart), 0.0, apart), middle - half, middle + half])
+    violation = excess[0] > 0
+    clear = violation & (np.isinf(excess[0]) | (excess[1] > 0))
+
+    def count(chosen: NDArray[np.bool_]) -> Count:
+        cells, verdict = violation[:, chosen].size, "undecided"
+        behind, sure = int(violation[:, chosen].sum()), int(clear[:, chosen].sum())
+        if sure > CHANCE * cells or np.isposinf(excess[0][:, chosen]).any():
+            verdict = "fails"
+        elif not sure and behind <= (TOUCHING * cells if len(seeds) > 1 else 0):
+            verdict = "holds"
+        return Count(cells, behind, sure, verdict)
+
+    log2_lr, name = float(frame["log2_lr"].iloc[0]), str(frame["parametrization"].iloc[0])
+    tokens, judged = frame.groupby("step")["tokens"].first().to_numpy(float), (violation, clear)
+    counts = count(steps >= steps[0]), count(steps > START * steps[-1])
+    return LearningReport(name, log2_lr, tuple(map(int, widths)), steps, tokens, loss, mean, excess, *judged, *counts)
 
 
 def drawn(reports: Mapping[str, LearningReport], headings: Mapping[str, str]) -> list[LearningReport]:
@@ -263,15 +236,10 @@ def learning_curves(reports: Mapping[str, LearningReport], headings: Mapping[str
     points = ", ".join(sorted({f"{len(r.steps)} logged steps" for r in shown}))
     section.append(f"Rule: {RULE} Here: {points}; the verdict is that of the whole of training.")
     wanted = {"mup": "holds", "sp": "fails"}
-    parts = tuple(
-        Part.of(
-            f"{r.name}, wider is better",
-            f"{r.verdict}, behind at {r.whole.text}",
-            r.verdict,
-            wanted.get(r.parametrization),
-        )
-        for r in shown
-    )
+    parts = []
+    for r in shown:
+        told = f"{r.verdict}, behind at {r.whole.text}"
+        parts.append(Part.of(f"{r.name}, wider is better", told, r.verdict, wanted.get(r.parametrization)))
 
     def draw(folder: FigureFolder) -> list[Path]:
         seeds = counted([report.seeds for report in shown], "seed")
@@ -283,7 +251,7 @@ def learning_curves(reports: Mapping[str, LearningReport], headings: Mapping[str
         )
         return learning_figure(reports, headings, out=folder.path, caption=caption, banner=folder.banner)
 
-    claim = Claim("Figure 7", FIGURE_7, parts, picture="learning_curves")
+    claim = Claim("Figure 7", FIGURE_7, tuple(parts), picture="learning_curves")
     pictures = {"learning_curves": "Training loss through training, one line per width"}
     return Shown(lines, "\n\n".join(section), claim, pictures, draw)
 

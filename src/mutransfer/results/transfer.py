@@ -13,12 +13,9 @@ Declared before any result, as `RULE` was (training loss is the paper's metric, 
 - The slope is unweighted, its interval the percentiles 2.5 and 97.5 of the draws. The bootstrap's own spread is known
   from few seeds only: the seeds' part of the interval is widened by Student's t over the normal's 1.96, without which
   two seeds at three widths would hold the truth in 65% of sweeps, not 95%.
-- E, kappa and R(inf) have the ideas of Kalra and Barkeshli 2026 (arXiv:2605.21486) and our formulas, for a few widths.
-  E: root-mean-square residual, in octaves, of the straight line through log2 LR* against log2 width. kappa: slope of
-  log2 c(n) against log2 n, where c(n) is the mean extra loss of missing LR* by one octave to either side. R(inf): the
-  L(inf) of the fit L*(n) = L(inf) + A n^-b, less the smallest one of the report's parametrizations.
-- Section 6.1's rule of thumb is a claim on a µP panel *all of whose runs* (so its smallest line) meet every condition
-  of `LEAST`; about any other panel it claims nothing. It excepts the init std across depth, and depth in post-LN.
+- E, kappa and R(inf) follow Kalra and Barkeshli 2026 (arXiv:2605.21486), by our formulas for sweeps of a few widths.
+- Section 6.1's rule of thumb is a claim on a µP panel *all of whose runs* meet every condition of `LEAST`. It excepts
+  the init std across depth, and depth in post-LN.
 
 Arrays have ``B`` = 1 + draws rows: row 0 is the point estimate, the others are bootstrap draws.
 """
@@ -30,7 +27,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -38,18 +35,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from mutransfer.errors import UserError, unknown
-from mutransfer.results.estimate import (
-    LEVEL,
-    Array,
-    Estimate,
-    aligned,
-    counted,
-    label,
-    listing,
-    number,
-    power,
-    span,
-)
+from mutransfer.results.estimate import LEVEL, Array, Estimate, aligned, counted, label, listing, number, power, span
 from mutransfer.results.frame import Curves, curves, tidy
 
 Verdict = Literal["stable", "drifts", "undecided"]
@@ -67,6 +53,7 @@ KAPPA_WIDTHS, LIMIT_WIDTHS = 3, 4
 """Fewest widths for a slope that is not exact by construction, and for a fit of three parameters."""
 LEAST = {"width": 256, "depth": 4, "batch": 32, "length": 128, "steps": 5000}
 """Column of the runs table -> least value at which the paper's rule of thumb says that transfer works."""
+NAMES = {"length": "sequence length"}
 RULE = (
     "The optimum LR* of a width is the learning rate with the least mean training loss over seeds, refined "
     "by a parabola in log2 LR; intervals are 95% bootstrap intervals over seeds. The drift is the "
@@ -79,18 +66,17 @@ RULE = (
 
 @dataclass(frozen=True)
 class Optima:
-    """Optima of ``B`` mean curves on one grid."""
+    """Optima of ``B`` mean curves on one grid of G learning rates.
+
+    curve: [B, G] mean losses. index: [B] the best grid point. log2_lr: [B] LR*. shift: [B] what is added to a draw of
+    LR* because it is known only to the grid; 0 in row 0. refined: [B] False where the grid point was kept.
+    """
 
     curve: Array
-    """[B, G] mean losses."""
     index: NDArray[np.intp]
-    """[B] the best grid point."""
     log2_lr: Array
-    """[B] LR*, refined."""
     shift: Array
-    """[B] What is added to a draw of LR* because it is known only to the grid; 0 in row 0."""
     refined: NDArray[np.bool_]
-    """[B] False where the grid point was kept."""
 
     @property
     def loss(self) -> Array:
@@ -345,63 +331,50 @@ def limit_loss(width: Array, loss: Array) -> Array:
 
 @dataclass(frozen=True)
 class DriftResult:
-    """What the runs of one parametrization say; octaves per doubling of width unless said otherwise."""
+    """What the runs of one parametrization say; octaves per doubling of width unless said otherwise.
+
+    seeds: the fewest of any width. E: octaves. kappa: log2 of loss per doubling of width, over ``kappa_widths`` widths
+    (the others have a side of LR* that diverged or was not tested). l_inf, r_inf, regret (of the widest): loss.
+    edges: widths whose optimum lies on an edge of the tested grid, and on which. kept: widths whose optimum no parabola
+    could refine. seeds_needed: about how many would decide an undecided verdict; None if decided, or if over 100.
+    """
 
     name: str
     widths: tuple[int, ...]
     seeds: int
-    """Fewest seeds of any width."""
     slope: Estimate
     verdict: Verdict
     E: Estimate
-    """Octaves."""
     kappa: Estimate
-    """Log2 of loss per doubling of width."""
     kappa_widths: int
-    """How many widths kappa could use; the others have a side of LR* that diverged or was not tested."""
     l_inf: Estimate
-    """Loss."""
     r_inf: Estimate
-    """Loss."""
     regret: Estimate
-    """Loss; of the widest width."""
     edges: tuple[tuple[int, Side], ...]
-    """Widths whose optimum lies on an edge of the tested grid, and on which."""
     kept: tuple[int, ...]
-    """Widths whose optimum no parabola could refine."""
     seeds_needed: int | None
-    """About how many seeds would decide an undecided verdict; None if decided, or if no number up to 100 would."""
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95% interval of the slope."""
-        return self.slope.low, self.slope.high
 
     @property
     def sentence(self) -> str:
         """The verdict, with its reason or what would decide it."""
-        has_interval = not math.isnan(self.slope.low)
-        interval = f", 95% interval {span(*self.interval)}" * has_interval
+        has_interval, needed = not math.isnan(self.slope.low), self.seeds_needed
+        why = f", wholly within ±{TOLERANCE}"
         if self.edges:
             where = listing([f"{side} edge at width {width}" for width, side in self.edges])
             why = (
-                f"; but the optimum lies on the edge of the tested grid ({where}), so that LR* is only bounded there: "
+                f"; but the optimum lies on the edge of the tested grid ({where}): LR* is only bounded, extend the grid"
             )
-            why += "extend the grid"
         elif not has_interval:
             why = "; one seed gives no interval, run at least two"
-        elif self.verdict == "stable":
-            why = f", wholly within ±{TOLERANCE}"
         elif self.verdict == "drifts":
             why = f", wholly {'below -' if self.slope.value < 0 else 'above '}{TOLERANCE}"
-        else:
-            many = (
-                f"about {self.seeds_needed}" if self.seeds_needed else f"no reasonable number of (up to {MOST_SEEDS})"
-            )
+        elif self.verdict == "undecided":
+            many = f"about {needed}" if needed else f"no reasonable number of (up to {MOST_SEEDS})"
             why = f", which reaches across ±{TOLERANCE}; {many} seeds would decide it"
             if self.kept:
                 where = listing([str(width) for width in self.kept])
                 why += f"; a finer grid would help more than seeds at width {where}, where LR* lies beside divergence"
+        interval = f", 95% interval {span(self.slope.low, self.slope.high)}" * has_interval
         return (
             f"{label(self.name)}: {self.verdict}. The best learning rate moves by {number(self.slope.value)} octaves "
             f"per doubling of width{interval} ({counted([self.seeds], 'seed')}){why}."
@@ -419,10 +392,9 @@ class TransferReport:
     def optima(self) -> pd.DataFrame:
         """A copy of the table with one row per parametrization and width.
 
-        Columns: parametrization, width, seeds, log2_lr (LR*), low, high (its interval), grid_log2_lr,
-        refined, on_edge, edge ("low", "high", "low high" or ""), edge_share (of the draws), loss, loss_se
-        (mean and standard error over seeds at grid_log2_lr), transferred_log2_lr, regret, regret_low,
-        regret_high, octave_cost (c of kappa).
+        Columns: parametrization, width, seeds, log2_lr (LR*), low, high (its interval), grid_log2_lr, refined, on_edge,
+        edge ("low", "high", "low high" or ""), edge_share (of the draws), loss, loss_se (mean and standard error over
+        seeds at grid_log2_lr), transferred_log2_lr, regret, regret_low, regret_high, octave_cost (c of kappa).
         """
         return self._optima.copy()
 
@@ -461,13 +433,10 @@ def interval_text(optimum: Any) -> str:
 def transfer_report(runs: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> TransferReport:
     """Optimum of every width, drift, verdict, regret, E, kappa and R(inf), by `RULE`.
 
-    ``runs`` has one row per run, with columns parametrization, width, log2_lr, seed, train_loss (+inf if
-    diverged) and optionally status. The same table and ``seed`` give the same report, whatever the order of
-    the rows.
-
-    Raises `UserError` on missing columns, duplicates, NaN, failed runs, mixed settings, a learning rate that
-    lacks a seed, a parametrization with one width only, or a width with no learning rate at which all seeds
-    finished.
+    ``runs`` has one row per run, with columns parametrization, width, log2_lr, seed, train_loss (+inf if diverged) and
+    optionally status. The same table and ``seed`` give the same report, whatever the order of the rows. Raises
+    `UserError` on missing columns, duplicates, NaN, failed runs, mixed settings, a learning rate that lacks a seed, a
+    parametrization with one width only, or a width with no learning rate at which all seeds finished.
     """
     if draws < 100:
         raise UserError(f"draws={draws} is too few for a 95% interval; use at least 100.")
@@ -489,13 +458,11 @@ def _analyse(
     for curve in widths:
         require_optimum(name, curve)
     seeds, count = min(len(curve.loss) for curve in widths), len(widths)
-    # Each width has its own stream, so that adding a width or a parametrization moves no other interval.
+    # each width has its own stream, so that adding a width or a parametrization moves no other interval
     streams = [np.random.default_rng([seed, zlib.crc32(name.encode()), curve.width]) for curve in widths]
-    optima = [
-        bootstrap_optima(curve, draws if seeds > 1 else 0, rng) for curve, rng in zip(widths, streams, strict=True)
-    ]
-    both = [*zip(widths, optima, strict=True)]
-    chosen = widths[0].log2_lr[optima[0].index]
+    draws = draws if seeds > 1 else 0
+    both = [(c, bootstrap_optima(c, draws, rng)) for c, rng in zip(widths, streams, strict=True)]
+    chosen = widths[0].log2_lr[both[0][1].index]
     regret = [_regret(curve, o, chosen) for curve, o in both]
     cost = np.stack([octave_cost(curve.log2_lr, o.curve, o.log2_lr) for curve, o in both], axis=1)
     rows = []
@@ -516,33 +483,34 @@ def _analyse(
         })  # fmt: skip
     width = np.array([curve.width for curve in widths], dtype=float)
     x, known = np.log2(width), int((~np.isnan(cost[0])).sum())
-    slope = Estimate.of(slopes(x, optima, seeds))
-    residual = line(x, np.stack([o.log2_lr + o.shift for o in optima], axis=1))[1]
-    limit = limit_loss(width, np.stack([o.loss for o in optima], axis=1))
+    slope = Estimate.of(slopes(x, [o for _, o in both], seeds))
+    residual = line(x, np.stack([o.log2_lr + o.shift for _, o in both], axis=1))[1]
+    limit = limit_loss(width, np.stack([o.loss for _, o in both], axis=1))
     edges = tuple((curve.width, side) for curve in widths for side in edge_sides(curve))
     verdict = decide(slope, on_edge=bool(edges))
-    needs_seeds = verdict == "undecided" and not edges
-    no_fall = "the least losses do not fall with width as L + A n^-b with b between 0.1 and 2"
-    few = f"the fit needs {LIMIT_WIDTHS} widths, there are {count}"
+    reasons = {
+        "kappa": f"only {known} of {count} widths have a higher loss measured an octave to either side of LR*; "
+        f"{KAPPA_WIDTHS} are needed",
+        "limit": "the least losses do not fall with width as L + A n^-b with b between 0.1 and 2",
+        "regret": "the smallest width's best learning rate was not run here",
+    }
+    if count < LIMIT_WIDTHS:
+        reasons["limit"] = f"the fit needs {LIMIT_WIDTHS} widths, there are {count}"
     result = DriftResult(
         name=name,
         widths=tuple(curve.width for curve in widths),
         seeds=seeds,
         slope=slope,
         verdict=verdict,
-        E=Estimate.of(centred(residual)) if count > 2 else Estimate(math.nan, reason="two widths always lie on a line"),
-        kappa=Estimate.of(
-            kappa(x, cost),
-            f"only {known} of {count} widths have a higher loss measured an octave to either side of LR*; "
-            f"{KAPPA_WIDTHS} are needed",
-        ),
+        E=Estimate.of(centred(residual if count > 2 else np.full(1, np.nan)), "two widths always lie on a line"),
+        kappa=Estimate.of(kappa(x, cost), reasons["kappa"]),
         kappa_widths=known,
-        l_inf=Estimate.of(limit, few if count < LIMIT_WIDTHS else no_fall),
+        l_inf=Estimate.of(limit, reasons["limit"]),
         r_inf=Estimate(math.nan),
-        regret=Estimate.of(regret[-1], "the smallest width's best learning rate was not run here"),
+        regret=Estimate.of(regret[-1], reasons["regret"]),
         edges=edges,
         kept=tuple(curve.width for curve, o in both if not o.refined[0]),
-        seeds_needed=seeds_to_decide(slope, seeds, freedom(x)) if needs_seeds else None,
+        seeds_needed=seeds_to_decide(slope, seeds, freedom(x)) if verdict == "undecided" and not edges else None,
     )
     return rows, result, limit
 
@@ -570,43 +538,34 @@ def _penalty(name: str, limits: Mapping[str, Array]) -> Estimate:
     return Estimate.of(limits[name][:rows] - np.min([limit[:rows] for limit in known], axis=0))
 
 
-@dataclass(frozen=True)
-class Condition:
-    """One condition of the rule of thumb and the values that the runs have."""
+class Condition(NamedTuple):
+    """One condition of the rule of thumb and the ``values`` that the runs have, ascending; empty if not recorded."""
 
     name: str
     least: int
     values: tuple[float, ...]
-    """Ascending; empty if the runs table does not record it."""
 
     @property
     def reached(self) -> tuple[float, ...]:
         """The values that meet the condition."""
         return tuple(value for value in self.values if value >= self.least)
 
-    @property
-    def words(self) -> str:
-        """What it is of."""
-        return "sequence length" if self.name == "length" else self.name
-
     def __str__(self) -> str:
         have = "..".join(f"{value:g}" for value in dict.fromkeys(self.values[:1] + self.values[-1:]))
-        which = listing([f"{value:g}" for value in self.reached] or ["none"])
-        text = f"{have}, only {which} reach{'es' * (len(self.reached) == 1)} it"
         if not self.reached:
-            text = f"out of reach ({have})" if self.values else "not recorded"
+            told = f"out of reach ({have})" if self.values else "not recorded"
         elif self.reached == self.values:
-            text = f"met by all runs ({have})"
-        return f"{self.words} >= {self.least}: {text}"
+            told = f"met by all runs ({have})"
+        else:
+            which = listing([f"{value:g}" for value in self.reached])
+            told = f"{have}, only {which} reach{'es' * (len(self.reached) == 1)} it"
+        return f"{NAMES.get(self.name, self.name)} >= {self.least}: {told}"
 
 
-def conditions(runs: pd.DataFrame) -> tuple[Condition, ...]:
+def conditions(runs: pd.DataFrame) -> list[Condition]:
     """The five conditions against the columns width, depth, batch, length and steps of ``runs``."""
-    rows = []
-    for name, least in LEAST.items():
-        values = pd.to_numeric(runs[name], errors="coerce").dropna() if name in runs.columns else ()
-        rows.append(Condition(name, least, tuple(sorted({float(value) for value in values}))))
-    return tuple(rows)
+    numbers = {name: pd.to_numeric(runs.get(name, pd.Series(dtype=float)), errors="coerce") for name in LEAST}
+    return [Condition(name, least, tuple(np.unique(numbers[name].dropna()).tolist())) for name, least in LEAST.items()]
 
 
 def panel_line(runs: pd.DataFrame, verdict: str, *, x_name: str, line_name: str) -> str:
@@ -616,16 +575,13 @@ def panel_line(runs: pd.DataFrame, verdict: str, *, x_name: str, line_name: str)
     """
     if verdict == "undecided":
         return "undecided, so it says nothing about the rule"
-    unmet = [c for c in conditions(runs) if not c.values or c.reached != c.values]
-    if unmet:
-        have = listing([f"{c.words} {f'from {c.values[0]:g}' if c.values else 'not recorded'}" for c in unmet])
+    if unmet := [c for c in conditions(runs) if not c.values or c.reached != c.values]:
+        have = [f"{NAMES.get(c.name, c.name)} {f'from {c.values[0]:g}' if c.values else 'not recorded'}" for c in unmet]
         head = "transfers although outside" if verdict == "transfers" else "does not transfer, outside"
-        return f"{head} of the rule's range ({have})"
-    norms = [
-        runs[name].astype(str).str.startswith("post").any() for name in ("norm", "variant") if name in runs.columns
-    ]
-    if line_name == "depth" and (any(norms) or x_name.lower().startswith("init")):
-        excepted = "depth in post-LN" if any(norms) else "init std across depth"
+        return f"{head} of the rule's range ({listing(have)})"
+    is_post = any(str(value).startswith("post") for name in ("norm", "variant") for value in runs.get(name, ()))
+    if line_name == "depth" and (is_post or x_name.lower().startswith("init")):
+        excepted = "depth in post-LN" if is_post else "init std across depth"
         return f"{verdict}, inside the rule's range but one of its exceptions ({excepted})"
     return f"{verdict}, inside the rule's range: {'as' if verdict == 'transfers' else 'not as'} the rule says"
 
