@@ -45,8 +45,8 @@ def _checked(runs: pd.DataFrame, metric: str, columns: Mapping[str, Type], key: 
     return table.assign(**{metric: table[metric].where(table["status"] != "diverged", np.inf).astype(float)})
 
 
-def tidy(runs: pd.DataFrame) -> pd.DataFrame:
-    """The columns of `KEY` and train_loss of ``runs``, checked and sorted; a diverged run has loss +inf.
+def tidy(runs: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
+    """The columns of `KEY`, train_loss and ``more`` of ``runs``, checked and sorted; a diverged run has loss +inf.
 
     A column ``status`` is optional; where present, ``diverged`` rows count as +inf and ``failed`` rows raise.
     Raises `UserError` on missing columns, no rows, values that are not numbers, NaN, duplicates, failed runs
@@ -57,7 +57,7 @@ def tidy(runs: pd.DataFrame) -> pd.DataFrame:
     table = _checked(_rounded(runs, "log2_lr"), "train_loss", columns, KEY, rows)
     if (table["width"] < 1).any():
         raise UserError("the runs table has a width below 1; run the sweep again.")
-    table = table[[*KEY, "train_loss"]].astype({"parametrization": object, "log2_lr": float})
+    table = table[[*KEY, "train_loss", *more]].astype({"parametrization": object, "log2_lr": float})
     return table.sort_values(KEY, ignore_index=True)
 
 

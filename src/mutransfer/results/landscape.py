@@ -2,7 +2,7 @@
 
 The paper's Figures 4, 10, 12, 13 and 16 to 19. A panel is the loss against one hyperparameter x, a line for every value
 of another (width, depth, batch, ...); x is a number (a learning rate's log2) or a word (a schedule). The rule, declared
-before any result, is `rule`. Of equal choices the lowest x is named, or the first word. Draws are those of `optimum`:
+before any result, is `rule`. Of equal choices the lowest x is named, or the first word. Draws are those of `transfer`:
 per line n-1 of the n seeds with replacement. A wide interval makes ``transfers`` easy to reach, so the regret always
 stands beside it: every draw picks the first line's choice anew, while a line's own best stays that of all seeds.
 """
@@ -21,15 +21,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mutransfer.errors import UserError
-from mutransfer.results import rule_of_thumb
 from mutransfer.results.draw.curves import TRANSFERRED, CurvePanel, curve_figure, star
 from mutransfer.results.draw.page import Axes
 from mutransfer.results.draw.style import MINUS, MUTED, WARNING, Look
-from mutransfer.results.drift import slopes
 from mutransfer.results.estimate import Estimate, counted, label, number, power
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid, points
 from mutransfer.results.frame import METRICS, PanelAxis, PanelCurves, read_panels
-from mutransfer.results.optimum import Optima, panel_optima
+from mutransfer.results.transfer import Optima, panel_line, panel_optima, rule_of_thumb, slopes
 
 WINS = 0.025
 """Least share of the draws that a choice must win to be in the interval."""
@@ -210,7 +208,7 @@ def describe_landscape(folder: Path) -> Described[dict[str, PanelReport]]:
     for key, p in facts.items():
         if p["parametrization"] == "mup":
             own, verdict = runs[runs["panel"] == key], reports[key].verdict
-            told = rule_of_thumb.panel_line(own, verdict, x_name=p["x_name"], line_name=p["line_name"])
+            told = panel_line(own, verdict, x_name=p["x_name"], line_name=p["line_name"])
             of_rule.append((names[key], told))
     lists = {PUBLISHED.get(p["line_name"], p["line_name"]): reports[key].panel.lines for key, p in facts.items()}
     ours = {name: ",".join(f"{value:g}" for value in values) for name, values in lists.items()}
@@ -223,7 +221,7 @@ def describe_landscape(folder: Path) -> Described[dict[str, PanelReport]]:
         *figure.beside_the_paper(_counts(reports, facts), {**ours, "seeds": _seeds(reports).split(" seed")[0]}),
         "## The rule of thumb of section 6.1",
         "The paper: transfer works for language modelling if all of these hold and the target is in the tested range.",
-        rule_of_thumb.markdown(runs, of_rule),
+        rule_of_thumb(runs, of_rule),
         "## How to read it",
         f"{rule(loss)} Drift: slope of the refined choice against log2 of the line's value, its interval "
         "widened by Student's t for few seeds. Losses are means ± standard errors over seeds. The rule of thumb claims "

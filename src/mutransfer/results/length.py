@@ -19,8 +19,8 @@ from mutransfer.results.draw.page import Axes, Entry, doublings, new_page, write
 from mutransfer.results.draw.style import MINUS, MUTED, Look, palette, paper_style, save
 from mutransfer.results.estimate import Array, Estimate, counted, number
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid
-from mutransfer.results.quality import EXPONENTS, LIMIT_WIDTHS, PowerLaw, power_law
 from mutransfer.results.schema import Rows, Schema, require
+from mutransfer.results.transfer import EXPONENTS, LIMIT_WIDTHS, PowerLaw, power_law
 
 SCHEMA = Schema(
     name="the runs table",

@@ -27,8 +27,8 @@ from mutransfer.results.draw.style import MINUS, MUTED, WARNING, Look
 from mutransfer.results.estimate import Array, Estimate, counted, listing, number, power
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid, points
 from mutransfer.results.frame import PanelCurves, read_panels
-from mutransfer.results.optimum import panel_optima
 from mutransfer.results.schema import require
+from mutransfer.results.transfer import panel_optima
 
 REAL, SIMULATED = "real", "simulated"
 OCTAVES = 1.0

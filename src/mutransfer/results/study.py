@@ -19,7 +19,7 @@ from mutransfer.results.draw.dots import Layout, dots, marks
 from mutransfer.results.draw.parallel import parallel_coordinates
 from mutransfer.results.estimate import label, number
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, grid, read_texts
-from mutransfer.results.learning import CSV, FIGURE_7, Learning, LearningReport, learning_figure, learning_report
+from mutransfer.results.learning import CSV, FIGURE_7, LearningReport, learning_curves, learning_figure, learning_report
 from mutransfer.results.outcomes import (
     EQUAL,
     LEAST_SEARCHES,
@@ -131,7 +131,7 @@ def _describe(folder: Path) -> Described[tuple[Searches, LearningReport]]:
         "## The paper beside ours",
         _paper(report, figure["paper"]["statement"]),
         *([f"What differs in ours: {figure['paper']['differs']}"] if figure["paper"]["differs"] else []),
-        Learning({PANEL: curves}, {PANEL: "µP, best sample"}).section,
+        learning_curves({PANEL: curves}, {PANEL: "µP, best sample"}).section,
         "## How to read it",
         f"{RULE} Tuning cost is s (t1 N1 + t2 N2 + ...) / (S T) of App. F.4, with s and S in FLOPs a step; the paper "
         "prints about 7% for what its numbers give as 6.5%.",
@@ -281,7 +281,7 @@ def _draw(described: Described[tuple[Searches, LearningReport]]) -> list[Path]:
 def _claims(described: Described[tuple[Searches, LearningReport]]) -> list[Claim]:
     """µTransfer against every alternative at equal compute, and Figure 8."""
     report, curves = described.report
-    wider = Learning({"": curves}, {"": ""}).parts
+    wider = learning_curves({"": curves}, {"": ""}).claim.parts
     return [
         described.folder.claim(report.claim_parts(dict.fromkeys(TABLE.methods, "better"))),
         Claim("Figure 8", FIGURE_7.split(";")[0] + ".", wider, picture="loss_vs_tokens"),
