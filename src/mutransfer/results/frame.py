@@ -37,6 +37,9 @@ class Curves:
 def _checked(runs: pd.DataFrame, metric: str, columns: Mapping[str, Type], key: Sequence[str], rows: Rows) -> Any:
     """``runs`` with a status; the ``metric`` of a diverged run is +inf. Raises `UserError` as `Schema.check` does."""
     runs = runs.assign(status=runs["status"] if "status" in runs.columns else "finished")
+    for name in {"log2_lr", "x"} & set(runs.columns):  # a grid is compared by value: absorb the last bits of a CSV
+        numbers = pd.to_numeric(runs[name], errors="coerce").round(9) + 0.0
+        runs[name] = numbers.where(np.isfinite(numbers), runs[name])
     if metric in runs.columns:
         runs.loc[pd.to_numeric(runs[metric], errors="coerce") == np.inf, "status"] = "diverged"
     every: dict[str, Type] = {**columns, metric: "number", "status": "text"}
@@ -54,19 +57,11 @@ def tidy(runs: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
     """
     columns: dict[str, Type] = dict(zip(KEY, ("text", "whole number", "finite number", "whole number"), strict=True))
     rows = Rows(name="the figure", constant=ONE_SETTING, results=("train_loss",))
-    table = _checked(_rounded(runs, "log2_lr"), "train_loss", columns, KEY, rows)
+    table = _checked(runs, "train_loss", columns, KEY, rows)
     if (table["width"] < 1).any():
         raise UserError("the runs table has a width below 1; run the sweep again.")
     table = table[[*KEY, "train_loss", *more]].astype({"parametrization": object, "log2_lr": float})
     return table.sort_values(KEY, ignore_index=True)
-
-
-def _rounded(runs: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Numbers of ``column`` as a grid compares them: without the last bits of a CSV."""
-    if column not in runs.columns:
-        return runs
-    numbers = pd.to_numeric(runs[column], errors="coerce").round(9) + 0.0
-    return runs.assign(**{column: numbers.where(np.isfinite(numbers), runs[column])})
 
 
 def describe(cells: Iterable[Cell], limit: int = 5) -> str:
@@ -162,20 +157,14 @@ def read_panels(
     """The curves of every panel, checked, in the order in which ``runs`` first names them.
 
     ``runs`` has one row per run with panel, x, line, seed, a loss (+inf if diverged) and optionally status; x is a
-    number or, throughout a panel, a word. ``metric``: the column of `METRICS` that holds the loss.
+    number or a word. ``metric``: the column of `METRICS` that holds the loss.
 
     Raises `UserError` on an unknown metric, missing columns, no rows, failed runs, values that are no numbers,
-    duplicates, mixed settings, an x that is sometimes a word, a word that its axis does not have, and a gap: a
-    (line, x, seed) that the panel's other lines and choices have.
+    duplicates, mixed settings, a word that its axis does not have, and a gap: a (line, x, seed) that the panel's other
+    lines and choices have.
     """
     if metric not in METRICS:
         raise unknown("metric of a panel", metric, METRICS)
-    runs = _rounded(runs, "x")
-    if {"panel", "x"} <= set(runs.columns):
-        is_word = ~np.isfinite(pd.to_numeric(runs["x"], errors="coerce"))
-        for key, part in runs[is_word].groupby("panel"):
-            if not is_word[runs["panel"] == key].all():
-                raise UserError(f"panel '{key}' has an x that is a word, first '{part['x'].iloc[0]}', beside numbers.")
     columns: dict[str, Type] = {"panel": "text", "x": "text", "line": "finite number", "seed": "whole number"}
     whole: dict[str, None] = dict.fromkeys(("line", "x", "seed"))
     rows = Rows(name="the figure", by=("panel",), constant=ONE_PANEL, complete=whole, results=(metric,))

@@ -1,10 +1,10 @@
 """Does the best choice of a hyperparameter stay where it is from the first line of a panel to the last?
 
 The paper's Figures 4, 10, 12, 13 and 16 to 19. A panel is the loss against one hyperparameter x, a line for every value
-of another (width, depth, batch, ...); x is a number (a learning rate's log2) or a word (a schedule). The rule, declared
-before any result, is `rule`. Of equal choices the lowest x is named, or the first word. Draws are those of `transfer`:
-per line n-1 of the n seeds with replacement. A wide interval makes ``transfers`` easy to reach, so the regret always
-stands beside it: every draw picks the first line's choice anew, while a line's own best stays that of all seeds.
+of another; x is a number (a learning rate's log2) or a word (a schedule). The rule, declared before any result, is
+`rule`. Of equal choices the lowest x is named, or the first word. A wide interval makes ``transfers`` easy to reach, so
+the regret stands beside it: every draw (as in `transfer`) picks the first line's choice anew, while a line's own best
+stays that of all seeds.
 """
 
 from __future__ import annotations
@@ -276,7 +276,7 @@ def _draw(described: Described[dict[str, PanelReport]]) -> list[Path]:
         CurvePanel(
             lines=report.panel.lines,
             title=[
-                ("" if is_shared and facts[key]["row"] else facts[key]["heading"], {"fontweight": "bold"}),
+                (facts[key]["heading"] * (not (is_shared and facts[key]["row"])), {"fontweight": "bold"}),
                 (report.text, {"fontweight": "bold", "color": COLOURS[report.verdict]}),
                 (f"regret {regret_text(report.regret, 3)}".replace("-", MINUS), {}),
             ],
@@ -330,13 +330,10 @@ def _claims(described: Described[dict[str, PanelReport]]) -> list[Claim]:
 
 
 LANDSCAPE = Kind("landscape", describe_landscape, _draw, _claims)
-"""A folder with ``landscape.png``, ``landscape.svg`` and ``table.md`` in ``folder``.
+"""A folder with ``landscape.png``, ``landscape.svg`` and ``table.md``.
 
-Reads only ``folder/runs.csv`` (columns panel, x, line, then a runs table) and ``folder/provenance.json``; the
-same two files give the same bytes. The provenance has `KEYS` and ``panels``: key -> object as `PanelRuns.facts` makes
-it. Optional are ``loss_ceiling``, ``stands_in_for``, ``notes`` and ``paper.ours``, as for a sweep, and ``metric``, the
-column that holds the loss (default ``train_loss``), with ``metric_label``, that loss in words.
-
-Raises `UserError` if a file is missing or malformed, if runs and provenance name different panels, or if a run
-of a complete panel is missing.
+Reads only ``runs.csv`` (panel, x, line, then a runs table) and ``provenance.json``, which has `KEYS` and ``panels``:
+key -> object as `PanelRuns.facts` makes it; optional are ``loss_ceiling`` and ``metric``, the column that holds the
+loss (default ``train_loss``), with ``metric_label``, that loss in words. Raises `UserError` if a file is missing or
+malformed, if they name different panels, or if a run of a complete panel is missing.
 """

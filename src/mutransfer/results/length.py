@@ -1,14 +1,12 @@
 """Test accuracy against the length of training: do short trainings say what a long one reaches?
 
-The rule, declared before any result, is `RULE`. Test errors are in per cent, and b is scanned as in `quality`. A length
-within 1% is the recipe's own, since what drops the last, partial batch of an epoch trains a little less than it counts.
-Where the fit of any seed has no prediction there is none at all: the other seeds alone would be a choice of the lucky.
+The rule, declared before any result, is `RULE`. Where the fit of any seed has no prediction there is none at all: the
+other seeds alone would be a choice of the lucky.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +23,8 @@ from mutransfer.results.transfer import EXPONENTS, LIMIT_WIDTHS, PowerLaw, power
 SCHEMA = Schema(
     name="the runs table",
     columns={
-        **{"panel": "text", "x": "value", "seed": "whole number", "steps": "whole number"},
-        **{"batch": "whole number", "status": "text", "train_loss": "number", "test_accuracy": "number"},
+        **dict.fromkeys(("seed", "steps", "batch"), "whole number"),
+        **{"status": "text", "train_loss": "number", "test_accuracy": "number"},
     },
     key=("steps", "seed"),
     rows=(
@@ -97,32 +95,37 @@ class LengthReport:
     recipe: Length | Prediction
     """Measured if it was run, else predicted from all lengths."""
 
+    @property
+    def fits(self) -> dict[str, Prediction]:
+        """What was predicted, by what it was fitted to: the ``shorter`` lengths or ``all``."""
+        every = {"all": self.recipe} if isinstance(self.recipe, Prediction) else {}
+        return {"shorter": self.longest, **every}
+
     def __str__(self) -> str:
-        last = self.lengths[-1]
-        lines = [f"{last.epochs:.3g} epochs, the longest: test accuracy {last.accuracy.brief()}% measured"]
-        if self.longest.is_known:
-            lines[0] += f", {self.longest.accuracy.brief()}% predicted from the {self.longest.count} shorter lengths"
-            lines[0] += f"; difference {self.difference.brief()} points."
+        last, short, own = self.lengths[-1], self.longest, self.recipe
+        longest = f"{short.accuracy.brief()}% predicted from the {short.count} shorter lengths; difference "
+        longest += f"{self.difference.brief()} points"
+        if not short.is_known:
+            longest = f"no prediction from the shorter lengths: {short.accuracy.reason}"
+        if isinstance(own, Length):
+            recipe = f"run, test accuracy {own.accuracy.brief()}% after {own.epochs:.3g}"
+        elif own.is_known:
+            recipe = f"not run; {own.accuracy.brief()}% predicted from all {own.count} lengths"
         else:
-            lines[0] += f"; no prediction from the shorter lengths: {self.longest.accuracy.reason}."
-        lines.append(f"{self.recipe_epochs:g} epochs, the recipe's own: ")
-        if isinstance(self.recipe, Length):
-            lines[1] += f"run, test accuracy {self.recipe.accuracy.brief()}% after {self.recipe.epochs:.3g}."
-        elif self.recipe.is_known:
-            lines[1] += f"not run; {self.recipe.accuracy.brief()}% predicted from all {self.recipe.count} lengths."
-        else:
-            lines[1] += f"not run; no prediction: {self.recipe.accuracy.reason}."
+            recipe = f"not run; no prediction: {own.accuracy.reason}"
+        lines = [
+            f"{last.epochs:.3g} epochs, the longest: test accuracy {last.accuracy.brief()}% measured; {longest}.",
+            f"{self.recipe_epochs:g} epochs, the recipe's own: {recipe}.",
+        ]
         return "\n".join([*lines, *["One seed gives no interval."] * (self.seeds == 1)])
 
 
 def length_report(runs: pd.DataFrame, *, examples: int, recipe_epochs: float) -> LengthReport:
     """From a runs table as `SCHEMA` has it, else raises `UserError`; ``examples``: training images of an epoch."""
     table = SCHEMA.check(runs)
-    lost = table["status"] == "diverged"
-    table = table.assign(
-        train_loss=table["train_loss"].mask(lost, np.inf), test_accuracy=table["test_accuracy"].mask(lost, 0.0)
-    )
-    by_length = table.astype({"train_loss": float}).pivot(index="seed", columns="steps")
+    for name, lost in (("train_loss", np.inf), ("test_accuracy", 0.0)):
+        table[name] = table[name].astype(float).mask(table["status"] == "diverged", lost)
+    by_length = table.pivot(index="seed", columns="steps", values=["train_loss", "test_accuracy"])
     loss, accuracy = by_length["train_loss"].to_numpy(), 100 * by_length["test_accuracy"].to_numpy()  # [S, T]
     steps = by_length["train_loss"].columns.to_numpy()
     epochs = steps * float(table["batch"].iloc[0]) / examples
@@ -131,8 +134,9 @@ def length_report(runs: pd.DataFrame, *, examples: int, recipe_epochs: float) ->
         for n, t, right, nats in zip(steps, epochs, accuracy.T, loss.T, strict=True)
     )
     longest = _predict(epochs[:-1], accuracy[:, :-1], epochs[-1])
-    missed = longest.at(epochs[-1:])[:, 0] - accuracy[:, -1] if longest.is_known else None
-    difference = longest.accuracy if missed is None else Estimate.mean(missed)
+    difference = longest.accuracy
+    if longest.is_known:
+        difference = Estimate.mean(longest.at(epochs[-1:])[:, 0] - accuracy[:, -1])
     own = [length for length in lengths if abs(length.epochs / recipe_epochs - 1) <= SAME]
     recipe = own[0] if own else _predict(epochs, accuracy, recipe_epochs)
     return LengthReport(lengths, len(loss), longest, difference, recipe_epochs, recipe)
@@ -155,19 +159,13 @@ def _predict(epochs: Array, accuracy: Array, at: float) -> Prediction:
 
 DARK, TEAL, _ = palette(3)
 MEASURED: Look = {"color": DARK, "marker": "o", "markersize": 4, "linestyle": "none"}
-HOLLOW: Look = {"markerfacecolor": "white", "markeredgewidth": 1.1, "markersize": 5.5}
-FITS: Mapping[str, Entry] = {
-    "shorter": (
-        "the longest, predicted from the shorter",
-        {"color": TEAL, "linestyle": (0, (4, 2)), "linewidth": 1.2, "marker": "D", **HOLLOW},
-    ),
-    "all": (
-        "the recipe's own, predicted from all",
-        {"color": MUTED, "linestyle": (0, (1, 1.5)), "linewidth": 1.4, "marker": "s", **HOLLOW},
-    ),
+DIVERGED: Look = {"color": DARK, "marker": "x", "markersize": 5, "linestyle": "none"}
+HOLLOW: Look = {"markerfacecolor": "white", "markersize": 5.5}
+FITS: dict[str, Entry] = {
+    "shorter": ("the longest, predicted from the shorter", {"color": TEAL, "linestyle": "--", "marker": "D", **HOLLOW}),
+    "all": ("the recipe's own, predicted from all", {"color": MUTED, "linestyle": ":", "marker": "s", **HOLLOW}),
 }
-"""What is predicted, and how its line and its mark look."""
-DIVERGED: Look = {"color": DARK, "linestyle": "none", "marker": "x", "markersize": 5, "markeredgewidth": 1.4}
+"""How their lines and marks look."""
 PICTURES = {"length": "Test accuracy and training loss against the length of training"}
 
 
@@ -179,12 +177,13 @@ def describe_length(folder: Path) -> Described[LengthReport]:
     # of our lengths the provenance names one, the usual one
     ours = {"epochs": ", ".join(f"{length.epochs:.3g}" for length in report.lengths), "seeds": str(report.seeds)}
     lines = str(report).split("\n")
+    lengths = [(str(n.steps), f"{n.epochs:.3g}", n.accuracy.brief(), n.loss.brief(4)) for n in report.lengths]
     parts = [
         *figure.heading(f"{counted([report.seeds], 'seed')} at every length"),
         "## Do the shorter lengths predict the longest?",
         "\n".join(f"- {line}" for line in lines),
         "## Every length",
-        _lengths(report),
+        grid(("steps", "epochs", "test accuracy (%)", "final training loss (nats)"), lengths),
         "## The fits",
         _fits(report),
         *figure.beside_the_paper(" ".join(lines), {}, ours),
@@ -194,26 +193,11 @@ def describe_length(folder: Path) -> Described[LengthReport]:
     return Described(figure, report, str(report), parts, PICTURES)
 
 
-def _fitted(report: LengthReport) -> dict[str, Prediction]:
-    """The predictions that were asked for, by what they were fitted to."""
-    every = {"all": report.recipe} if isinstance(report.recipe, Prediction) else {}
-    return {"shorter": report.longest, **every}
-
-
-def _lengths(report: LengthReport) -> str:
-    header = ("steps", "epochs", "test accuracy (%)", "final training loss (nats)")
-    return grid(
-        header, [(str(n.steps), f"{n.epochs:.3g}", n.accuracy.brief(), n.loss.brief(4)) for n in report.lengths]
-    )
-
-
 def _fits(report: LengthReport) -> str:
     header = ("fitted to", "predicts", "predicted (%)", "measured (%)", "difference (points)", "E (%)", "b")
     rows = []
-    for key, fit in _fitted(report).items():
-        measured = ("-", "-")
-        if key == "shorter":
-            measured = (report.lengths[-1].accuracy.brief(), report.difference.brief())
+    for key, fit in report.fits.items():
+        measured = (report.lengths[-1].accuracy.brief(), report.difference.brief()) if key == "shorter" else ("-", "-")
         law = [number(float(x.mean())) if fit.is_known else "-" for x in (fit.law.limit, fit.law.exponent)]
         predicted = fit.accuracy.brief() if fit.is_known else f"none: {fit.accuracy.reason}"
         rows.append((f"{key} lengths ({fit.count})", f"{fit.epochs:.3g} epochs", predicted, *measured, *law))
@@ -222,75 +206,46 @@ def _fits(report: LengthReport) -> str:
 
 def _draw(described: Described[LengthReport]) -> list[Path]:
     report, figure = described.report, described.folder
-    signs: list[Entry] = [("measured", MEASURED)]
-    signs += [FITS[key] for key, fit in _fitted(report).items() if fit.is_known]
-    if any(math.isinf(length.loss.value) for length in report.lengths):
-        signs.append(("a seed diverged", DIVERGED))
-    caption = figure.caption(_caption(report))
+    known = {key: fit for key, fit in report.fits.items() if fit.is_known}
+    signs = [("measured", MEASURED), *(FITS[key] for key in known)]
+    signs += [("a seed diverged", DIVERGED)] * any(math.isinf(length.loss.value) for length in report.lengths)
+    seeds, last = counted([report.seeds], "seed"), report.lengths[-1]
+    text = "Points: one run a point." if report.seeds == 1 else f"Points: mean over {seeds}, bars: 95% t interval."
+    text += " Dashed and dotted: E + A T^-b fitted to the test error of the lengths T." * bool(known)
+    claim = "no prediction of the longest"
+    if "shorter" in known:
+        claim = f"{last.epochs:.3g} epochs: predicted {number(report.longest.accuracy.value)}, measured "
+        claim += f"{number(last.accuracy.value)} (difference {number(report.difference.value)})".replace("-", MINUS)
     with paper_style():
         page, ((left, right),) = new_page(
-            1, 2, 3.0, legends=[signs], caption=caption, banner=figure.banner, sharex=True
+            1, 2, 3.0, legends=[signs], caption=figure.caption(text), banner=figure.banner, sharex=True
         )
+        for length in report.lengths:
+            _mark(left, length.epochs, length.accuracy, MEASURED)
+            _mark(right, length.epochs, length.loss, MEASURED)
+            if math.isinf(length.loss.value):
+                right.plot(length.epochs, 0.97, **DIVERGED, transform=right.get_xaxis_transform())
+        for key, fit in known.items():
+            look = FITS[key][1]
+            along = np.geomspace(report.lengths[0].epochs, max(last.epochs, fit.epochs), 200)
+            left.plot(along, fit.at(along).mean(axis=0), **{**look, "marker": "none"})
+            _mark(left, fit.epochs * (1.07 if key == "shorter" else 1.0), fit.accuracy, look)  # beside the measured
         left.set_xscale("log", base=2)
         doublings(left.xaxis)
-        _draw_accuracy(left, report)
-        _draw_loss(right, report)
-        for axes, title, claim in ((left, "Test accuracy", _claim(report)), (right, "Final training loss", "")):
+        bottom, top = left.get_ylim()
+        left.set(ylim=(max(bottom, -2.0), min(top, 102.0)), ylabel="test accuracy (%)")
+        right.set_ylabel("final training loss (nats)")
+        for axes, title, told in ((left, "Test accuracy", claim), (right, "Final training loss", "")):
             axes.set_xlabel("length of training (epochs)")
-            write_title(axes, (title, {"fontweight": "bold"}), (claim, {"fontsize": 7}))
+            write_title(axes, (title, {"fontweight": "bold"}), (told, {"fontsize": 7}))
         return save(page, figure.path, "length")
 
 
-def _claim(report: LengthReport) -> str:
-    last = report.lengths[-1]
-    if not report.longest.is_known:
-        return "no prediction of the longest"
-    text = f"{last.epochs:.3g} epochs: predicted {number(report.longest.accuracy.value)}, measured "
-    return text + f"{number(last.accuracy.value)} (difference {number(report.difference.value).replace('-', MINUS)})"
-
-
-def _draw_estimate(axes: Axes, epochs: float, estimate: Estimate, look: Look) -> None:
-    """A mark with its interval, where there is one; nothing where the value is not finite."""
+def _mark(axes: Axes, epochs: float, estimate: Estimate, look: Look) -> None:
+    """With its interval, where there is one; nothing where the value is not finite."""
     if math.isfinite(estimate.value):
         bars = np.nan_to_num([[estimate.value - estimate.low], [estimate.high - estimate.value]])
-        axes.errorbar(epochs, estimate.value, yerr=bars, **{**look, "linestyle": "none"}, elinewidth=1.0, capsize=2)
-
-
-def _draw_accuracy(axes: Axes, report: LengthReport) -> None:
-    for length in report.lengths:
-        _draw_estimate(axes, length.epochs, length.accuracy, {**MEASURED, "zorder": 4})
-    for key, fit in _fitted(report).items():
-        if fit.is_known:
-            look = FITS[key][1]
-            ends = [report.lengths[0].epochs, report.lengths[-1].epochs, fit.epochs]
-            along = np.geomspace(min(ends), max(ends), 200)
-            axes.plot(along, fit.at(along).mean(axis=0), **{**look, "marker": "none"})
-            beside = 1.07 if key == "shorter" else 1.0  # it was measured too
-            _draw_estimate(axes, fit.epochs * beside, fit.accuracy, {**look, "zorder": 5})
-    bottom, top = axes.get_ylim()
-    axes.set(ylim=(max(bottom, -2.0), min(top, 102.0)), ylabel="test accuracy (%)")
-
-
-def _draw_loss(axes: Axes, report: LengthReport) -> None:
-    """Means over seeds; a cross at the upper end where a seed diverged."""
-    for length in report.lengths:
-        _draw_estimate(axes, length.epochs, length.loss, MEASURED)
-        if math.isinf(length.loss.value):
-            axes.plot(length.epochs, 0.97, **DIVERGED, transform=axes.get_xaxis_transform(), zorder=5)
-    axes.set_ylabel("final training loss (nats)")
-
-
-def _caption(report: LengthReport) -> str:
-    seeds = counted([report.seeds], "seed")
-    text = ["Points: one run a point." if seeds == "1 seed" else f"Points: mean over {seeds}, bars: 95% t interval."]
-    if report.longest.is_known:
-        text.append(f"Dashed: E + A T^-b fitted to the test error of the {report.longest.count} shorter lengths T;")
-        text.append("diamond: what it predicts, beside what was measured.")
-    if isinstance(report.recipe, Prediction) and report.recipe.is_known:
-        text.append(
-            f"Dotted: the same for all lengths, up to the recipe's own {report.recipe_epochs:g} epochs (square)."
-        )
-    return " ".join(text)
+        axes.errorbar(epochs, estimate.value, bars, **{**look, "linestyle": "none"}, elinewidth=1, capsize=2, zorder=4)
 
 
 def _claims(described: Described[LengthReport]) -> list[Claim]:
@@ -303,9 +258,6 @@ def _claims(described: Described[LengthReport]) -> list[Claim]:
 LENGTH = Kind("length", describe_length, _draw, _claims)
 """A folder with ``length.png``, ``length.svg`` and ``table.md``.
 
-Reads only ``folder/runs.csv`` (a table as `SCHEMA` has it) and ``folder/provenance.json``; the same two files give the
-same bytes. The provenance has `KEYS`, ``examples`` (training images) and ``recipe_epochs``; optional are
-``stands_in_for``, ``notes`` and ``paper.ours``.
-
-Raises `UserError` if a file is missing or malformed, or as `length_report` does.
+Reads only ``runs.csv`` (as `SCHEMA` has it) and ``provenance.json``, which has `KEYS`, ``examples`` (training images)
+and ``recipe_epochs``. Raises `UserError` if a file is missing or malformed, or as `length_report` does.
 """

@@ -1,10 +1,7 @@
 """Does a narrow µP model of base width n predict at which learning rate a real SP model of width n breaks?
 
-The paper's reverse-µTransfer (App. I, Figure 21). The rule, declared before any result, is `RULE`. The threshold is
-the loss of a model that ignores context; a curve whose optimum is at or above it has no edge. A width is `undecided` if
-both edges are above the grid, or one is and the other lies less than an octave below the grid's end; all widths are
-predicted together if each one is, missed if any one is, else `undecided`. Real and simulated are drawn apart, as in
-`optimum`; where the interval of a miss reaches beyond an octave the text says so.
+The paper's reverse-µTransfer (App. I, Figure 21), by `RULE`, declared before any result. The threshold is the loss of a
+model that ignores context. Real and simulated are drawn apart, each line by itself, as in `transfer`.
 """
 
 from __future__ import annotations
@@ -31,6 +28,7 @@ from mutransfer.results.schema import require
 from mutransfer.results.transfer import panel_optima
 
 REAL, SIMULATED = "real", "simulated"
+THRESHOLD = "the entropy of the training text's single tokens"
 OCTAVES = 1.0
 """How far the simulated edge may lie from the real one."""
 RULE = (
@@ -38,8 +36,8 @@ RULE = (
     "threshold: linear interpolation between the two learning rates on either side of it, halfway if the upper one "
     "diverged. A curve that stays below the threshold has its edge above the grid, known only as a bound. `predicted`: "
     f"the simulated edge lies within {OCTAVES:g} octave of the real one (point estimates); `missed`: it does not; "
-    "`undecided`: a bound leaves both open. Miss: the simulated edge less the real one, with its 95% bootstrap "
-    "interval over seeds."
+    "`undecided`: a bound leaves both open. All widths: predicted if each one is, missed if any one is. Miss: the "
+    "simulated edge less the real one, with its 95% bootstrap interval over seeds."
 )
 
 Verdict = Literal["predicted", "missed", "undecided"]
@@ -62,17 +60,12 @@ class WidthResult:
     @property
     def text(self) -> str:
         """``predicted within 0.4 octaves`` or ``undecided (neither breaks on its grid)``."""
+        off = abs(self.miss.value)
         if self.reason:
             return f"{self.verdict} ({self.reason})"
-        off = abs(self.miss.value)
-        if self.verdict == "missed":
-            return f"missed by {number(off)} octaves"
-        return f"predicted within {math.ceil(off * 10 - 1e-9) / 10:.1f} octaves"
-
-    @property
-    def is_wide(self) -> bool:
-        """Whether the interval of the miss reaches beyond one octave."""
-        return max(abs(self.miss.low), abs(self.miss.high)) > OCTAVES
+        missed = f"missed by {number(off)} octaves"
+        within = math.ceil(off * 10 - 1e-9) / 10
+        return missed if self.verdict == "missed" else f"predicted within {within:.1f} octaves"
 
 
 @dataclass(frozen=True)
@@ -110,7 +103,7 @@ class StabilityReport:
         lines = [head + "."]
         if self.verdict != "predicted":
             lines.append(" ".join(f"n = {r.width}: {r.text}." for r in self.results if r.verdict != "predicted"))
-        if wide := [str(result.width) for result in self.results if result.is_wide]:
+        if wide := [str(r.width) for r in self.results if max(abs(r.miss.low), abs(r.miss.high)) > OCTAVES]:
             lines.append(f"The interval of the miss reaches beyond {OCTAVES:g} octave at n = {listing(wide)}.")
         real, simulated = self.edges(last)
         lines.append(f"The widest, n = {last.width}: {last.text}: real {real}, simulated {simulated}.")
@@ -185,13 +178,13 @@ def _compare(width: int, real: Array, simulated: Array, real_top: float, simulat
     return WidthResult(width, *both, Estimate(math.nan, reason=reason), verdict, reason)
 
 
-THRESHOLD: Look = {"color": MUTED, "linestyle": (0, (4, 2)), "linewidth": 0.9}
+DASHED: Look = {"color": MUTED, "linestyle": (0, (4, 2)), "linewidth": 0.9}
 EDGE: Look = {"marker": "D", "markersize": 5, "linestyle": "none", "markeredgewidth": 0.5}
 SIGNS: list[Entry] = [
     ("optimum", {"color": "black", "marker": "*", "markersize": 7, "linestyle": "none"}),
     ("edge", {"color": "black", **EDGE}),
     ("edge of the real model", {**EDGE, "color": "black", "markerfacecolor": "white", "markeredgewidth": 1.2}),
-    ("threshold", THRESHOLD),
+    ("threshold", DASHED),
 ]
 """Of the legend."""
 COLOURS = {"predicted": "black", "missed": WARNING, "undecided": MUTED}
@@ -205,26 +198,18 @@ def describe_stability(folder: Path) -> Described[StabilityReport]:
     report = stability_report(figure.runs, figure["threshold"])
     ours = {"widths": ",".join(str(result.width) for result in report.results)}
     lines = str(report).split("\n")
+    header = ("n", "edge of the real model", "edge of the simulation", "miss (octaves)", "verdict")
     parts = [
         *figure.heading(f"{report.seeds} at every point"),
         "## Is the divergence predicted?",
         "\n".join(f"- {line}" for line in lines),
-        _table(report),
-        f"Threshold: {number(report.threshold, 4)}, {_threshold_name(figure)}.",
+        grid(header, [(str(r.width), *report.edges(r), _miss(r.miss), r.text) for r in report.results]),
+        f"Threshold: {number(report.threshold, 4)}, {THRESHOLD}.",
         *figure.beside_the_paper(lines[0], ours),
         "## How to read it",
         RULE,
     ]
     return Described(figure, report, str(report), parts, PICTURES)
-
-
-def _threshold_name(figure: FigureFolder) -> str:
-    return str(figure.provenance.get("threshold_name", "the entropy of the training text's single tokens"))
-
-
-def _table(report: StabilityReport) -> str:
-    header = ("n", "edge of the real model", "edge of the simulation", "miss (octaves)", "verdict")
-    return grid(header, [(str(r.width), *report.edges(r), _miss(r.miss), r.text) for r in report.results])
 
 
 def _miss(miss: Estimate) -> str:
@@ -237,9 +222,6 @@ def _miss(miss: Estimate) -> str:
 
 def _draw(described: Described[StabilityReport]) -> list[Path]:
     report, figure = described.report, described.folder
-    ends = "" if report.seeds == "1 seed" else " (bars: 95% bootstrap intervals)"
-    words = f"Lines: {points(report.seeds)}. Edge: the learning rate above the optimum at which the loss reaches the "
-    words += f"threshold{ends}. Threshold: {_threshold_name(figure)}."
     headings = {key: facts["heading"] for key, facts in figure.provenance.get("panels", {}).items()}
     panels = [
         CurvePanel(
@@ -253,28 +235,19 @@ def _draw(described: Described[StabilityReport]) -> list[Path]:
         )
         for column, (key, panel) in enumerate(report.panels.items())
     ]
-    return curve_figure(
-        panels,
-        figure.path,
-        "stability",
-        signs=SIGNS,
-        caption=figure.caption(words),
-        banner=figure.banner,
-        limits=_limits(report, figure.provenance.get("loss_ceiling")),
-    )
-
-
-def _limits(report: StabilityReport, ceiling: float | None) -> tuple[float, float]:
-    """Readable basins, and the threshold with some room above it."""
-    every = [curve for p in report.panels.values() for curve in p.curves if np.isfinite(curve.loss).all(axis=0).any()]
-    low, high = loss_limits(every, ceiling) if every else (report.threshold,) * 2
+    every = [curve for panel in panels for curve in panel.curves]
+    low, high = loss_limits(every, figure.provenance.get("loss_ceiling"))
     room = 0.1 * max(report.threshold - low, 1e-3 * abs(report.threshold))
-    return min(low, report.threshold - room), max(high, report.threshold + room)
+    limits = min(low, report.threshold - room), max(high, report.threshold + room)
+    words = f"Lines: {points(report.seeds)}. Edge: the learning rate above the optimum at which the loss reaches the "
+    words += f"threshold (bars: 95% bootstrap intervals). Threshold: {THRESHOLD}."
+    caption, banner = figure.caption(words), figure.banner
+    return curve_figure(panels, figure.path, "stability", signs=SIGNS, caption=caption, banner=banner, limits=limits)
 
 
 def _draw_edges(report: StabilityReport, key: str, axes: Axes, looks: Mapping[float, Look]) -> None:
     """Stars at the optima, diamonds at the edges; in the simulation hollow ones where the real edges are."""
-    axes.axhline(report.threshold, **THRESHOLD, zorder=1)
+    axes.axhline(report.threshold, **DASHED, zorder=1)
     panel = report.panels[key]
     for result, curve in zip(report.results, panel.curves, strict=True):
         color, mean = looks[result.width]["color"], curve.loss.mean(axis=0)
@@ -312,10 +285,7 @@ def _claims(described: Described[StabilityReport]) -> list[Claim]:
 STABILITY = Kind("stability", describe_stability, _draw, _claims)
 """A folder with ``stability.png``, ``stability.svg`` and ``table.md``.
 
-Reads only ``folder/runs.csv`` (columns panel, x = log2 LR, line = n, then a runs table) and
-``folder/provenance.json``; the same two files give the same bytes. The provenance has `KEYS` and
-``threshold`` (a loss); optional are ``threshold_name`` (what it is), ``panels`` (key -> object with a
-``heading``, default the key), ``loss_ceiling``, ``stands_in_for``, ``notes`` and ``paper.ours``.
-
-Raises `UserError` if a file is missing or malformed, or as `stability_report` does.
+Reads only ``runs.csv`` (panel, x = log2 LR, line = n, then a runs table) and ``provenance.json``, which has `KEYS` and
+``threshold`` (a loss), and may have ``panels`` (key -> object with a ``heading``) and ``loss_ceiling``. Raises
+`UserError` if a file is missing or malformed, or as `stability_report` does.
 """

@@ -102,9 +102,8 @@ def curve_figure(
         return save(figure, out, stem)
 
 
-def line_looks(values: Iterable[float]) -> dict[float, Look]:
+def line_looks(values: Sequence[float]) -> dict[float, Look]:
     """Colour and marker of every line value, dark for the smallest."""
-    values = list(values)
     signs = zip(values, palette(len(values)), itertools.cycle(MARKERS), strict=False)
     return {value: {"color": color, "marker": marker, **OUTLINED} for value, color, marker in signs}
 
@@ -138,18 +137,17 @@ def _mark_lost(axes: Axes, lines: Mapping[float, Curves], looks: Mapping[float, 
         axes.plot(x, leads, ":", color=color, linewidth=0.9, zorder=2)
         for above in x[np.isfinite(mean) & (mean > top)]:
             axes.plot(above, top, "^", color=color, clip_on=False, zorder=3)
-        for chosen, alpha in ((lost == 1, 1.0), ((lost > 0) & (lost < 1), 0.4)) if strip else ():
-            y = np.full(chosen.sum(), [*looks].index(value))
-            strip.plot(x[chosen], y, "x", alpha=alpha, color=color, markeredgewidth=1.0)
+        for at, share in zip(x[lost > 0], lost[lost > 0], strict=True):
+            strip.plot(at, [*looks].index(value), "x", alpha=1.0 if share == 1 else 0.4, color=color)
 
 
 def _signs(rows: Sequence[Sequence[Curves]], ends: Sequence[tuple[float, float]]) -> list[Entry]:
     """Of the legend: what `_mark_lost` marks in this figure."""
     black: Look = {"color": "black", "linestyle": "none"}
-    means = [(curve.loss.mean(axis=0), top) for row, (_, top) in zip(rows, ends, strict=True) for curve in row]
+    means = np.concatenate([c.loss.mean(axis=0) - top for row, (_, top) in zip(rows, ends, strict=True) for c in row])
     share = np.concatenate([np.isinf(curve.loss).mean(axis=0) for row in rows for curve in row])
     signs: list[Entry] = []
-    if any((np.isfinite(mean) & (mean > top)).any() for mean, top in means):
+    if (np.isfinite(means) & (means > 0)).any():
         signs.append(("above the axis", {"marker": "^", **black}))
     if share.any():
         signs.append((f"diverged{' (faint: some seeds)' * bool((share % 1).any())}", {"marker": "x", **black}))
@@ -179,16 +177,18 @@ def star(axes: Axes, curve: Curves, at: float, least: float, color: str) -> floa
 
 def loss_limits(table: Sequence[Curves], ceiling: float | None = None) -> tuple[float, float]:
     """The loss axis: from below the least loss to where a typical curve is two octaves off its optimum, and some."""
-    means = [curve.loss.mean(axis=0) for curve in table]
-    best = np.array([mean.min() for mean in means])
-    rise = []
-    for curve, mean in zip(table, means, strict=True):
-        near = (np.abs(curve.log2_lr - curve.log2_lr[mean.argmin()]) <= 2) & np.isfinite(mean)
-        rise.append(mean[near].max() - mean.min())
-    top = best.max() + 1.5 * float(np.median(rise))
-    finite = np.concatenate([mean[np.isfinite(mean)] for mean in means])
-    top = min(top, float(finite.max()), ceiling if ceiling is not None else np.inf)
-    return _with_margin(best.min(), top, max(top, best.max()), 1)
+    best, rise, most = [], [], []
+    for curve in table:
+        mean = curve.loss.mean(axis=0)
+        if (known := np.isfinite(mean)).any():
+            near = known & (np.abs(curve.log2_lr - curve.log2_lr[mean.argmin()]) <= 2)
+            best.append(mean.min())
+            rise.append(mean[near].max() - mean.min())
+            most.append(mean[known].max())
+    if not best:
+        return 0.0, 1.0  # every run diverged
+    top = min(max(best) + 1.5 * float(np.median(rise)), max(most), np.inf if ceiling is None else ceiling)
+    return _with_margin(min(best), top, max(top, *best), 1)
 
 
 def curve_limits(curves: Sequence[Array], early: Sequence[Array]) -> tuple[float, float]:

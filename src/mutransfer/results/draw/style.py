@@ -47,16 +47,7 @@ RC: dict[str, Any] = {
 }
 
 
-SMALL: dict[str, Any] = {
-    "font.size": 7.0,
-    "axes.titlesize": 7.0,
-    "axes.labelsize": 7.0,
-    "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5,
-    "legend.fontsize": 7.0,
-    "lines.linewidth": 1.1,
-    "lines.markersize": 3.2,
-}
+SMALL = {name: 0.85 * value for name, value in RC.items() if isinstance(value, float)}
 """Where panels are many."""
 
 
