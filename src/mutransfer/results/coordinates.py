@@ -284,7 +284,7 @@ def coordinate_figure(
             row[0].set_ylabel(f"{label(frame.parametrization)}, {frame.optimizer}\nrms of $x_t - x_0$")
             for axes, name in zip(row, shown, strict=True):
                 for step, look in looks.items():
-                    _line(axes, frame, name, step, **look)
+                    _line(axes, frame, name, int(step), **look)
                 log_scales(axes)
                 moved = frame.changes(name).dropna(subset="exponent")
                 verdict, told = "never moves", "never moves"

@@ -200,8 +200,8 @@ def describe_landscape(folder: Path) -> Described[dict[str, PanelReport]]:
     axes = {key: PanelAxis(p["line_name"], p["is_log2"], tuple(p.get("choices", ()))) for key, p in facts.items()}
     every = landscape_report(runs, axes=axes, metric=metric)
     if apart := {*every} ^ {*facts}:
-        names = ", ".join(sorted(apart))
-        raise UserError(f"{folder}: runs.csv and provenance.json differ in their panels: {names}; run the sweep again.")
+        differ = f"runs.csv and provenance.json differ in their panels: {', '.join(sorted(apart))}"
+        raise UserError(f"{folder}: {differ}; run the sweep again.")
     reports, loss = {key: every[key] for key in facts}, figure.provenance.get("metric_label", METRICS[metric])
     names = {key: f"{p['x_name']} across {p['line_name']}, {label(p['parametrization'])}" for key, p in facts.items()}
     of_rule = []
@@ -249,14 +249,14 @@ def _lines(report: PanelReport, facts: Mapping[str, Any], loss: str) -> str:
     """The table of one panel, with its verdict and drift below."""
     rows = []
     for k, line in enumerate(report.lines):
-        seeds = len(line.losses)
-        spread = np.std(line.losses, ddof=1) / math.sqrt(seeds) if seeds > 1 else math.nan
+        mean, seeds = float(np.mean(line.losses)), len(line.losses)
+        spread = f" ± {number(float(np.std(line.losses, ddof=1)) / math.sqrt(seeds), 4)}" if seeds > 1 else ""
         cells = {
             facts["line_name"]: f"{line.value:g}",
             "best choice": report.panel.choice(line.best) + " (on the edge)" * line.on_edge,
             "refined": power(line.refined) if facts["is_log2"] else number(line.refined),
             "95% interval": report.interval_text(k),
-            loss: number(np.mean(line.losses), 4) + f" ± {number(spread, 4)}" * math.isfinite(spread),
+            loss: number(mean, 4) + spread,
             "regret": regret_text(line.regret),
         }
         rows.append(cells)

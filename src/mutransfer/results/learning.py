@@ -309,12 +309,12 @@ def learning_figure(
                 for chosen, colour, low in ((violation & ~clear, MUTED, 0.3), (clear, WARNING, 0.1)):
                     # also told by their height, not by colour alone
                     strip.vlines(along[chosen], row + low, row + 1 - low, color=colour, linewidth=1.0)
-            colour = {"color": COLOURS[report.verdict], "fontsize": 7.5}
+            verdict: Look = {"color": COLOURS[report.verdict], "fontsize": 7.5}
             write_title(
                 axes,
                 (wrapped(heading, (WIDTH - 0.7) / len(shown), 7.5), {"fontweight": "bold", "fontsize": 7.5}),
-                (f"wider is better: {report.verdict}", colour),
-                (f"behind at {report.whole.text}", colour),
+                (f"wider is better: {report.verdict}", verdict),
+                (f"behind at {report.whole.text}", verdict),
             )
         return save(figure, out, stem)
 

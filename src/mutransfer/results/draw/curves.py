@@ -77,8 +77,8 @@ def curve_figure(
     looks = [line_looks(sorted({value for panel in row for value in panel.lines})) for row in by_row]
     every = [[curve for panel in row for curve in panel.curves] for row in by_row]
     ends = [limits or loss_limits(curves, ceiling) for curves in every]
-    named = {(row[0].line_name, *look): look for row, look in zip(by_row, looks, strict=True)}
-    legends = [*(line_signs(name, look) for (name, *_), look in named.items()), [*signs, *_signs(every, ends)]]
+    named = {(row[0].line_name, tuple(look)): look for row, look in zip(by_row, looks, strict=True)}
+    legends = [*(line_signs(name, look) for (name, _), look in named.items()), [*signs, *_signs(every, ends)]]
     is_small = len(panels) > 2
     tall = 3.6 if not is_small else 2.6 if columns < 3 else 2.1
     with paper_style(small=is_small):
@@ -138,7 +138,8 @@ def _mark_lost(axes: Axes, lines: Mapping[float, Curves], looks: Mapping[float, 
         for above in x[np.isfinite(mean) & (mean > top)]:
             axes.plot(above, top, "^", color=color, clip_on=False, zorder=3)
         for at, share in zip(x[lost > 0], lost[lost > 0], strict=True):
-            strip.plot(at, [*looks].index(value), "x", alpha=1.0 if share == 1 else 0.4, color=color)
+            if strip:
+                strip.plot(at, [*looks].index(value), "x", alpha=1.0 if share == 1 else 0.4, color=color)
 
 
 def _signs(rows: Sequence[Sequence[Curves]], ends: Sequence[tuple[float, float]]) -> list[Entry]:
@@ -156,8 +157,8 @@ def _signs(rows: Sequence[Sequence[Curves]], ends: Sequence[tuple[float, float]]
 
 def add_strip(axes: Axes, rows: tuple[float, float], tall: float) -> Axes:
     """A grey strip on top of a panel. rows: its lower and its upper end; tall: inches."""
-    inches = axes.figure.dpi_scale_trans + ScaledTranslation(0, 1, axes.transAxes)  # from the panel's upper end
-    place = blended_transform_factory(axes.transAxes, inches)
+    upper = ScaledTranslation(0, 1, axes.transAxes)  # type: ignore[arg-type]
+    place = blended_transform_factory(axes.transAxes, axes.figure.dpi_scale_trans + upper)
     strip = axes.inset_axes((0, 0, 1, tall), transform=place, sharex=axes, zorder=0)
     strip.set(ylim=rows, yticks=())
     strip.tick_params(labelbottom=False, length=0)

@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
@@ -52,7 +52,7 @@ def new_page(
         figure.suptitle(banner, color="white", fontweight="bold", fontsize=9, bbox=box)
     if text:
         figure.supxlabel(text, x=0.01, ha="left", fontsize=CAPTION_POINTS, linespacing=1.25)
-    body: Figure | SubFigure = figure
+    body: Any = figure
     for entries, n in zip(reversed(legends), reversed(ncols), strict=True):
         body = body.subfigures()
         handles = [Line2D([], [], label=label, **look) for label, look in entries]
