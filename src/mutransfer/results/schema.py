@@ -148,24 +148,16 @@ class Schema:
         self._refuse(group[group.duplicated([*grid])], f"of {name} stand there twice", "keep one of each.")
 
 
-def require(facts: Any, types: Mapping[str, type], what: str, again: str = AGAIN) -> None:
-    """Raises `UserError` if ``what`` (say, ``the provenance of the searches``) lacks a fact or has one of another type.
+class Facts(dict[str, Any]):
+    """What provenance.json says of a kind of figure, under ``name``; raises `UserError` for what it lacks."""
 
-    types: path ("proxy", or "proxy.width" inside of it) -> type, as JSON gives it: int, float, str, list or dict.
-    """
-    lacks, wrong = [], []
-    for path, kind in types.items():
-        value: Any = facts
-        for name in path.split("."):
-            value = value.get(name) if isinstance(value, Mapping) else None
-        if value is None:
-            lacks.append(path)
-        elif not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
-            wrong.append(f"{path} {value!r}")
-    if lacks:
-        raise UserError(f"{what} lacks {', '.join(lacks)}; {again}")
-    if wrong:
-        raise UserError(f"{what} has {', '.join(wrong)}, of the wrong type; {again}")
+    def __init__(self, facts: Mapping[str, Any], name: str) -> None:
+        self.name = name
+        known = {key: value for key, value in facts.items() if value is not None}
+        super().__init__({k: Facts(v, f"{name}.{k}") if isinstance(v, dict) else v for k, v in known.items()})
+
+    def __missing__(self, key: str) -> Any:
+        raise UserError(f"provenance.json lacks {self.name}.{key}; {AGAIN}")
 
 
 def cell(names: Iterable[str], values: Iterable[Any]) -> str:
