@@ -9,8 +9,8 @@ import pandas as pd
 
 from labs.checks.base import call, choices, exercise, number, numbers, slip, table
 from mutransfer.results import TransferReport
-from mutransfer.results.drift import TOLERANCE, decide
 from mutransfer.results.estimate import Estimate
+from mutransfer.results.transfer import TOLERANCE, decide
 
 NAMES = ("sp", "mup")
 WORDS = ("lower", "same", "higher")

@@ -14,7 +14,7 @@ from labs.checks.base import Wrong, call, choices, exercise, growth, listed, num
 from mutransfer import scaling_plan
 from mutransfer.models.mlp import MLP
 from mutransfer.results import Estimate, PanelAxis, PanelReport, landscape_report
-from mutransfer.results.rule_of_thumb import LEAST, conditions
+from mutransfer.results.transfer import LEAST, conditions
 
 FIGURES = Path(__file__).resolve().parents[2] / "figures" / "transformer_lm"
 """The committed runs."""

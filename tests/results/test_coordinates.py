@@ -8,47 +8,17 @@ from mutransfer import coordinate_figure
 from mutransfer.errors import UserError
 from mutransfer.results.coordinates import (
     COLUMNS,
+    OWNER,
     CoordFrame,
-    Coordinates,
     against_theory,
-    from_csv,
+    coord_frames,
+    coordinate_checks,
     read_coordinates,
-    to_csv,
 )
 from mutransfer.results.folder import FigureFolder
 
-
-def frame(parametrization, exponent):
-    """Planted growth of three activations over three widths, two seeds and two steps; nothing moves at step 1."""
-    rows = [
-        (w, seed, step, name, "change", (1 + 0.1 * seed) * w**exponent * (step - 1))
-        for w in (64, 128, 256)
-        for seed in (0, 1)
-        for step in (1, 2)
-        for name in ("embed", "hidden", "output")
-    ]
-    return CoordFrame(pd.DataFrame(rows, columns=COLUMNS), parametrization, "adam")
-
-
-def test_one_row_for_every_frame_and_one_column_for_every_activation(tmp_path, words):
-    """SP above µP with the verdict in words and its exponent in every panel."""
-    paths = coordinate_figure([frame("sp", 0.5), frame("mup", 0.0)], tmp_path, caption="planted", banner="STAND-IN")
-    assert [p.name for p in paths] == ["coordinate_check.png", "coordinate_check.svg"]
-    said = [line.strip() for line in "\n".join(words(paths[1])).splitlines()]
-    assert said.count("grows: width$^{0.50}$") == said.count("ok: width$^{0.00}$") == 3
-    assert {"embed", "hidden", "output", "planted", "STAND-IN", "t = 2", "SP, adam", "µP, adam"} <= set(said)
-
-
-def test_unknown_activation_and_no_frame_are_refused(tmp_path):
-    """A panel that cannot be drawn is named, with the nearest that can."""
-    with pytest.raises(UserError, match="'hidden'"):
-        coordinate_figure([frame("mup", 0.0)], tmp_path, activations=["hiden"])
-    with pytest.raises(UserError, match="at least one"):
-        coordinate_figure([], tmp_path)
-
-
 SHOWN = {"output": "logits", "blocks.1.logits": "attention logits, block 2", "embed": "word embedding"}
-AS_THEORY_SAYS = {"sp": (1.0, 1.5, 0.0), "mup": (0.0, 0.0, 0.0)}
+THEORY = {"sp": (1.0, 1.5, 0.0), "mup": (0.0, 0.0, 0.0)}
 
 
 def transformer(parametrization, exponents, later=None, optimizer="adam"):
@@ -68,64 +38,71 @@ def transformer(parametrization, exponents, later=None, optimizer="adam"):
 
 
 def theory():
-    return [transformer(name, exponents) for name, exponents in AS_THEORY_SAYS.items()]
+    return [transformer(name, exponents) for name, exponents in THEORY.items()]
 
 
-def test_csv_round_trip_is_exact():
+def table(frames=None):
+    """As coordinates.csv holds them, every cell a text."""
+    parts = [f.data.assign(parametrization=f.parametrization, optimizer=f.optimizer) for f in frames or theory()]
+    return pd.concat(parts)[[*OWNER, *COLUMNS]].map(str)
+
+
+def test_one_row_for_every_frame_and_one_column_for_every_activation(tmp_path, words):
+    """SP above µP with the verdict in words and its exponent in every panel; what cannot be drawn is named."""
+    paths = coordinate_figure(theory(), tmp_path, caption="planted", banner="STAND-IN")
+    assert [p.name for p in paths] == ["coordinate_check.png", "coordinate_check.svg"]
+    said = [line.strip() for line in "\n".join(words(paths[1])).splitlines()]
+    assert said.count("grows: width$^{1.00}$") == 1 and said.count("ok: width$^{0.00}$") == 4
+    assert {"embed", "blocks.1.logits", "output", "planted", "STAND-IN", "t = 2", "SP, adam", "µP, adam"} <= set(said)
+    with pytest.raises(UserError, match="'embed'"):
+        coordinate_figure(theory(), tmp_path, activations=["embd"])
+    with pytest.raises(UserError, match="at least one"):
+        coordinate_figure([], tmp_path)
+
+
+def test_a_table_gives_back_its_frames():
     """Every bit of every float, inf and NaN, the order of activations, and whose rows they are."""
     frames = theory()
-    odd = np.frombuffer(np.random.default_rng(0).bytes(8 * len(frames[0].data)), dtype=float)
-    frames[0] = CoordFrame(frames[0].data.assign(rms=np.abs(odd)), "sp", "adam", frames[0].may_shrink_at_init)
-    frames[0].data.loc[:3, "rms"] = [np.inf, np.nan, 0.0, 5e-324]
-    text = to_csv(frames)
-    assert text.startswith(
-        "parametrization,optimizer,width,seed,step,activation,kind,rms\nsp,adam,64,0,0,output,value,inf"
-    )
-    again = from_csv(text, ["output", "not measured"])
-    for old, new in zip(frames, again, strict=True):
+    odd = np.abs(np.frombuffer(np.random.default_rng(0).bytes(8 * len(frames[0].data)), dtype=float))
+    odd[:4] = [np.inf, np.nan, 0.0, 5e-324]
+    frames[0] = CoordFrame(frames[0].data.assign(rms=odd), "sp", "adam", frames[0].may_shrink_at_init)
+    for old, new in zip(frames, coord_frames(table(frames), ["output", "not measured"]), strict=True):
         pd.testing.assert_frame_equal(old.data, new.data.astype(dict(old.data.dtypes)), check_exact=True)
         assert (old.parametrization, old.optimizer) == (new.parametrization, new.optimizer)
         assert old.may_shrink_at_init == new.may_shrink_at_init
-    assert to_csv(again) == text
-    assert not from_csv(text)[0].may_shrink_at_init
+    assert not coord_frames(table())[0].may_shrink_at_init
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda t: t.replace("rms", "std", 1), "lacks rms"),
-        (lambda t: t.splitlines()[0], "no rows"),
-        (lambda t: t.replace("0.7", "", 1), "has '' as rms, expected a number"),
-        (
-            lambda t: "\n".join(t.splitlines()[:-1]),
-            "lacks 1 of 72 runs, first measured the change of embed at step 3, width 256, seed 1",
-        ),
-        (lambda t: t + t.splitlines()[-1], "1 runs of the check .* stand there twice"),
-        (lambda t: "", "no table"),
+        (lambda t: t.drop(columns="rms"), "lacks rms"),
+        (lambda t: t.head(0), "no rows"),
+        (lambda t: t.replace({"rms": "0.7"}, ""), "has '' as rms, expected a number"),
+        (lambda t: t.head(-1), "lacks 1 of 72 runs, first measured the change of embed at step 3, width 256, seed 1"),
+        (lambda t: pd.concat([t, t.tail(1)]), "1 runs of the check .* stand there twice"),
     ],
 )
-def test_a_bad_csv_is_refused(change, words):
+def test_a_bad_table_is_refused(change, words):
     """A gap or a double is named."""
     with pytest.raises(UserError, match=words):
-        from_csv(change(to_csv(theory())))
+        coord_frames(change(table()))
+
+
+GROWS, STAYS = "grows as theory says", "stays as theory says"
 
 
 @pytest.mark.parametrize(
     ("parametrization", "exponents", "later", "words"),
     [
-        ("sp", (1.0, 1.5, 0.0), None, ("grows as theory says", "grows as theory says", "stays as theory says")),
-        ("sp", (1.24, 2.5, 0.24), None, ("grows as theory says", "grows as theory says", "stays as theory says")),
-        ("sp", (0.74, 1.24, 0), None, ("grows, slower than theory says", "grows, slower than theory says", "stays")),
-        ("sp", (1.26, 1.5, 0.5), None, ("grows, faster than theory says", "grows as", "grows; theory says it stays")),
+        ("sp", (1.0, 1.5, 0.0), None, (GROWS, GROWS, STAYS)),
+        ("sp", (1.24, 2.5, 0.24), None, (GROWS, GROWS, STAYS)),
+        ("sp", (0.74, 1.24, 0), None, ("grows, slower than theory says", "grows, slower than theory says", STAYS)),
+        ("sp", (1.26, 1.5, 0.5), None, ("grows, faster than theory says", GROWS, "grows; theory says it stays")),
         ("sp", (0.0, 0.1, -0.5), None, ("stays; theory says it grows", "stays; theory", "shrinks; theory says")),
-        (
-            "sp",
-            (1.0, 1.5, 0.0),
-            (0.5, 0.0, -0.3),
-            ("grows as", "stays at step 3, grows at step 2;", "stays at step 1,"),
-        ),
-        ("mup", (0.0, -0.2, 0.0), None, ("stays as theory says",) * 3),
-        ("mup", (0.5, -0.5, 0.0), None, ("grows; theory says it stays", "shrinks; theory says it stays", "stays as")),
+        ("sp", (1.0, 1.5, 0.0), (0.5, 0, -0.3), (GROWS, "stays at step 3, grows at step 2;", "stays at step 1,")),
+        ("mup", (0.0, -0.2, 0.0), None, (STAYS,) * 3),
+        ("mup", (0.5, -0.5, 0.0), None, ("grows; theory says it stays", "shrinks; theory says it stays", STAYS)),
     ],
 )
 def test_against_theory(parametrization, exponents, later, words):
@@ -146,29 +123,23 @@ def test_where_nothing_is_derived():
         against_theory(still, "output", "logit")
 
 
-def test_section():
-    """Every exponent with its interval, what theory says beside it, and what does not stay."""
-    text = Coordinates(theory(), SHOWN).section
+def test_a_folder_is_read_told_and_drawn(tmp_path, words):
+    """From coordinates.csv and the provenance alone: every exponent with its interval, what theory says beside it, and
+    what does not stay; a stand-in has its banner.
+    """
+    provenance = {"title": "Transformer", "scale": "smoke", "data_source": "books", "data_is_real": False}
+    provenance["coordinates"] = {"activations": SHOWN, "may_shrink_at_init": ["output"], "lr": {"sp": 0.01}}
+    table().to_csv(tmp_path / "coordinates.csv", index=False)
+    shown = read_coordinates(FigureFolder(tmp_path, provenance))
+    first = "Coordinate check, SP: logits: grows as theory says (width^1.00 [1.00, 1.00] after step 1)"
+    text = shown.section
+    assert shown.lines[0].startswith(first) and text == coordinate_checks(theory(), SHOWN).section
     sp = "| SP | attention logits, block 2 | has not moved | 1.50 [1.50, 1.50] | 1.50 [1.50, 1.50] | at least 1.5 |"
-    assert sp in text
+    assert sp in text and "within 0.25" in text
     assert "| µP | logits | 0.00 [0.00, 0.00] | 0.00 [0.00, 0.00] | 0.00 [0.00, 0.00] | 0 | **stays as theory" in text
     assert "SP, 3 activations measured, values at init and changes: 2 of them do not stay: output (grows)" in text
     assert "µP, 3 activations measured, values at init and changes: every one stays." in text
-    assert "within 0.25" in text
-
-
-def test_a_folder_is_read_and_drawn(tmp_path, words):
-    """From coordinates.csv and the provenance alone; a stand-in has its banner."""
-    provenance = {"title": "Transformer", "scale": "smoke", "data_source": "books", "data_is_real": False}
-    provenance["coordinates"] = {"activations": SHOWN, "may_shrink_at_init": ["output"], "lr": {"sp": 0.01}}
-    (tmp_path / "coordinates.csv").write_text(to_csv(theory()))
-    shown = read_coordinates(FigureFolder(tmp_path, provenance))
-    first = "Coordinate check, SP: logits: grows as theory says (width^1.00 [1.00, 1.00] after step 1)"
-    assert shown.lines[0].startswith(first) and shown.section == Coordinates(theory(), SHOWN).section
     said = " ".join(" ".join(words(shown.draw(FigureFolder(tmp_path, provenance))[1])).split())
     assert "STAND-IN DATA" in said and "attention logits, block 2" in said and "Learning rate: SP 0.01." in said
     with pytest.raises(UserError, match=r"lacks coordinates\.activations"):
         read_coordinates(FigureFolder(tmp_path, provenance | {"coordinates": {}}))
-    (tmp_path / "coordinates.csv").unlink()
-    with pytest.raises(UserError, match="does not exist"):
-        read_coordinates(FigureFolder(tmp_path, provenance))

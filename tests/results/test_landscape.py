@@ -14,7 +14,7 @@ from mutransfer.errors import UserError
 from mutransfer.results import PanelAxis, landscape_report
 from mutransfer.results.frame import read_panels
 from mutransfer.results.landscape import LANDSCAPE, PanelReport, regret_text
-from mutransfer.results.rule_of_thumb import conditions, markdown, panel_line
+from mutransfer.results.transfer import conditions, panel_line, rule_of_thumb
 
 GRID = (-8.0, -7.0, -6.0, -5.0, -4.0)
 WORDS = ("constant", "cosine", "linear")
@@ -442,7 +442,7 @@ def test_its_own_exceptions(x_name, line_name, more, reason):
 
 
 def test_markdown_has_a_line_a_condition_and_a_panel():
-    lines = markdown(inside(), [("learning rate across width, µP", "transfers")]).split("\n")
+    lines = rule_of_thumb(inside(), [("learning rate across width, µP", "transfers")]).split("\n")
     assert len(lines) == 5 + 1 + 1 and lines[5] == ""
     assert lines[-1] == "- learning rate across width, µP: transfers"
-    assert len(markdown(inside()).split("\n")) == 5
+    assert len(rule_of_thumb(inside()).split("\n")) == 5

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 
 from mutransfer.errors import UserError
-from mutransfer.results.scores import pretraining_lines, pretraining_section
+from mutransfer.results.scores import pretraining
 
-SCORES = {"sst2": {"label": "SST-2", "metric": "accuracy", "unit": "%"}}
+SCORES = {"scores": {"sst2": {"label": "SST-2", "metric": "accuracy", "unit": "%"}}}
 
 
 def runs(pretrained, scratch):
@@ -20,24 +20,17 @@ def runs(pretrained, scratch):
         ([60, 61, 62.5], [70, 71, 72], "no"),
         ([70, 61, 72], [60, 61, 62.5], "undecided"),  # +6.5 with a spread of 5.6
         ([70, 71], [60, 61], "undecided (2 runs, fewer than 3)"),
+        ([50, 70, 90], [48, 68.1, 88.2], "yes"),  # seeds differ by more than the gain, but it is paired by run
     ],
 )
 def test_the_rule(pretrained, scratch, verdict):
-    frame = runs(pretrained, scratch)
-    (line,) = pretraining_lines({"scores": SCORES}, frame)
+    (line,), (_, table, rule) = pretraining(SCORES, runs(pretrained, scratch))
     assert line.startswith(f"width 64, does pretraining matter: SST-2, accuracy (%): {verdict}, ")
-    _, table, rule = pretraining_section({"scores": SCORES}, frame)
     assert f"**{verdict}**" in table and "fewer than 3 runs" in rule
-
-
-def test_pairs_decide_not_means():
-    """Seeds that differ by more than the gain do not hide it: the difference is paired by run."""
-    (line,) = pretraining_lines({"scores": SCORES}, runs([50, 70, 90], [48, 68.1, 88.2]))
-    assert "(%): yes" in line
 
 
 def test_a_gap_is_told_and_other_figures_have_no_section():
     frame = runs([1, 2, 3], [1, 2, 3])
-    assert pretraining_section({}, frame) == [] == pretraining_lines({}, frame)
+    assert pretraining({}, frame) == ([], [])
     with pytest.raises(UserError, match="lacks sst2_scratch; run the figure again"):
-        pretraining_section({"scores": SCORES}, frame.drop(columns="sst2_scratch"))
+        pretraining(SCORES, frame.drop(columns="sst2_scratch"))

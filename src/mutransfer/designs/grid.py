@@ -45,7 +45,7 @@ def missing_rates(frame: pd.DataFrame, is_last: bool, *, of_widest: bool) -> lis
     to the other widths any more; and transferred rates that a width never ran, without a hole on the way there.
     ``of_widest``: the widest width's best rate in SP is copied to the others, too.
     """
-    from mutransfer.results.optimum import needs_extension, untested_transfers
+    from mutransfer.results.transfer import needs_extension, untested_transfers
 
     rates = frame.groupby(["parametrization", "width"])["log2_lr"].agg(["min", "max"])
     grown = dict[tuple[str, int, float], None]()

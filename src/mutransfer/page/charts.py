@@ -15,8 +15,8 @@ from mutransfer.results.draw.style import palette
 from mutransfer.results.estimate import label, number, span
 from mutransfer.results.folder import Described
 from mutransfer.results.frame import Curves, curves, tidy
-from mutransfer.results.quality import interpolate
 from mutransfer.results.sweep import Sweep, title
+from mutransfer.results.transfer import interpolate
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-down", "cross", "x", "pentagon", "hexagon")
 """As `mutransfer.results.draw.style.MARKERS`, by Plotly's names."""

@@ -5,14 +5,13 @@ from typing import Any
 
 _NAMES = {
     "coordinates": ("coordinate_figure",),
-    "drift": ("DriftResult",),
     "estimate": ("Estimate",),
     "frame": ("PanelAxis",),
     "landscape": ("PanelReport", "landscape_report"),
     "learning": ("LearningReport", "learning_figure", "learning_report"),
-    "optimum": ("needs_extension", "untested_transfers"),
     "stability": ("StabilityReport", "stability_report"),
-    "sweep": ("TransferReport", "lr_figure", "transfer_report"),
+    "sweep": ("lr_figure",),
+    "transfer": ("DriftResult", "TransferReport", "needs_extension", "transfer_report", "untested_transfers"),
 }
 _WHERE = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_WHERE)

@@ -1,11 +1,11 @@
 """``./reproduce.sh compare A B``: do two sets of runs have the same best learning rates? Shifts, width by width.
 
-The rule, declared before any result, is `RULE`, but for the form of the interval: percentiles of draws, which `drift`
-has for slopes, were tried first, and at one width and two seeds they can miss the very shift that they are of. The
-bootstrap's standard error is the root-mean-square distance of the draws from the shift of all seeds; Student's t has
-one degree of freedom for each seed after the first of the set that has fewer, for the mean shift over K widths K of
-them, for drifts as many as in `drift`. What else differs between the two (data, scale, precision, ...) is named first:
-a shift is one of all that differs.
+The rule, declared before any result, is `RULE`, but for the form of the interval: percentiles of draws, which
+`transfer` has for slopes, were tried first, and at one width and two seeds they can miss the very shift that they are
+of. The bootstrap's standard error is the root-mean-square distance of the draws from the shift of all seeds; Student's
+t has one degree of freedom for each seed after the first of the set that has fewer, for the mean shift over K widths K
+of them, for drifts as many as in `transfer`. What else differs between the two (data, scale, precision, ...) is named
+first: a shift is one of all that differs.
 """
 
 from __future__ import annotations
@@ -20,13 +20,21 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from mutransfer.errors import UserError
-from mutransfer.results.drift import TOLERANCE, DriftResult, decide, freedom
 from mutransfer.results.estimate import LEVEL, Array, Estimate, aligned, counted, label, listing, power
 from mutransfer.results.folder import read_provenance, read_runs
 from mutransfer.results.frame import Curves, curves, tidy
-from mutransfer.results.optimum import Optima, bootstrap_optima, edge_sides, require_optimum
-from mutransfer.results.quality import line
-from mutransfer.results.sweep import transfer_report
+from mutransfer.results.transfer import (
+    TOLERANCE,
+    DriftResult,
+    Optima,
+    bootstrap_optima,
+    decide,
+    edge_sides,
+    freedom,
+    line,
+    require_optimum,
+    transfer_report,
+)
 
 Word = Literal["same", "differs", "undecided"]
 

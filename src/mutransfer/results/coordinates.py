@@ -9,12 +9,11 @@ moves, moves of changing sign partly cancel and add up: there theory is held to 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,9 +31,9 @@ from mutransfer.results.draw.style import (
     wrapped,
     write_banner,
 )
-from mutransfer.results.estimate import counted, label, listing, number, span, t_half
-from mutransfer.results.folder import Claim, FigureFolder, Part, grid, read
-from mutransfer.results.schema import Rows, Schema
+from mutransfer.results.estimate import Estimate, counted, label, listing
+from mutransfer.results.folder import Claim, FigureFolder, Part, Shown, grid, read_texts
+from mutransfer.results.schema import Rows, Schema, require
 
 TOLERANCE = 0.25
 COLUMNS = ["width", "seed", "step", "activation", "kind", "rms"]
@@ -50,7 +49,6 @@ SCHEMA = Schema(
     rows=(Rows(name="the check", by=tuple(OWNER), complete={"measured": None, "width": None, "seed": None}),),
 )
 """With the column ``measured``: activation, kind and step in one."""
-CSV = "coordinates.csv"
 MOST_COLUMNS = 4
 MOST_NAMED = 6
 VERDICT_COLOURS = {"ok": "black", "grows": WARNING, "shrinks": WARNING}
@@ -67,8 +65,7 @@ FIGURE_5 = (
 )
 
 
-@dataclass(frozen=True)
-class Expected:
+class Expected(NamedTuple):
     """The growth exponent of a change that theory derives, and from what.
 
     at_least: the exponent is a lower bound.
@@ -80,11 +77,6 @@ class Expected:
 
     def __str__(self) -> str:
         return f"{'at least ' if self.at_least else ''}{self.exponent:g}"
-
-    def met_by(self, exponent: float) -> bool:
-        """Whether ``exponent`` is within `TOLERANCE` of it (or above, for a lower bound)."""
-        over = exponent - self.exponent
-        return over >= -TOLERANCE and (self.at_least or over <= TOLERANCE)
 
 
 # Adam divides the gradient by its own size: every entry of every weight moves by about its learning rate, whatever the
@@ -112,15 +104,13 @@ ADAM: Mapping[str, Mapping[str, Expected]] = {
     },
 }
 """Quantity of Figure 5 -> parametrization -> growth exponent of its change under Adam (App. D.1; J.2.1)."""
-THEORIES: Mapping[str, Mapping[str, Mapping[str, Expected]]] = {"adam": ADAM, "adamw": ADAM}
-"""By optimizer."""
 
 
 @dataclass(frozen=True)
 class CoordFrame:
     """What `coord_check` measured.
 
-    data: one row a (width, seed, step, activation, kind) with ``rms``, the root mean square of the coordinates;
+    data: one row per width, seed, step, activation and kind with ``rms``, the root mean square of the coordinates;
         kind ``value``: of x_t; kind ``change``: of x_t - x_0 on the same input.
     may_shrink_at_init: activations whose value at init is allowed to vanish with width.
     """
@@ -130,8 +120,13 @@ class CoordFrame:
     optimizer: str
     may_shrink_at_init: frozenset[str] = frozenset()
 
+    @property
+    def activations(self) -> list[str]:
+        """Their names, in the order of the data."""
+        return list(dict.fromkeys(self.data["activation"]))
+
     def exponents(self) -> pd.DataFrame:
-        """One row an (activation, kind, step) with exponent, low, high (95%) and verdict."""
+        """One row per activation, kind and step with exponent, low, high (95%) and verdict."""
         return self._exponents.copy()
 
     @cached_property
@@ -139,41 +134,41 @@ class CoordFrame:
         rows = []
         for (activation, kind, step), cell in self.data.groupby(["activation", "kind", "step"], sort=False):
             if (kind == "value") == (step == 0):
-                allowed = kind == "value" and activation in self.may_shrink_at_init
                 fit = _growth(cell)
-                rows.append((activation, "init" if step == 0 else "change", step, *fit, _verdict(fit[0], allowed)))
+                verdict = "grows" if fit.value > TOLERANCE else "shrinks" if fit.value < -TOLERANCE else "ok"
+                if verdict == "shrinks" and kind == "value" and activation in self.may_shrink_at_init:
+                    verdict = "ok"
+                rows.append((activation, "change" if step else "init", step, fit.value, fit.low, fit.high, verdict))
         names = ["activation", "kind", "step", "exponent", "low", "high", "verdict"]
-        return pd.DataFrame(rows, columns=names).dropna(subset="verdict").reset_index(drop=True)
+        # all zero, as behind a readout that starts at zero, says nothing at this step
+        return pd.DataFrame(rows, columns=names).dropna(subset="exponent").reset_index(drop=True)
 
     def changes(self, activation: str) -> pd.DataFrame:
-        """``exponents`` of the change of one activation, one row per step (index); a step at which it has not moved yet
-        has exponent NaN.
-        """
-        if activation not in set(self.data["activation"]):
-            raise unknown("activation", activation, dict.fromkeys(self.data["activation"]))
+        """``exponents`` of the change of one activation by step (index); NaN where it has not moved yet."""
+        if activation not in self.activations:
+            raise unknown("activation", activation, self.activations)
         rows = self._exponents.query("kind == 'change' and activation == @activation").set_index("step")
         steps = self.data.loc[self.data["kind"] == "change", "step"].unique()
         return rows.drop(columns=["activation", "kind"]).reindex(sorted(steps))
 
     def expected(self, quantity: str) -> Expected | None:
         """What theory says of the change of ``quantity`` (a key of `ADAM`); None where this suite derives nothing."""
-        theory = THEORIES.get(self.optimizer, {})
-        if theory and quantity not in theory:
-            raise unknown("quantity of the coordinate check", quantity, theory)
-        return theory.get(quantity, {}).get(self.parametrization)
+        if self.optimizer not in ("adam", "adamw"):
+            return None
+        if quantity not in ADAM:
+            raise unknown("quantity of the coordinate check", quantity, ADAM)
+        return ADAM[quantity].get(self.parametrization)
 
     def verdict(self) -> CoordVerdict:
         """The verdict on every activation: that of its worst row."""
-        rows = self.exponents()
-        rows["badness"] = rows["exponent"].abs() + np.where(rows["verdict"] == "ok", 0, 1e6)
+        rows, names = self.exponents(), self.activations
         # an activation that never moves has no exponent at all: it is the extreme of shrinking
         moved = set(rows.loc[rows["kind"] == "change", "activation"])
-        order = list(dict.fromkeys(self.data["activation"]))
-        still = [(a, "change", 0, -np.inf, np.nan, np.nan, "shrinks", np.inf) for a in order if a not in moved]
+        still = [(name, "change", 0, -np.inf, np.nan, np.nan, "shrinks") for name in names if name not in moved]
         rows = pd.concat([rows, pd.DataFrame(still, columns=rows.columns)]) if still else rows
-        worst = rows.sort_values("badness", kind="stable").groupby("activation", sort=False).tail(1)
-        worst = worst.set_index("activation").loc[order].drop(columns="badness")
-        return CoordVerdict(worst, self.parametrization, self.optimizer)
+        badness = rows["exponent"].abs() + 1e6 * (rows["verdict"] != "ok")
+        worst = rows.iloc[badness.argsort(kind="stable")].drop_duplicates("activation", keep="last")
+        return CoordVerdict(worst.set_index("activation").loc[names], self.parametrization, self.optimizer)
 
 
 def against_theory(frame: CoordFrame, activation: str, quantity: str) -> str:
@@ -183,46 +178,32 @@ def against_theory(frame: CoordFrame, activation: str, quantity: str) -> str:
     rows, expected = frame.changes(activation).dropna(subset="exponent"), frame.expected(quantity)
     if rows.empty:
         return "never moves"
-    ways = {way: list(rows.index[rows["verdict"] == way]) for way in ("ok", "grows", "shrinks")}
-    told = [way for way, steps in ways.items() if steps]
-    if len(told) > 1:
-        words = [f"{'stays' if way == 'ok' else way} at step {listing([str(t) for t in ways[way]])}" for way in told]
-        moves = ", ".join(words)
-    else:
-        moves = "stays" if told == ["ok"] else told[0]
+    words = {"ok": "stays", "grows": "grows", "shrinks": "shrinks"}
+    ways = {word: [str(t) for t in rows.index[rows["verdict"] == way]] for way, word in words.items()}
+    ways = {word: steps for word, steps in ways.items() if steps}
+    moves = ", ".join(word + f" at step {listing(steps)}" * (len(ways) > 1) for word, steps in ways.items())
     if expected is None:
         return moves
-    if expected.exponent == 0 or told != ["grows"]:
-        wanted = "grows" if expected.exponent else "stays"
-        return f"{moves} as theory says" if moves == wanted else f"{moves}; theory says it {wanted}"
-    first = rows["exponent"].iloc[0]
-    if expected.met_by(first):
-        return "grows as theory says"
-    return f"grows, {'faster' if first > expected.exponent else 'slower'} than theory says"
+    wanted = "grows" if expected.exponent else "stays"
+    over = rows["exponent"].iloc[0] - expected.exponent
+    if moves != wanted:
+        return f"{moves}; theory says it {wanted}"
+    if wanted == "grows" and (over < -TOLERANCE or (over > TOLERANCE and not expected.at_least)):
+        return f"grows, {'faster' if over > 0 else 'slower'} than theory says"
+    return f"{moves} as theory says"
 
 
-def to_csv(frames: Sequence[CoordFrame]) -> str:
-    """The text of a coordinates.csv: the rows of every frame, with whose they are. Floats are written exactly."""
-    parts = [frame.data.assign(parametrization=frame.parametrization, optimizer=frame.optimizer) for frame in frames]
-    table = pd.concat([part[[*OWNER, *COLUMNS]] for part in parts])
-    return table.to_csv(index=False, na_rep="nan", lineterminator="\n")
-
-
-def from_csv(text: str, may_shrink_at_init: Iterable[str] = ()) -> list[CoordFrame]:
-    """The frames that `to_csv` wrote, in its order, each with those of ``may_shrink_at_init`` that it has.
+def coord_frames(table: pd.DataFrame, may_shrink_at_init: Iterable[str] = ()) -> list[CoordFrame]:
+    """The frames of a coordinates.csv, in its order, each with those of ``may_shrink_at_init`` that it has.
 
     Raises `UserError` for missing columns, no rows, a value that is no number (``inf`` and ``nan`` are), and a
     (width, seed, step, activation, kind) that is missing or stands twice.
     """
-    try:
-        table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    except (ValueError, pd.errors.ParserError) as error:
-        raise UserError(f"coordinates.csv is no table ({error}); run the experiment again.") from error
     if {"activation", "kind", "step"} <= set(table.columns):
-        table["measured"] = "the " + table["kind"] + " of " + table["activation"] + " at step " + table["step"]
+        measured = "the " + table["kind"] + " of " + table["activation"] + " at step " + table["step"].astype(str)
+        table = table.assign(measured=measured)
     frames, allowed = [], set(may_shrink_at_init)
-    table = SCHEMA.check(table)
-    for (name, optimizer), group in table.groupby(OWNER, sort=False):
+    for (name, optimizer), group in SCHEMA.check(table).groupby(OWNER, sort=False):
         data = group[COLUMNS].reset_index(drop=True)
         frames.append(CoordFrame(data, name, optimizer, frozenset(allowed & set(data["activation"]))))
     return frames
@@ -230,7 +211,7 @@ def from_csv(text: str, may_shrink_at_init: Iterable[str] = ()) -> list[CoordFra
 
 @dataclass(frozen=True)
 class CoordVerdict(Mapping[str, pd.Series]):
-    """A row an activation (kind, step, exponent, low, high, verdict). ``.ok`` is True when every verdict is `ok`."""
+    """One row per activation (kind, step, exponent, low, high, verdict). ``.ok``: whether every verdict is `ok`."""
 
     table: pd.DataFrame
     parametrization: str
@@ -251,34 +232,29 @@ class CoordVerdict(Mapping[str, pd.Series]):
     def __len__(self) -> int:
         return len(self.table)
 
+    @property
+    def sentence(self) -> str:
+        """Which activations do not stay, up to `MOST_NAMED` by name."""
+        bad = [f"{name} ({row['verdict']})" for name, row in self.items() if row["verdict"] != "ok"]
+        more = f" and {len(bad) - MOST_NAMED} more" if len(bad) > MOST_NAMED else ""
+        told = f"{len(bad)} of them do not stay: {', '.join(bad[:MOST_NAMED])}{more}" if bad else "every one stays"
+        return f"{label(self.parametrization)}, {len(self)} activations measured, values at init and changes: {told}."
+
     def __str__(self) -> str:
-        bad = int((self.table["verdict"] != "ok").sum())
-        head = "all ok" if self.ok else f"{bad} of {len(self)} activations do not stay"
-        return f"coordinate check, {self.parametrization}, {self.optimizer}: {head}\n" + self.table.to_string(
-            float_format=lambda x: f"{x:+.2f}"
-        )
+        rows = self.table.to_string(float_format=lambda x: f"{x:+.2f}")
+        return f"coordinate check, {self.optimizer}: {self.sentence}\n{rows}"
 
 
-def _growth(cell: pd.DataFrame) -> tuple[float, float, float]:
-    """Slope of log2 rms on log2 width, mean over seeds, with its 95% t interval (NaN for one seed)."""
+def _growth(cell: pd.DataFrame) -> Estimate:
+    """Slope of log2 rms on log2 width, mean over seeds with its 95% t interval; NaN where nothing has moved."""
     grid = cell.pivot(index="seed", columns="width", values="rms")
     if not np.isfinite(grid.to_numpy()).all():
-        return np.inf, np.nan, np.nan  # overflowed: no faster growth can be measured
+        return Estimate(np.inf)  # overflowed: no faster growth can be measured
     grid = grid.loc[:, (grid > 0).all()]
     if grid.shape[1] < 2:
-        return np.nan, np.nan, np.nan
+        return Estimate(np.nan)
     x = np.log2(grid.columns.to_numpy(dtype=float))
-    slopes = np.log2(grid.to_numpy()) @ (x - x.mean()) / ((x - x.mean()) ** 2).sum()
-    half = t_half(slopes)
-    return float(slopes.mean()), float(slopes.mean() - half), float(slopes.mean() + half)
-
-
-def _verdict(exponent: float, may_shrink: bool) -> str | None:
-    if np.isnan(exponent):
-        return None  # all zero, as behind a readout that starts at zero: says nothing at this step
-    if exponent > TOLERANCE:
-        return "grows"
-    return "shrinks" if exponent < -TOLERANCE and not may_shrink else "ok"
+    return Estimate.mean(np.log2(grid.to_numpy()) @ (x - x.mean()) / ((x - x.mean()) ** 2).sum())
 
 
 def coordinate_figure(
@@ -347,124 +323,78 @@ def coordinate_figure(
         return save(figure, Path(out), "coordinate_check")
 
 
-@dataclass(frozen=True)
-class Coordinates:
-    """What a folder shows of the check: one frame per parametrization, and activation -> heading of the panels.
+def coordinate_checks(frames: Sequence[CoordFrame], activations: Mapping[str, str], lr: str = "") -> Shown:
+    """What is drawn and said of the check: one frame per parametrization, and activation -> heading of the panels.
 
-    A heading is a quantity of `ADAM`, perhaps with a comma and more behind it (``attention logits, block 2``). Raises
-    `UserError` for an activation or a quantity that is unknown.
+    A heading is a quantity of `ADAM`, perhaps with a comma and more behind it (``attention logits, block 2``).
+    ``lr``: the base learning rates in words. Raises `UserError` for an unknown activation or quantity.
     """
-
-    frames: Sequence[CoordFrame]
-    activations: Mapping[str, str]
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """Of the provenance: ``lr`` (parametrization -> base learning rate)."""
-
-    pictures = {"coordinate_check": "Growth with width of the change of activations over a few steps"}  # noqa: RUF012
-
-    def _told(self) -> list[tuple[CoordFrame, str, str, Expected | None, str]]:
-        """Of every panel: the frame, the activation, its heading, what theory expects, and the change in words."""
-        return [
-            (frame, name, heading, frame.expected(quantity), against_theory(frame, name, quantity))
-            for frame in self.frames
-            for name, heading in self.activations.items()
-            for quantity in [heading.partition(",")[0]]
-        ]
-
-    @property
-    def section(self) -> str:
-        """The growth exponent of every shown activation after every step with its 95% interval, what theory expects,
-        what follows; the reasons and the rule.
-        """
-        shown = [frame.changes(name) for frame in self.frames for name in self.activations]
-        steps = sorted({step for rows in shown for step in rows.index})
-        lines, reasons = [], []
-        for frame, name, heading, expected, told in self._told():
-            rows = frame.changes(name)
-            cells = [_cell(rows.loc[step]) if step in rows.index else "-" for step in steps]
-            lines.append((label(frame.parametrization), heading, *cells, str(expected or "-"), f"**{told}**"))
+    agrees = "as theory says"
+    steps = sorted({step for frame in frames for step in frame.data["step"]} - {0})
+    rows, reasons, parts, words = list[tuple[str, ...]](), list[str](), list[Part](), dict[str, list[str]]()
+    for frame in frames:
+        name = label(frame.parametrization)
+        for activation, heading in activations.items():
+            quantity = heading.partition(",")[0]
+            told, expected = against_theory(frame, activation, quantity), frame.expected(quantity)
+            changes = frame.changes(activation)
+            cells = [_cell(row) for _, row in changes.reindex(steps).iterrows()]
+            rows.append((name, heading, *cells, str(expected or "-"), f"**{told}**"))
             if expected:
-                quantity = heading.partition(",")[0]
-                reasons.append(f"- {label(frame.parametrization)}, {quantity}, {expected}: {expected.reason}.")
-        parts = [
-            "## Coordinate check: how fast do changes grow with width?",
-            "Growth exponents of the change since init with their 95% intervals (a change is width to this power):",
-            grid(("", "change of", *(f"t = {step}" for step in steps), "theory", "verdict"), lines),
-        ]
-        if reasons:
-            optimizers = listing(list(dict.fromkeys(frame.optimizer for frame in self.frames)))
-            parts += [f"The exponent that theory expects, and why ({optimizers}; n: width, d: size of a head):"]
-            parts += ["\n".join(dict.fromkeys(reasons))]
-        measured = "\n".join(f"- {_all_measured(frame)}" for frame in self.frames)
-        return "\n\n".join([*parts, "All that was measured:", measured, f"Rule: {RULE}"])
+                reasons.append(f"- {name}, {quantity}, {expected}: {expected.reason}.")
+            moved = changes.dropna(subset="exponent")
+            first = f" (width^{_cell(moved.iloc[0])} after step {moved.index[0]})" if len(moved) else ""
+            words.setdefault(name, []).append(f"{heading}: {told}{first}")
+            verdict = agrees if told.endswith(agrees) else told
+            parts.append(Part.of(f"{name}: {heading}", told, verdict, agrees if expected else None))
+    section = [
+        "## Coordinate check: how fast do changes grow with width?",
+        "Growth exponents of the change since init with their 95% intervals (a change is width to this power):",
+        grid(("", "change of", *(f"t = {step}" for step in steps), "theory", "verdict"), rows),
+    ]
+    if reasons:
+        optimizers = listing(list(dict.fromkeys(frame.optimizer for frame in frames)))
+        section += [f"The exponent that theory expects, and why ({optimizers}; n: width, d: size of a head):"]
+        section += ["\n".join(dict.fromkeys(reasons))]
+    measured = "\n".join(f"- {frame.verdict().sentence}" for frame in frames)
+    section += ["All that was measured:", measured, f"Rule: {RULE}"]
 
-    @property
-    def lines(self) -> list[str]:
-        """``Coordinate check, SP: logits: grows as theory says (width^0.97 [0.93, 1.01] after step 1); ...``."""
-        words: dict[str, list[str]] = {}
-        for frame, name, heading, _, told in self._told():
-            rows = frame.changes(name).dropna(subset="exponent")
-            first = f" (width^{_cell(rows.iloc[0])} after step {rows.index[0]})" if len(rows) else ""
-            words.setdefault(frame.parametrization, []).append(f"{heading}: {told}{first}")
-        return [f"Coordinate check, {label(name)}: {'; '.join(told)}." for name, told in words.items()]
-
-    @property
-    def claim(self) -> Claim:
-        """Figure 5."""
-        parts = []
-        for frame, _, heading, expected, told in self._told():
-            verdict = "as theory says" if told.endswith("as theory says") else told
-            what = f"{label(frame.parametrization)}: {heading}"
-            parts.append(Part.of(what, told, verdict, "as theory says" if expected else None))
-        return Claim("Figure 5", FIGURE_5, tuple(parts), picture="coordinate_check")
-
-    def draw(self, folder: FigureFolder) -> list[Path]:
-        """``coordinate_check.png`` and ``.svg``."""
-        rates = self.settings.get("lr", {})
-        lr = ", ".join(f"{label(n)} {rate:g}" for n, rate in rates.items()) if isinstance(rates, Mapping) else rates
-        seeds = counted([max(frame.data["seed"].nunique() for frame in self.frames)], "seed")
-        rows = listing([label(frame.parametrization) for frame in self.frames])
+    def draw(folder: FigureFolder) -> list[Path]:
+        seeds = counted([max(frame.data["seed"].nunique() for frame in frames)], "seed")
         caption = (
             f"Coordinate check, {folder['title']}, scale '{folder['scale']}' (after Figure 5 of the paper). "
-            f"Rows: {rows}; lines: after t steps. Dots: geometric mean over {seeds}, bars: range. In the titles: "
-            f"growth with width at the last step. {f'Learning rate: {lr}. ' if lr else ''}"
+            f"Rows: {listing([*words])}; lines: after t steps. Dots: geometric mean over {seeds}, bars: range. In the "
+            f"titles: growth with width at the last step. {f'Learning rate: {lr}. ' if lr else ''}"
             f"Data: {folder['data_source']}."
         )
-        options: dict[str, Any] = {"activations": self.activations, "caption": caption, "banner": folder.banner}
-        return coordinate_figure(self.frames, folder.path, **options)
+        return coordinate_figure(frames, folder.path, activations=activations, caption=caption, banner=folder.banner)
+
+    lines = [f"Coordinate check, {name}: {'; '.join(told)}." for name, told in words.items()]
+    claim = Claim("Figure 5", FIGURE_5, tuple(parts), picture="coordinate_check")
+    pictures = {"coordinate_check": "Growth with width of the change of activations over a few steps"}
+    return Shown(lines, "\n\n".join(section), claim, pictures, draw)
 
 
-def read_coordinates(folder: FigureFolder) -> Coordinates:
+def read_coordinates(folder: FigureFolder) -> Shown:
     """From ``folder/coordinates.csv``.
 
     ``folder["coordinates"]`` has ``activations`` (activation -> heading), and may have ``may_shrink_at_init``
-    (activations) and ``lr``. Raises `UserError` as `from_csv` does, and where it lacks ``activations``.
+    (activations) and ``lr``. Raises `UserError` as `coord_frames` does, and where it lacks ``activations``.
     """
-    settings = folder.provenance.get("coordinates")
-    if not isinstance(settings, Mapping) or not isinstance(settings.get("activations"), Mapping):
-        raise UserError(f"{folder.path / 'provenance.json'} lacks coordinates.activations; run the experiment again.")
-    frames = from_csv(read(folder.path / CSV), settings.get("may_shrink_at_init", ()))
-    return Coordinates(frames, settings["activations"], settings)
+    require(folder.provenance, {"coordinates.activations": dict}, f"{folder.path / 'provenance.json'}")
+    settings = folder["coordinates"]
+    frames = coord_frames(read_texts(folder.path / "coordinates.csv"), settings.get("may_shrink_at_init", ()))
+    lr = settings.get("lr", "")
+    if isinstance(lr, dict):
+        lr = ", ".join(f"{label(name)} {rate:g}" for name, rate in lr.items())
+    return coordinate_checks(frames, settings["activations"], str(lr))
 
 
-def _all_measured(frame: CoordFrame) -> str:
-    verdict = frame.verdict()
-    bad = [f"{name} ({row['verdict']})" for name, row in verdict.items() if row["verdict"] != "ok"]
-    head = f"{label(frame.parametrization)}, {len(verdict)} activations measured, values at init and changes: "
-    if not bad:
-        return head + "every one stays."
-    more = f" and {len(bad) - MOST_NAMED} more" if len(bad) > MOST_NAMED else ""
-    return f"{head}{len(bad)} of them do not stay: {', '.join(bad[:MOST_NAMED])}{more}."
-
-
-def _cell(row: Any) -> str:
+def _cell(row: pd.Series) -> str:
     """An exponent with its interval, or why there is none."""
     if np.isnan(row["exponent"]):
         return "has not moved"
-    if np.isinf(row["exponent"]):
-        return "overflows"
-    interval = "" if np.isnan(row["low"]) else f" {span(row['low'], row['high'])}"
-    return f"{number(row['exponent'])}{interval}"
+    return "overflows" if np.isinf(row["exponent"]) else Estimate(row["exponent"], row["low"], row["high"]).brief()
 
 
 def _line(ax: Axes, frame: CoordFrame, name: str, step: int, **look: Any) -> None:

@@ -121,11 +121,6 @@ class Estimate:
         value = number(self.value, digits)
         return value if math.isnan(self.value) else f"{value} {span(self.low, self.high, digits)}"
 
-    @property
-    def percent(self) -> Estimate:
-        """Of a share, in per cent."""
-        return Estimate(100 * self.value, 100 * self.low, 100 * self.high)
-
     def text(self, digits: int = 2) -> str:
         """``-0.75 [-0.81, -0.70]``, or the words for what is missing."""
         if math.isnan(self.value):

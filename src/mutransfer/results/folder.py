@@ -23,11 +23,11 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import pandas as pd
 
@@ -98,26 +98,19 @@ class Claim:
         return self.counts or "; ".join(f"{part.what}: {part.ours}" for part in self.parts)
 
 
-class Shown(Protocol):
+@dataclass(frozen=True)
+class Shown:
     """What a folder shows beside its own figure, such as the coordinate check of a sweep."""
 
-    @property
-    def lines(self) -> list[str]:
-        """For the terminal."""
-
-    @property
-    def section(self) -> str:
-        """Of the folder's table, in Markdown, without a final newline."""
-
-    @property
-    def pictures(self) -> Mapping[str, str]:
-        """Stem of each, and what it is."""
-
-    @property
-    def claim(self) -> Claim: ...
-
-    def draw(self, folder: FigureFolder) -> list[Path]:
-        """Write the pictures; returns their paths."""
+    lines: list[str]
+    """For the terminal."""
+    section: str
+    """Of the folder's table, in Markdown, without a final newline."""
+    claim: Claim
+    pictures: Mapping[str, str] = field(default_factory=dict)
+    """Stem of each, and what it is."""
+    draw: Callable[[FigureFolder], list[Path]] = lambda folder: []
+    """Writes the pictures; returns their paths."""
 
 
 def read(path: Path) -> str:

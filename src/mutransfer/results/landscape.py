@@ -2,7 +2,7 @@
 
 The paper's Figures 4, 10, 12, 13 and 16 to 19. A panel is the loss against one hyperparameter x, a line for every value
 of another (width, depth, batch, ...); x is a number (a learning rate's log2) or a word (a schedule). The rule, declared
-before any result, is `rule`. Of equal choices the lowest x is named, or the first word. Draws are those of `optimum`:
+before any result, is `rule`. Of equal choices the lowest x is named, or the first word. Draws are those of `transfer`:
 per line n-1 of the n seeds with replacement. A wide interval makes ``transfers`` easy to reach, so the regret always
 stands beside it: every draw picks the first line's choice anew, while a line's own best stays that of all seeds.
 """
@@ -20,7 +20,6 @@ import numpy as np
 import pandas as pd
 
 from mutransfer.errors import UserError, unknown
-from mutransfer.results import rule_of_thumb
 from mutransfer.results.draw.curves import (
     SMALL_MARKS,
     TRANSFERRED,
@@ -33,11 +32,10 @@ from mutransfer.results.draw.curves import (
 )
 from mutransfer.results.draw.page import LETTER, SMALL, Axes, PageOfRows, set_ticks
 from mutransfer.results.draw.style import MINUS, MUTED, WARNING, WIDTH, Look, paper_style
-from mutransfer.results.drift import slopes
 from mutransfer.results.estimate import Estimate, counted, label, number, power, span
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid, points
 from mutransfer.results.frame import METRICS, Curves, PanelAxis, PanelCurves, read_panels
-from mutransfer.results.optimum import Optima, panel_optima
+from mutransfer.results.transfer import Optima, panel_line, panel_optima, rule_of_thumb, slopes
 
 WINS = 0.025
 """Least share of the draws that a choice must win to be in the interval."""
@@ -253,7 +251,7 @@ def describe_landscape(folder: Path) -> Described[dict[str, PanelReport]]:
     judged = [
         (
             _name(panels[key]),
-            rule_of_thumb.panel_line(
+            panel_line(
                 runs[runs["panel"] == key], report.verdict, x_name=panels[key]["x_name"], line_name=report.line_name
             ),
         )
@@ -270,7 +268,7 @@ def describe_landscape(folder: Path) -> Described[dict[str, PanelReport]]:
         *figure.beside_the_paper("; ".join(panel_counts(reports, panels)), _ours(reports)),
         "## The rule of thumb of section 6.1",
         "The paper: transfer works for language modelling if all of these hold and the target is in the tested range.",
-        rule_of_thumb.markdown(runs, judged),
+        rule_of_thumb(runs, judged),
         "## How to read it",
         f"{rule(metric_label)} Drift: slope of the refined choice against log2 of the line's value, its interval "
         "widened by Student's t for few seeds. Losses are means ± standard errors over seeds. The rule of thumb claims "

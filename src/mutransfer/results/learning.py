@@ -1,20 +1,17 @@
 """Wider is better through training (Figures 7 and 8): is the wider model ahead at every step, at fixed hyperparameters?
 
-The rule, declared before any result, is `RULE`. A panel is one parametrization at one learning rate. A loss that is
-NaN or inf is a divergence. That the wider model diverged where no seed of the narrower did is no noise, hence clear. A
-few violations are noise where two curves touch; with one seed nothing is known of noise, and none is allowed. The
-verdict is that of the whole of training; the part after the first tenth of the steps, which the common start of all
-widths does not touch, is judged beside it by the same rule.
+The rule, declared before any result, is `RULE`; a loss of NaN is a divergence, too. A panel is one parametrization at
+one learning rate. A few violations are noise where two curves touch; with one seed nothing is known of noise, and none
+is allowed. The verdict is that of the whole of training; what follows the common start of all widths, the first tenth
+of the steps, is judged beside it by the same rule.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,11 +21,11 @@ from mutransfer.errors import UserError, unknown
 from mutransfer.results.draw.curves import LARGE_MARKS, curve_limits, curve_panel, line_looks
 from mutransfer.results.draw.page import LARGE, Axes, Page, set_ticks, sign
 from mutransfer.results.draw.style import MUTED, WARNING, Look, paper_style, wrapped
-from mutransfer.results.estimate import LEVEL, Array, counted, label, number, power, span, t_half
-from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid, read_texts
+from mutransfer.results.estimate import LEVEL, Array, Estimate, counted, label, number, power, t_half
+from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, Shown, grid, read_texts
 from mutransfer.results.frame import Curves
-from mutransfer.results.schema import Rows, Schema, cell
-from mutransfer.results.scores import pretraining_lines, pretraining_section, translations_lines, translations_section
+from mutransfer.results.schema import Rows, Schema, cell, require
+from mutransfer.results.scores import pretraining, translations
 
 COLUMNS = ("panel", "parametrization", "width", "log2_lr", "seed", "step", "tokens", "loss")
 START = 0.1
@@ -47,28 +44,28 @@ SCHEMA = Schema(
     name="the table of learning curves",
     columns={**dict.fromkeys(COLUMNS[:2], "text"), **dict.fromkeys(COLUMNS[2:-1], "finite number"), "loss": "number"},
     key=("panel", "width", "seed", "step"),
-    rows=(Rows(name="a panel", by=("panel",), constant=("parametrization", "log2_lr")),),
+    rows=(
+        Rows(name="a panel", by=("panel",), constant=("parametrization", "log2_lr")),
+        Rows(name="a step", by=("panel", "step"), constant=("tokens",)),
+    ),
 )
 CSV = "curves.csv"
-PICTURES = {"learning_curves": "Training loss through training, one line per width"}
 FIGURE_7 = "In µP the wider model is at least as good at every step; in SP it is not, at either rate."
 LEGEND_COLUMNS, STRIP_ROW = 7, 0.07
 """Of the figure; inches for a pair of widths in the strip of violations."""
 MARKS = replace(LARGE_MARKS, line={"linewidth": 1.1}, above={}, cross={}, leads=False)
 X_LABELS = {"steps": "training step", "tokens": "training tokens"}
 COLOURS = {"holds": "black", "undecided": MUTED, "fails": WARNING}
-Verdict = Literal["holds", "fails", "undecided"]
-WORDS: dict[Verdict, str] = {"holds": "holds", "fails": "fails", "undecided": "is undecided"}
+WORDS = {"holds": "holds", "fails": "fails", "undecided": "is undecided"}
 
 
-@dataclass(frozen=True)
-class Count:
+class Count(NamedTuple):
     """Violations among ``cells`` (step, pair of widths), how many of them are clear, and what follows."""
 
     cells: int
     violations: int
     clear: int
-    verdict: Verdict
+    verdict: str
 
     @property
     def text(self) -> str:
@@ -77,302 +74,196 @@ class Count:
 
 
 @dataclass(frozen=True)
-class Excess:
-    """The largest violation: ``value`` nats (+inf: diverged) of ``wide`` above ``narrow`` at ``step``, with its
-    95% interval (NaN without one).
+class LearningReport:
+    """The learning curves of one panel and what they say. W widths ascending, S seeds, T logged steps.
+
+    steps, tokens: [T], those seen at each step. loss: [W, S, T], +inf from where a run diverged; mean: [W, T].
+    excess: [3, W-1, T] mean loss of the wider model less the narrower's, 0 where both diverged, and the ends of its 95%
+    t interval, paired by seed, NaN for one seed and where a run diverged. violation: [W-1, T] whether the wider model
+    is behind; clear: that this is no noise. whole, later: of all of training, and after its first tenth.
     """
 
-    value: float
-    low: float
-    high: float
-    step: int
-    narrow: int
-    wide: int
-    is_clear: bool
-
-    @property
-    def text(self) -> str:
-        """``0.0123 nats [0.0100, 0.0146] at step 50, width 256 over 128: beyond the seeds' spread``."""
-        where = f"at step {self.step}, width {self.wide} over {self.narrow}"
-        if math.isinf(self.value):
-            return f"diverged {where}"
-        spread = "no interval" if math.isnan(self.low) else "beyond" if self.is_clear else "within"
-        spread = spread if spread == "no interval" else f"{spread} the seeds' spread"
-        interval = "" if math.isnan(self.low) else f" {span(self.low, self.high, 4)}"
-        return f"{number(self.value, 4)} nats{interval} {where}: {spread}"
-
-
-@dataclass(frozen=True)
-class LearningReport:
-    """The learning curves of one panel and what they say. W widths ascending, S seeds, T logged steps."""
-
-    panel: str
     parametrization: str
     log2_lr: float
     widths: tuple[int, ...]
-    seeds: int
     steps: Array
-    """[T], ascending."""
     tokens: Array
-    """[T] seen at each of the steps."""
     loss: Array
-    """[W, S, T]; +inf from where a run diverged."""
+    mean: Array
+    excess: Array
+    violation: NDArray[np.bool_]
+    clear: NDArray[np.bool_]
+    whole: Count
+    later: Count
 
-    @cached_property
-    def mean(self) -> Array:
-        """[W, T] mean loss over seeds; +inf from where the first seed diverged."""
-        return self.loss.mean(axis=1)
+    @property
+    def seeds(self) -> int:
+        return self.loss.shape[1]
 
-    @cached_property
-    def excess(self) -> Array:
-        """[W-1, T] mean loss of the wider model less the narrower's; 0 where both diverged."""
-        return _difference(self.mean)
+    @property
+    def largest(self) -> str:
+        """The largest violation, the first one if several are as large; empty if there is none.
 
-    @cached_property
-    def interval(self) -> Array:
-        """[2, W-1, T] 95% t interval of the difference paired by seed; NaN for one seed and where a run diverged."""
-        pairs = _difference(self.loss)
-        pairs = np.where(np.isfinite(self.loss[1:] + self.loss[:-1]).all(axis=1, keepdims=True), pairs, np.nan)
-        half = t_half(pairs, axis=1)
-        return pairs.mean(axis=1) + np.stack([-half, half])
-
-    @cached_property
-    def violation(self) -> NDArray[np.bool_]:
-        """[W-1, T] whether the wider model is behind."""
-        return self.mean[1:] > self.mean[:-1]
-
-    @cached_property
-    def clear(self) -> NDArray[np.bool_]:
-        """[W-1, T] violations that are no noise."""
-        return self.violation & (np.isinf(self.excess) | (self.interval[0] > 0))
-
-    @cached_property
-    def whole(self) -> Count:
-        """All of training."""
-        return self._count(np.ones(len(self.steps), dtype=bool))
-
-    @cached_property
-    def later(self) -> Count:
-        """What follows the first tenth of the steps."""
-        return self._count(self.steps > START * self.steps[-1])
-
-    def _count(self, chosen: NDArray[np.bool_]) -> Count:
-        violation, clear = self.violation[:, chosen], self.clear[:, chosen]
-        cells, violations, sure = violation.size, int(violation.sum()), int(clear.sum())
-        verdict: Verdict = "undecided"
-        if sure > CHANCE * cells or np.isinf(self.excess[:, chosen][violation]).any():
-            verdict = "fails"
-        elif not sure and violations <= (TOUCHING * cells if self.seeds > 1 else 0):
-            verdict = "holds"
-        return Count(cells, violations, sure, verdict)
-
-    @cached_property
-    def largest(self) -> Excess | None:
-        """The largest violation, the first one if several are as large; None if there is none."""
+        ``0.0123 [0.0100, 0.0146] nats at step 50, width 256 over 128: beyond the seeds' spread``.
+        """
         if not self.violation.any():
-            return None
-        size = np.where(self.violation, self.excess, -np.inf)
-        step, pair = (int(i) for i in np.unravel_index(size.T.argmax(), size.T.shape))
-        low, high = (float(x) for x in self.interval[:, pair, step])
-        narrow, wide = self.widths[pair], self.widths[pair + 1]
-        at = int(self.steps[step])
-        return Excess(float(size[pair, step]), low, high, at, narrow, wide, bool(self.clear[pair, step]))
+            return ""
+        step, pair = np.unravel_index(self.excess[0].T.argmax(), self.excess[0].T.shape)
+        excess = Estimate(*map(float, self.excess[:, pair, step]))
+        where = f"at step {self.steps[step]:.0f}, width {self.widths[pair + 1]} over {self.widths[pair]}"
+        if np.isinf(excess.value):
+            return f"diverged {where}"
+        spread = f"{'beyond' if self.clear[pair, step] else 'within'} the seeds' spread"
+        return f"{excess.brief(4)} nats {where}: {'no interval' if np.isnan(excess.low) else spread}"
 
     @property
     def diverged(self) -> dict[int, int]:
         """Width -> how many of its seeds diverged, where any did."""
-        counts = np.isinf(self.loss[:, :, -1]).sum(axis=1)
-        return {width: int(count) for width, count in zip(self.widths, counts, strict=True) if count}
+        counts = np.isinf(self.loss[:, :, -1]).sum(axis=1).tolist()
+        return {width: count for width, count in zip(self.widths, counts, strict=True) if count}
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> str:
         """Whether wider is better through the whole of training."""
         return self.whole.verdict
+
+    @property
+    def name(self) -> str:
+        """``µP at LR 2^-6.0``."""
+        return f"{label(self.parametrization)} at LR {power(self.log2_lr, 1)}"
 
     def end(self, width: int) -> str:
         """The loss at the last step, with its standard error; a dash for another width."""
         if width not in self.widths:
             return "-"
         last = self.loss[self.widths.index(width), :, -1]
-        mean = number(float(last.mean()), 4)
-        if np.isinf(last).any() or self.seeds == 1:
-            return mean
-        return f"{mean} ± {number(float(last.std(ddof=1)) / np.sqrt(self.seeds), 4)}"
+        has_error = self.seeds > 1 and np.isfinite(last).all()
+        error = f" ± {number(float(last.std(ddof=1)) / np.sqrt(self.seeds), 4)}" if has_error else ""
+        return number(float(last.mean()), 4) + error
 
     @property
     def sentence(self) -> str:
         """The line for the terminal and the table."""
-        excess = f"; largest excess: {self.largest.text}" if self.largest else ""
+        excess = f"; largest excess: {self.largest}" if self.largest else ""
         lost = ", ".join(f"{count} of {self.seeds} at width {width}" for width, count in self.diverged.items())
         return (
-            f"{label(self.parametrization)} at LR {power(self.log2_lr, 1)}: 'wider is better' {WORDS[self.verdict]}: "
+            f"{self.name}: 'wider is better' {WORDS[self.verdict]}: "
             f"the wider model is behind at {self.whole.text}; after the first tenth of the steps at {self.later.text}, "
             f"and it {WORDS[self.later.verdict]}{excess}{f'; seeds diverged: {lost}' if lost else ''}."
         )
 
 
 def learning_report(curves: pd.DataFrame) -> dict[str, LearningReport]:
-    """A report a panel, in the order of the table; ``curves`` has `COLUMNS`, a row a (run, logged step).
+    """Panel -> its report, in the order of the table; ``curves`` has `COLUMNS`, one row per run and logged step.
 
     ``loss`` is the mean training loss (nats) of the steps since the row before. A diverged run has loss inf or NaN
     from where it stopped, and may end there. Raises `UserError` for missing columns, values that are no numbers,
     doubles, a panel of several settings or of one width, and a missing (width, seed, step): it names which.
     """
     frame = SCHEMA.check(curves)
-    wrong = (frame["loss"] == -np.inf) | (frame["width"] < 1) | (frame["step"] < 1)
-    if wrong.any():
-        at = ", ".join(f"{name}={value}" for name, value in frame.loc[wrong, list(COLUMNS)].iloc[0].items())
-        raise UserError(f"{int(wrong.sum())} rows of the learning curves cannot be, first ({at}); run them again.")
+    frame["loss"] = frame["loss"].where(np.isfinite(frame["loss"]), np.inf)
     return {str(panel): _panel(str(panel), group) for panel, group in frame.groupby("panel", sort=False)}
 
 
 def _panel(panel: str, frame: pd.DataFrame) -> LearningReport:
-    keys = ["width", "seed", "step"]
-    widths, seeds, steps = (np.sort(frame[name].unique()) for name in keys)
+    table = frame.pivot(index=["width", "seed"], columns="step", values="loss")
+    widths, seeds = table.index.levels
     if len(widths) < 2:
         raise UserError(f"panel '{panel}' has one width, {int(widths[0])}; wider is better needs two to compare.")
-    tokens = frame.drop_duplicates(["step", "tokens"]).set_index("step")["tokens"].sort_index()
-    if tokens.index.has_duplicates:
-        step = tokens.index[tokens.index.duplicated()][0]
-        raise UserError(f"panel '{panel}' has several values of tokens at step {step:g}; select one setting first.")
-
-    every = pd.MultiIndex.from_product([widths, seeds, steps], names=keys)
-    shape = (len(widths), len(seeds), len(steps))
-    table = frame.set_index(keys)["loss"]
-    written = every.isin(table.index).reshape(shape)
-    lost = written & ~np.isfinite(table.reindex(every).to_numpy().reshape(shape))
-    stopped = np.logical_or.accumulate(lost, axis=2)
-    gap = ~written & ~stopped
-    if gap.any():
-        first = cell(keys, every[int(gap.ravel().argmax())])
+    table = table.reindex(pd.MultiIndex.from_product([widths, seeds]))
+    loss, steps = table.to_numpy(), table.columns.to_numpy(float)
+    stopped = np.logical_or.accumulate(np.isinf(loss), axis=1)
+    if len(gaps := np.argwhere(np.isnan(loss) & ~stopped)):
+        first = cell(["width", "seed", "step"], [*table.index[gaps[0, 0]], steps[gaps[0, 1]]])
         raise UserError(
-            f"panel '{panel}' of the learning curves lacks {int(gap.sum())} rows, first {first}; run the "
+            f"panel '{panel}' of the learning curves lacks {len(gaps)} rows, first {first}; run the "
             "experiment again (a run that diverged has loss inf from where it stopped)."
         )
-    loss = np.where(stopped, np.inf, table.reindex(every).to_numpy().reshape(shape))
-    return LearningReport(
-        panel=panel,
-        parametrization=str(frame["parametrization"].iloc[0]),
-        log2_lr=float(frame["log2_lr"].iloc[0]),
-        widths=tuple(int(w) for w in widths),
-        seeds=len(seeds),
-        steps=steps,
-        tokens=tokens.to_numpy(float),
-        loss=loss,
-    )
+    loss = np.where(stopped, np.inf, loss).reshape(len(widths), len(seeds), -1)
+    mean = loss.mean(axis=1)
+    with np.errstate(invalid="ignore"):  # inf less inf
+        apart, pairs = np.diff(mean, axis=0), np.diff(loss, axis=0)
+        middle, half = pairs.mean(axis=1), t_half(pairs, axis=1)
+    excess = np.stack([np.where(np.isnan(apart), 0.0, apart), middle - half, middle + half])
+    violation = excess[0] > 0
+    clear = violation & (np.isinf(excess[0]) | (excess[1] > 0))
+
+    def count(chosen: NDArray[np.bool_]) -> Count:
+        cells, verdict = violation[:, chosen].size, "undecided"
+        behind, sure = int(violation[:, chosen].sum()), int(clear[:, chosen].sum())
+        if sure > CHANCE * cells or np.isposinf(excess[0][:, chosen]).any():
+            verdict = "fails"
+        elif not sure and behind <= (TOUCHING * cells if len(seeds) > 1 else 0):
+            verdict = "holds"
+        return Count(cells, behind, sure, verdict)
+
+    log2_lr, name = float(frame["log2_lr"].iloc[0]), str(frame["parametrization"].iloc[0])
+    tokens, judged = frame.groupby("step")["tokens"].first().to_numpy(float), (violation, clear)
+    counts = count(steps >= steps[0]), count(steps > START * steps[-1])
+    return LearningReport(name, log2_lr, tuple(map(int, widths)), steps, tokens, loss, mean, excess, *judged, *counts)
 
 
-def _difference(loss: Array) -> Array:
-    """Each width's loss less that of the next narrower one, along the first axis; 0 where both are +inf."""
-    wide, narrow = loss[1:], loss[:-1]
-    return np.subtract(wide, narrow, out=np.zeros_like(wide), where=np.isfinite(wide) | np.isfinite(narrow))
+def drawn(reports: Mapping[str, LearningReport], headings: Mapping[str, str]) -> list[LearningReport]:
+    """The report of every panel that has a heading. Raises `UserError` for one without a report."""
+    for panel in headings:
+        if panel not in reports:
+            raise unknown("panel of the learning curves", panel, reports)
+    return [reports[panel] for panel in headings]
 
 
-@dataclass(frozen=True)
-class Learning:
-    """What a folder shows of its ``curves.csv``."""
+def learning_curves(reports: Mapping[str, LearningReport], headings: Mapping[str, str]) -> Shown:
+    """What is drawn and said of these panels; ``headings`` (panel -> its heading) are those drawn, left to right.
 
-    reports: Mapping[str, LearningReport]
-    """By panel."""
-    headings: Mapping[str, str]
-    """Panel -> heading of those that are drawn, left to right. Raises `UserError` for one without a report."""
+    The table has the counts at every learning rate, drawn or not: is the figure's choice of rates a lucky one?
+    Raises as `drawn` does.
+    """
+    shown = drawn(reports, headings)
+    lines, widths = [report.sentence for report in shown], sorted({width for r in shown for width in r.widths})
+    ends = [
+        (heading, power(r.log2_lr, 1), f"**{r.verdict}**", *(r.end(width) for width in widths))
+        for heading, r in zip(headings.values(), shown, strict=True)
+    ]
+    spread = ", mean over seeds ± standard error" if any(r.seeds > 1 for r in shown) else ""
+    section = ["## Is wider better through training?", "\n".join(f"- {line}" for line in lines)]
+    section.append(f"Training loss (nats) at the last logged step{spread}:")
+    section.append(grid(("", "LR", "verdict", *(f"width {width}" for width in widths)), ends))
+    if len(reports) > len(headings):
+        told = {(r.log2_lr, r.parametrization): f"{r.verdict}: {r.whole.text}" for r in reports.values()}
+        names = sorted({name for _, name in told}, key=lambda name: (name != "sp", name))
+        rates = sorted({log2_lr for log2_lr, _ in told})
+        rows = [(power(rate, 1), *(told.get((rate, name), "-") for name in names)) for rate in rates]
+        section += ["At every learning rate that all widths ran:", grid(("LR", *map(label, names)), rows)]
+    points = ", ".join(sorted({f"{len(r.steps)} logged steps" for r in shown}))
+    section.append(f"Rule: {RULE} Here: {points}; the verdict is that of the whole of training.")
+    wanted = {"mup": "holds", "sp": "fails"}
+    parts = []
+    for r in shown:
+        told = f"{r.verdict}, behind at {r.whole.text}"
+        parts.append(Part.of(f"{r.name}, wider is better", told, r.verdict, wanted.get(r.parametrization)))
 
-    pictures = PICTURES
-
-    def __post_init__(self) -> None:
-        for panel in self.headings:
-            if panel not in self.reports:
-                raise unknown("panel of the learning curves", panel, self.reports)
-
-    @property
-    def drawn(self) -> list[LearningReport]:
-        return [self.reports[panel] for panel in self.headings]
-
-    @property
-    def lines(self) -> list[str]:
-        """One for every panel that is drawn, for the terminal."""
-        return [report.sentence for report in self.drawn]
-
-    @property
-    def section(self) -> str:
-        """Counts, verdicts, losses at the end, the rule."""
-        header = ("", "LR", "verdict", "violations", "after the first tenth", "largest excess (nats)")
-        named = list(zip(self.headings.values(), self.drawn, strict=True))
-        rows = []
-        for heading, report in named:
-            cells = (power(report.log2_lr, 1), f"**{report.verdict}**", report.whole.text)
-            excess = report.largest.text if report.largest else "none"
-            rows.append((heading, *cells, f"{report.later.text}: {report.later.verdict}", excess))
-        widths = sorted({width for report in self.drawn for width in report.widths})
-        ends = [(heading, *(report.end(width) for width in widths)) for heading, report in named]
-        spread = ", mean over seeds ± standard error" if any(r.seeds > 1 for r in self.drawn) else ""
-        points = ", ".join(sorted({f"{len(r.steps)} logged steps" for r in self.drawn}))
-        parts = [
-            "## Is wider better through training?",
-            grid(header, rows),
-            "\n".join(f"- {line}" for line in self.lines),
-            f"Training loss (nats) at the last logged step{spread}:",
-            grid(("", *(f"width {width}" for width in widths)), ends),
-            *self._other_rates(),
-            f"Rule: {RULE} Here: {points}; the verdict is that of the whole of training.",
-        ]
-        return "\n\n".join(parts)
-
-    def _other_rates(self) -> list[str]:
-        """The counts at every learning rate, drawn or not: is the figure's choice of rates a lucky one?"""
-        if len(self.reports) == len(self.headings):
-            return []
-        table = {(report.log2_lr, report.parametrization): report for report in self.reports.values()}
-        columns = sorted({name for _, name in table}, key=lambda name: (name != "sp", name))
-        rows = []
-        for rate in sorted({log2_lr for log2_lr, _ in table}):
-            ran = [table.get((rate, name)) for name in columns]
-            rows.append((power(rate, 1), *(f"{r.verdict}: {r.whole.text}" if r else "-" for r in ran)))
-        return ["At every learning rate that all widths ran:", grid(("LR", *map(label, columns)), rows)]
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """Of a claim: in µP wider is better, in SP it is not."""
-        expected = {"mup": "holds", "sp": "fails"}
-        return tuple(
-            Part.of(
-                f"{label(report.parametrization)} at {power(report.log2_lr, 1)}, wider is better",
-                f"{report.verdict}, behind at {report.whole.text}",
-                report.verdict,
-                expected.get(report.parametrization),
-            )
-            for report in self.drawn
-        )
-
-    @property
-    def claim(self) -> Claim:
-        return Claim("Figure 7", FIGURE_7, self.parts, picture="learning_curves")
-
-    def draw(self, folder: FigureFolder) -> list[Path]:
-        """``learning_curves.png`` and ``.svg``."""
-        seeds = counted([report.seeds for report in self.drawn], "seed")
-        shown = "one run a line" if seeds == "1 seed" else f"mean over {seeds}, band: standard error"
+    def draw(folder: FigureFolder) -> list[Path]:
+        seeds = counted([report.seeds for report in shown], "seed")
+        mean = "one run a line" if seeds == "1 seed" else f"mean over {seeds}, band: standard error"
         caption = (
             f"Is wider better through training? {folder['title']}, scale '{folder['scale']}' (after Figure 7 "
-            f"of the paper). Lines: {shown}. Ticks above a panel: logged steps at which the wider model of a pair of "
+            f"of the paper). Lines: {mean}. Ticks above a panel: logged steps at which the wider model of a pair of "
             f"adjacent widths is behind, the narrowest pair lowest. Data: {folder['data_source']}."
         )
-        return learning_figure(self.reports, self.headings, out=folder.path, caption=caption, banner=folder.banner)
+        return learning_figure(reports, headings, out=folder.path, caption=caption, banner=folder.banner)
+
+    claim = Claim("Figure 7", FIGURE_7, tuple(parts), picture="learning_curves")
+    pictures = {"learning_curves": "Training loss through training, one line per width"}
+    return Shown(lines, "\n\n".join(section), claim, pictures, draw)
 
 
-def read_learning(folder: FigureFolder) -> Learning:
+def read_learning(folder: FigureFolder) -> Shown:
     """From ``folder/curves.csv``; ``provenance["learning"]["panels"]`` is panel -> heading of those to draw.
 
     Raises `UserError` as `learning_report` does.
     """
     reports = learning_report(read_texts(folder.path / CSV))
-    try:
-        headings = dict(folder["learning"]["panels"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{folder.path / 'provenance.json'} lacks learning.panels; run the experiment again."
-        ) from error
-    return Learning(reports, headings)
+    require(folder.provenance, {"learning.panels": dict}, f"{folder.path / 'provenance.json'}")
+    return learning_curves(reports, folder["learning"]["panels"])
 
 
 def learning_figure(
@@ -391,7 +282,7 @@ def learning_figure(
     their standard error; a curve ends in a cross where the first seed diverged. The strip above a panel has a row for
     every pair of adjacent widths with a tick at every violation. Raises `UserError` for a panel without report.
     """
-    shown = Learning(reports, headings).drawn
+    shown = drawn(reports, headings)
     if not shown:
         raise UserError("a figure of learning curves needs at least one panel.")
     looks = line_looks(sorted({width for report in shown for width in report.widths}))
@@ -463,34 +354,30 @@ def _legends(looks: Mapping[float, Look], reports: Sequence[LearningReport], top
     return [sign(f"width {width}", **look, **MARKS.edge) for width, look in looks.items()], signs
 
 
-def describe_curves(folder: Path) -> Described[Learning]:
+def describe_curves(folder: Path) -> Described[Shown]:
     """The table of `LEARNING` in words; raises as it does."""
     figure = FigureFolder.open(folder)
     runs, report, provenance = figure.runs, read_learning(figure), figure.provenance
     metrics = {"widths": "width", "steps": "steps"}
     ours = {metric: ",".join(map(str, sorted(runs[name].unique()))) for metric, name in metrics.items()}
-    lines = [*report.lines, *translations_lines(runs), *pretraining_lines(provenance, runs)]
+    said = (translations(provenance, runs), pretraining(provenance, runs))
+    lines = [*report.lines, *(line for lines, _ in said for line in lines)]
     parts = [
         *figure.heading(f"{runs['seed'].nunique()} seeds"),
         report.section,
-        *translations_section(provenance, runs),
-        *pretraining_section(provenance, runs),
+        *(part for _, section in said for part in section),
         *figure.beside_the_paper(" ".join(lines), ours),
     ]
-    return Described(figure, report, "\n".join(lines), parts, PICTURES)
+    return Described(figure, report, "\n".join(lines), parts, report.pictures)
 
 
-def _claims(described: Described[Learning]) -> list[Claim]:
+def _claims(described: Described[Shown]) -> list[Claim]:
     """Figure 7; a figure of scores (BLEU, tasks) sets numbers beside the paper's, and no rule compares them."""
-    parts = described.report.parts
+    parts = described.report.claim.parts
     if {"translations", "scores"} & set(described.folder.provenance):
-        parts = tuple(Part(part.what, part.ours, "not judged") for part in parts)
+        parts = tuple(replace(part, verdict="not judged") for part in parts)
     return [described.folder.claim(parts)]
 
 
-def _draw(described: Described[Learning]) -> list[Path]:
-    return described.report.draw(described.folder)
-
-
-LEARNING = Kind("learning", describe_curves, _draw, _claims)
+LEARNING = Kind("learning", describe_curves, lambda described: described.report.draw(described.folder), _claims)
 """A folder with the figure of ``folder/curves.csv``, and ``table.md``."""

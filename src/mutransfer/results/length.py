@@ -22,7 +22,7 @@ from mutransfer.results.draw.style import MINUS, MUTED, Look, palette, paper_sty
 from mutransfer.results.estimate import Array, Estimate, counted, number
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid
 from mutransfer.results.frame import PanelAxis, read_panels
-from mutransfer.results.quality import EXPONENTS, LIMIT_WIDTHS, PowerLaw, power_law
+from mutransfer.results.transfer import EXPONENTS, LIMIT_WIDTHS, PowerLaw, power_law
 
 COLUMNS = ("panel", "x", "line", "seed", "train_loss", "steps", "batch", "test_accuracy")
 FEWEST = LIMIT_WIDTHS

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,10 +28,11 @@ PRETRAINING_RULE = (
 )
 Scores = Mapping[str, Mapping[str, str]]
 """Column -> how the score is called: label, metric and unit."""
+Said = tuple[list[str], list[str]]
+"""Lines for the terminal, and what they say at length for the table."""
 
 
-@dataclass(frozen=True)
-class PretrainingGain:
+class PretrainingGain(NamedTuple):
     """A task's score after pretraining and from the init, over the inits of one model."""
 
     task: str
@@ -40,22 +40,25 @@ class PretrainingGain:
     pretrained: Estimate
     scratch: Estimate
     difference: Estimate
-    verdict: Literal["yes", "no", "undecided"]
-    reason: str = ""
 
     @classmethod
     def of(cls, task: str, pretrained: Array, scratch: Array) -> PretrainingGain:
         """Scores [inits] of the same runs, NaN where they diverged."""
-        n, gain = int(np.isfinite(pretrained).sum()), known_mean(pretrained - scratch)
-        reason = f"{n} run{'s' * (n != 1)}, fewer than {LEAST_INITS}" if n < LEAST_INITS else ""
-        verdict: Literal["yes", "no", "undecided"] = "yes" if gain.low > 0 else "no" if gain.high <= 0 else "undecided"
-        verdict = "undecided" if reason else verdict
-        return cls(task, n, known_mean(pretrained), known_mean(scratch), gain, verdict, reason)
+        means = (known_mean(values) for values in (pretrained, scratch, pretrained - scratch))
+        return cls(task, int(np.isfinite(pretrained).sum()), *means)
+
+    @property
+    def verdict(self) -> str:
+        """``yes``, ``no`` or ``undecided``."""
+        if self.runs < LEAST_INITS:
+            return "undecided"
+        return "yes" if self.difference.low > 0 else "no" if self.difference.high <= 0 else "undecided"
 
     @property
     def text(self) -> str:
         """``yes`` or ``undecided (2 runs, fewer than 3)``."""
-        return self.verdict + (f" ({self.reason})" if self.reason else "")
+        few = f" ({self.runs} run{'s' * (self.runs != 1)}, fewer than {LEAST_INITS})"
+        return self.verdict + few * (self.runs < LEAST_INITS)
 
     def cells(self, scores: Scores) -> tuple[str, ...]:
         """Below `HEADER`."""
@@ -71,60 +74,49 @@ def known_mean(values: Array) -> Estimate:
 
 def heading(score: Mapping[str, str]) -> str:
     """``SST-2, accuracy (%)``."""
-    unit = f" ({score['unit']})" if score["unit"] else ""
-    return f"{score['label']}, {score['metric']}{unit}"
+    return f"{score['label']}, {score['metric']}" + (f" ({score['unit']})" if score["unit"] else "")
 
 
-def pretraining(scores: Scores, runs: pd.DataFrame) -> list[tuple[int, PretrainingGain]]:
-    """(width, task by task) of a figure whose runs were fine-tuned; empty for one without ``scores``.
+def pretraining(provenance: Mapping[str, Any], runs: pd.DataFrame) -> Said:
+    """Width by width, of a figure with ``scores`` (`Scores`) in its provenance; nothing of another.
 
     Raises `UserError` if the runs table lacks a score.
     """
-    results = []
-    for name in scores:
-        if missing := [column for column in (name, name + SCRATCH) if column not in runs.columns]:
-            raise UserError(f"the runs table lacks {', '.join(missing)}; run the figure again.")
-        for width, part in runs.groupby("width"):
-            values = (part[column].to_numpy(float) for column in (name, name + SCRATCH))
-            results.append((int(str(width)), PretrainingGain.of(name, *values)))
-    return sorted(results, key=lambda result: result[0])
-
-
-def pretraining_section(provenance: Mapping[str, Any], runs: pd.DataFrame) -> list[str]:
-    """For the table; nothing for a figure without ``scores`` in its provenance. Raises as `pretraining` does."""
     scores: Scores = provenance.get("scores", {})
-    rows = [(str(width), str(task.runs), *task.cells(scores)) for width, task in pretraining(scores, runs)]
+    _require(runs, [column for name in scores for column in (name, name + SCRATCH)])
+    lines, rows = [], []
+    for width, part in runs.groupby("width"):
+        for name, score in scores.items():
+            gain = PretrainingGain.of(name, *(part[column].to_numpy(float) for column in (name, name + SCRATCH)))
+            rows.append((str(width), str(gain.runs), *gain.cells(scores)))
+            lines.append(
+                f"width {width}, does pretraining matter: {heading(score)}: {gain.text}, "
+                f"{gain.pretrained.brief()} against {gain.scratch.brief()} from the init"
+            )
     table = grid(("width", "runs", *HEADER), rows)
-    return ["## Does pretraining matter?", table, PRETRAINING_RULE] if rows else []
+    return lines, ["## Does pretraining matter?", table, PRETRAINING_RULE] if rows else []
 
 
-def pretraining_lines(provenance: Mapping[str, Any], runs: pd.DataFrame) -> list[str]:
-    """For the terminal."""
-    scores: Scores = provenance.get("scores", {})
-    return [
-        f"width {width}, does pretraining matter: {heading(scores[task.task])}: {task.text}, "
-        f"{task.pretrained.brief()} against {task.scratch.brief()} from the init"
-        for width, task in pretraining(scores, runs)
-    ]
-
-
-def translations_section(provenance: Mapping[str, Any], runs: pd.DataFrame) -> list[str]:
+def translations(provenance: Mapping[str, Any], runs: pd.DataFrame) -> Said:
     """Of ``runs`` with `BLEUS`, and provenance["translations"] (width, seed, samples: source, reference, translation).
 
-    Nothing for an experiment that translates nothing. Raises `UserError` if one of the two is there without the other.
+    Nothing for an experiment that translates nothing. Raises `UserError` if the table lacks a BLEU.
     """
     shown = provenance.get("translations")
-    if missing := [name for name in BLEUS if name not in runs.columns]:
-        if shown:
-            raise UserError(f"the runs table lacks {', '.join(missing)}; run the figure again.")
-        return []
     if not shown:
-        raise UserError("provenance.json lacks translations; run the figure again.")
+        return [], []
+    _require(runs, [*BLEUS])
+    texts = runs[[*BLEUS]].map(lambda bleu: "diverged" if math.isnan(bleu) else number(bleu))
     rows = [
-        (f"{run.width:g}", str(run.seed), f"{run.log2_lr:g}", f"{run.steps:g}", *(_bleu(run, name) for name in BLEUS))
+        (f"{run.width:g}", str(run.seed), f"{run.log2_lr:g}", f"{run.steps:g}", *texts.loc[run.Index])
         for run in runs.sort_values(["width", "seed"]).itertuples()
     ]
-    return [
+    lines = []
+    if runs["bleu_valid"].notna().any():
+        best = runs.loc[runs["bleu_valid"].idxmax()]
+        told = ", ".join(f"{words} {texts.at[best.name, name]}" for name, words in BLEUS.items())
+        lines = [f"best by validation BLEU: width {best['width']}, seed {best['seed']}: {told}"]
+    return lines, [
         "## BLEU",
         grid(("width", "seed", "log2 LR", "steps", *BLEUS.values()), rows),
         f"BLEU: `{provenance.get('signature', '')}`.",
@@ -133,15 +125,6 @@ def translations_section(provenance: Mapping[str, Any], runs: pd.DataFrame) -> l
     ]
 
 
-def translations_lines(runs: pd.DataFrame) -> list[str]:
-    """For the terminal: the best run by validation BLEU."""
-    if "bleu_valid" not in runs.columns or runs["bleu_valid"].isna().all():
-        return []
-    best = runs.loc[runs["bleu_valid"].idxmax()]
-    scores = ", ".join(f"{words} {number(float(best[name]))}" for name, words in BLEUS.items())
-    return [f"best by validation BLEU: width {best['width']}, seed {best['seed']}: {scores}"]
-
-
-def _bleu(run: Any, name: str) -> str:
-    value = float(getattr(run, name))
-    return "diverged" if math.isnan(value) else number(value)
+def _require(runs: pd.DataFrame, columns: list[str]) -> None:
+    if missing := [name for name in columns if name not in runs.columns]:
+        raise UserError(f"the runs table lacks {', '.join(missing)}; run the figure again.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mutransfer.errors import UserError
 
@@ -36,14 +36,11 @@ def searches(pool: int, size: int, count: int, seed: int) -> list[tuple[int, ...
     """
     if not 1 <= size <= pool:
         raise UserError(f"a search looks at {size} samples of a pool of {pool}, expected between 1 and all of them.")
-    if count < 1:
-        raise UserError(f"there are {count} searches, expected at least 1.")
 
-    def look(j: int) -> tuple[int, ...]:
-        keys = {i: hashlib.sha256(f"{seed}/search {j}/sample {i}".encode()).digest() for i in range(pool)}
-        return tuple(sorted(keys, key=lambda i: keys[i])[:size])
+    def rank(j: int, i: int) -> bytes:
+        return hashlib.sha256(f"{seed}/search {j}/sample {i}".encode()).digest()
 
-    return [look(j) for j in range(count)]
+    return [tuple(sorted(range(pool), key=lambda i: rank(j, i))[:size]) for j in range(count)]
 
 
 def ranking(losses: Losses) -> list[int]:
@@ -51,20 +48,12 @@ def ranking(losses: Losses) -> list[int]:
     return sorted((i for i, loss in losses.items() if math.isfinite(loss)), key=lambda i: (losses[i], i))
 
 
-def winners(losses: Losses, looks: Sequence[Sequence[int]]) -> list[int | None]:
-    """The sample with the least loss of each look, of a tie the lower number; None if none has a finite loss.
-
-    Raises `UserError` for a sample without a loss.
-    """
-    for j, look in enumerate(looks):
-        if missing := sorted(set(look) - set(losses)):
-            raise UserError(f"search {j} looks at sample {missing[0]}, which has no run; run the study again.")
-    best = (ranking({i: losses[i] for i in look}) for look in looks)
-    return [order[0] if order else None for order in best]
+def winners(losses: Losses, looks: Iterable[Sequence[int]]) -> list[int | None]:
+    """The sample with the least loss of each look, of a tie the lower number; None if none has a finite loss."""
+    return [next(iter(ranking({i: losses[i] for i in look})), None) for look in looks]
 
 
-@dataclass(frozen=True)
-class Rung:
+class Rung(NamedTuple):
     """Samples that were trained equally long."""
 
     steps: int
@@ -113,10 +102,8 @@ def tuning_cost_fraction(
 ) -> float:
     """s (t1 N1 + t2 N2 + ...) / (S T): the cost of a search as a fraction of the target's training (App. F.4).
 
-    Args:
-        proxy_size, target_size: s and S, in parameters, or in FLOPs a step.
-        runs: (N, t): N runs of t tokens, or steps, each.
-        target_tokens: T, in the unit of t.
+    proxy_size, target_size: s and S, in parameters, or in FLOPs a step. runs: (N, t), N runs of t tokens, or steps,
+    each. target_tokens: T, in the unit of t.
     """
     return proxy_size * sum(count * tokens for count, tokens in runs) / (target_size * target_tokens)
 

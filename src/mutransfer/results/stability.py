@@ -34,7 +34,7 @@ from mutransfer.results.draw.style import MINUS, MUTED, WARNING, Look, paper_sty
 from mutransfer.results.estimate import Array, Estimate, counted, listing, number, power
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid, points
 from mutransfer.results.frame import PanelAxis, PanelCurves, read_panels
-from mutransfer.results.optimum import panel_optima
+from mutransfer.results.transfer import panel_optima
 
 REAL, SIMULATED = "real", "simulated"
 OCTAVES = 1.0

@@ -1,25 +1,19 @@
-"""Did the best learning rate move with width? The report on all parametrizations of a runs table, and its figures.
+"""Did the best learning rate move with width? A sweep's figure and table, and what copying the rate is worth.
 
-The rule is `RULE`. What it leaves open stands where it is decided: the optimum of a width and its draws in `optimum`,
-the drift and its verdict in `drift`, E, kappa and R(inf) in `quality`.
+The rules are those of `transfer` and, for the accuracy of the copied rate (Tables 12 and 13), `ACCURACY_RULE`.
 """
 
 from __future__ import annotations
 
-import math
-import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mutransfer.errors import UserError, unknown
-from mutransfer.results import rule_of_thumb
-from mutransfer.results.accuracy import accuracy_report
+from mutransfer.errors import UserError
+from mutransfer.results import published
 from mutransfer.results.coordinates import read_coordinates
 from mutransfer.results.draw.curves import (
     LARGE_MARKS,
@@ -32,27 +26,14 @@ from mutransfer.results.draw.curves import (
 )
 from mutransfer.results.draw.page import LARGE, Page, set_ticks, sign
 from mutransfer.results.draw.style import MINUS, WARNING, Look, paper_style
-from mutransfer.results.drift import (
-    RULE,
-    DriftResult,
-    Verdict,
-    decide,
-    describe_drift,
-    freedom,
-    seeds_to_decide,
-    slopes,
-)
-from mutransfer.results.estimate import Array, Estimate, aligned, counted, label, listing, number, power, span
+from mutransfer.results.estimate import Estimate, counted, label, listing, number, power, span
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, Shown, grid, points
 from mutransfer.results.frame import Curves, curves, describe, missing_cells, tidy
 from mutransfer.results.learning import read_learning
-from mutransfer.results.optimum import Optima, bootstrap_optima, edge_sides, require_optimum
-from mutransfer.results.quality import KAPPA_WIDTHS, LIMIT_WIDTHS, centred, kappa, limit_loss, line, octave_cost
+from mutransfer.results.transfer import RULE, DriftResult, TransferReport, interval_text, rule_of_thumb, transfer_report
 
-EDGE_SHARE = 0.025
-"""If more draws than this fall on an edge, an end of the interval is cut off by the grid."""
 LEGEND_COLUMNS = 7
-NO_FALL = "the least losses do not fall with width as L + A n^-b with b between 0.1 and 2"
+MEASURES = {"drift": "slope", "E": "E", "kappa": "kappa", "L(inf)": "l_inf", "R(inf)": "r_inf", "regret": "regret"}
 READING = (
     f"{RULE} Regret: mean loss at the best grid learning rate of the smallest width, less the width's "
     "own least mean loss. E: root-mean-square distance of log2 LR* from that straight line. kappa: how "
@@ -61,188 +42,57 @@ READING = (
     "smallest one of the parametrizations. E, kappa and R(inf) follow Kalra and Barkeshli 2026 "
     "(arXiv:2605.21486); the formulas are our reading. Losses are means ± standard errors over "
 )
+ACCURACY_RULE = (
+    "The learning rate with the least mean training loss at the smallest width is copied to the others. Accuracy: of "
+    "the test part after the last step, a mean over seeds with its 95% t interval; a diverged run's counts as 0. The "
+    "difference is paired by seed; `higher`: its whole interval lies above 0, `lower`: below, else `undecided`."
+)
+MORE_ACCURATE = "With hyperparameters copied from the narrow network, the widest is more accurate in µP than in SP."
 
 
-@dataclass(frozen=True)
-class TransferReport:
-    """The claims that a runs table supports. Immutable; ``print(report)`` shows all of it."""
+def accuracy(runs: pd.DataFrame, table: str = "Table 12") -> Shown:
+    """What the copied rate is worth in test accuracy (in per cent), beside that ``table`` of the paper.
 
-    results: tuple[DriftResult, ...]
-    _optima: pd.DataFrame = field(repr=False, compare=False)
-
-    @property
-    def optima(self) -> pd.DataFrame:
-        """A copy of the table with one row per parametrization and width.
-
-        Columns: parametrization, width, seeds, log2_lr (LR*), low, high (its interval), grid_log2_lr,
-        refined, on_edge, edge ("low", "high", "low high" or ""), edge_share (of the draws), loss, loss_se
-        (mean and standard error over seeds at grid_log2_lr), transferred_log2_lr, regret, regret_low,
-        regret_high, octave_cost (c of kappa).
-        """
-        return self._optima.copy()
-
-    @property
-    def parametrizations(self) -> Mapping[str, DriftResult]:
-        """Read-only: name -> result, SP first."""
-        return MappingProxyType({result.name: result for result in self.results})
-
-    def verdict(self, parametrization: str) -> Verdict:
-        """``"stable"``, ``"drifts"`` or ``"undecided"``. Raises `UserError` for a name that the runs do not
-        have.
-        """
-        if parametrization not in self.parametrizations:
-            raise unknown("parametrization", parametrization, self.parametrizations)
-        return self.parametrizations[parametrization].verdict
-
-    def __str__(self) -> str:
-        rows = [("", "width", "LR*", "95% interval", "loss", "regret")]
-        for o in self._optima.itertuples():
-            cells = (power(o.log2_lr), _interval(o), number(o.loss, 4), number(o.regret, 4))
-            rows.append((label(o.parametrization), str(o.width), *cells))
-        return "\n".join([*aligned(rows), *(result.sentence for result in self.results)])
-
-    @property
-    def seeds(self) -> str:
-        """``3 seeds``, or ``2 to 3 seeds`` where the widths differ."""
-        return counted(self._optima["seeds"], "seed")
-
-
-def _interval(optimum: Any) -> str:
-    """The interval of log2 LR* of a row of ``TransferReport.optima``, with a word if the grid cuts it off."""
-    if optimum.on_edge:
-        return f"on the {optimum.edge.replace(' ', ' and ')} edge of the grid"
-    cut = " (reaches the edge of the grid)" * bool(optimum.edge_share > EDGE_SHARE)
-    return span(optimum.low, optimum.high) + cut
-
-
-def transfer_report(runs: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> TransferReport:
-    """Optimum of every width, drift, verdict, regret, E, kappa and R(inf), by `RULE`.
-
-    ``runs`` has one row per run, with columns parametrization, width, log2_lr, seed, train_loss (+inf if
-    diverged) and optionally status. The same table and ``seed`` give the same report, whatever the order of
-    the rows.
-
-    Raises `UserError` on missing columns, duplicates, NaN, failed runs, mixed settings, a learning rate that
-    lacks a seed, a parametrization with one width only, or a width with no learning rate at which all seeds
-    finished.
+    ``runs`` has the column test_accuracy, in [0, 1]. Raises `UserError` as `tidy` and `curves` do; if that column is
+    missing or has no number for a finished run; if SP or µP is missing; if a width lacks the copied rate.
     """
-    if draws < 100:
-        raise UserError(f"draws={draws} is too few for a 95% interval; use at least 100.")
-    table = curves(tidy(runs))
-    analysed = {}
-    for name in sorted(table, key=lambda n: (n != "sp", n)):
-        if len(table[name]) < 2:
-            raise UserError(f"'{name}' was run at one width only ({table[name][0].width}); transfer needs two or more.")
-        analysed[name] = _Analysed(name, table[name], draws, seed)
-
-    limits = {name: sweep.limit for name, sweep in analysed.items()}
-    results = tuple(sweep.result(_penalty(name, limits)) for name, sweep in analysed.items())
-    optima = pd.DataFrame([row for sweep in analysed.values() for row in sweep.rows()])
-    return TransferReport(results, optima)
-
-
-class _Analysed:
-    """One parametrization: every array has the point estimate in row 0 and the bootstrap draws after it."""
-
-    def __init__(self, name: str, widths: list[Curves], draws: int, seed: int) -> None:
-        for curve in widths:
-            require_optimum(name, curve)
-        self.name, self.curves = name, widths
-        self.seeds = min(len(curve.loss) for curve in widths)
-        # Each width has its own stream, so that adding a width or a parametrization moves no other interval.
-        streams = [np.random.default_rng([seed, zlib.crc32(name.encode()), curve.width]) for curve in widths]
-        self.optima = [
-            bootstrap_optima(curve, draws if self.seeds > 1 else 0, rng)
-            for curve, rng in zip(widths, streams, strict=True)
-        ]
-        width = np.array([curve.width for curve in widths], dtype=float)
-        self.freedom = freedom(np.log2(width))
-        self.slope = slopes(np.log2(width), self.optima, self.seeds)
-        _, self.residual = line(np.log2(width), np.stack([o.log2_lr + o.shift for o in self.optima], axis=1))
-        self.cost = np.stack(
-            [octave_cost(c.log2_lr, o.curve, o.log2_lr) for c, o in zip(widths, self.optima, strict=True)],
-            axis=1,
-        )
-        self.kappa = kappa(np.log2(width), self.cost)
-        self.limit = limit_loss(width, np.stack([o.loss for o in self.optima], axis=1))
-        self.regret = [self._regret(c, o) for c, o in zip(widths, self.optima, strict=True)]
-
-    def _regret(self, curves: Curves, optima: Optima) -> Array:
-        """Regret [1 + draws]; +inf where it diverged, NaN where this width never ran the smallest width's choice.
-
-        Every draw picks the smallest width's best anew; the width's own best stays that of all seeds, since the least
-        loss of a noisy draw is too low by construction.
-        """
-        chosen = self.curves[0].log2_lr[self.optima[0].index]
-        place = np.searchsorted(curves.log2_lr, chosen).clip(max=len(curves.log2_lr) - 1)
-        loss = optima.curve[np.arange(len(place)), place]
-        own = optima.curve[:, optima.index[0]]
-        return np.where(curves.log2_lr[place] == chosen, loss - own, np.nan)
-
-    def rows(self) -> list[dict[str, object]]:
-        """The rows of ``TransferReport.optima``."""
-        rows = []
-        for k, (curve, optima) in enumerate(zip(self.curves, self.optima, strict=True)):
-            seeds, at = len(curve.loss), optima.index[0]
-            best, regret = Estimate.of(optima.log2_lr + optima.shift), Estimate.of(self.regret[k])
-            rows.append({
-                "parametrization": self.name, "width": curve.width, "seeds": seeds,
-                "log2_lr": best.value, "low": best.low, "high": best.high,
-                "grid_log2_lr": float(curve.log2_lr[at]), "refined": bool(optima.refined[0]),
-                "on_edge": bool(optima.edge[0]), "edge": " ".join(edge_sides(curve)),
-                "edge_share": float(optima.edge[1:].mean()) if seeds > 1 and len(optima.edge) > 1 else math.nan,
-                "loss": float(optima.loss[0]),
-                "loss_se": float(curve.loss[:, at].std(ddof=1) / math.sqrt(seeds)) if seeds > 1 else math.nan,
-                "transferred_log2_lr": float(self.curves[0].log2_lr[self.optima[0].index[0]]),
-                "regret": regret.value, "regret_low": regret.low, "regret_high": regret.high,
-                "octave_cost": float(self.cost[0, k]),
-            })  # fmt: skip
-        return rows
-
-    def result(self, r_inf: Estimate) -> DriftResult:
-        count = len(self.curves)
-        slope = Estimate.of(self.slope)
-        edges = [(curve.width, side) for curve in self.curves for side in edge_sides(curve)]
-        kept = [c.width for c, o in zip(self.curves, self.optima, strict=True) if not o.refined[0]]
-        verdict = decide(slope, on_edge=bool(edges))
-        needed = seeds_to_decide(slope, self.seeds, self.freedom) if verdict == "undecided" and not edges else None
-        cost_known = int((~np.isnan(self.cost[0])).sum())
-        few = f"the fit needs {LIMIT_WIDTHS} widths, there are {count}"
-        exact = Estimate(math.nan, reason="two widths always lie on a line")
-        return DriftResult(
-            name=self.name,
-            widths=tuple(curve.width for curve in self.curves),
-            seeds=self.seeds,
-            slope=slope,
-            verdict=verdict,
-            E=Estimate.of(centred(self.residual)) if count > 2 else exact,
-            kappa=Estimate.of(
-                self.kappa,
-                f"only {cost_known} of {count} widths have a higher loss measured an octave to either side "
-                f"of LR*; {KAPPA_WIDTHS} are needed",
-            ),
-            kappa_widths=cost_known,
-            l_inf=Estimate.of(self.limit, few if count < LIMIT_WIDTHS else NO_FALL),
-            r_inf=r_inf,
-            regret=Estimate.of(self.regret[-1], "the smallest width's best learning rate was not run here"),
-            edges=tuple(edges),
-            seeds_needed=needed,
-            sentence=describe_drift(self.name, slope, verdict, seeds=self.seeds, needed=needed, edges=edges, kept=kept),
-        )
-
-
-def _penalty(name: str, limits: Mapping[str, Array]) -> Estimate:
-    """R(inf) of ``name`` from every parametrization's L(inf) [1 + draws]."""
-    known = {other: limit for other, limit in limits.items() if not np.isnan(limit[0])}
-    if name not in known:
-        return Estimate(math.nan, reason="its loss at infinite width is not identifiable")
-    if len(known) < 2:
-        return Estimate(
-            math.nan, reason="there is no other parametrization whose loss at infinite width is identifiable"
-        )
-    rows = min(len(limit) for limit in known.values())
-    stacked = np.stack([limit[:rows] for limit in known.values()])
-    return Estimate.of(limits[name][:rows] - stacked.min(axis=0))
+    if "test_accuracy" not in runs.columns:
+        raise UserError("the runs table lacks test_accuracy; run the sweep again.")
+    frame = tidy(runs, ["test_accuracy"])
+    scores = 100 * frame["test_accuracy"].astype(float).where(np.isfinite(frame["train_loss"]), 0.0)
+    if scores.isna().any():
+        raise UserError(f"{int(scores.isna().sum())} finished runs have no test_accuracy.")
+    if absent := {"sp", "mup"} - set(frame["parametrization"]):
+        raise UserError(f"the runs table has no {' and no '.join(sorted(absent))}; accuracy is compared between both.")
+    losses, accuracies = curves(frame), curves(frame.assign(train_loss=scores))
+    rows, widest = [], {}
+    for name in ("sp", "mup"):
+        base = losses[name][0]
+        for loss, score in zip(losses[name], accuracies[name], strict=True):
+            rate, own = (float(c.log2_lr[c.loss.mean(axis=0).argmin()]) for c in (base, loss))
+            if rate not in loss.log2_lr:
+                raise UserError(f"{name} at width {loss.width} lacks the copied learning rate 2^{rate:g}; run it too.")
+            copied, best = (score.loss[:, list(loss.log2_lr).index(x)] for x in (rate, own))
+            cells = (power(rate, 1), Estimate.mean(copied).brief(), f"{Estimate.mean(best).brief()} at {power(own, 1)}")
+            rows.append((label(name), str(loss.width), *cells))
+        widest[name] = copied
+    apart = Estimate.mean(widest["mup"] - widest["sp"])
+    verdict = "higher" if apart.low > 0 else "lower" if apart.high < 0 else "undecided"
+    words = [f"{label(name)} {Estimate.mean(widest[name]).brief()}%" for name in ("mup", "sp")]
+    line = (
+        f"test accuracy at width {loss.width} with the learning rate copied from width {base.width}: "
+        f"{', '.join(words)}; µP is {verdict}: difference {apart.brief()} points ({counted([len(copied)], 'seed')})."
+    )
+    theirs = [
+        (f"{p.setup.replace('muP', 'µP')}: {p.metric}", f"{p.value} {p.unit}".strip())
+        for p in published.rows(table_or_figure=table)
+    ]
+    header = ("", "width", "copied LR", "its test accuracy (%)", "at the width's own best LR (%)")
+    parts = ["## What is copying worth?", f"- {line}", grid(header, rows), f"{table} of the paper:"]
+    parts += [grid(("", "the paper"), theirs), f"Rule: {ACCURACY_RULE}"]
+    what = "accuracy in µP less that in SP, at the widest"
+    part = Part.of(what, f"{verdict}, {apart.full()} points", verdict, "higher")
+    return Shown([line], "\n\n".join(parts), Claim(table, MORE_ACCURATE, (part,)))
 
 
 @dataclass(frozen=True)
@@ -268,9 +118,17 @@ def describe_sweep(folder: Path) -> Described[Sweep]:
     if "coordinates" in provenance:
         others.append(read_coordinates(figure))
     if "accuracy" in provenance:
-        others.append(accuracy_report(runs, str(figure["accuracy"])))
+        others.append(accuracy(runs, str(figure["accuracy"])))
+    pictures = {"lr_vs_loss": "Training loss against learning rate, one line per width"}
+    for other in others:
+        pictures |= other.pictures
     claims = "; ".join(f"{label(r.name)} {r.verdict}, {r.slope.full()} octaves per doubling" for r in report.results)
-    unknown_values = [f"- {label(r.name)}: {what}: {why}." for r in report.results for what, why in _unknown(r)]
+    reasons = [
+        f"- {label(r.name)}: {what}: {getattr(r, name).reason}."
+        for r in report.results
+        for what, name in MEASURES.items()
+        if getattr(r, name).reason
+    ]
     parts = [
         *figure.heading(f"{report.seeds} at every point"),
         "## Best learning rate of every width",
@@ -278,16 +136,13 @@ def describe_sweep(folder: Path) -> Described[Sweep]:
         "## Does it transfer?",
         _drift(report),
         "\n".join(f"- {result.sentence}" for result in report.results),
-        *(["Not known, and why:", "\n".join(unknown_values)] if unknown_values else []),
+        *(["Not known, and why:", "\n".join(reasons)] if reasons else []),
         *figure.beside_the_paper(claims, _ours(runs, frame)),
         *(other.section for other in others),
-        *(["## The rule of thumb of section 6.1", rule_of_thumb.markdown(runs)] if "length" in runs.columns else []),
+        *(["## The rule of thumb of section 6.1", rule_of_thumb(runs)] if "length" in runs.columns else []),
         "## How to read it",
         f"{READING}{report.seeds}; the bootstrap resamples a seed's whole curve as one.",
     ]
-    pictures = {"lr_vs_loss": "Training loss against learning rate, one line per width"}
-    for other in others:
-        pictures |= other.pictures
     summary = "\n".join([str(report), *(line for other in others for line in other.lines)])
     return Described(figure, Sweep(runs, report, tuple(others)), summary, parts, pictures)
 
@@ -314,7 +169,7 @@ def _optima(report: TransferReport) -> str:
         regret = "not run" if pd.isna(o.regret) else number(o.regret, 4)
         if not pd.isna(o.regret_low):
             regret += f" {span(o.regret_low, o.regret_high, 4)}"
-        rows.append((label(o.parametrization), str(o.width), power(o.log2_lr), _interval(o), loss, regret))
+        rows.append((label(o.parametrization), str(o.width), power(o.log2_lr), interval_text(o), loss, regret))
     return grid((*header, "regret of the transferred LR"), rows)
 
 
@@ -326,13 +181,6 @@ def _drift(report: TransferReport) -> str:
         cells = (r.slope.full(), r.E.full(), r.kappa.full() + used, r.l_inf.full(3), r.r_inf.full(3))
         rows.append((label(r.name), f"**{r.verdict}**", *cells))
     return grid(header, rows)
-
-
-def _unknown(result: DriftResult) -> list[tuple[str, str]]:
-    """What is missing in a row of the drift table, with the reason."""
-    named = {"drift": result.slope, "E": result.E, "kappa": result.kappa, "L(inf)": result.l_inf}
-    named |= {"R(inf)": result.r_inf, "regret": result.regret}
-    return [(name, estimate.reason) for name, estimate in named.items() if estimate.reason]
 
 
 def _draw(described: Described[Sweep]) -> list[Path]:

@@ -13,7 +13,7 @@ from mutransfer.results.draw.page import LETTER, Page, sign
 from mutransfer.results.draw.style import MARKERS, MUTED, WIDTH, Look, palette
 from mutransfer.results.estimate import Array
 from mutransfer.results.frame import Curves
-from mutransfer.results.quality import interpolate
+from mutransfer.results.transfer import interpolate
 
 TRANSFERRED: Look = {"color": MUTED, "linestyle": (0, (2, 2)), "linewidth": 0.9}
 """Of the choice that is copied from the smallest line."""
