@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,18 +21,19 @@ from mutransfer.errors import UserError
 from mutransfer.results import outcomes, published
 from mutransfer.results.draw import dots
 from mutransfer.results.draw.style import Look, paper_style, save
-from mutransfer.results.estimate import Array, Estimate, number
-from mutransfer.results.folder import Claim, FigureFolder, Part
+from mutransfer.results.estimate import Array, Estimate
+from mutransfer.results.folder import Claim, FigureFolder, Part, Shown
 from mutransfer.results.outcomes import LABELS, LEAST_SEARCHES, LOOKS, Outcomes, Searches
 
 METRIC, LINES = "bleu_valid", ("direct", "mutransfer")
 X = Literal["compute", "samples"]
-PANELS: dict[X, tuple[str, str]] = {
-    "compute": ("equal compute", "trainings of the target"),
-    "samples": ("equal number of samples", "samples"),
+PANELS: dict[X, tuple[str, str, str | None]] = {
+    "compute": ("equal compute", "trainings of the target", "µTransfer dominates"),
+    "samples": ("equal number of samples", "samples", None),
 }
+"""What is equal, its unit, and the verdict that the paper claims."""
 Verdict = Literal["µTransfer dominates", "direct tuning dominates", "the lines cross", "undecided"]
-PAPER = "at equal compute µTransfer dominates; at equal number of samples it is slightly lower, and the gap closes"
+PAPER = "At equal compute µTransfer dominates; at equal number of samples it is slightly lower, and the gap closes."
 """What the paper reads off its Figure 6 (section 7.1)."""
 RULE = (
     "The two lines are compared at every compute (or number of samples) of a point of either that lies within the "
@@ -72,25 +73,20 @@ class Duel:
     @property
     def text(self) -> str:
         """``µTransfer dominates``, with the reason where it is undecided for one."""
-        if not self.differences:
-            return f"{self.verdict} (no place that both have)"
-        few = self.searches < LEAST_SEARCHES
-        return self.verdict + f" ({self.searches} searches, fewer than {LEAST_SEARCHES})" * few
+        few = f" ({self.searches} searches, fewer than {LEAST_SEARCHES})" * (self.searches < LEAST_SEARCHES)
+        return self.verdict + (few if self.differences else " (no place that both have)")
 
 
 @dataclass(frozen=True)
 class Front:
-    """The points of both lines, smallest search first, and what a folder shows of them."""
+    """The points of both lines, smallest search first."""
 
     facts: Mapping[str, Any]
     points: Mapping[str, tuple[Outcomes, ...]]
-    pictures: ClassVar = {"pareto": "Median BLEU of a search against its compute and its number of samples"}
 
     @classmethod
-    def of(cls, report: Searches, sizes: Mapping[str, Sequence[int]]) -> Front | None:
-        """``sizes``: line -> numbers of samples; None if both are empty. Raises `UserError` if only one is."""
-        if not any(sizes.values()):
-            return None
+    def of(cls, report: Searches, sizes: Mapping[str, Sequence[int]]) -> Front:
+        """``sizes``: line -> numbers of samples. Raises `UserError` if a line has none."""
         if not all(sizes.get(name) for name in LINES):
             raise UserError(f"Figure 6 needs sizes of {' and '.join(LINES)}; run the experiment again.")
         return cls(report.facts, {n: tuple(report.outcomes(n, k) for k in sorted(set(sizes[n]))) for n in LINES})
@@ -115,57 +111,42 @@ class Front:
         return Duel(common, tuple(every), self.facts["searches"])
 
     @property
-    def claim(self) -> Claim:
-        """Of the paper's Figure 6, and whether it is reproduced."""
-        expected: dict[X, str | None] = {"compute": "µTransfer dominates", "samples": None}
-        duels = [(PANELS[x][0], self.duel(x), wanted) for x, wanted in expected.items()]
-        parts = tuple(Part.of(f"at {where}", duel.text, duel.verdict, wanted) for where, duel, wanted in duels)
-        return Claim("Figure 6", PAPER[0].upper() + PAPER[1:] + ".", parts)
-
-    @property
-    def lines(self) -> list[str]:
-        """The two verdicts."""
-        lines = []
-        for x, (heading, unit) in PANELS.items():
-            duel, more = self.duel(x), ""
-            if n := len(duel.x):
-                better, worse = duel.words.count("better"), duel.words.count("worse")
-                more = f"; µTransfer clearly better at {better} and worse at {worse} of {n}, "
-                more += f"{duel.x[0]:.3g} to {duel.x[-1]:.3g} {unit}"
-            lines.append(f"Figure 6, at {heading}: {duel.text}{more}")
-        return lines
-
-    @property
-    def section(self) -> str:
-        """The numbers behind the figure, for the table."""
-        of = self.facts["searches"]
-        cells: outcomes.Cells[tuple[Outcomes, Array]] = {
-            "": lambda row: LABELS[row[0].name],
-            "samples": lambda row: str(row[0].looked),
-            "compute (target trainings)": lambda row: f"{row[0].cost:.2f}",
-            "p25": lambda row: number(row[1][0]),
-            "median": lambda row: row[0].center(METRIC).brief(),
-            "p75": lambda row: number(row[1][2]),
-            "target diverged": lambda row: f"{row[0].lost[0]} of {of}",
-            "no winner": lambda row: f"{row[0].lost[1]} of {of}",
-        }
-        rows = [row for name in LINES for row in zip(self.points[name], self.quartiles(name), strict=True)]
-        parts = ["## Figure 6: the median search against what it spends", outcomes.table(rows, cells)]
-        for x, (heading, unit) in PANELS.items():
+    def shown(self) -> Shown:
+        """Both verdicts, the numbers behind the figure, and ``pareto.png`` and ``.svg``."""
+        lines, sections, parts = list[str](), list[str](), list[Part]()
+        for x, (heading, unit, expected) in PANELS.items():
             duel = self.duel(x)
-            places: outcomes.Cells[int] = {
-                unit: lambda k, duel=duel: f"{duel.x[k]:.3g}",  # type: ignore[misc]
-                "difference, 95% interval": lambda k, duel=duel: outcomes.difference_text(duel.differences[k]),  # type: ignore[misc]
-                "µTransfer is": lambda k, duel=duel: duel.words[k],  # type: ignore[misc]
+            n, better, worse = len(duel.x), duel.words.count("better"), duel.words.count("worse")
+            more = f"; µTransfer clearly better at {better} and worse at {worse} of {n}, " if n else ""
+            more += f"{duel.x[0]:.3g} to {duel.x[-1]:.3g} {unit}" if n else ""
+            lines.append(f"Figure 6, at {heading}: {duel.text}{more}")
+            parts.append(Part.of(f"at {heading}", duel.text, duel.verdict, expected))
+            places: outcomes.Cells[tuple[float, Estimate, str]] = {
+                unit: lambda row: f"{row[0]:.3g}",
+                "difference, 95% interval": lambda row: outcomes.difference_text(row[1]),
+                "µTransfer is": lambda row: row[2],
             }
-            parts.append(f"Median of µTransfer less that of direct tuning (validation BLEU) at {heading}:")
-            parts.append(outcomes.table(range(len(duel.x)), places) if len(duel.x) else "None: they share no place.")
+            rows = zip(duel.x, duel.differences, duel.words, strict=True)
+            sections.append(f"Median of µTransfer less that of direct tuning (validation BLEU) at {heading}:")
+            sections.append(outcomes.table(rows, places) if n else "None: the lines share no place.")
+        cells: outcomes.Cells[Outcomes] = {
+            "": lambda point: LABELS[point.name],
+            "samples": lambda point: str(point.looked),
+            "compute (target trainings)": lambda point: f"{point.cost:.2f}",
+            **{f"p{q}": lambda point, q=q: point.text(q, METRIC) for q in (25, 50, 75)},
+            "target diverged": lambda point: f"{point.lost[0]} of {len(point.chosen)}",
+            "no winner": lambda point: f"{point.lost[1]} of {len(point.chosen)}",
+        }  # type: ignore[misc]
+        points = outcomes.table([point for name in LINES for point in self.points[name]], cells)
         values = published.rows(table_or_figure="Figure 6")
         paper = ", ".join(f"{value.metric.replace('_', ' ')} {value.value}" for value in values)
-        return "\n\n".join([*parts, f"The paper's Figure 6 ({paper}): {PAPER}. {RULE}"])
+        sections.append(f"The paper's Figure 6 ({paper}): {PAPER} {RULE}")
+        section = "\n\n".join(["## Figure 6: the median search against what it spends", points, *sections])
+        pictures = {"pareto": "Median BLEU of a search against its compute and its number of samples"}
+        return Shown(lines, section, Claim("Figure 6", PAPER, tuple(parts)), pictures, self._draw)
 
-    def draw(self, folder: FigureFolder) -> list[Path]:
-        """``pareto.png`` and ``.svg``: against compute left, against samples right."""
+    def _draw(self, folder: FigureFolder) -> list[Path]:
+        """Against compute left, against samples right."""
         facts, lines = self.facts, {name: self.quartiles(name) for name in LINES}
         caption = (
             f"Median over {facts['searches']} searches of validation BLEU (after Figure 6 of the paper), each the mean "
@@ -179,7 +160,7 @@ class Front:
         has_lost = any(np.isinf(line[:, 1]).any() for line in lines.values())
         with paper_style():
             figure, part = dots.sheet(3.3, caption, folder.banner)
-            for axes, (x, (heading, unit)) in zip(part.subplots(1, 2), PANELS.items(), strict=True):
+            for axes, (x, (heading, unit, _)) in zip(part.subplots(1, 2), PANELS.items(), strict=True):
                 axes.set_xscale("log", base=2)
                 axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
                 axes.xaxis.set_minor_locator(NullLocator())
@@ -189,9 +170,9 @@ class Front:
                 strip = dots.strip_at(axes, True, "diverged") if has_lost else None
                 (strip or axes).set_xlabel(f"{unit} (log scale)")
                 for row, name in enumerate(LINES):
-                    _draw(axes, self.x(name, x), lines[name], LOOKS[name])
-                    if strip:
-                        lost = self.x(name, x)[np.isinf(lines[name][:, 1])]
+                    _draw_line(axes, self.x(name, x), lines[name], LOOKS[name])
+                    lost = self.x(name, x)[np.isinf(lines[name][:, 1])]
+                    if strip and len(lost):
                         cross: Look = {**dots.DIVERGED, "color": LOOKS[name]["color"], "linestyle": "none"}
                         strip.plot(lost, np.full(len(lost), 0.7 - 0.4 * row), **cross)
             signs: list[Any] = [Line2D([], [], label=LABELS[name], **LOOKS[name], markersize=4) for name in LINES]
@@ -213,8 +194,8 @@ def along(x: Array, values: Sequence[Array], at: float) -> Array:
     return np.asarray((1 - weight) * values[low] + weight * values[high])
 
 
-def _draw(axes: Axes, x: Array, quartiles: Array, look: Look) -> None:
-    """A line with its band, interrupted where its median diverged; ``quartiles`` [points, 3]."""
+def _draw_line(axes: Axes, x: Array, quartiles: Array, look: Look) -> None:
+    """With its band, interrupted where the median diverged; ``quartiles`` [points, 3]."""
     order, (bottom, top) = np.argsort(x, kind="stable"), axes.get_ylim()
     x, (low, median, high) = x[order], np.where(np.isfinite(quartiles[:, 1:2]), quartiles, np.nan)[order].T
     axes.fill_between(x, np.clip(low, bottom, top), high, color=look["color"], alpha=0.22, linewidth=0, zorder=1)

@@ -24,7 +24,7 @@ from mutransfer.results.draw.dots import Column
 from mutransfer.results.draw.style import Look, palette
 from mutransfer.results.estimate import Array, Estimate, number
 from mutransfer.results.folder import Described, FigureFolder, Part, grid
-from mutransfer.results.schema import AGAIN, Facts, Rows, Schema, Type
+from mutransfer.results.schema import AGAIN, Rows, Schema, Type
 from mutransfer.results.selection import DEFAULT, PROXY, searches, winners
 
 LEAST_SEARCHES, DRAWS = 5, 10_000
@@ -39,8 +39,6 @@ LOOKS: dict[str, Look] = {  # no triangle or cross: they mean something
 }
 PICTURE_ROWS = ("µTransfer is", "compute", "samples")
 """Of the numbers under the columns of a picture, below the center."""
-IN_MUP = ("proxy", "proxy_short", "mutransfer", "width")
-"""Roles in µP; the others are in SP."""
 RUN: Mapping[str, Type] = {
     "role": "text", "sample": "whole number", "seed": "whole number", "parametrization": "text",
     "width": "whole number", "log2_lr": "number", "steps": "whole number", "steps_done": "whole number",
@@ -223,8 +221,8 @@ def value_text(run: pd.Series, name: str) -> str:
 
 
 def sample_table(
-    runs: pd.DataFrame, samples: Sequence[int], space: Mapping[str, str], more: Cells[int], **first: Callable[[int], str]
-) -> str:  # fmt: skip
+    runs: pd.DataFrame, samples: Sequence[int], space: Mapping[str, str], more: Cells[int], **first: Any
+) -> str:
     """A row per sample of ``runs`` (by sample): ``first``, its hyperparameters, ``more``."""
     cells: Cells[int] = {"sample": str, **first}
     for name, text in ordered(space).items():
@@ -266,36 +264,31 @@ class Design:
 
     def schema(self, facts: Mapping[str, Any]) -> Schema:
         """Of the runs table."""
-        scores = tuple(metric.column for metric in self.metrics)
+        scores, seeds = [metric.column for metric in self.metrics], {"seed": range(facts.get("inits", 1))}
         rows = [Rows(name=f"the {self.name}", constant=("data_fingerprint",), results=("test_loss", self.select))]
-        for role in self.roles:
-            is_pool, is_default = role in self.pools, self.methods.get(role) == ""
-            samples = {"sample": range(facts[self.pools[role][0]])} if is_pool else {}
-            rows.append(Rows(
-                name=f"role '{role}'",
-                where={"role": [role]},
-                equal={"parametrization": "mup" if role in IN_MUP else "sp"} | ({"sample": DEFAULT} if is_default else {}),
-                by=() if is_pool else ("sample",),
-                complete=samples or ({"seed": range(facts.get("inits", 1))} if role in self.methods else {}),
-                results=scores if role in self.methods else (),
-                may_be_none=not is_pool and not is_default,
-            ))  # fmt: skip
-        target = [role for role in (*self.pools, *self.methods) if role != PROXY]
-        for name, of, fact in (("the proxy", [PROXY], "proxy_width"), ("the target", target, "target_width")):
-            rows.append(Rows(name=name, where={"role": of}, equal={"width": facts[fact]}))
-            alike = {"role": [role for role in of if role != "default_long"]}
-            rows.append(Rows(name=name, where=alike, constant=("steps", "flops")))
-        key = ("role", "sample", "seed", *(("width", "steps") if self.others else ()))
-        return table_schema(f"the table of the {self.name}", facts, (self.select, *scores), rows, key, role=self.roles)
+        for role, (count, _) in self.pools.items():
+            samples = {"sample": range(facts[count])}
+            rows.append(Rows(name=f"role '{role}'", where={"role": [role]}, complete=samples))
+        for role, pool in self.methods.items():
+            name, by, inits = f"role '{role}'", ("sample",), {} if role == pool else seeds
+            where = {"role": [role]}
+            rows.append(Rows(name=name, where=where, by=by, complete=inits, results=scores, may_be_none=pool != ""))
+        for name, is_proxy in (("the proxy", True), ("the target", False)):
+            of = [
+                role for role in (*self.pools, *self.methods) if (role == PROXY) == is_proxy and role != "default_long"
+            ]
+            rows.append(Rows(name=name, where={"role": of}, constant=("width", "steps", "flops")))
+        key = ["role", "sample", "seed", *(("width", "steps") if self.others else ())]
+        return table_schema(self.name, facts, [self.select, *scores], rows, key, role=self.roles)
 
 
 def table_schema(
-    name: str, facts: Mapping[str, Any], results: Iterable[str], rows: Sequence[Rows], key: tuple[str, ...], **choices: Any
-) -> Schema:  # fmt: skip
+    name: str, facts: Mapping[str, Any], results: Iterable[str], rows: list[Rows], key: list[str], **choices: Any
+) -> Schema:
     """Of a table of searches: its columns are those of `RUN`, ``results`` and the hyperparameters."""
     searched = dict.fromkeys({*hyperparameters(facts)} - {"log2_lr"}, "value")
     columns: Any = {**RUN, **dict.fromkeys(results, "number"), **searched}
-    return Schema(name=name, columns=columns, choices=choices, key=key, rows=tuple(rows))
+    return Schema(name=f"the table of the {name}", columns=columns, choices=choices, key=tuple(key), rows=tuple(rows))
 
 
 def hyperparameters(facts: Mapping[str, Any]) -> list[str]:
@@ -366,6 +359,11 @@ class Outcomes:
         """Over searches, with its interval."""
         return estimate(self.percentiles(percent, metric))
 
+    def text(self, percent: float, metric: str, digits: int = 2) -> str:
+        """``35.33 [35.20, 35.41]``, ``diverged`` where it is so in every draw."""
+        estimate = self.percentile(percent, metric)
+        return "diverged" if math.isinf(estimate.low) and estimate.low == estimate.high else estimate.brief(digits)
+
     def center(self, metric: str) -> Estimate:
         """The median over searches; of the default the mean over its inits."""
         return Estimate.mean(self.inits[metric]) if self.inits else self.percentile(50, metric)
@@ -398,10 +396,7 @@ class Searches:
 
     @classmethod
     def of(cls, design: Design, runs: pd.DataFrame, facts: Mapping[str, Any]) -> Searches:
-        """``facts``: of provenance.json. Raises `UserError` if one is missing, as `Schema.check` does, and for what was
-        copied and differs from its sample.
-        """
-        facts = Facts(facts, design.name)
+        """Raises `UserError` as `Schema.check` does, and for what was copied and differs from its sample."""
         report, names = cls(design, design.schema(facts).check(runs), facts), hyperparameters(facts)
         for role, pool in design.methods.items():
             if pool not in ("", role):

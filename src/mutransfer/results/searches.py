@@ -8,12 +8,10 @@ how they are judged, and was declared before any result.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -21,10 +19,10 @@ from mutransfer.errors import UserError
 from mutransfer.results import outcomes, published
 from mutransfer.results.draw.dots import Panel, dots
 from mutransfer.results.draw.parallel import parallel_coordinates
-from mutransfer.results.estimate import label, number, power
+from mutransfer.results.estimate import number, power
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Shown, read_texts
 from mutransfer.results.front import Front
-from mutransfer.results.learning import CSV, FIGURE_7, Learning, learning_figure, learning_report
+from mutransfer.results.learning import CSV, FIGURE_7, learning_curves, learning_figure, learning_report
 from mutransfer.results.outcomes import LABELS, Cells, Design, Metric, Searches, inits_text
 from mutransfer.results.selection import GPT3, PROXY
 
@@ -42,10 +40,10 @@ RULE = (
     "over its inits with a t interval. µTransfer is `better` if the whole interval of the difference of the medians of "
     "{metric} (a diverged median is infinitely bad) is on its side, `worse` if on the other's, else `undecided`, also "
     f"with fewer than {outcomes.LEAST_SEARCHES} searches or if all of its searches selected the same sample. What else "
-    "is measured stands beside it. Compute is FLOPs: the samples looked at and one training of the target, which direct "
-    "tuning has among them; a diverged run costs the steps it lived; equal: the means per search differ by at most "
-    f"{EQUAL:.0%}. Tuning cost is s (t1 N1 + t2 N2 + ...) / (S T) of App. F.4, with s and S in FLOPs a step; the paper "
-    "prints about 7% for what its numbers give as 6.5%."
+    "is measured stands beside it. Compute is FLOPs: the samples looked at and one training of the target, which "
+    "direct tuning has among them; a diverged run costs the steps it lived; equal: the means per search differ by at "
+    f"most {EQUAL:.0%}. Tuning cost is s (t1 N1 + t2 N2 + ...) / (S T) of App. F.4, with s and S in FLOPs a step; the "
+    "paper prints about 7% for what its numbers give as 6.5%."
 )
 TRANSLATION = Design(
     name="searches",
@@ -110,9 +108,9 @@ def _lines(report: Searches) -> Iterable[str]:
     """What methods spent, how far the searches overlap, and what tuning costs."""
     (planned, plan), (gap, spent) = costs(report, "planned"), costs(report, "cost")
     chosen = [
-        f"{len({*report.methods[name].chosen} - {None})} of the {len(report.parts[report.design.methods[name]])} samples "
-        f"({LABELS[name]})"
-        for name in ("mutransfer", "direct")
+        f"{len({*method.chosen} - {None})} of {report.facts[fact]} samples ({LABELS[name]})"
+        for name, fact in (("mutransfer", "samples"), ("direct", "direct_samples"))
+        if (method := report.methods[name])
     ]
     pools = [role for role in (PROXY, "proxy_short") if len(report.parts.get(role, ()))]
     runs = " and ".join(f"{len(report.parts[role])} x {report.parts[role]['steps'].iloc[0]} steps" for role in pools)
@@ -139,9 +137,7 @@ def _reached(report: Searches, metric: Metric, where: str) -> str:
         if methods[name].inits:
             center = methods[name].center(metric.column).brief(metric.digits)
             return f"mean {center}" if percent == percents[-1] else "-"
-        estimate = methods[name].percentile(percent, metric.column)
-        is_lost = math.isinf(estimate.low) and estimate.low == estimate.high
-        return "diverged" if is_lost else estimate.brief(metric.digits)
+        return methods[name].text(percent, metric.column, metric.digits)
 
     def lost(k: int, name: str) -> str:
         return "-" if methods[name].inits else f"{methods[name].lost[k]} of {report.facts['searches']}"
@@ -197,7 +193,10 @@ def _describe(design: Design, folder: Path) -> Described[Told]:
     report = Searches.of(design, figure.runs, figure[design.name])
     facts = report.facts
     where = facts.get("table", figure["paper"]["table_or_figure"])
-    more: Shown | None = Study(report, folder) if design is STUDIED else Front.of(report, facts["sizes"])
+    if design is STUDIED:
+        more: Shown | None = _study(report, folder)
+    else:
+        more = Front.of(report, facts["sizes"]).shown if any(facts["sizes"].values()) else None
     ours = {"independent search trials": facts["searches"], "inits per selected HP": report.inits}
     values = published.rows(table_or_figure=where)
     also = [v for v in published.rows(table_or_figure="Section 7.1") if v.experiment == values[0].experiment]
@@ -237,11 +236,12 @@ def _draw(described: Described[Told]) -> list[Path]:
     facts, panels = report.facts, []
     caption = (
         f"Outcomes of the target in {facts['searches']} searches, each the mean over {inits_text(report.inits)} of the "
-        f"sample with the least loss: of {facts['search']} of {facts['samples']} on the proxy, copied in µP (µTransfer) "
-        f"and in SP (naive transfer), or of {facts['direct']} of {facts['direct_samples']} on the target in SP (direct "
-        "tuning). Verdict: by the difference of the medians. Compute: mean of a search, in trainings of the target; "
-        f"{equal_text(report)}, the default trained once aside. The searches are resampled from one pool: an interval "
-        f"says nothing about another pool. After {figure['paper']['table_or_figure']} of the paper. {figure.source}"
+        f"sample with the least loss: of {facts['search']} of {facts['samples']} on the proxy, copied in µP "
+        f"(µTransfer) and in SP (naive transfer), or of {facts['direct']} of {facts['direct_samples']} on the target "
+        "in SP (direct tuning). Verdict: by the difference of the medians. Compute: mean of a search, in trainings of "
+        f"the target; {equal_text(report)}, the default trained once aside. The searches are resampled from one pool: "
+        f"an interval says nothing about another pool. After {figure['paper']['table_or_figure']} of the paper. "
+        f"{figure.source}"
     )
     for metric in report.design.metrics:
         every = [against for against in report.comparisons if against.metric == metric]
@@ -260,66 +260,47 @@ def _draw(described: Described[Told]) -> list[Path]:
 def _claims(described: Described[Told]) -> list[Claim]:
     """Tables 4 and 5: better than direct tuning and naive transfer; or Figure 6. Table 7: than all; and Figure 8."""
     report, more = described.report
-    if isinstance(more, Front):
+    if more and report.design is TRANSLATION:
         return [more.claim]
     deciding = [against for against in report.comparisons if against.decides]
     parts = [against.part("better" if against.other in report.design.expected else None) for against in deciding]
     return [described.folder.claim(parts), *([more.claim] if more else [])]
 
 
-@dataclass(frozen=True, eq=False)
-class Study:
-    """Figures 8 and 14: the best sample at several widths, and the search in parallel coordinates."""
+def _study(report: Searches, folder: Path) -> Shown:
+    """Figures 8 and 14: the best sample at several widths, and the search in parallel coordinates.
 
-    report: Searches
-    folder: Path
-    pictures: ClassVar = {
-        "loss_vs_tokens": "Training loss against tokens, one line per width",
-        "parallel_coordinates": "The samples of the search, one line per sample over the axes of its hyperparameters",
-    }
+    Raises `UserError` as `learning_report` does, and without a panel ``width``.
+    """
+    reports = learning_report(read_texts(folder / CSV))
+    if "width" not in reports:
+        raise UserError(f"{folder / CSV} lacks the panel width; run the experiment again.")
+    headings = {"width": f"{reports['width'].name}, best sample, LR {power(reports['width'].log2_lr, 1)}"}
+    shown = learning_curves({"width": reports["width"]}, headings)
 
-    @cached_property
-    def curves(self) -> Learning:
-        """Raises `UserError` as `learning_report` does, and without a panel ``width``."""
-        reports = learning_report(read_texts(self.folder / CSV))
-        if "width" not in reports:
-            raise UserError(f"{self.folder / CSV} lacks the panel width; run the experiment again.")
-        known = reports["width"]
-        title = f"{label(known.parametrization)}, best sample, LR {power(known.log2_lr, 1)}"
-        return Learning({"width": known}, {"width": title})
-
-    @property
-    def lines(self) -> list[str]:
-        return self.curves.lines
-
-    @property
-    def section(self) -> str:
-        return self.curves.section
-
-    @property
-    def claim(self) -> Claim:
-        return Claim("Figure 8", FIGURE_7.split(";")[0] + ".", self.curves.parts, picture="loss_vs_tokens")
-
-    def draw(self, folder: FigureFolder) -> list[Path]:
-        parts = [self.report.parts[role].reset_index() for role in ("proxy_short", PROXY)]
+    def draw(folder: FigureFolder) -> list[Path]:
+        parts = [report.parts[role].reset_index() for role in ("proxy_short", PROXY)]
         pools = {f"width {p['width'].iloc[0]}, {p['steps'].iloc[0]} steps": p for p in parts if len(p)}
         samples = (
-            "The random search on the proxy (after Figure 14 of the paper): one line per sample, each hyperparameter on "
-            f"its own axis in log units. {folder.source}"
+            "The random search on the proxy (after Figure 14 of the paper): one line per sample, each hyperparameter "
+            f"on its own axis in log units. {folder.source}"
         )
         widths = (
             "The best sample's hyperparameters in µP at several widths (after Figure 8 of the paper, which shows "
             "validation loss). Ticks above the panel: logged steps at which the wider model of a pair of adjacent "
             f"widths is behind, the narrowest pair lowest. {folder.source}"
         )
-        out, banner, space = folder.path, folder.banner, outcomes.ordered(self.report.facts["space"])
-        return [
-            *parallel_coordinates(pools, space, out=out, y_label=folder["y_label"], caption=samples, banner=banner),
-            *learning_figure(
-                self.curves.reports, self.curves.headings, out=out, stem="loss_vs_tokens", x="tokens", caption=widths,
-                banner=banner,
-            ),
-        ]  # fmt: skip
+        more = {"out": folder.path, "banner": folder.banner}
+        space, y_label = outcomes.ordered(report.facts["space"]), folder["y_label"]
+        paths = parallel_coordinates(pools, space, y_label=y_label, caption=samples, **more)
+        return paths + learning_figure(reports, headings, stem="loss_vs_tokens", x="tokens", caption=widths, **more)
+
+    pictures = {
+        "loss_vs_tokens": "Training loss against tokens, one line per width",
+        "parallel_coordinates": "The samples of the search, one line per sample over the axes of its hyperparameters",
+    }
+    claim = Claim("Figure 8", FIGURE_7.split(";")[0] + ".", shown.claim.parts, picture="loss_vs_tokens")
+    return Shown(shown.lines, shown.section, claim, pictures, draw)
 
 
 SEARCHES: Kind[Told] = Kind("searches", partial(_describe, TRANSLATION), _draw, _claims)

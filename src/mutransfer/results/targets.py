@@ -23,9 +23,9 @@ from mutransfer.results.draw.dots import Panel, dots
 from mutransfer.results.estimate import Array, Estimate, listing, number
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, grid
 from mutransfer.results.outcomes import LABELS, Against, Cells, Metric, hyperparameters, inits_text
-from mutransfer.results.schema import Facts, Rows, Schema
+from mutransfer.results.schema import AGAIN, Rows, Schema
 from mutransfer.results.scores import HEADER, LEAST_INITS, PretrainingGain, heading, known_mean
-from mutransfer.results.selection import COPIES, DEFAULT, JUDGED, PROXY, SCRATCH, ranking
+from mutransfer.results.selection import COPIES, JUDGED, PROXY, SCRATCH, ranking
 
 RULE = (
     "The winner has the least final validation loss on the proxy, never the best score. A method's loss on a target is "
@@ -83,8 +83,9 @@ def by_inits(ours: Array, its: Array, other: str, where: str = "") -> Against:
     n, each = len(ours), outcomes.difference(ours, its)
     lost = {LABELS["mutransfer"]: int(np.isinf(ours).sum()), LABELS[other]: int(np.isinf(its).sum())}
     words = [f"{name} diverged in {k} of {n} inits" for name, k in lost.items() if k]
-    apart = Estimate.mean(each)
-    if words:
+    if not words:
+        apart = Estimate.mean(each)
+    else:
         same = float(each[0]) if (each == each[0]).all() else math.nan  # all -inf, +inf or, where both diverged, 0
         low = same if math.isinf(same) else math.nan
         apart = Estimate(same, low, low, listing(words))
@@ -106,17 +107,15 @@ class Targets:
         are the hyperparameters), ``proxy`` (width and depth), ``targets`` (by label: width, depth, changes, roles and
         published) and ``scores`` (by column: label, metric, unit and published).
 
-        Raises `UserError` if one is missing, as `Schema.check` does, if no sample has trained, and if what was copied
-        is not the sample with the least validation loss.
+        Raises `UserError` as `Schema.check` does, if no sample has trained, and if what was copied is not the sample
+        with the least validation loss.
         """
-        facts = Facts(facts, "transfer")
-        schema = _schema(runs, facts)
-        report = cls(schema.check(runs), facts)
+        report, names = cls(_schema(runs, facts).check(runs), facts), hyperparameters(facts)
         if not report.ranked:
             raise UserError(f"none of the {facts['samples']} samples has trained to the end: nothing was copied.")
-        winner = {"sample": report.ranked[0], **report.proxy.loc[report.ranked[0], hyperparameters(facts)]}
-        copies = Rows(name="what was copied from the winner by validation loss", where={"role": COPIES}, equal=winner)
-        replace(schema, rows=(copies,)).check(report.runs)
+        copies = report.runs[report.runs["role"].isin(COPIES)].set_index("sample")[names]
+        if {*copies.index} != {report.ranked[0]} or (copies != report.proxy.loc[copies.index, names]).any(axis=None):
+            raise UserError(f"sample {report.ranked[0]} has the least validation loss, and was not copied; {AGAIN}")
         return report
 
     def _part(self, target: str, role: str) -> pd.DataFrame:
@@ -131,7 +130,7 @@ class Targets:
 
     @cached_property
     def ranked(self) -> list[int]:
-        """The samples that trained to the end, the winner first: of least validation loss, of a tie the lower number."""
+        """The samples that trained, the winner first: the least validation loss, of a tie the lower number."""
         return ranking({int(str(i)): loss for i, loss in self.proxy["test_loss"].items()})
 
     @cached_property
@@ -193,31 +192,22 @@ def _score_columns(runs: pd.DataFrame, facts: Mapping[str, Any]) -> list[str]:
 
 def _schema(runs: pd.DataFrame, facts: Mapping[str, Any]) -> Schema:
     """Of the runs table."""
-    proxy, scores = facts["proxy"], _score_columns(runs, facts)
-    search = {"parametrization": "mup", "target": PROXY, "width": proxy["width"], "depth": proxy["depth"]}
-    samples = {"sample": range(facts["samples"])}
+    samples, scores, n = {"sample": range(facts["samples"])}, _score_columns(runs, facts), len(facts["scores"])
     rows = [
-        Rows(name="the transfer", constant=("data_fingerprint",), equal={"base_width": proxy["width"]}, results=("test_loss",)),
-        Rows(name="the search", where={"role": [PROXY]}, complete=samples, equal=search, constant=("steps", "flops")),
-    ]  # fmt: skip
+        Rows(name="the transfer", constant=("data_fingerprint", "base_width"), results=["test_loss"]),
+        Rows(name="the search", where={"role": [PROXY]}, complete=samples, constant=("width", "steps", "flops")),
+    ]
     for label in facts["targets"]:
         target, name, of = facts["targets"][label], f"target '{label}'", {"target": [label]}
         alike = {**of, "role": [role for role in target["roles"] if role != "default_long"]}
-        inits = {"role": target["roles"], "seed": range(facts["inits"])}
-        model = {"width": target["width"], "depth": target["depth"]}
-        is_scored, n = target["changes"] == "both", len(facts["scores"])
-        rows.append(Rows(name=name, where=of, equal=model, complete=inits, results=tuple(scores[:n]) * is_scored))
+        inits, is_scored = {"role": target["roles"], "seed": range(facts["inits"])}, target["changes"] == "both"
+        size = ("width", "depth")
+        rows.append(Rows(name=name, where=of, complete=inits, constant=size, results=scores[:n] * is_scored))
         rows.append(Rows(name=f"{name} (as long as the others)", where=alike, constant=("steps", "flops")))
-        rows.append(Rows(name=name, where={**of, "role": JUDGED}, results=tuple(scores[n:]) * is_scored))
-    for role in LABELS:
-        equal: dict[str, Any] = {"parametrization": "mup" if role in outcomes.IN_MUP else "sp"}
-        equal |= {} if role in COPIES else {"sample": DEFAULT}
-        rows.append(Rows(name=f"role '{role}'", where={"role": [role]}, equal=equal, may_be_none=True))
+        rows.append(Rows(name=name, where={**of, "role": JUDGED}, results=scores[n:] * is_scored))
     choices = {"role": (PROXY, *LABELS), "target": (PROXY, *facts["targets"])}
-    key = ("role", "target", "sample", "seed")
-    schema = outcomes.table_schema("the table of the transfer", facts, scores, rows, key, **choices)
-    sizes = dict.fromkeys(("base_width", "depth"), "whole number")
-    return replace(schema, columns={**schema.columns, "target": "text", **sizes})
+    schema = outcomes.table_schema("transfer", facts, scores, rows, ["role", "target", "sample", "seed"], **choices)
+    return replace(schema, columns={**schema.columns, "target": "text", "depth": "whole number"})
 
 
 def _lines(report: Targets) -> Iterable[str]:
@@ -238,7 +228,7 @@ def _lines(report: Targets) -> Iterable[str]:
 
 
 def _tables(report: Targets) -> Iterable[str]:
-    """What every target reached by every method, beside the paper's; what it scored; and whether pretraining matters."""
+    """What every target reached and scored by every method, beside the paper's; whether pretraining matters."""
     facts, methods = report.facts, report.methods
     scores: Mapping[str, Mapping[str, str]] = facts["scores"]
 
@@ -310,7 +300,7 @@ def _describe(folder: Path) -> Described[Targets]:
         selected=[
             f"Sample {best[0]}, the first of the best {len(best)}:",
             outcomes.sample_table(pool, best, facts["space"], loss),
-            f"The SP default has {', '.join(words) or 'nothing of its own'}, and is else as the experiment declares it.",
+            f"The SP default has {', '.join(words) or 'nothing of its own'}; the rest is as the experiment declares.",
         ],
         paper=[
             (f"the proxy's {value.metric.replace('_', ' ')}", value.value, ours[value.metric])

@@ -14,7 +14,7 @@ from mutransfer.errors import UserError
 from mutransfer.results import outcomes
 from mutransfer.results.estimate import number
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, read_provenance
-from mutransfer.results.schema import Facts, Rows, Schema
+from mutransfer.results.schema import Rows, Schema
 from mutransfer.results.selection import GPT3, Losses, Rung, halve, ranking, rung_plan, tuning_cost_fraction
 
 EDGE_SAMPLES, TOP = 5, 5
@@ -46,6 +46,7 @@ class Agreement:
     """Successive halving against the full search over the same samples."""
 
     winner: int  # of the full search
+    same_winner: bool
     regret: float  # loss of halving's winner in the full search, less the least loss there
     rank_correlations: tuple[float, ...]  # of every rung's losses with the full search's: Spearman, NaN if undefined
 
@@ -55,7 +56,8 @@ class Agreement:
         losses = (pd.Series(rung.losses).dropna() for rung in rungs)
         pairs = [pd.DataFrame({"rung": rung, "full": every}).dropna().rank() for rung in losses]
         correlations = tuple(float(pair.corr().iloc[0, 1]) if len(pair) > 1 else math.nan for pair in pairs)
-        return cls(winner, full[rungs[-1].ranking[0]] - full[winner], correlations)
+        chosen = rungs[-1].ranking[0]
+        return cls(winner, chosen == winner, full[chosen] - full[winner], correlations)
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ def _losses(runs: pd.DataFrame) -> dict[int, float]:
 def _describe(folder: Path) -> Described[SearchReport]:
     keys = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "search")
     figure = FigureFolder(folder, read_provenance(folder / "provenance.json", keys))
-    search = Facts(figure["search"], "search")
+    search = figure["search"]
     report = SearchReport(figure.runs, bool(search["is_halved"]))
     if missing := sorted(set(range(search["samples"])) - set(report.proxy["sample"])):
         lacks = f"lacks {len(missing)} of the {search['samples']} samples, first {missing[0]}"
@@ -213,12 +215,12 @@ def _lines(report: SearchReport, space: Mapping[str, str]) -> Iterable[str]:
     winner, target = report.winner, report.target
     values = ", ".join(f"{name} {outcomes.value_text(winner, name)}" for name in sorted(space))
     lost, failed = (report.proxy[report.proxy["status"] == status] for status in ("diverged", "failed"))
+    lived = f"; {len(lost)} diverged, after {lost['steps_done'].sum()} of their {lost['steps'].sum()} steps"
     yield (
         f"winner: sample {winner['sample']} of {len(report.ranked)}, {values}: training loss "
         f"{number(winner.train_loss, 4)} at width {winner.width}"
-        + (f"; {len(lost)} diverged, after {lost['steps_done'].sum()} of their {lost['steps'].sum()} steps" * bool(len(lost)))
-        + f"; {len(failed)} failed and had no say" * bool(len(failed))
-    )  # fmt: skip
+        f"{lived * bool(len(lost))}" + f"; {len(failed)} failed and had no say" * bool(len(failed))
+    )
     yield f"copied to width {target.width} in µP: {_outcome(target)}"
     if report.naive is not None:
         yield f"naive transfer, tuned and copied in SP: {_outcome(report.naive)}"
@@ -252,7 +254,7 @@ def _agreement(report: SearchReport, rungs: Sequence[Rung]) -> str:
         unknown = "; agreement unknown: the full search is not in the store; run the same command without --halving"
         return unknown * report.is_halved
     verb, chosen = "chose" if report.is_halved else "chosen", rungs[-1].ranking[0]
-    if chosen == agreement.winner:
+    if agreement.same_winner:
         return f" and {verb} the same winner"
     above = f"whose loss in the full search is {number(agreement.regret, 4)} above that of its winner"
     return f" and {verb} sample {chosen}, {above}, sample {agreement.winner}"
