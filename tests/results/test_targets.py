@@ -231,7 +231,7 @@ def test_width_and_depth_stand_apart(written):
     verdicts = "µTransfer against each method"
     assert of_row(table, verdicts, "wide (width 64, depth 2), only wider", "SP default")["verdict"] == "**better**"
     assert of_row(table, verdicts, "deep (width 32, depth 4), only deeper", "SP default")["verdict"] == "**better**"
-    assert "deep" not in table.split("## Fine-tuned")[1].split("##")[0] and "fragile for post-LN" in table
+    assert "deep (" not in table.split("## Fine-tuned")[1].split("##")[0] and "fragile for post-LN" in table
     table = TRANSFER.describe(written(names=("base",), of=facts(6, 3, ("base",)))).text
     assert "), only deeper" not in table and "Does pretraining matter?" not in table and "Fine-tuned" not in table
 

@@ -443,7 +443,8 @@ class Searches:
         Raises `UserError` for a selected sample without its target's runs.
         """
         n, target, source = self.facts["searches"], self.parts[name], self.design.methods[name]
-        more, whole = (self._means[name], self._drawn), self.training
+        drawn = np.random.default_rng(0).integers(n, size=(DRAWS, n - 1))
+        more, whole = (self._means(name), drawn), self.training
         if not source:
             inits = {metric.column: target[metric.column].to_numpy(float) for metric in self.design.metrics}
             spent, planned = np.full(n, target["spent"].mean() / whole), float(target["flops"].iloc[0]) / whole
@@ -469,21 +470,13 @@ class Searches:
         metrics = self.design.metrics
         return [by_medians(ours, its, metric, metric == metrics[0]) for metric in metrics for its in others]
 
-    @cached_property
-    def _drawn(self) -> NDArray[np.int64]:
-        n = self.facts["searches"]
-        return np.random.default_rng(0).integers(n, size=(DRAWS, n - 1))
-
-    @cached_property
-    def _means(self) -> dict[str, dict[str, dict[int | None, Array]]]:
-        """Role -> metric -> sample -> [1 + draws]; a sample's draws depend on no other's."""
-        means: dict[str, dict[str, dict[int | None, Array]]] = {}
-        for role in self.design.methods:
-            for name in (metric.column for metric in self.design.metrics):
-                samples: dict[int | None, Array] = {None: np.broadcast_to(self._worst, 1 + DRAWS)}
-                for sample, inits in self.parts[role][name].groupby(level=0):
-                    samples[int(str(sample))] = _drawn_means(f"{role} {sample}", inits.to_numpy(float))
-                means.setdefault(role, {})[name] = samples
+    def _means(self, role: str) -> dict[str, dict[int | None, Array]]:
+        """Metric -> sample -> [1 + draws]; a sample's draws depend on no other's."""
+        runs = {metric.column: self.parts[role][metric.column].groupby(level=0) for metric in self.design.metrics}
+        means: dict[str, dict[int | None, Array]] = {}
+        for column, samples in runs.items():
+            means[column] = {None: np.broadcast_to(self._worst, 1 + DRAWS)}
+            means[column] |= {int(str(i)): _drawn_means(f"{role} {i}", x.to_numpy(float)) for i, x in samples}
         return means
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -37,14 +37,6 @@ class Rows:
         for column, values in self.where.items():
             table = table[table[column].isin([*values])]
         return table
-
-    def groups(self, table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-        """In words, and the rows: all of them, or those of every group."""
-        rows = self.of(table)
-        if not self.by and len(rows):
-            yield self.name, rows
-        for values, group in rows.groupby([*self.by]) if self.by else ():
-            yield f"{self.name} with {cell(self.by, values)}", group
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +103,10 @@ class Schema:
         for column in rows.results:
             lacking = chosen[finished & ~np.isfinite(chosen[column].astype(float))]
             self._refuse(lacking, f"of {rows.name} finished without a {column}")
-        for name, group in rows.groups(table):
+        groups = {"": chosen} if len(chosen) else {}
+        if rows.by:
+            groups = {f" with {cell(rows.by, values)}": group for values, group in chosen.groupby([*rows.by])}
+        for name, group in ((rows.name + which, group) for which, group in groups.items()):
             for column in rows.constant:
                 if column in group and group[column].nunique(dropna=False) > 1:
                     values = ", ".join(map(str, sorted(group[column].unique(), key=str)[:4]))

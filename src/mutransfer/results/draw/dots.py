@@ -26,6 +26,7 @@ STRETCH = 2
 """The axis reaches from the best value to so many times the worst finite centre's distance."""
 DIVERGED: Look = {"marker": "x", "markeredgewidth": 1.4, "color": "black"}
 DOT: Look = {"linestyle": "none", "markeredgecolor": "white", "markeredgewidth": 0.4, "zorder": 3, "clip_on": False}
+PLAIN: Look = {"color": "black", "linestyle": "none", "markersize": 4}
 SHADE = "#d4d4d4"
 
 
@@ -34,13 +35,10 @@ class Column:
     """One method."""
 
     name: str
-    values: Array
-    """[n], infinite where diverged."""
-    center: Estimate
-    """A band for its interval where it has one."""
+    values: Array  # [n], infinite where diverged
+    center: Estimate  # a band for its interval where it has one
     look: Look
-    cells: tuple[str, ...]
-    """What stands under it, a line each."""
+    cells: tuple[str, ...]  # what stands under it, a line each
 
 
 @dataclass(frozen=True)
@@ -51,11 +49,6 @@ class Panel:
     y_label: str
     columns: tuple[Column, ...]
     higher_is_better: bool = False
-
-    @property
-    def limits(self) -> tuple[float, float]:
-        """Of the axis."""
-        return limits([c.values for c in self.columns], [c.center for c in self.columns], self.higher_is_better)
 
 
 def sheet(height: float, caption: str, banner: str) -> tuple[Figure, SubFigure]:
@@ -73,9 +66,12 @@ def sheet(height: float, caption: str, banner: str) -> tuple[Figure, SubFigure]:
     return figure, panels
 
 
-def legend(panels: SubFigure, signs: Sequence[Artist]) -> None:
-    """Below the panels."""
-    panels.legend(handles=signs, loc="outside lower center", frameon=False, fontsize=SMALL, ncols=5)
+def legend(panels: SubFigure, signs: Iterable[Artist]) -> None:
+    """Below the panels; of signs with one label the first."""
+    handles = dict[str, Artist]()
+    for sign in signs:
+        handles.setdefault(str(sign.get_label()), sign)
+    panels.legend(handles=[*handles.values()], loc="outside lower center", frameon=False, fontsize=SMALL, ncols=5)
 
 
 def dots(
@@ -89,11 +85,13 @@ def dots(
     with paper_style():
         figure, part = sheet(0.25 + 3.6 * lines, caption, banner)
         grid = part.subplots(lines, 2, squeeze=False)
+        known: list[Artist] = [Line2D([], [], marker="o", label=signs[0], **PLAIN)]
+        known.append(Line2D([], [], color="black", linewidth=1.6, label=signs[1]))
         for axes, panel in zip(grid.flat, panels, strict=False):
-            _draw(axes, panel, rows if axes in grid[:, 0] else ())
+            known += _draw(axes, panel, rows if axes in grid[:, 0] else (), signs[2])
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
-        legend(part, _signs(panels, *signs))
+        legend(part, known)
         return save(figure, stem.parent, stem.name)
 
 
@@ -134,8 +132,11 @@ def strip_at(axes: Axes, below: bool, name: str) -> Axes:
     return strip
 
 
-def _draw(axes: Axes, panel: Panel, rows: Sequence[str]) -> None:
-    low, high = panel.limits
+def _draw(axes: Axes, panel: Panel, rows: Sequence[str], lost_sign: str) -> list[Artist]:
+    """Returns the signs that occur, for the legend."""
+    low, high = limits([c.values for c in panel.columns], [c.center for c in panel.columns], panel.higher_is_better)
+    out, out_sign = ("v", "below the axis") if panel.higher_is_better else ("^", "above the axis")
+    signs: list[Artist] = []
     axes.set(xlim=(-0.5, len(panel.columns) - 0.5), ylim=(low, high), ylabel=panel.y_label)
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.grid(axis="y", alpha=0.25, linewidth=0.5)
@@ -147,40 +148,24 @@ def _draw(axes: Axes, panel: Panel, rows: Sequence[str]) -> None:
         finite = np.sort(column.values[np.isfinite(column.values)])
         drawn, center = np.clip(finite, low, high), column.center
         x, beyond = k + spread(drawn, 0.022 * (high - low)), drawn != finite
-        for chosen, marker in ((~beyond, column.look["marker"]), (beyond, "v" if panel.higher_is_better else "^")):
+        for chosen, marker in ((~beyond, column.look["marker"]), (beyond, out)):
             if chosen.any():  # constrained layout takes a line without points for one in the corner of the page
                 axes.plot(x[chosen], drawn[chosen], **column.look | DOT | {"marker": marker, "markersize": 4})
+        if any(beyond):
+            signs.append(Line2D([], [], marker=out, label=out_sign, **PLAIN))
         if not np.isnan(center.low) and center.high > low:
             ends = np.clip([center.low, center.high], low, high)
             axes.fill_between([k - 0.46, k + 0.46], *ends, color=SHADE, linewidth=0, zorder=1)
+            signs.insert(0, Patch(color=SHADE, linewidth=0, label="its 95% interval"))
         if np.isfinite(center.value):
             axes.hlines(center.value, k - 0.46, k + 0.46, color="black", linewidth=1.6, zorder=2)
         if lost := len(column.values) - len(finite):
             strip.plot(k, 0.72, **DIVERGED, markersize=5)
+            signs.append(Line2D([], [], **PLAIN | DIVERGED, label=lost_sign))
             strip.text(k, 0.16, f"{lost} of {len(column.values)}", ha="center", va="bottom", fontsize=6)
     names = [textwrap.fill(column.name, 9) for column in panel.columns]
     under = ["\n".join([n + "\n" * (2 - n.count("\n")), *c.cells]) for n, c in zip(names, panel.columns, strict=True)]
     bottom.set_xticks(range(len(under)), under, fontsize=SMALL)
     look: Look = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": SMALL, "fontweight": "bold"}
     bottom.annotate("\n".join(["\n\n", *rows]), (0, 0), (-4, -3.5), ha="right", va="top", **look)
-
-
-def _signs(panels: Sequence[Panel], trial: str, center: str, lost: str) -> list[Artist]:
-    """Of those that occur in this figure."""
-    plain: Look = {"color": "black", "linestyle": "none", "markersize": 4}
-    every = [(column, panel) for panel in panels for column in panel.columns]
-    beyond = {
-        panel.higher_is_better
-        for column, panel in every
-        if (np.isfinite(column.values) & (np.clip(column.values, *panel.limits) != column.values)).any()
-    }
-    signs: list[Artist] = [Line2D([], [], marker="o", label=trial, **plain)]
-    signs.append(Line2D([], [], color="black", linewidth=1.6, label=center))
-    if any(np.isfinite(column.center.low) for column, _ in every):
-        signs.append(Patch(color=SHADE, linewidth=0, label="its 95% interval"))
-    for is_score in beyond:
-        marker, words = ("v", "below the axis") if is_score else ("^", "above the axis")
-        signs.append(Line2D([], [], marker=marker, label=words, **plain))
-    if any(np.isinf(column.values).any() for column, _ in every):
-        signs.append(Line2D([], [], **plain | DIVERGED, label=lost))
     return signs

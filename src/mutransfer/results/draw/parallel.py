@@ -50,7 +50,7 @@ def parallel_coordinates(
             title = f"{heading}: {len(runs)} samples, {len(losses)} finished"
             title += f"; best loss {number(losses.min(), 4)}" if len(losses) else ""
             axes.set_title(title, loc="left", fontsize=8, fontweight="bold", pad=18)
-        legend(part, [*{sign.get_label(): sign for sign in signs}.values()])
+        legend(part, signs)
         return save(figure, out, "parallel_coordinates")
 
 
