@@ -21,7 +21,7 @@ from mutransfer.errors import UserError
 from mutransfer.results import outcomes, published
 from mutransfer.results.draw import dots
 from mutransfer.results.draw.style import Look, paper_style, save
-from mutransfer.results.estimate import Array, Estimate
+from mutransfer.results.estimate import Array, Estimate, counted
 from mutransfer.results.folder import Claim, FigureFolder, Part, Shown
 from mutransfer.results.outcomes import LABELS, LEAST_SEARCHES, LOOKS, Outcomes, Searches
 
@@ -150,7 +150,7 @@ class Front:
         facts, lines = self.facts, {name: self.quartiles(name) for name in LINES}
         caption = (
             f"Median over {facts['searches']} searches of validation BLEU (after Figure 6 of the paper), each the mean "
-            f"over {outcomes.inits_text(facts['inits'])} of the selected sample; compute includes the tuning. All "
+            f"over {counted([facts['inits']], 'init')} of the selected sample; compute includes the tuning. All "
             f"searches look at one pool of {facts['samples']} samples on the proxy, or of {facts['direct_samples']} on "
             "the target: as their size nears it, they become the same one, and the band narrows by construction. "
             f"{folder.source}"

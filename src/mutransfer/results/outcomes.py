@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from mutransfer.errors import UserError
 from mutransfer.results import published
-from mutransfer.results.draw.dots import Column
+from mutransfer.results.draw.dots import Column, Panel
 from mutransfer.results.draw.style import Look, palette
-from mutransfer.results.estimate import Array, Estimate, number
+from mutransfer.results.estimate import Array, Estimate, counted, number
 from mutransfer.results.folder import Described, FigureFolder, Part, grid
 from mutransfer.results.schema import AGAIN, Rows, Schema, Type
 from mutransfer.results.selection import DEFAULT, PROXY, searches, winners
@@ -37,8 +37,8 @@ LOOKS: dict[str, Look] = {  # no triangle or cross: they mean something
     name: {"color": color, "marker": marker}
     for name, color, marker in zip(LABELS, reversed(palette(len(LABELS))), "pPsDo", strict=True)
 }
-PICTURE_ROWS = ("µTransfer is", "compute", "samples")
-"""Of the numbers under the columns of a picture, below the center."""
+PICTURE_ROWS = ("center", "µTransfer is", "compute", "samples")
+"""Of the numbers under the columns of a picture."""
 RUN: Mapping[str, Type] = {
     "role": "text", "sample": "whole number", "seed": "whole number", "parametrization": "text",
     "width": "whole number", "log2_lr": "number", "steps": "whole number", "steps_done": "whole number",
@@ -162,13 +162,20 @@ def theirs(items: Iterable[T], place: Callable[[T], tuple[str | None, str]], whe
     return {f"the paper's {metrics[0]}": texts.__getitem__} if {*texts.values()} - {"-"} else {}
 
 
-def column(
-    name: str, values: Array, center: Estimate, cost: float, samples: str, metric: Metric, every: Iterable[Against]
-) -> Column:
-    """Of a method in the picture of a metric; ``cost`` in trainings of the target."""
-    verdict = next((against.verdict for against in every if against.other == name), "")
-    cells = (number(center.value, min(metric.digits, 3)), verdict, f"{cost:.2f}", samples)
-    return Column(LABELS[name], values, center, LOOKS[name], cells)
+def panel(
+    title: str, metric: Metric, methods: Iterable[tuple[str, Array, Estimate, float, int]], every: Sequence[Against]
+) -> Panel:
+    """Of a picture, over `PICTURE_ROWS`; methods: name, trials, center, compute in trainings of the target, samples."""
+    verdicts, columns = {against.other: against.verdict for against in every if against.metric == metric}, []
+    for name, values, center, cost, samples in methods:
+        cells = (
+            number(center.value, min(metric.digits, 3)),
+            verdicts.get(name, ""),
+            f"{cost:.2f}",
+            str(samples or "-"),
+        )
+        columns.append(Column(LABELS[name], values, center, LOOKS[name], cells))
+    return Panel(title, f"{metric.words} ({metric.unit})", tuple(columns), metric.higher_is_better)
 
 
 def describe(
@@ -233,11 +240,6 @@ def sample_table(
 def ordered(space: Mapping[str, str]) -> dict[str, str]:
     """The learning rate first."""
     return dict(sorted(space.items(), key=lambda item: (item[0] != "lr", item)))
-
-
-def inits_text(count: int) -> str:
-    """``1 init``, ``3 inits``."""
-    return f"{count} init{'s' * (count != 1)}"
 
 
 # ---- repeated searches ---------------------------------------------------------------------------------------------
@@ -364,6 +366,10 @@ class Outcomes:
         estimate = self.percentile(percent, metric)
         return "diverged" if math.isinf(estimate.low) and estimate.low == estimate.high else estimate.brief(digits)
 
+    def shown(self, metric: str) -> Array:
+        """Every search's outcome, the default's inits."""
+        return self.inits[metric] if self.inits else self.values(metric)
+
     def center(self, metric: str) -> Estimate:
         """The median over searches; of the default the mean over its inits."""
         return Estimate.mean(self.inits[metric]) if self.inits else self.percentile(50, metric)
@@ -407,9 +413,9 @@ class Searches:
         return report
 
     @property
-    def inits(self) -> int:
-        """From which a selected sample trains the target."""
-        return int(self.facts.get("inits", 1))
+    def inits_text(self) -> str:
+        """From which a selected sample trains the target: ``3 inits``."""
+        return counted([self.facts.get("inits", 1)], "init")
 
     @property
     def _worst(self) -> float:

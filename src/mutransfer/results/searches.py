@@ -17,13 +17,13 @@ import numpy as np
 
 from mutransfer.errors import UserError
 from mutransfer.results import outcomes, published
-from mutransfer.results.draw.dots import Panel, dots
+from mutransfer.results.draw.dots import dots
 from mutransfer.results.draw.parallel import parallel_coordinates
-from mutransfer.results.estimate import number, power
+from mutransfer.results.estimate import number
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Shown, read_texts
 from mutransfer.results.front import Front
 from mutransfer.results.learning import CSV, FIGURE_7, learning_curves, learning_figure, learning_report
-from mutransfer.results.outcomes import LABELS, Cells, Design, Metric, Searches, inits_text
+from mutransfer.results.outcomes import LABELS, Cells, Design, Metric, Searches
 from mutransfer.results.selection import GPT3, PROXY
 
 EQUAL = 0.1
@@ -197,7 +197,7 @@ def _describe(design: Design, folder: Path) -> Described[Told]:
         more: Shown | None = _study(report, folder)
     else:
         more = Front.of(report, facts["sizes"]).shown if any(facts["sizes"].values()) else None
-    ours = {"independent search trials": facts["searches"], "inits per selected HP": report.inits}
+    ours = {"independent search trials": facts["searches"], "inits per selected HP": facts.get("inits", 1)}
     values = published.rows(table_or_figure=where)
     also = [v for v in published.rows(table_or_figure="Section 7.1") if v.experiment == values[0].experiment]
     rows = [(f"{v.table_or_figure}: {v.metric}", v.value, str(ours.get(v.metric, ""))) for v in (*values, *also)]
@@ -208,7 +208,7 @@ def _describe(design: Design, folder: Path) -> Described[Told]:
         tables.append(_reached(report, metric, where))
     tables.append(
         f"Of the target at its end; percentiles over {facts['searches']} searches with 95% intervals, the default's "
-        f"mean over {inits_text(report.inits)}. Compute: mean of a search with its tuning; one training of the target "
+        f"mean over {report.inits_text}. Compute: mean of a search with its tuning; one training of the target "
         f"is {report.training:.4g} FLOPs."
     )
     signature = figure.provenance.get("signature")
@@ -218,7 +218,7 @@ def _describe(design: Design, folder: Path) -> Described[Told]:
         {design.stem: f"{design.metrics[0].words} of the target by method", **(more.pictures if more else {})},
         count=f"{facts['searches']} searches, each looking at {facts['search']} of {facts['samples']} samples trained "
         f"at width {facts['proxy_width']}, or at {facts['direct']} of {facts['direct_samples']} trained at the "
-        f"target's width {facts['target_width']} (search seed {facts['seed']}); {inits_text(report.inits)} of every "
+        f"target's width {facts['target_width']} (search seed {facts['seed']}); {report.inits_text} of every "
         "selected sample",
         comparisons=report.comparisons,
         lines=[*_lines(report), *(more.lines if more else [])],
@@ -235,7 +235,7 @@ def _draw(described: Described[Told]) -> list[Path]:
     figure, (report, more) = described.folder, described.report
     facts, panels = report.facts, []
     caption = (
-        f"Outcomes of the target in {facts['searches']} searches, each the mean over {inits_text(report.inits)} of the "
+        f"Outcomes of the target in {facts['searches']} searches, each the mean over {report.inits_text} of the "
         f"sample with the least loss: of {facts['search']} of {facts['samples']} on the proxy, copied in µP "
         f"(µTransfer) and in SP (naive transfer), or of {facts['direct']} of {facts['direct_samples']} on the target "
         "in SP (direct tuning). Verdict: by the difference of the medians. Compute: mean of a search, in trainings of "
@@ -243,18 +243,14 @@ def _draw(described: Described[Told]) -> list[Path]:
         f"an interval says nothing about another pool. After {figure['paper']['table_or_figure']} of the paper. "
         f"{figure.source}"
     )
-    for metric in report.design.metrics:
-        every = [against for against in report.comparisons if against.metric == metric]
-        columns = []
-        for name, method in report.methods.items():
-            shown = method.inits[metric.column] if method.inits else method.values(metric.column)
-            center, looked = method.center(metric.column), str(method.looked or "-")
-            columns.append(outcomes.column(name, shown, center, method.cost, looked, metric, every))
-        panels.append(Panel(metric.words, metric.unit, tuple(columns), metric.higher_is_better))
+    for m in report.design.metrics:
+        rows = [(x.name, x.shown(m.column), x.center(m.column), x.cost, x.looked) for x in report.methods.values()]
+        panels.append(outcomes.panel(m.words, m, rows, report.comparisons))
     signs = ("one search (default: one init)", "median (default: mean)", "diverged, or no winner")
-    rows = ("median", *outcomes.PICTURE_ROWS)
-    paths = dots(panels, rows, signs, figure.path / report.design.stem, caption, figure.banner)
-    return paths + (more.draw(figure) if more else [])
+    stem = figure.path / report.design.stem
+    return dots(panels, outcomes.PICTURE_ROWS, signs, stem, caption, figure.banner) + (
+        more.draw(figure) if more else []
+    )
 
 
 def _claims(described: Described[Told]) -> list[Claim]:
@@ -275,7 +271,7 @@ def _study(report: Searches, folder: Path) -> Shown:
     reports = learning_report(read_texts(folder / CSV))
     if "width" not in reports:
         raise UserError(f"{folder / CSV} lacks the panel width; run the experiment again.")
-    headings = {"width": f"{reports['width'].name}, best sample, LR {power(reports['width'].log2_lr, 1)}"}
+    headings = {"width": f"best sample: {reports['width'].name}"}
     shown = learning_curves({"width": reports["width"]}, headings)
 
     def draw(folder: FigureFolder) -> list[Path]:
@@ -306,13 +302,10 @@ def _study(report: Searches, folder: Path) -> Shown:
 SEARCHES: Kind[Told] = Kind("searches", partial(_describe, TRANSLATION), _draw, _claims)
 """Figures: ``bleu`` (outcomes by method) and, where sizes of searches are given, ``pareto`` (Figure 6).
 
-Reads only ``runs.csv`` (columns of the design and one per hyperparameter) and ``provenance.json``, whose ``searches``
-has ``table`` ("Table 4"), ``percentiles``, ``sizes`` (of ``mutransfer`` and ``direct``, in samples; both empty: no
-Figure 6), ``default_lr``, ``space`` (name -> distribution as text) and whole numbers: ``searches``, ``search``,
-``samples``, ``direct``, ``direct_samples``, ``inits``, ``seed``, ``proxy_width``, ``target_width``. ``signature``,
-optional, says how BLEU was counted.
-
-Raises `UserError` if a file is missing or malformed, or as `Searches.of` does: it names what is missing.
+Reads ``runs.csv`` and ``provenance.json``, whose ``searches`` has ``table`` ("Table 4"), ``percentiles``, ``sizes`` (of
+``mutransfer`` and ``direct``, in samples; empty: no Figure 6), ``default_lr``, ``space`` (name -> distribution as text)
+and the whole numbers ``searches``, ``search``, ``samples``, ``direct``, ``direct_samples``, ``inits``, ``seed``,
+``proxy_width``, ``target_width``; ``signature`` says how BLEU was counted. Raises `UserError` as `Searches.of` does.
 """
 STUDY: Kind[Told] = Kind("study", partial(_describe, STUDIED), _draw, _claims)
 """Figures: ``equal_compute`` (outcomes by method), ``parallel_coordinates`` (Figure 14), ``loss_vs_tokens`` (Figure 8).

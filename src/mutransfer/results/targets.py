@@ -19,10 +19,10 @@ import pandas as pd
 
 from mutransfer.errors import UserError
 from mutransfer.results import outcomes, published
-from mutransfer.results.draw.dots import Panel, dots
-from mutransfer.results.estimate import Array, Estimate, listing, number
+from mutransfer.results.draw.dots import dots
+from mutransfer.results.estimate import Array, Estimate, counted, listing, number
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, grid
-from mutransfer.results.outcomes import LABELS, Against, Cells, Metric, hyperparameters, inits_text
+from mutransfer.results.outcomes import LABELS, Against, Cells, Metric, hyperparameters
 from mutransfer.results.schema import AGAIN, Rows, Schema
 from mutransfer.results.scores import HEADER, LEAST_INITS, PretrainingGain, heading, known_mean
 from mutransfer.results.selection import COPIES, JUDGED, PROXY, SCRATCH, ranking
@@ -34,16 +34,15 @@ RULE = (
     "diverged run has +inf: `better` too where all inits of the other diverged and none of ours, `worse` the other way "
     f"round, `undecided` where only some did or both did, and always with fewer than {LEAST_INITS} inits. There is one "
     "search, copied once: the interval covers the targets' inits, not another search. Scores are means over the inits "
-    "that did not diverge and decide nothing. Does pretraining matter: the "
-    "score less that of the same model trained on the task from its init, paired by run; `yes` if the whole 95% t "
-    f"interval lies above 0, `no` if none of it does, else `undecided`, also with fewer than {LEAST_INITS} runs. Model "
-    "speedup: FLOPs of a step of the target over a step of the proxy; total speedup: of a whole training. Compute, in "
-    "trainings of the target as planned, includes the whole search for µTransfer and naive transfer, though all "
-    "targets share it; the longer default trains for as much. "
-    "The paper: µP's theory is about width. Over depth the transfer is empirical: it works for pre-LN Transformers "
-    "(Figure 4; the init's standard deviation excepted, so it is held fixed in App. F.3), and is fragile for post-LN "
-    "(Figure 17). A model that is only deeper has the base width, where SP and µP are one: naive transfer to it is the "
-    "same run as µTransfer."
+    "that did not diverge and decide nothing. Does pretraining matter: the score less that of the same model trained "
+    "on the task from its init, paired by run; `yes` if the whole 95% t interval lies above 0, `no` if none of it "
+    f"does, else `undecided`, also with fewer than {LEAST_INITS} runs. Model speedup: FLOPs of a step of the target "
+    "over a step of the proxy; total speedup: of a whole training. Compute, in trainings of the target as planned, "
+    "includes the whole search for µTransfer and naive transfer, though all targets share it; the longer default "
+    "trains for as much. The paper: µP's theory is about width. Over depth the transfer is empirical: it works for "
+    "pre-LN Transformers (Figure 4; the init's standard deviation excepted, so it is held fixed in App. F.3), and is "
+    "fragile for post-LN (Figure 17). A model that is only deeper has the base width, where SP and µP are one: naive "
+    "transfer to it is the same run as µTransfer."
 )
 METRIC = Metric("test_loss", "validation loss")
 CHANGES = {"both": "wider and deeper", "width": "only wider", "depth": "only deeper"}
@@ -89,7 +88,7 @@ def by_inits(ours: Array, its: Array, other: str, where: str = "") -> Against:
         same = float(each[0]) if (each == each[0]).all() else math.nan  # all -inf, +inf or, where both diverged, 0
         low = same if math.isinf(same) else math.nan
         apart = Estimate(same, low, low, listing(words))
-    few = f"{inits_text(n)}, fewer than {LEAST_INITS}" if n < LEAST_INITS else ""
+    few = f"{counted([n], 'init')}, fewer than {LEAST_INITS}" if n < LEAST_INITS else ""
     against = Against.of(ours, its, apart, few, METRIC, "inits", other=other, center="means", where=where)
     return replace(against, reason=few or apart.reason * bool(words))
 
@@ -105,10 +104,8 @@ class Targets:
     def of(cls, runs: pd.DataFrame, facts: Mapping[str, Any]) -> Targets:
         """``facts``: provenance["transfer"]: ``samples``, ``inits`` and ``seed`` (whole numbers), ``space`` (whose keys
         are the hyperparameters), ``proxy`` (width and depth), ``targets`` (by label: width, depth, changes, roles and
-        published) and ``scores`` (by column: label, metric, unit and published).
-
-        Raises `UserError` as `Schema.check` does, if no sample has trained, and if what was copied is not the sample
-        with the least validation loss.
+        published) and ``scores`` (by column: label, metric, unit and published). Raises `UserError` as `Schema.check`
+        does, if no sample has trained, and if what was copied is not the sample with the least validation loss.
         """
         report, names = cls(_schema(runs, facts).check(runs), facts), hyperparameters(facts)
         if not report.ranked:
@@ -232,12 +229,11 @@ def _tables(report: Targets) -> Iterable[str]:
     facts, methods = report.facts, report.methods
     scores: Mapping[str, Mapping[str, str]] = facts["scores"]
 
-    def theirs(*names: str) -> Cells[Trained]:
-        def place(trained: Trained) -> tuple[str | None, str]:
-            return facts["targets"][trained.target]["published"], SETUPS.get(trained.name, "")
+    every = [trained for label in methods for trained in methods[label].values()]
 
-        every = [trained for label in methods for trained in methods[label].values()]
-        return outcomes.theirs(every, place, facts["table"], *names)
+    def theirs(*names: str) -> Cells[Trained]:
+        published_as = {t: (facts["targets"][t.target]["published"], SETUPS.get(t.name, "")) for t in every}
+        return outcomes.theirs(every, published_as.__getitem__, facts["table"], *names)
 
     def speedup(k: int, trained: Trained) -> str:
         is_copy = trained.name in COPIES
@@ -255,7 +251,7 @@ def _tables(report: Targets) -> Iterable[str]:
         "diverged": lambda t: f"{int(np.isinf(t.losses).sum())} of {len(t.losses)}",
     }
     yield f"## Pretraining beside {facts['table']} of the paper"
-    yield outcomes.table([trained for label in methods for trained in methods[label].values()], losses)
+    yield outcomes.table(every, losses)
     yield (
         "Validation loss at the end of pretraining (nats), mean over the inits with its 95% t interval; beside it, the "
         "paper's test loss. Compute: in trainings of the target, the search included."
@@ -293,7 +289,7 @@ def _describe(folder: Path) -> Described[Targets]:
         {"losses": "Validation losses of the targets by method"},
         count=f"One search of {facts['samples']} samples at width {proxy['width']} and depth {proxy['depth']} (search "
         f"seed {facts['seed']}; {int((pool['status'] == 'diverged').sum())} diverged); its winner, sample {best[0]}, "
-        f"and the default train every target from {inits_text(facts['inits'])}",
+        f"and the default train every target from {counted([facts['inits']], 'init')}",
         comparisons=report.comparisons(*report.methods),
         lines=_lines(report),
         tables=_tables(report),
@@ -315,22 +311,18 @@ def _draw(described: Described[Targets]) -> list[Path]:
     figure, report = described.folder, described.report
     facts, proxy, panels = report.facts, report.facts["proxy"], []
     caption = (
-        f"Validation loss of the targets at the end of pretraining, {inits_text(facts['inits'])} each. One search of "
-        f"{facts['samples']} samples on a proxy of width {proxy['width']} and depth {proxy['depth']}; its winner, by "
-        "validation loss, is copied in µP (µTransfer) and in SP (naive transfer). Default: in SP, as long as the "
-        "others, and longer, for the compute of the search too. Verdict: by the difference of µTransfer's losses and "
-        f"the method's, paired by init, with at least {LEAST_INITS}. Compute: in trainings of the target, the search "
-        f"included. There is one search: an interval is over inits only. After {facts['table']} of the paper. "
-        f"{figure.source}"
+        f"Validation loss of the targets at the end of pretraining, from {counted([facts['inits']], 'init')}. One "
+        f"search of {facts['samples']} samples on a proxy of width {proxy['width']} and depth {proxy['depth']}; its "
+        "winner is copied in µP (µTransfer) and in SP (naive transfer). The default is trained in SP, once for the "
+        "compute of the search too (longer). Verdict: by the mean difference, paired by init. Compute: in trainings of "
+        "the target, the search included. There is one search: an interval is over inits only. After "
+        f"{facts['table']} of the paper. {figure.source}"
     )
     for label, methods in report.methods.items():
-        every, columns = report.comparisons(label), []
-        for t in methods.values():
-            samples = str(facts["samples"]) if t.name in COPIES else "-"
-            columns.append(outcomes.column(t.name, t.losses, t.mean, t.cost, samples, METRIC, every))
-        panels.append(Panel(report.name(label), "validation loss (nats)", tuple(columns)))
-    rows, signs = ("mean", *outcomes.PICTURE_ROWS), ("one init", "mean", "diverged")
-    return dots(panels, rows, signs, figure.path / "losses", caption, figure.banner)
+        rows = [(t.name, t.losses, t.mean, t.cost, facts["samples"] * (t.name in COPIES)) for t in methods.values()]
+        panels.append(outcomes.panel(report.name(label), METRIC, rows, report.comparisons(label)))
+    signs = ("one init", "mean", "diverged")
+    return dots(panels, outcomes.PICTURE_ROWS, signs, figure.path / "losses", caption, figure.banner)
 
 
 def _claims(described: Described[Targets]) -> list[Claim]:
@@ -340,9 +332,6 @@ def _claims(described: Described[Targets]) -> list[Claim]:
 
 
 TRANSFER = Kind("transfer", _describe, _draw, _claims)
-"""The figure is ``losses``. Reads only ``runs.csv`` (columns of every table of searches, ``target``, ``base_width``,
-``depth``, one per hyperparameter, one per score) and ``provenance.json``, whose ``transfer`` has ``table`` ("Table 6"),
-``default`` (hyperparameters) and the facts of `Targets.of`.
-
-Raises `UserError` if a file is missing or malformed, or as `Targets.of` does: it names what is missing.
+"""The figure is ``losses``. Reads ``runs.csv`` and ``provenance.json``, whose ``transfer`` has ``table`` ("Table 6"),
+``default`` (hyperparameters) and the facts of `Targets.of`; raises `UserError` as that does.
 """
