@@ -24,7 +24,7 @@ from mutransfer.results.draw.page import Axes, log_scales, new_page
 from mutransfer.results.draw.style import WARNING, paper_style, save
 from mutransfer.results.estimate import Estimate, counted, label, listing
 from mutransfer.results.folder import Claim, FigureFolder, Part, Shown, grid, read_texts
-from mutransfer.results.schema import Rows, Schema, require
+from mutransfer.results.schema import Rows, Schema
 
 TOLERANCE = 0.25
 COLUMNS = ["width", "seed", "step", "activation", "kind", "rms"]
@@ -356,7 +356,6 @@ def read_coordinates(folder: FigureFolder) -> Shown:
     ``folder["coordinates"]`` has ``activations`` (activation -> heading), and may have ``may_shrink_at_init``
     (activations) and ``lr``. Raises `UserError` as `coord_frames` does, and where it lacks ``activations``.
     """
-    require(folder.provenance, {"coordinates.activations": dict}, f"{folder.path / 'provenance.json'}")
     settings = folder["coordinates"]
     frames = coord_frames(read_texts(folder.path / "coordinates.csv"), settings.get("may_shrink_at_init", ()))
     lr = settings.get("lr", "")

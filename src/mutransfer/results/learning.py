@@ -24,7 +24,7 @@ from mutransfer.results.draw.style import MUTED, WARNING, WIDTH, Look, paper_sty
 from mutransfer.results.estimate import LEVEL, Array, Estimate, counted, label, number, power, t_half
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, Shown, grid, read_texts
 from mutransfer.results.frame import Curves
-from mutransfer.results.schema import Rows, Schema, cell, require
+from mutransfer.results.schema import Rows, Schema, cell
 from mutransfer.results.scores import pretraining, translations
 
 COLUMNS = ("panel", "parametrization", "width", "log2_lr", "seed", "step", "tokens", "loss")
@@ -259,7 +259,6 @@ def read_learning(folder: FigureFolder) -> Shown:
     Raises `UserError` as `learning_report` does.
     """
     reports = learning_report(read_texts(folder.path / CSV))
-    require(folder.provenance, {"learning.panels": dict}, f"{folder.path / 'provenance.json'}")
     return learning_curves(reports, folder["learning"]["panels"])
 
 
