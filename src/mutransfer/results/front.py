@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -133,10 +134,10 @@ class Front:
             "": lambda point: LABELS[point.name],
             "samples": lambda point: str(point.looked),
             "compute (target trainings)": lambda point: f"{point.cost:.2f}",
-            **{f"p{q}": lambda point, q=q: point.text(q, METRIC) for q in (25, 50, 75)},
+            **{f"p{q}": partial(Outcomes.text, percent=q, metric=METRIC) for q in (25, 50, 75)},
             "target diverged": lambda point: f"{point.lost[0]} of {len(point.chosen)}",
             "no winner": lambda point: f"{point.lost[1]} of {len(point.chosen)}",
-        }  # type: ignore[misc]
+        }
         points = outcomes.table([point for name in LINES for point in self.points[name]], cells)
         values = published.rows(table_or_figure="Figure 6")
         paper = ", ".join(f"{value.metric.replace('_', ' ')} {value.value}" for value in values)

@@ -139,7 +139,8 @@ def difference_text(estimate: Estimate, digits: int = 2) -> str:
 
 # ---- in words and pictures -----------------------------------------------------------------------------------------
 
-R, T = TypeVar("R"), TypeVar("T")
+R = TypeVar("R")
+T = TypeVar("T")
 Cells = dict[str, Callable[[T], str]]
 """Heading of a column -> what stands there in the row of an item."""
 
@@ -388,7 +389,7 @@ def by_medians(ours: Outcomes, its: Outcomes, metric: Metric, decides: bool = Tr
     elif len({*ours.chosen} - {None}) == 1:
         reason = "all searches selected the same sample"
     apart = estimate(difference(*(method.percentiles(50, metric.column) for method in (ours, its))))
-    values = (method.values(metric.column) for method in (ours, its))
+    values = ours.values(metric.column), its.values(metric.column)
     return Against.of(*values, apart, reason, metric, "searches", other=its.name, decides=decides)
 
 

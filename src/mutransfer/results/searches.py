@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -164,7 +164,7 @@ def _reached(report: Searches, metric: Metric, where: str) -> str:
     return outcomes.table(methods, cells)
 
 
-def _selected(report: Searches) -> Iterable[str]:
+def _selected(report: Searches) -> list[str]:
     """The samples that searches selected, best first, with their targets by every method."""
     design = report.design
     digits = {"test_loss": 4, **{metric.column: metric.digits for metric in design.metrics}}
@@ -176,16 +176,23 @@ def _selected(report: Searches) -> Iterable[str]:
             return f"{lost} of {len(runs)} inits diverged"
         return ", ".join(number(float(runs[column].mean()), digits[column]) for column in words)
 
-    for first, names, where in (("mutransfer", ("mutransfer", "naive"), "proxy"), ("direct", ("direct",), "target")):
+    def selected(first: str, *others: str) -> str:
         chosen, pool = report.methods[first].chosen, report.parts[design.methods[first]]
         loss = pool[design.select]
-        samples = sorted({i for i in chosen if i is not None}, key=lambda i, loss=loss: (loss[i], i))  # type: ignore[misc]
-        more: Cells[int] = {"loss in the pool": lambda i, loss=loss: number(loss[i], 4)}  # type: ignore[misc]
-        more |= {f"{LABELS[name]}: {', '.join(words.values())}": partial(reached, name) for name in names}
-        count = lambda i, chosen=chosen: f"{chosen.count(i)} of {len(chosen)}"  # noqa: E731
-        yield f"From the {where}, by {report.methods[first].looked} samples a search:"
-        yield outcomes.sample_table(pool, samples, report.facts["space"], more, searches=count)
-    yield f"The default has the customary learning rate {report.facts['default_lr']:g} and all multipliers 1, in SP."
+        samples = sorted({i for i in chosen if i is not None}, key=lambda i: (loss[i], i))
+        more: Cells[int] = {"loss in the pool": lambda i: number(loss[i], 4)}
+        for name in (first, *others):
+            more[f"{LABELS[name]}: {', '.join(words.values())}"] = partial(reached, name)
+        count = lambda i: f"{chosen.count(i)} of {len(chosen)}"  # noqa: E731
+        return outcomes.sample_table(pool, samples, report.facts["space"], more, searches=count)
+
+    return [
+        f"From the proxy, by {report.methods['mutransfer'].looked} samples a search:",
+        selected("mutransfer", "naive"),
+        f"From the target in SP, by {report.methods['direct'].looked} samples a search:",
+        selected("direct"),
+        f"The default has the customary learning rate {report.facts['default_lr']:g} and all multipliers 1, in SP.",
+    ]
 
 
 def _describe(design: Design, folder: Path) -> Described[Told]:
@@ -286,7 +293,7 @@ def _study(report: Searches, folder: Path) -> Shown:
             "validation loss). Ticks above the panel: logged steps at which the wider model of a pair of adjacent "
             f"widths is behind, the narrowest pair lowest. {folder.source}"
         )
-        more = {"out": folder.path, "banner": folder.banner}
+        more: dict[str, Any] = {"out": folder.path, "banner": folder.banner}
         space, y_label = outcomes.ordered(report.facts["space"]), folder["y_label"]
         paths = parallel_coordinates(pools, space, y_label=y_label, caption=samples, **more)
         return paths + learning_figure(reports, headings, stem="loss_vs_tokens", x="tokens", caption=widths, **more)

@@ -258,8 +258,7 @@ def _tables(report: Targets) -> Iterable[str]:
     )
     if scores:
         for name, score in scores.items():
-            cell: Cells[Trained] = {heading(score): lambda t, name=name: t.score(name)}  # type: ignore[misc]
-            start |= {**cell, **theirs(score["published"])}
+            start |= {heading(score): partial(Trained.score, name=name), **theirs(score["published"])}
         for value in published.rows(table_or_figure=facts["table"]):
             start |= {} if value.metric in (*SPEEDUPS, *LOSS) else theirs(value.metric)
         yield f"## Fine-tuned, beside {facts['table']} of the paper"

@@ -60,7 +60,7 @@ def sheet(height: float, caption: str, banner: str) -> tuple[Figure, SubFigure]:
     rows = [0.3] * bool(banner) + [height, 0.143 * (text.count("\n") + 1) + 0.1]
     figure = new_figure(sum(rows))
     figure.set_layout_engine("constrained", h_pad=0.07)
-    *_, panels, foot = figure.subfigures(len(rows), height_ratios=rows)
+    *_, panels, foot = figure.subfigures(len(rows), height_ratios=rows, squeeze=False).flat
     foot.text(0.1 / WIDTH, 0.06 / rows[-1], text, fontsize=POINTS, va="bottom", linespacing=1.25)
     write_banner(figure, banner)
     return figure, panels

@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_hex
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
@@ -77,12 +78,12 @@ def loss_range(losses: Array) -> tuple[float, float]:
     return low, high if high > low else low + 1e-3 * max(abs(low), 1.0)
 
 
-def shade(place: float) -> tuple[float, ...]:
+def shade(place: float) -> str:
     """Colour of a loss at ``place`` of the axis, 0 the best: dark; viridis, which greyscale keeps in order.
 
     The root spreads the colours where the samples crowd.
     """
-    return matplotlib.colormaps["viridis"](0.9 * math.sqrt(min(max(place, 0.0), 1.0)))
+    return to_hex(matplotlib.colormaps["viridis"](0.9 * math.sqrt(min(max(place, 0.0), 1.0))))
 
 
 def _draw_pool(axes: Axes, runs: pd.DataFrame, space: Mapping[str, str], y_label: str) -> list[Artist]:
