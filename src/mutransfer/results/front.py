@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from mutransfer.errors import UserError
 from mutransfer.results import outcomes, published
-from mutransfer.results.draw import dots
+from mutransfer.results.draw import dots, page
 from mutransfer.results.draw.style import Look, paper_style, save
 from mutransfer.results.estimate import Array, Estimate, counted
 from mutransfer.results.folder import Claim, FigureFolder, Part, Shown
@@ -160,7 +160,7 @@ class Front:
         limits = dots.limits([line.ravel() for line in lines.values()], medians, higher_is_better=True)
         has_lost = any(np.isinf(line[:, 1]).any() for line in lines.values())
         with paper_style():
-            figure, part = dots.sheet(3.3, caption, folder.banner)
+            figure, part = page.sheet(3.3, caption, folder.banner)
             for axes, (x, (heading, unit, _)) in zip(part.subplots(1, 2), PANELS.items(), strict=True):
                 axes.set_xscale("log", base=2)
                 axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -180,7 +180,7 @@ class Front:
             signs.append(Patch(label="25th to 75th percentile of the searches", color="black", alpha=0.22, linewidth=0))
             if has_lost:
                 signs.append(Line2D([], [], label="the median search diverged", linestyle="none", **dots.DIVERGED))
-            dots.legend(part, signs)
+            page.legend(part, signs)
             return save(figure, folder.path, "pareto")
 
 
