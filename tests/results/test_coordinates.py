@@ -79,7 +79,7 @@ def test_a_table_gives_back_its_frames():
         (lambda t: t.drop(columns="rms"), "lacks rms"),
         (lambda t: t.head(0), "no rows"),
         (lambda t: t.replace({"rms": "0.7"}, ""), "has '' as rms, expected a number"),
-        (lambda t: t.head(-1), "lacks 1 of 72 runs, first measured the change of embed at step 3, width 256, seed 1"),
+        (lambda t: t.head(-1), "lacks 1 of 54 runs, first width 256, seed 1, step 3, activation embed"),
         (lambda t: pd.concat([t, t.tail(1)]), "1 runs of the check .* stand there twice"),
     ],
 )
