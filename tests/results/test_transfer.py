@@ -15,15 +15,13 @@ from mutransfer.results import Estimate, needs_extension, transfer_report, untes
 from mutransfer.results.frame import Curves
 from mutransfer.results.transfer import (
     bootstrap_optima,
-    centred,
     decide,
     find_optima,
     freedom,
-    interpolate,
     kappa,
     limit_loss,
-    line,
-    octave_cost,
+    panel_line,
+    rule_of_thumb,
     seeds_to_decide,
     stretch,
 )
@@ -254,27 +252,6 @@ def test_the_report_cannot_be_changed_and_prints_all(planted):
     assert text[-2].startswith("SP: drifts.") and text[-1].startswith("µP: stable.")
 
 
-def test_line_by_hand():
-    """Slope and RMS residual of three points, worked out on paper; a NaN is as if it had never been there."""
-    slope, rms = line(np.array([0.0, 1, 2, 9]), np.array([[0.0, 3, 0, np.nan], [1, 2, 3, np.nan]]))
-    assert slope == pytest.approx([0, 1])
-    assert rms == pytest.approx([np.sqrt(2), 0])
-
-
-def test_interpolate_ends_at_the_grid_and_at_divergence():
-    """An extrapolated or infinite cost would enter kappa as if it were measured."""
-    x, y = np.array([-3.0, -2.0, -1.0]), np.array([[4.0, 2.0, np.inf]] * 5)
-    got = interpolate(x, y, np.array([-3.5, -3.0, -2.25, -2.0, -1.5]))
-    assert got == pytest.approx([np.nan, 4.0, 2.5, 2.0, np.nan], nan_ok=True)
-
-
-@pytest.mark.parametrize("vertex", [-5.0, -4.7, -4.5])
-def test_octave_cost_of_a_parabola_is_its_curvature(vertex):
-    """a(x - x0)^2 costs exactly a one octave off, wherever x0 lies between the grid points."""
-    x = np.arange(-10.0, 1.0)
-    assert octave_cost(x, 0.3 * (x - vertex)[None] ** 2, np.array([vertex])) == pytest.approx([0.3])
-
-
 def test_kappa_recovers_a_planted_exponent(planted):
     """If a miss costs width^0.5, kappa is 0.5. One width without a measured side does not take the others with it;
     with fewer than three usable ones it is no fit.
@@ -328,8 +305,51 @@ def test_error_of_fit_is_zero_on_a_line_and_the_bend_otherwise(planted):
     assert np.isnan(two.value) and two.reason
 
 
-def test_centred_draws_keep_their_estimate_inside():
-    """Noise makes a draw's residual larger than the point's; the shift takes the mean excess away."""
-    raw = np.array([0.1, 0.2, 0.3, 0.25])
-    assert np.mean(centred(raw)[1:] ** 2) >= 0.01 - 1e-12
-    assert centred(raw)[0] == pytest.approx(0.1)
+INSIDE = {"width": 256, "depth": 4, "batch": 32, "length": 128, "steps": 5000}
+
+
+def inside(**changes):
+    """Four runs inside of the rule of thumb, with changes to columns."""
+    return pd.DataFrame({**{name: [value] * 4 for name, value in INSIDE.items()}, **changes})
+
+
+def test_what_the_rule_of_thumb_asks_for():
+    """Five conditions with what the runs have, then the panels."""
+    table = inside(width=[32, 64, 128, 256], depth=2, steps=[5000, 6000, 7000, 8000], batch=[16, 32, 64, 64])
+    assert rule_of_thumb(table.drop(columns="length"), [("learning rate across width, µP", "transfers")]).split(
+        "\n"
+    ) == [
+        "- width >= 256: met by those with 256 (32..256)",
+        "- depth >= 4: out of reach (2)",
+        "- batch >= 32: met by those with 32 and 64 (16..64)",
+        "- sequence length >= 128: not recorded",
+        "- steps >= 5000: met by all runs (5000..8000)",
+        "",
+        "- learning rate across width, µP: transfers",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("x_name", "line_name", "changes", "told"),
+    [
+        ("init std", "width", {}, "inside"),
+        # the rule claims something only where every run, so the smallest line too, is in its range
+        ("init std", "width", {"width": [32, 256, 256, 256]}, "outside of the rule's range (width from 32)"),
+        (
+            "init std",
+            "width",
+            {"width": 32, "steps": 250},
+            "outside of the rule's range (width from 32 and steps",
+        ),
+        ("learning rate", "width", {"steps": None}, "outside of the rule's range (steps not recorded)"),
+        ("init std", "depth", {}, "exceptions (init std across depth)"),
+        ("learning rate", "depth", {"norm": "post"}, "exceptions (depth in post-LN)"),
+        ("learning rate", "depth", {"variant": "post_ln"}, "exceptions (depth in post-LN)"),
+        ("learning rate", "depth", {"norm": "pre"}, "inside"),
+        ("init std", "width", {"norm": "post"}, "inside"),
+    ],
+)
+def test_a_verdict_beside_the_rule_of_thumb(x_name, line_name, changes, told):
+    """What it claims of the panel stands beside the verdict; what nobody wrote down cannot be claimed to hold."""
+    text = panel_line(inside(**changes), "transfers", x_name=x_name, line_name=line_name)
+    assert text.startswith("transfers, ") and told in text

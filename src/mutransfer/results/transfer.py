@@ -160,12 +160,10 @@ def needs_extension(runs: pd.DataFrame) -> list[tuple[str, int, Side]]:
     A width at which every learning rate diverged (in some seed) needs lower ones. One seed and one width are enough.
     Raises `UserError` as `transfer_report` does on a malformed table or a gap.
     """
-    needed: list[tuple[str, int, Side]] = []
-    for name, widths in curves(tidy(runs)).items():
-        for curve in widths:
-            sides: list[Side] = ["low"] if best_index(curve) is None else edge_sides(curve)
-            needed += [(name, curve.width, side) for side in sides]
-    return needed
+    lower: list[Side] = ["low"]
+    every = [(name, curve) for name, widths in curves(tidy(runs)).items() for curve in widths]
+    sides = [lower if best_index(curve) is None else edge_sides(curve) for _, curve in every]
+    return [(name, curve.width, side) for (name, curve), of_it in zip(every, sides, strict=True) for side in of_it]
 
 
 def untested_transfers(runs: pd.DataFrame, *, of_widest: bool = False) -> list[tuple[str, int, float]]:
@@ -220,20 +218,15 @@ def slopes(x: Array, optima: Sequence[Optima], seeds: int) -> Array:
 
 def decide(slope: Estimate, *, on_edge: bool = False) -> Verdict:
     """The verdict on a slope with its interval, by `RULE`."""
-    if on_edge or math.isnan(slope.low):
-        return "undecided"
-    if slope.high < -TOLERANCE or slope.low > TOLERANCE:
+    if not on_edge and (slope.high < -TOLERANCE or slope.low > TOLERANCE):
         return "drifts"
-    return "stable" if slope.low >= -TOLERANCE and slope.high <= TOLERANCE else "undecided"
+    return "stable" if not on_edge and slope.low >= -TOLERANCE and slope.high <= TOLERANCE else "undecided"
 
 
 def seeds_to_decide(slope: Estimate, seeds: int, freedom: float) -> int | None:
-    """About how many seeds would take the interval off the nearer boundary if the slope stayed; None if over 100.
-
-    The half-width shrinks as `stretch` / sqrt(seeds).
-    """
+    """About how many seeds would take the interval off the nearer boundary if the slope stayed; None if over 100."""
     distance, half = abs(abs(slope.value) - TOLERANCE), (slope.high - slope.low) / 2
-    unit = half * math.sqrt(seeds) / stretch(freedom, seeds)
+    unit = half * math.sqrt(seeds) / stretch(freedom, seeds)  # the half-width shrinks as stretch / sqrt(seeds)
     counts = range(seeds + 1, MOST_SEEDS + 1)
     return next((more for more in counts if unit * stretch(freedom, more) / math.sqrt(more) < distance), None)
 
@@ -552,13 +545,10 @@ class Condition(NamedTuple):
 
     def __str__(self) -> str:
         have = "..".join(f"{value:g}" for value in dict.fromkeys(self.values[:1] + self.values[-1:]))
-        if not self.reached:
-            told = f"out of reach ({have})" if self.values else "not recorded"
-        elif self.reached == self.values:
-            told = f"met by all runs ({have})"
-        else:
+        told = f"out of reach ({have})" if self.values else "not recorded"
+        if self.reached:
             which = listing([f"{value:g}" for value in self.reached])
-            told = f"{have}, only {which} reach{'es' * (len(self.reached) == 1)} it"
+            told = f"met by {'all runs' if self.reached == self.values else f'those with {which}'} ({have})"
         return f"{NAMES.get(self.name, self.name)} >= {self.least}: {told}"
 
 
@@ -569,21 +559,19 @@ def conditions(runs: pd.DataFrame) -> list[Condition]:
 
 
 def panel_line(runs: pd.DataFrame, verdict: str, *, x_name: str, line_name: str) -> str:
-    """What the verdict on the panel that ``runs`` are says about the rule of thumb, in one sentence without its name.
+    """The verdict on the panel that ``runs`` are, and what the rule of thumb says of such a panel.
 
     Post-LN is read off a column ``norm`` ("post") or ``variant`` ("post_ln").
     """
-    if verdict == "undecided":
-        return "undecided, so it says nothing about the rule"
-    if unmet := [c for c in conditions(runs) if not c.values or c.reached != c.values]:
-        have = [f"{NAMES.get(c.name, c.name)} {f'from {c.values[0]:g}' if c.values else 'not recorded'}" for c in unmet]
-        head = "transfers although outside" if verdict == "transfers" else "does not transfer, outside"
-        return f"{head} of the rule's range ({listing(have)})"
+    unmet = [c for c in conditions(runs) if not c.values or c.reached != c.values]
+    have = [f"{NAMES.get(c.name, c.name)} {f'from {c.values[0]:g}' if c.values else 'not recorded'}" for c in unmet]
     is_post = any(str(value).startswith("post") for name in ("norm", "variant") for value in runs.get(name, ()))
-    if line_name == "depth" and (is_post or x_name.lower().startswith("init")):
-        excepted = "depth in post-LN" if is_post else "init std across depth"
-        return f"{verdict}, inside the rule's range but one of its exceptions ({excepted})"
-    return f"{verdict}, inside the rule's range: {'as' if verdict == 'transfers' else 'not as'} the rule says"
+    where = "inside the rule's range, of which it says that it transfers"
+    if unmet:
+        where = f"outside of the rule's range ({listing(have)})"
+    elif line_name == "depth" and (is_post or x_name.lower().startswith("init")):
+        where = f"one of the rule's exceptions ({'depth in post-LN' if is_post else 'init std across depth'})"
+    return f"{verdict}, {where}"
 
 
 def rule_of_thumb(runs: pd.DataFrame, panels: Iterable[tuple[str, str]] = ()) -> str:
