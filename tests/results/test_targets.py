@@ -98,10 +98,10 @@ def test_does_pretraining_matter():
     """By the paired difference: yes, no, undecided; a diverged run has no score; two runs decide nothing."""
     scratch = np.array([70.0, 75.0, 80.0])
     yes = PretrainingGain.of("sst2", scratch + np.array([2.0, 2.1, 2.2]), scratch)
-    assert (yes.verdict, yes.runs) == ("yes", 3) and yes.difference.value == pytest.approx(2.1)
+    assert (yes.text, yes.runs) == ("yes", 3) and yes.difference.value == pytest.approx(2.1)
     assert yes.pretrained.value == pytest.approx(77.1) and yes.scratch.value == 75
-    assert PretrainingGain.of("sst2", scratch - np.array([2.0, 2.1, 2.2]), scratch).verdict == "no"
-    assert PretrainingGain.of("sst2", scratch, scratch).verdict == "no"
+    assert PretrainingGain.of("sst2", scratch - np.array([2.0, 2.1, 2.2]), scratch).text == "no"
+    assert PretrainingGain.of("sst2", scratch, scratch).text == "no"
     assert PretrainingGain.of("sst2", scratch + np.array([-1.0, 0.0, 2.0]), scratch).text == "undecided"
     lost = np.array([math.nan, 1.0, 1.0])
     assert PretrainingGain.of("sst2", scratch + 2 * lost, scratch * lost).text == "undecided (2 runs, fewer than 3)"
@@ -115,7 +115,7 @@ def test_scores_decide_nothing_and_come_in_pairs():
     one = report(scores=("sst2", "qqp"), values=values)
     assert one.tasks == ["sst2"]
     (found,) = one.pretraining("base")
-    assert found.verdict == "yes" and one.parts["base", "mutransfer"]["qqp"].mean() == 2
+    assert found.text == "yes" and one.parts["base", "mutransfer"]["qqp"].mean() == 2
     assert one.parts["base", "naive"]["sst2"].isna().all()
     assert [o.verdict for o in one.comparisons("base")] == [o.verdict for o in report().comparisons("base")]
 

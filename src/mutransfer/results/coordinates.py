@@ -341,13 +341,12 @@ def coordinate_checks(frames: Sequence[CoordFrame], activations: Mapping[str, st
 
     def draw(folder: FigureFolder) -> list[Path]:
         seeds = counted([max(frame.data["seed"].nunique() for frame in frames)], "seed")
-        caption = (
-            f"Coordinate check, {folder['title']}, scale '{folder['scale']}' (after Figure 5 of the paper). "
+        text = (
             f"Rows: {listing([*words])}; lines: after t steps. Dots: geometric mean over {seeds}, bars: range. In the "
-            f"titles: growth with width at the last step. {f'Learning rate: {lr}. ' if lr else ''}"
-            f"Data: {folder['data_source']}."
         )
-        return coordinate_figure(frames, folder.path, activations=activations, caption=caption, banner=folder.banner)
+        text += f"titles: growth with width at the last step.{f' Learning rate: {lr}.' if lr else ''}"
+        options: dict[str, Any] = {"caption": folder.caption(text, "Figure 5"), "banner": folder.banner}
+        return coordinate_figure(frames, folder.path, activations=activations, **options)
 
     lines = [f"Coordinate check, {name}: {'; '.join(told)}." for name, told in words.items()]
     claim = Claim("Figure 5", FIGURE_5, tuple(parts), picture="coordinate_check")
