@@ -341,10 +341,8 @@ def coordinate_checks(frames: Sequence[CoordFrame], activations: Mapping[str, st
 
     def draw(folder: FigureFolder) -> list[Path]:
         seeds = counted([max(frame.data["seed"].nunique() for frame in frames)], "seed")
-        text = (
-            f"Rows: {listing([*words])}; lines: after t steps. Dots: geometric mean over {seeds}, bars: range. In the "
-        )
-        text += f"titles: growth with width at the last step.{f' Learning rate: {lr}.' if lr else ''}"
+        text = f"Rows: {listing([*words])}; lines: after t steps. Dots: geometric mean over {seeds}, bars: range. "
+        text += f"Titles: growth with width at the last step.{f' Learning rate: {lr}.' if lr else ''}"
         options: dict[str, Any] = {"caption": folder.caption(text, "Figure 5"), "banner": folder.banner}
         return coordinate_figure(frames, folder.path, activations=activations, **options)
 
