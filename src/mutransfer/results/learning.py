@@ -109,7 +109,8 @@ class LearningReport:
         if not self.violation.any():
             return ""
         step, pair = np.unravel_index(self.excess[0].T.argmax(), self.excess[0].T.shape)
-        excess = Estimate(*map(float, self.excess[:, pair, step]))
+        value, low, high = (float(x) for x in self.excess[:, pair, step])
+        excess = Estimate(value, low, high)
         where = f"at step {self.steps[step]:.0f}, width {self.widths[pair + 1]} over {self.widths[pair]}"
         if np.isinf(excess.value):
             return f"diverged {where}"
@@ -238,8 +239,8 @@ def learning_curves(reports: Mapping[str, LearningReport], headings: Mapping[str
     wanted = {"mup": "holds", "sp": "fails"}
     parts = []
     for r in shown:
-        told = f"{r.verdict}, behind at {r.whole.text}"
-        parts.append(Part.of(f"{r.name}, wider is better", told, r.verdict, wanted.get(r.parametrization)))
+        ours = f"{r.verdict}, behind at {r.whole.text}"
+        parts.append(Part.of(f"{r.name}, wider is better", ours, r.verdict, wanted.get(r.parametrization)))
 
     def draw(folder: FigureFolder) -> list[Path]:
         words = (
