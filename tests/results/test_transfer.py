@@ -11,21 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mutransfer.errors import UserError
-from mutransfer.results import Estimate, needs_extension, transfer_report, untested_transfers
+from mutransfer.results import Estimate, needs_extension, transfer, transfer_report, untested_transfers
 from mutransfer.results.frame import Curves
-from mutransfer.results.transfer import (
-    LEAST,
-    bootstrap_optima,
-    decide,
-    find_optima,
-    freedom,
-    kappa,
-    limit_loss,
-    panel_line,
-    rule_of_thumb,
-    seeds_to_decide,
-    stretch,
-)
 
 WIDTHS = np.array([64.0, 128, 256, 512, 1024])
 
@@ -39,7 +26,7 @@ def test_a_parabola_on_any_grid_gives_back_its_vertex(steps, place, curvature):
     """Three points determine a parabola, whatever their spacing: the refinement must be exact for it."""
     x = np.cumsum([-11.0, *steps])
     vertex = x[1] + place * (x[-2] - x[1])
-    optima = find_optima(x, curvature * (x - vertex)[None] ** 2)
+    optima = transfer.find_optima(x, curvature * (x - vertex)[None] ** 2)
     # a lopsided grid can put the nearest point on its end
     assert optima.edge[0] or (optima.refined[0] and optima.log2_lr[0] == pytest.approx(vertex, abs=1e-6))
 
@@ -48,7 +35,7 @@ def test_the_vertex_stays_between_the_neighbours():
     """A kink's parabola must not point beyond the rates that enclose the best, nor a flat curve divide by zero."""
     x = np.array([-8.0, -5.0, -4.0, -3.0])
     kinks = [[9.0, 1.0, 1.0 - 1e-9, 1.0], [1.0 + 1e-12, 1.0, 5.0, 9.0], [1e9, 1.0, 1.0, 1e9]]
-    optima = find_optima(x, np.array([*kinks, [2.0, 1.0, 1.0, 1.0], [2.0, 2.0, 2.0, 2.0]]))
+    optima = transfer.find_optima(x, np.array([*kinks, [2.0, 1.0, 1.0, 1.0], [2.0, 2.0, 2.0, 2.0]]))
     k = optima.index
     assert (x[(k - 1).clip(0)] <= optima.log2_lr).all() and (optima.log2_lr <= x[(k + 1).clip(max=3)]).all()
 
@@ -57,7 +44,7 @@ def test_divergence_brackets_but_absence_does_not(planted):
     """Beside divergence LR* is known to the grid, and no extension is needed; at the grid's end it is only bounded."""
     x = np.array([-4.0, -3.0, -2.0])
     for y, told in (([3.0, 1.0, np.inf], (-3.0, False, False)), ([3.0, 2.0, 1.0], (-2.0, True, False))):
-        optima = find_optima(x, np.array([y]))
+        optima = transfer.find_optima(x, np.array([y]))
         assert (optima.log2_lr[0], optima.edge[0], optima.refined[0]) == told
     runs = planted(start=-4.0)
     runs.loc[runs.log2_lr > -4, "train_loss"] = np.inf
@@ -80,7 +67,7 @@ def test_bootstrap_variance_is_unbiased(seeds):
     for _ in range(300):
         vertex = rng.normal(-4, 0.1, size=(seeds, 1))
         # the mean of equal parabolas has the mean of their vertices
-        spread.append(bootstrap_optima(Curves(64, x, (x - vertex) ** 2), 200, rng).log2_lr[1:].var())
+        spread.append(transfer.bootstrap_optima(Curves(64, x, (x - vertex) ** 2), 200, rng).log2_lr[1:].var())
     assert np.mean(spread) == pytest.approx(0.01 / seeds, rel=0.15)
 
 
@@ -88,7 +75,7 @@ def test_an_optimum_beside_divergence_is_not_known_better_than_its_grid():
     """All seeds agree on the grid point, yet half an octave is not resolved: no interval of width zero."""
     x = np.arange(-8.0, 1.0)
     loss = np.where(x > -4, np.inf, (x + 3.0) ** 2) + np.zeros((3, 1))
-    optima = bootstrap_optima(Curves(64, x, loss), 2000, np.random.default_rng(0))
+    optima = transfer.bootstrap_optima(Curves(64, x, loss), 2000, np.random.default_rng(0))
     assert optima.log2_lr[0] == -4
     draws = (optima.log2_lr + optima.shift)[1:]
     assert np.quantile(draws, [0.025, 0.975]) == pytest.approx([-4.475, -3.525], abs=0.05)
@@ -162,22 +149,22 @@ def test_the_interval_covers_the_truth(planted, seeds, floor):
 )
 def test_the_rule_at_its_boundaries(low, high, verdict):
     """The rule is fixed beforehand, its boundaries included: stable is closed, drifts is open."""
-    assert decide(Estimate((low + high) / 2, low, high)) == verdict
-    assert decide(Estimate((low + high) / 2, low, high), on_edge=True) == "undecided"
+    assert transfer.decide(Estimate((low + high) / 2, low, high)) == verdict
+    assert transfer.decide(Estimate((low + high) / 2, low, high), on_edge=True) == "undecided"
 
 
 def test_seeds_to_decide_by_hand():
     """Half-width 0.2, 0.1 from the boundary: four times the seeds where t is normal; on it, none help."""
     many = 1e9  # degrees of freedom: Student's t is the normal, the half-width shrinks as 1/sqrt(seeds)
-    assert seeds_to_decide(Estimate(-0.3501, -0.5501, -0.1501), 3, many) == 12
-    assert seeds_to_decide(Estimate(0.1499, -0.0501, 0.3499), 3, many) == 12
-    assert seeds_to_decide(Estimate(-0.3501, -0.5501, -0.1501), 3, 2.0) < 12
-    assert seeds_to_decide(Estimate(0.25, 0.1, 0.4), 3, many) is None
-    assert seeds_to_decide(Estimate(0.26, 0.1, 0.42), 3, many) is None
+    assert transfer.seeds_to_decide(Estimate(-0.3501, -0.5501, -0.1501), 3, many) == 12
+    assert transfer.seeds_to_decide(Estimate(0.1499, -0.0501, 0.3499), 3, many) == 12
+    assert transfer.seeds_to_decide(Estimate(-0.3501, -0.5501, -0.1501), 3, 2.0) < 12
+    assert transfer.seeds_to_decide(Estimate(0.25, 0.1, 0.4), 3, many) is None
+    assert transfer.seeds_to_decide(Estimate(0.26, 0.1, 0.42), 3, many) is None
     # three widths and two seeds leave two degrees of freedom: t is 4.303 where the normal has 1.960
-    assert freedom(np.array([6.0, 8.0, 10.0])) == pytest.approx(2.0)
-    assert stretch(2.0, 2) == pytest.approx(4.3027 / 1.95996, rel=1e-4)
-    assert stretch(2.0, 100) == pytest.approx(1.0, abs=0.01)
+    assert transfer.freedom(np.array([6.0, 8.0, 10.0])) == pytest.approx(2.0)
+    assert transfer.stretch(2.0, 2) == pytest.approx(4.3027 / 1.95996, rel=1e-4)
+    assert transfer.stretch(2.0, 100) == pytest.approx(1.0, abs=0.01)
 
 
 def test_what_no_sweep_can_decide_is_undecided_and_said_so(planted):
@@ -246,7 +233,7 @@ def test_kappa_recovers_a_planted_exponent(planted):
     result = of_sp(runs)
     assert np.isnan(result.kappa.value) and result.kappa_widths == 2
     assert "only 2 of 5 widths" in result.kappa.reason
-    assert kappa(np.log2(WIDTHS), np.array([[1.0, 2.0, np.nan, 8.0, 16.0]])) == pytest.approx([1.0])
+    assert transfer.kappa(np.log2(WIDTHS), np.array([[1.0, 2.0, np.nan, 8.0, 16.0]])) == pytest.approx([1.0])
 
 
 @pytest.mark.parametrize(
@@ -261,7 +248,7 @@ def test_kappa_recovers_a_planted_exponent(planted):
 )
 def test_limit_loss_recovers_a_planted_law(loss, limit):
     """L(inf) of losses that obey L + A n^-b exactly; an extrapolation without support in the data must be NaN."""
-    assert limit_loss(WIDTHS[: len(loss)], loss[None]) == pytest.approx([limit], abs=1e-6, nan_ok=True)
+    assert transfer.limit_loss(WIDTHS[: len(loss)], loss[None]) == pytest.approx([limit], abs=1e-6, nan_ok=True)
 
 
 def test_r_inf_is_the_planted_penalty(planted):
@@ -286,15 +273,15 @@ def test_error_of_fit_is_zero_on_a_line_and_the_bend_otherwise(planted):
 
 def inside(**changes):
     """Four runs inside of the rule of thumb, with changes to columns."""
-    return pd.DataFrame({**{name: [least] * 4 for name, least in LEAST.items()}, **changes})
+    return pd.DataFrame({**{name: [least] * 4 for name, least in transfer.LEAST.items()}, **changes})
 
 
 def test_what_the_rule_of_thumb_asks_for():
     """Five conditions with what the runs have, then the panels."""
     table = inside(width=[32, 64, 128, 256], depth=2, steps=[5000, 6000, 7000, 8000], batch=[16, 32, 64, 64])
-    assert rule_of_thumb(table.drop(columns="length"), [("learning rate across width, µP", "transfers")]).split(
-        "\n"
-    ) == [
+    assert transfer.rule_of_thumb(
+        table.drop(columns="length"), [("learning rate across width, µP", "transfers")]
+    ).split("\n") == [
         "- width >= 256: met by those with 256 (32..256)",
         "- depth >= 4: out of reach (2)",
         "- batch >= 32: met by those with 32 and 64 (16..64)",
@@ -327,5 +314,5 @@ def test_what_the_rule_of_thumb_asks_for():
 )
 def test_a_verdict_beside_the_rule_of_thumb(x_name, line_name, changes, told):
     """What it claims of the panel stands beside the verdict; what nobody wrote down cannot be claimed to hold."""
-    text = panel_line(inside(**changes), "transfers", x_name=x_name, line_name=line_name)
+    text = transfer.panel_line(inside(**changes), "transfers", x_name=x_name, line_name=line_name)
     assert text.startswith("transfers, ") and told in text
