@@ -27,11 +27,11 @@ from mutransfer.results.draw.curves import (
 )
 from mutransfer.results.draw.page import LARGE, Page, set_ticks, sign
 from mutransfer.results.draw.style import MINUS, WARNING, Look, paper_style
-from mutransfer.results.estimate import Estimate, counted, label, listing, number, power
+from mutransfer.results.estimate import Estimate, counted, label, listing, power
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, Shown, grid, points
 from mutransfer.results.frame import Curves, curves, describe, missing_cells, tidy
 from mutransfer.results.learning import read_learning
-from mutransfer.results.transfer import RULE, DriftResult, TransferReport, interval_text, rule_of_thumb, transfer_report
+from mutransfer.results.transfer import RULE, DriftResult, TransferReport, rule_of_thumb, transfer_report
 
 LEGEND_COLUMNS = 7
 MEASURES = {"drift": "slope", "E": "E", "kappa": "kappa", "L(inf)": "l_inf", "R(inf)": "r_inf", "regret": "regret"}
@@ -128,7 +128,7 @@ def describe_sweep(folder: Path) -> Described[Sweep]:
     parts = [
         *figure.heading(f"{report.seeds} at every point"),
         "## Best learning rate of every width",
-        _optima(report),
+        grid(report.table[0], report.table[1:]),
         "## Does it transfer?",
         _drift(report),
         "\n".join(f"- {result.sentence}" for result in report.results),
@@ -149,17 +149,6 @@ def _ours(runs: pd.DataFrame, frame: pd.DataFrame) -> dict[str, str]:
     settings = runs.filter(["base_width", "batch", "steps", "optimizer"])
     ours = {"widths": ",".join(map(str, sorted(widths))), "log2lr_ticks": f"{rates.min():g}..{rates.max():g}"}
     return ours | {name: str(column.iloc[0]) for name, column in settings.items() if column.nunique() == 1}
-
-
-def _optima(report: TransferReport) -> str:
-    header = ("", "width", "LR*", "95% interval of log2 LR*", "loss at the best grid LR")
-    rows = []
-    for o in report.optima.itertuples():
-        spread = "" if pd.isna(o.loss_se) else f" ± {number(o.loss_se, 4)}"
-        loss = f"{number(o.loss, 4)}{spread} at {power(o.grid_log2_lr, 1)} (n = {o.seeds})"
-        regret = "not run" if pd.isna(o.regret) else Estimate(o.regret, o.regret_low, o.regret_high).brief(4)
-        rows.append((label(o.parametrization), str(o.width), power(o.log2_lr), interval_text(o), loss, regret))
-    return grid((*header, "regret of the transferred LR"), rows)
 
 
 def _drift(report: TransferReport) -> str:

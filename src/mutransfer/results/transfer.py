@@ -27,7 +27,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -402,25 +402,29 @@ class TransferReport:
             raise unknown("parametrization", parametrization, self.parametrizations)
         return self.parametrizations[parametrization].verdict
 
-    def __str__(self) -> str:
-        rows = [("", "width", "LR*", "95% interval", "loss", "regret")]
+    @property
+    def table(self) -> list[tuple[str, ...]]:
+        """The optima in words, below a header; an interval has a word if the grid cuts it off."""
+        rows = [
+            ("", "width", "LR*", "95% interval of log2 LR*", "loss at the best grid LR", "regret of the transferred LR")
+        ]
         for o in self._optima.itertuples():
-            cells = (power(o.log2_lr), interval_text(o), number(o.loss, 4), number(o.regret, 4))
-            rows.append((label(o.parametrization), str(o.width), *cells))
-        return "\n".join([*aligned(rows), *(result.sentence for result in self.results)])
+            interval = span(o.low, o.high) + " (reaches the edge of the grid)" * bool(o.edge_share > EDGE_SHARE)
+            if o.on_edge:
+                interval = f"on the {o.edge.replace(' ', ' and ')} edge of the grid"
+            error = "" if math.isnan(o.loss_se) else f" ± {number(o.loss_se, 4)}"
+            loss = f"{number(o.loss, 4)}{error} at {power(o.grid_log2_lr, 1)} (n = {o.seeds})"
+            regret = "not run" if math.isnan(o.regret) else Estimate(o.regret, o.regret_low, o.regret_high).brief(4)
+            rows.append((label(o.parametrization), str(o.width), power(o.log2_lr), interval, loss, regret))
+        return rows
+
+    def __str__(self) -> str:
+        return "\n".join([*aligned(self.table), *(result.sentence for result in self.results)])
 
     @property
     def seeds(self) -> str:
         """``3 seeds``, or ``2 to 3 seeds`` where the widths differ."""
         return counted(self._optima["seeds"], "seed")
-
-
-def interval_text(optimum: Any) -> str:
-    """The interval of log2 LR* of a row of ``TransferReport.optima``, with a word if the grid cuts it off."""
-    if optimum.on_edge:
-        return f"on the {optimum.edge.replace(' ', ' and ')} edge of the grid"
-    cut = " (reaches the edge of the grid)" * bool(optimum.edge_share > EDGE_SHARE)
-    return span(optimum.low, optimum.high) + cut
 
 
 def transfer_report(runs: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> TransferReport:
