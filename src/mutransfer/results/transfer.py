@@ -405,9 +405,7 @@ class TransferReport:
     @property
     def table(self) -> list[tuple[str, ...]]:
         """The optima in words, below a header; an interval has a word if the grid cuts it off."""
-        rows = [
-            ("", "width", "LR*", "95% interval of log2 LR*", "loss at the best grid LR", "regret of the transferred LR")
-        ]
+        rows = [("", "width", "LR*", "95% interval of log2 LR*", "loss at the best grid LR", "regret of the copied LR")]
         for o in self._optima.itertuples():
             interval = span(o.low, o.high) + " (reaches the edge of the grid)" * bool(o.edge_share > EDGE_SHARE)
             if o.on_edge:
