@@ -36,12 +36,12 @@ from mutransfer.results.transfer import RULE, DriftResult, TransferReport, rule_
 LEGEND_COLUMNS = 7
 MEASURES = {"drift": "slope", "E": "E", "kappa": "kappa", "L(inf)": "l_inf", "R(inf)": "r_inf", "regret": "regret"}
 READING = (
-    f"{RULE} Regret: mean loss at the best grid learning rate of the smallest width, less the width's "
-    "own least mean loss. E: root-mean-square distance of log2 LR* from that straight line. kappa: how "
-    "fast the cost of missing LR* by an octave grows with width (slope in log2-log2; positive: wider "
-    "models forgive less). L(inf): least loss extrapolated to infinite width; R(inf): L(inf) less the "
-    "smallest one of the parametrizations. E, kappa and R(inf) follow Kalra and Barkeshli 2026 "
-    "(arXiv:2605.21486); the formulas are our reading. Losses are means ± standard errors over "
+    f"{RULE} Regret: mean loss at the best grid learning rate of the smallest width, less the width's own least mean "
+    "loss. E: root-mean-square distance of log2 LR* from that straight line. kappa: how fast the cost of missing LR* "
+    "by an octave grows with width (slope in log2-log2; positive: wider models forgive less). L(inf): least loss "
+    "extrapolated to infinite width; R(inf): L(inf) less the smallest one of the parametrizations. E, kappa and R(inf) "
+    "follow Kalra and Barkeshli 2026 (arXiv:2605.21486); the formulas are our reading. Losses are means ± standard "
+    "errors over "
 )
 ACCURACY_RULE = (
     "The learning rate with the least mean training loss at the smallest width is copied to the others. Accuracy: of "

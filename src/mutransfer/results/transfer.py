@@ -55,12 +55,11 @@ LEAST = {"width": 256, "depth": 4, "batch": 32, "length": 128, "steps": 5000}
 """Column of the runs table -> least value at which the paper's rule of thumb says that transfer works."""
 NAMES = {"length": "sequence length"}
 RULE = (
-    "The optimum LR* of a width is the learning rate with the least mean training loss over seeds, refined "
-    "by a parabola in log2 LR; intervals are 95% bootstrap intervals over seeds. The drift is the "
-    "least-squares slope of log2 LR* against log2 width, its interval widened by Student's t for few seeds. "
-    f"`stable`: its whole interval lies within ±{TOLERANCE} octave per doubling of width; `drifts`: it lies "
-    f"wholly below -{TOLERANCE} or wholly above {TOLERANCE}; else `undecided`. With one seed, or an optimum "
-    "on the edge of the tested grid, the verdict is `undecided`."
+    "The optimum LR* of a width is the learning rate with the least mean training loss over seeds, refined by a "
+    "parabola in log2 LR; intervals are 95% bootstrap intervals over seeds. The drift is the least-squares slope of log2 LR* "
+    "against log2 width, its interval widened by Student's t for few seeds. `stable`: its whole interval lies within "
+    f"±{TOLERANCE} octave per doubling of width; `drifts`: it lies wholly below -{TOLERANCE} or wholly above "
+    f"{TOLERANCE}; else `undecided`. With one seed, or an optimum on the edge of the tested grid, the verdict is `undecided`."
 )
 
 
@@ -169,8 +168,8 @@ def needs_extension(runs: pd.DataFrame) -> list[tuple[str, int, Side]]:
 def untested_transfers(runs: pd.DataFrame, *, of_widest: bool = False) -> list[tuple[str, int, float]]:
     """The (parametrization, width, log2_lr) that must still run so that the regret is measured at every width.
 
-    After the smallest width's grid was extended, its best learning rate may be one that other widths never
-    ran. With ``of_widest`` the largest width's best learning rate is asked for everywhere too (Figure 7).
+    After the smallest width's grid was extended, its best learning rate may be one that other widths never ran. With
+    ``of_widest`` the largest width's best learning rate is asked for everywhere too (Figure 7).
     """
     missing: dict[tuple[str, int, float], None] = {}
     for name, widths in curves(tidy(runs)).items():
@@ -524,10 +523,8 @@ def _regret(curves: Curves, optima: Optima, chosen: Array) -> Array:
 def _penalty(name: str, limits: Mapping[str, Array]) -> Estimate:
     """R(inf) of ``name`` from every parametrization's L(inf) [B]."""
     known = [limit for limit in limits.values() if not np.isnan(limit[0])]
-    if np.isnan(limits[name][0]):
-        return Estimate(math.nan, reason="its loss at infinite width is not identifiable")
-    if len(known) < 2:
-        why = "there is no other parametrization whose loss at infinite width is identifiable"
+    if np.isnan(limits[name][0]) or len(known) < 2:
+        why = "its loss at infinite width, or that of every other parametrization, is not identifiable"
         return Estimate(math.nan, reason=why)
     rows = min(map(len, known))
     return Estimate.of(limits[name][:rows] - np.min([limit[:rows] for limit in known], axis=0))
