@@ -56,10 +56,11 @@ LEAST = {"width": 256, "depth": 4, "batch": 32, "length": 128, "steps": 5000}
 NAMES = {"length": "sequence length"}
 RULE = (
     "The optimum LR* of a width is the learning rate with the least mean training loss over seeds, refined by a "
-    "parabola in log2 LR; intervals are 95% bootstrap intervals over seeds. The drift is the least-squares slope of log2 LR* "
-    "against log2 width, its interval widened by Student's t for few seeds. `stable`: its whole interval lies within "
-    f"±{TOLERANCE} octave per doubling of width; `drifts`: it lies wholly below -{TOLERANCE} or wholly above "
-    f"{TOLERANCE}; else `undecided`. With one seed, or an optimum on the edge of the tested grid, the verdict is `undecided`."
+    "parabola in log2 LR; intervals are 95% bootstrap intervals over seeds. The drift is the least-squares slope of "
+    "log2 LR* against log2 width, its interval widened by Student's t for few seeds. `stable`: its whole interval "
+    f"lies within ±{TOLERANCE} octave per doubling of width; `drifts`: it lies wholly below -{TOLERANCE} or wholly "
+    f"above {TOLERANCE}; else `undecided`. With one seed, or an optimum on the edge of the tested grid, the verdict "
+    "is `undecided`."
 )
 
 
