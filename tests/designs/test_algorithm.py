@@ -20,7 +20,8 @@ from mutransfer.designs.design import Bench, expected, follow
 from mutransfer.designs.space import Grid, LogUniform, put
 from mutransfer.errors import UserError
 from mutransfer.results.kinds import redraw
-from mutransfer.results.searches import searches_report
+from mutransfer.results.outcomes import Searches
+from mutransfer.results.searches import TRANSLATION as BY_BLEU
 from mutransfer.results.selection import MOST_CUTS, searches
 from mutransfer.results.targets import Targets
 from mutransfer.results.tuning import SearchReport
@@ -402,7 +403,7 @@ def test_the_table_of_searches_is_what_the_analysis_reads() -> None:
     """A pool whose every sample diverged has no winner; the others' outcomes are there."""
     frame = table(repeated(), Trainer(bleu(diverge=-12.0)))
     assert set(part(frame, "naive")["status"]) == {"diverged"} and part(frame, "direct").empty
-    report = searches_report(frame, repeated().facts)
+    report = Searches.of(BY_BLEU, frame, repeated().facts)
     assert report.methods["naive"].percentile(50, "bleu_valid").value == -math.inf
     assert {*report.methods["mutransfer"].chosen} == set(part(frame, "mutransfer")["sample"])
 
@@ -530,9 +531,9 @@ def test_the_longer_default_gets_the_compute_of_the_search() -> None:
 
 def test_the_table_of_transfer_is_what_the_analysis_reads() -> None:
     report = Targets.of(table(transfer(), Trainer(accuracy())), transfer().facts)
-    assert report.targets("both") == ["base", "large"] and report.targets("width", "depth") == ["wide", "deep"]
+    assert report.targets("both") == ["base", "large"] and [*report.methods] == ["base", "large", "wide", "deep"]
     assert report.speedups("base") == (4, 8)
-    assert report.compute("base", "default_long") == pytest.approx(1.25 + 1)
+    assert report.methods["base"]["default_long"].cost == pytest.approx(1.25 + 1)
     assert [comparison.verdict for comparison in report.comparisons("base")] == ["undecided", "better", "better"]
 
 

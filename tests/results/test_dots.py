@@ -21,21 +21,26 @@ def test_one_bad_search_does_not_flatten_the_axis():
 
 
 def test_dots_on_one_another_stand_side_by_side():
-    offsets = spread(np.array([1.0, 1.0, 1.0, 5.0]), near=0.1, step=0.2)
-    assert sorted(offsets[:3]) == pytest.approx([-0.2, 0, 0.2]) and offsets[3] == 0
+    """However many, within their column."""
+    offsets = spread(np.array([1.0, 1.0, 1.0, 5.0]), near=0.1)
+    assert sorted(offsets[:3]) == pytest.approx([-0.1, 0, 0.1]) and offsets[3] == 0
+    many = spread(np.ones(41), near=0.1, most=0.4)
+    assert len({*many}) == 41 and max(abs(many)) == pytest.approx(0.4)
 
 
-def test_axes_are_in_log_units():
-    """Of the space's own base and range; of other texts the values span the axis, words in equal steps."""
-    places, ticks = scale(pd.Series([1e-4, 1e-3, 0.1]), "10^U(-4, -1)")
-    assert places == pytest.approx([0, 1 / 3, 1]) and [t for _, t in ticks] == ["0.0001", "0.001", "0.01", "0.1"]
-    places, ticks = scale(pd.Series([0.25, 2.0]), "4^U(-1, 1)")
-    assert places == pytest.approx([0, 0.75]) and ticks == [(0, "0.25"), (0.5, "1"), (1, "4")]
-    assert [t for _, t in scale(pd.Series([0.25]), "2^U(-2.5, 0)")[1]] == ["$2^{-2}$", "$2^{-1}$", "$2^{0}$"]
-    places, ticks = scale(pd.Series([1, 4, 2]), "{1, 2, 4}")
-    assert places == pytest.approx([0, 1, 0.5]) and [t for _, t in ticks] == ["1", "2", "4"]
-    assert scale(pd.Series(["linear", "cosine"]), "{linear, cosine}")[0] == pytest.approx([1, 0])
-    assert scale(pd.Series([3, 3]), "{3}")[0] == pytest.approx([0.5, 0.5])
+@pytest.mark.parametrize(
+    ("values", "text", "places", "ends", "words"),
+    [
+        ([1e-4, 1e-3, 0.1], "10^U(-4, -1)", [0, 1 / 3, 1], (1e-4, 0.1), []),
+        ([0.25, 2.0], "4^U(-1, 1)", [0, 0.75], (0.25, 4), []),
+        ([1, 4, 2], "{1, 2, 4}", [0, 1, 0.5], (0, 2), ["1", "2", "4"]),
+        (["linear", "cosine"], "{linear, cosine}", [1, 0], (0, 1), ["cosine", "linear"]),
+        ([3, 3], "{3}", [0, 0], (0, 1), ["3"]),
+    ],
+)
+def test_axes_are_in_log_units_of_the_space_and_choices_equally_far_apart(values, text, places, ends, words):
+    found, *known = scale(pd.Series(values), text)
+    assert found == pytest.approx(places) and known == [*map(pytest.approx, ends), words]
 
 
 def test_one_bad_sample_does_not_flatten_the_loss_axis():

@@ -8,14 +8,18 @@ import pytest
 from search_table import outcomes
 
 from mutransfer.results.estimate import Estimate
-from mutransfer.results.outcomes import Against, difference_text, percentile
+from mutransfer.results.outcomes import Metric, by_medians, difference_text, percentile
 
 INF = math.inf
 DOWN = -INF
 
 
+METRIC = Metric("bleu_valid", "validation BLEU", "BLEU", 2, True)
+
+
 def against(ours, its, higher_is_better=True):
-    return Against.of(outcomes(ours), outcomes(its, "direct"), "bleu_valid", higher_is_better)
+    metric = replace(METRIC, higher_is_better=higher_is_better)
+    return by_medians(outcomes(ours), outcomes(its, "direct"), metric)
 
 
 def test_percentiles_with_infinity():
@@ -57,13 +61,11 @@ def test_better_worse_and_undecided(higher_is_better):
     high, low = [35.0, 35.1, 35.2, 35.3, 35.4], [33.0, 33.1, 33.2, 33.3, 33.4]
     good, bad = (high, low) if higher_is_better else (low, high)
     better, worse = against(good, bad, higher_is_better), against(bad, good, higher_is_better)
-    assert (better.verdict, better.better, better.tied) == ("better", 5, 0)
+    assert (better.verdict, better.share) == ("better", "5 of 5 searches")
     assert better.difference.value == pytest.approx(2.0 if higher_is_better else -2.0)
-    assert better.share_text == "5 of 5 searches"
-    assert (worse.verdict, worse.better) == ("worse", 0)
+    assert (worse.verdict, worse.share) == ("worse", "0 of 5 searches")
     same = against(bad, bad, higher_is_better)
-    assert (same.verdict, same.tied, same.difference.value) == ("undecided", 5, 0.0)
-    assert same.share_text == "0 of 5 searches (5 ties)"
+    assert (same.verdict, same.share, same.difference.value) == ("undecided", "0 of 5 searches (5 ties)", 0.0)
 
 
 @pytest.mark.parametrize(("lost", "higher_is_better"), [(DOWN, True), (INF, False)])
@@ -74,7 +76,7 @@ def test_diverged_medians_lose_by_infinity_and_two_tie(lost, higher_is_better):
     assert better.verdict == "better" and difference_text(better.difference) == words[higher_is_better]
     assert against(lost, fine, higher_is_better).verdict == "worse"
     both = against(lost, lost, higher_is_better)
-    assert (both.verdict, both.difference.value, both.tied) == ("undecided", 0.0, 5)
+    assert (both.verdict, both.difference.value) == ("undecided", 0.0) and "(5 ties)" in both.share
 
 
 def test_a_median_that_barely_diverged_is_undecided_where_the_rest_is_better():
@@ -90,8 +92,8 @@ def test_little_evidence_is_undecided_with_its_reason():
     for chosen in ((0,) * 5, (0, 0, None, 0, 0)):
         known = {"bleu_valid": {i: np.full(2001, value) for i, value in means.items()}}
         ours = replace(outcomes([means[i] for i in chosen]), chosen=chosen, means=known)
-        same = Against.of(ours, outcomes([33.0] * 5, "direct"), "bleu_valid", True)
-        assert same.text == "undecided (all searches selected the same sample)" and same.better >= 4
+        same = by_medians(ours, outcomes([33.0] * 5, "direct"), METRIC)
+        assert same.text == "undecided (all searches selected the same sample)" and same.share[0] in "45"
 
 
 def test_noise_alone_is_rarely_called_better():
@@ -105,7 +107,10 @@ def test_noise_alone_is_rarely_called_better():
     assert verdicts.count("undecided") >= 170
 
 
-def test_differences_have_a_sign():
+def test_how_numbers_are_written():
+    """Differences have a sign; what is diverged in every draw has no interval."""
     assert difference_text(Estimate(0.123, -0.031, 0.2)) == "+0.12 [-0.03, +0.20]"
     assert difference_text(Estimate(-0.12345, -0.2, -0.1), 4) == "-0.1235 [-0.2000, -0.1000]"
     assert difference_text(Estimate(0.001, reason="one search")) == "0.00 (no interval: one search)"
+    assert outcomes([DOWN] * 5).text(50, "bleu_valid") == "diverged"
+    assert outcomes([DOWN, 2, 3]).text(50, "bleu_valid") == "2.00 [diverged, 3.00]"

@@ -1,4 +1,4 @@
-"""Tables 4 and 5 and Figure 6, on numbers made by hand: what is selected, what came of it, and what a folder shows."""
+"""Tables 4, 5 and 7 and Figure 6, on numbers made by hand: what is selected, what came of it, what a folder shows."""
 
 from __future__ import annotations
 
@@ -13,38 +13,66 @@ from search_table import LOST, outcomes, search_table
 
 from mutransfer.errors import UserError
 from mutransfer.results import published
-from mutransfer.results.estimate import Estimate
-from mutransfer.results.front import LINES, Fronts, along
-from mutransfer.results.searches import SEARCHES, cell, searches_report
+from mutransfer.results.front import LINES, Front, along
+from mutransfer.results.outcomes import Searches
+from mutransfer.results.searches import SEARCHES, STUDIED, STUDY, TRANSLATION, costs, tuning_cost
 from mutransfer.results.selection import searches
 
 DOWN = -math.inf
 N = 7
-SPACE = {"lr": "5e-4 * 2^{-1.5..1.25}", "output_mult": "2^{-8..7}", "attn_mult": "2^{-3..8}"}
+SPACE = {"lr": "10^U(-4, -1)", "output_mult": "{1, 2, 4, 8, 16}", "attn_mult": "4^U(-1, 1)"}
 FACTS = {
     "samples": 6, "search": 3, "searches": N, "direct_samples": 4, "direct": 2, "inits": 2, "seed": 0,
-    "proxy_width": 32, "target_width": 128, "space": SPACE,
+    "proxy_width": 32, "target_width": 128, "space": SPACE, "default_lr": 5e-4, "table": "Table 4",
+    "percentiles": [25, 50, 75, 100], "sizes": {"mutransfer": [], "direct": []},
 }  # fmt: skip
 
 
-def inits(first, step, samples):
+def inits(first, step, samples, apart=0.1):
     """Sample i has the BLEUs first + i step -+ 0.1: its mean is first + i step."""
-    return {i: (first + i * step - 0.1, first + i * step + 0.1) for i in range(samples)}
+    return {i: (first + i * step - apart, first + i * step + apart) for i in range(samples)}
 
 
 def runs(proxy=None, direct_pool=None, **targets):
     """Sample i of a pool has loss 5 + i, so that the lowest number looked at wins."""
     every = {"mutransfer": inits(35, -1, 6), "naive": inits(20, -1, 6), "direct": inits(33, -1, 4)}
     every |= {"default": {-1: (31.0, 33.0)}, **targets}
-    return search_table(proxy or [5.0 + i for i in range(6)], direct_pool or [5.0 + i for i in range(4)], every)
+    pools = {"proxy": proxy or [5.0 + i for i in range(6)], "direct_pool": direct_pool or [5.0 + i for i in range(4)]}
+    return search_table({role: {i: [loss] for i, loss in enumerate(pool)} for role, pool in pools.items()}, every)
 
 
 def report(table=None, **facts):
-    return searches_report(runs() if table is None else table, {**FACTS, **facts})
+    return Searches.of(TRANSLATION, runs() if table is None else table, {**FACTS, **facts})
 
 
-def median(known, name):
-    return known.methods[name].percentile(50, "bleu_valid")
+STUDY_FACTS = {"samples": 20, "search": 10, "searches": N, "direct": 2, "direct_samples": 6, "seed": 3}
+STUDY_FACTS |= {"proxy_width": 32, "target_width": 128, "space": SPACE, "default_lr": 0.001}
+
+
+def studied(*, short=0, default=2.6, default_long=2.4, **changes):
+    """Losses that grow with the sample; a search costs 10 x 10 FLOPs, one training of the target 100."""
+    loss = {
+        "proxy": lambda i: 3 + i / 10,
+        "mutransfer": lambda i: 2 + i / 10,
+        "naive": lambda i: 2.5 + i / 10,
+        "direct": lambda i: 2.3 + i / 10,
+        "proxy_short": lambda i: 4.5 + i / 50,
+        **changes,
+    }
+    size = {"proxy": 20, "mutransfer": 20, "naive": 20, "direct": 6, "proxy_short": short}
+    losses = {role: {i: [loss[role](i)] for i in range(n)} for role, n in size.items()}
+    return search_table({**losses, "default": {-1: [default]}, "default_long": {-1: [default_long]}})
+
+
+def study(facts=(), **losses):
+    return Searches.of(STUDIED, studied(**losses), {**STUDY_FACTS, **dict(facts)})
+
+
+def against(known, other):
+    return next(comparison for comparison in known.comparisons if comparison.other == other)
+
+
+# ---- who is selected, what that reached and spent -------------------------------------------------------------------
 
 
 def test_outcomes_are_means_over_the_inits_of_the_sample_with_the_least_validation_loss():
@@ -60,8 +88,18 @@ def test_outcomes_are_means_over_the_inits_of_the_sample_with_the_least_validati
     assert methods["direct"].values("bleu_valid") == pytest.approx([33 - i for i in of_direct])
     assert set(methods["default"].values("bleu_valid")) == {32.0}
     shuffled = report(runs().sample(frac=1, random_state=1))
-    assert [against.other for against in shuffled.comparisons()] == ["naive", "direct", "default"]
-    assert shuffled.comparisons("bleu_test") == report().comparisons("bleu_test")
+    assert shuffled.comparisons == report().comparisons
+    assert [a.other for a in shuffled.comparisons if a.decides] == ["naive", "direct", "default"]
+
+
+def test_a_study_selects_by_training_loss():
+    known = study()
+    best = [min(look) for look in searches(20, 10, N, 3)]
+    assert [*known.methods] == ["default", "default_long", "direct", "naive", "mutransfer"]
+    assert list(known.methods["mutransfer"].chosen) == best
+    assert known.methods["mutransfer"].values("test_loss") == pytest.approx([3 + i / 10 for i in best])
+    of_direct = [min(look) for look in searches(6, 2, N, 3)]
+    assert known.methods["direct"].values("train_loss") == pytest.approx([2.3 + i / 10 for i in of_direct])
 
 
 def test_of_a_tie_the_lower_number_is_selected_and_a_diverged_sample_never():
@@ -73,16 +111,21 @@ def test_of_a_tie_the_lower_number_is_selected_and_a_diverged_sample_never():
 def test_one_diverged_init_makes_the_outcome_diverged():
     """Sample 0 loses one init of two; it ranks below every BLEU, in every draw."""
     mup = report(runs(mutransfer={**inits(35, -1, 6), 0: (LOST, 40.0)}), search=6).methods["mutransfer"]
-    assert set(mup.chosen) == {0} and (mup.diverged, mup.without_winner) == (N, 0)
-    assert (mup.percentiles(100, "bleu_valid") == DOWN).all() and mup.lost == ("7 of 7", "0 of 7")
+    assert set(mup.chosen) == {0} and mup.lost == (N, 0)
+    assert (mup.percentiles(100, "bleu_valid") == DOWN).all()
 
 
 def test_a_search_whose_samples_all_diverged_is_diverged_too():
-    """Only sample 0 trains on the proxy."""
+    """Only sample 0 trains on the proxy; in the study its copy in SP diverges, too. Of losses diverged is +inf."""
     mup = report(runs(proxy=[5.0] + [LOST] * 5)).methods["mutransfer"]
     without = sum(0 not in look for look in searches(6, 3, N, 0))
-    assert 0 < without < N and (mup.without_winner, mup.diverged) == (without, 0)
+    assert 0 < without < N and mup.lost == (0, without)
     assert sorted(mup.values("bleu_valid")) == [DOWN] * without + [35.0] * (N - without)
+    known = study(proxy=lambda i: 1.0 if i == 0 else LOST, naive=lambda i: LOST, direct=lambda i: LOST)
+    looked = sum(0 in look for look in searches(20, 10, N, 3))
+    lost = {name: known.methods[name].lost for name in ("mutransfer", "naive", "direct")}
+    assert lost == {"mutransfer": (0, N - looked), "naive": (looked, N - looked), "direct": (0, N)}
+    assert np.isposinf(known.methods["mutransfer"].values("test_loss")).sum() == N - looked
 
 
 def test_inits_are_drawn_within_their_sample():
@@ -91,26 +134,52 @@ def test_inits_are_drawn_within_their_sample():
     middle = mup.percentile(50, "bleu_valid")
     assert (middle.value, middle.low, middle.high) == pytest.approx((35, 34.9, 35.1))
     assert {len(np.unique(mup.percentiles(p, "bleu_valid")[1:])) for p in (0, 50, 100)} == {2}
-    alone = median(report(runs().query("seed == 0"), inits=1, search=6), "mutransfer")
+    alone = report(runs().query("seed == 0"), inits=1, search=6).methods["mutransfer"].percentile(50, "bleu_valid")
     assert alone.low == alone.high == pytest.approx(34.9)
 
 
 def test_what_a_search_spent():
     """3 proxies at 10 FLOPs and a target at 100; two targets, the winner among them; the default once."""
     known = report()
-    spent = {name: set(of.spent) for name, of in known.methods.items()}
-    assert spent == {"default": {100.0}, "direct": {200.0}, "naive": {130.0}, "mutransfer": {130.0}}
-    for kind in ("compute", "planned"):
-        gap, least, most = known.gap(kind, ("direct", "mutransfer"))
-        assert gap == pytest.approx(200 / 130 - 1) and (least.name, most.name) == ("mutransfer", "direct")
+    spent = {name: of.spent.tolist() for name, of in known.methods.items()}
+    expected = {"default": 1.0, "direct": 2.0, "naive": 1.3, "mutransfer": 1.3}
+    assert spent == {name: pytest.approx([cost] * N) for name, cost in expected.items()} and known.training == 100
+    for kind in ("cost", "planned"):
+        gap, text = costs(known, kind)
+        assert gap == pytest.approx(200 / 130 - 1)
+        assert text == "direct tuning 2.00 (+53.8%), µTransfer 1.30 (+0.0%)"
+    assert costs(study(), "cost")[0] == pytest.approx(0)
 
 
 def test_diverged_runs_cost_the_steps_that_they_lived():
     """A quarter: 2.5 for a proxy, 25 for a target, (25 + 100) / 2 for a target of which one init is lost."""
     table = runs(proxy=[5.0, LOST, LOST, 8.0, 9.0, 10.0], naive={**inits(20, -1, 6), 0: (LOST, 20.0)})
-    methods = report(table, search=6).methods
-    assert set(methods["mutransfer"].spent) == {2 * 2.5 + 4 * 10 + 100}
-    assert set(methods["naive"].spent) == {45 + 62.5} and methods["naive"].planned == 160
+    known = report(table, search=6)
+    assert known.methods["mutransfer"].spent == pytest.approx([(2 * 2.5 + 4 * 10 + 100) / 100] * N)
+    assert known.methods["naive"].spent == pytest.approx([(45 + 62.5) / 100] * N)
+    assert known.methods["naive"].planned == pytest.approx(1.6)
+    assert (tuning_cost(known, "flops"), tuning_cost(known, "spent")) == pytest.approx((0.6, 0.45))
+    halves = study(proxy=lambda i: LOST if i % 2 else 3 + i / 10, short=4)
+    assert tuning_cost(halves, "flops", ["proxy"]) == pytest.approx(2.0)
+    assert tuning_cost(halves, "spent", ["proxy", "proxy_short"]) == pytest.approx((10 * 12.5 + 4 * 5) / 100)
+    early = study(direct=lambda i: LOST)
+    assert costs(early, "planned")[0] == pytest.approx(0) and costs(early, "cost")[0] == pytest.approx(3.0)
+
+
+def test_better_worse_and_undecided():
+    """µTransfer's median against others that are clearly above, clearly below, and in the midst of its spread."""
+    known = study(default=1.0)
+    naive, default = against(known, "naive"), against(known, "default")
+    assert (naive.verdict, naive.share, default.verdict) == ("better", "7 of 7 searches", "worse")
+    assert naive.difference.value == pytest.approx(-0.5)
+    tied = against(study(naive=lambda i: 2 + i / 10), "naive")
+    assert (tied.verdict, tied.difference.value) == ("undecided", 0.0) and "(7 ties)" in tied.sentence
+    assert "undecided (all searches selected the same sample)" in against(study({"search": 20}), "naive").sentence
+    few, many = (against(study({"searches": n}), "default").difference for n in (5, 400))
+    assert many.high - many.low < few.high - few.low  # the interval covers which samples were looked at
+
+
+# ---- gaps -----------------------------------------------------------------------------------------------------------
 
 
 def row(table, role, sample, seed=0):
@@ -126,48 +195,27 @@ def changed(column, value, role, sample=0, seed=0):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        (runs().drop(columns="flops"), "lacks flops; run"),
         (runs().drop(columns="attn_mult"), "lacks attn_mult; run"),
         (runs().query("role != 'default'"), "has no runs of role 'default'"),
         (runs().query("role != 'direct_pool'"), "has no runs of role 'direct_pool'"),
         (runs().replace({"role": {"naive": "naiv"}}), "unknown role in the table of the searches 'naiv'. Did you mean"),
         (changed("status", "failed", "naive"), "1 runs failed, first role naive, sample 0, seed 0; the same command"),
         (changed("test_loss", math.nan, "proxy", 2), "1 runs of the searches finished without a test_loss, first role"),
-        (changed("bleu_valid", math.nan, "direct", 1), "role 'direct' finished without a bleu_valid"),
         (changed("bleu_test", math.nan, "default", -1), "role 'default' finished without a bleu_test"),
         (runs()[lambda t: ~row(t, "proxy", 4)], "role 'proxy' lacks 1 of 6 runs, first sample 4"),
         (runs(direct_pool=[5.0] * 5), "role 'direct_pool' has sample 4, which was not planned"),
         (runs()[lambda t: ~row(t, "mutransfer", 0, 1)], "'mutransfer' with sample 0 lacks 1 of 2 runs, first seed 1"),
-        (runs(default={-1: (30.0, 31.0), 0: (30.0, 31.0)}), "role 'default' have sample '0', expected '-1'"),
         (pd.concat([runs(), runs()[lambda t: row(t, "naive", 1)]]), "stand there twice, first role naive, sample 1"),
-        (pd.concat([runs(), runs()[lambda t: row(t, "proxy", 1)].assign(seed=1)]), "role 'proxy' stand there twice"),
-        (changed("width", 64, "naive"), "1 runs of the target have width '64', expected '128', first role naive"),
+        (changed("width", 64, "naive"), r"the runs of the target differ in width \(128, 64\)"),
         (changed("steps", 50, "proxy"), r"the runs of the proxy differ in steps \(100, 50\)"),
         (runs().assign(data_fingerprint=range(len(runs()))), "the runs of the searches differ in data_fingerprint"),
-        (changed("parametrization", "mup", "naive"), "role 'naive' have parametrization 'mup', expected 'sp'"),
-        (changed("log2_lr", -1.0, "naive"), "role naive, sample 0, seed 0 differs in log2_lr from its sample of role"),
-        (changed("test_loss", 5.5, "direct"), "is the pool's own run but has another test_loss"),
-        (runs(mutransfer=inits(35, -1, 7)), "sample 6, seed 0 copies a sample that role 'proxy' does not have"),
+        (changed("log2_lr", -1.0, "naive"), "role naive, sample 0 differs from that of role 'proxy'"),
+        (runs(mutransfer=inits(35, -1, 7)), "role mutransfer, sample 6 differs from that of role 'proxy'"),
     ],
-)  # fmt: skip
+)
 def test_gaps_are_named(table, message):
     with pytest.raises(UserError, match=message):
         report(table)
-
-
-@pytest.mark.parametrize(
-    ("facts", "message"),
-    [
-        ({"inits": "2", "searches": True}, "has searches True, inits '2', of the wrong type"),
-        ({"direct": None}, "lacks direct; run"),
-        ({"inits": 0}, "has inits 0, expected 1 or more"),
-        ({"space": None}, "lacks space"),
-        ({"proxy_width": 64}, "6 runs of the proxy have width '32', expected '64'"),
-    ],
-)
-def test_wrong_facts_are_named(facts, message):
-    with pytest.raises(UserError, match=message):
-        report(**facts)
 
 
 def test_a_selected_sample_without_its_target_is_named():
@@ -179,23 +227,14 @@ def test_a_selected_sample_without_its_target_is_named():
         report(search=9).methods  # noqa: B018
 
 
-# Figure 6
+# ---- Figure 6 -------------------------------------------------------------------------------------------------------
 
 
-class Line:
-    """Stands for a report: one training of the target is 1 FLOP."""
-
-    training = 1.0
-
-    def __init__(self, n):
-        self.facts = {"searches": n}
-
-
-def fronts(direct, mutransfer):
+def front(direct, mutransfer):
     """Each a list of (samples, compute, outcomes)."""
     points = {"direct": direct, "mutransfer": mutransfer}
-    n = len(direct[0][2])
-    return Fronts(Line(n), {k: tuple(outcomes(b, k, s, c) for s, c, b in v) for k, v in points.items()})
+    facts = {"searches": len(direct[0][2])}
+    return Front(facts, {k: tuple(outcomes(b, k, s, c) for s, c, b in v) for k, v in points.items()})
 
 
 def flat(value, n=5):
@@ -212,13 +251,13 @@ def test_between_points_a_line_is_straight_in_log2():
 
 def test_lines_are_compared_where_both_have_a_value():
     """Direct at 2 and 8 trainings, µTransfer at 1, 4 and 16: at 2, 4 and 8; 30, 32, 34 against 31, 32, 36 there."""
-    both = fronts([(2, 2, flat(30)), (8, 8, flat(34))], [(4, 1, flat(30)), (8, 4, flat(32)), (16, 16, flat(40))])
+    both = front([(2, 2, flat(30)), (8, 8, flat(34))], [(4, 1, flat(30)), (8, 4, flat(32)), (16, 16, flat(40))])
     duel = both.duel("compute")
     assert list(duel.x) == [2, 4, 8] and [d.value for d in duel.differences] == pytest.approx([1, 0, 2])
-    assert duel.verdict == "µTransfer dominates" and [d.low > 0 for d in duel.differences] == [True, False, True]
+    assert duel.verdict == "µTransfer dominates" and duel.words == ["better", "undecided", "better"]
     duel = both.duel("samples")
     assert list(duel.x) == [4, 8] and [d.value for d in duel.differences] == pytest.approx([-2, -2])
-    assert duel.verdict == "tuning on 1x dominates"
+    assert duel.verdict == "direct tuning dominates"
 
 
 NOISY = [20.0, 25.0, 30.0, 35.0, 40.0]
@@ -230,7 +269,7 @@ NOISY = [20.0, 25.0, 30.0, 35.0, 40.0]
         ([(1, 1, flat(30)), (4, 4, flat(36))], [(1, 1, flat(32)), (4, 4, flat(34))], "the lines cross"),
         ([(1, 1, NOISY)], [(1, 1, NOISY[::-1])], "undecided"),
         ([(1, 1, flat(30, 4))], [(1, 1, flat(32, 4))], "undecided (4 searches, fewer than 5)"),
-        ([(1, 1, flat(30))], [(2, 2, flat(32))], "undecided (no compute that both have)"),
+        ([(1, 1, flat(30))], [(2, 2, flat(32))], "undecided (no place that both have)"),
         # clearly better at 1, a little behind at 4, though not clearly
         ([(1, 1, flat(30)), (4, 4, flat(30))], [(1, 1, flat(32)), (4, 4, [20.0, 25.0, 29.0, 35.0, 40.0])], "undecided"),
         # a diverged median loses
@@ -238,55 +277,39 @@ NOISY = [20.0, 25.0, 30.0, 35.0, 40.0]
     ],
 )
 def test_who_dominates(direct, mutransfer, text):
-    assert fronts(direct, mutransfer).duel("compute").text == text
+    assert front(direct, mutransfer).duel("compute").text == text
 
 
 def test_points_of_a_line_are_the_searches_cut_short():
     """A larger search keeps what a smaller one looked at, so its winner's loss never rises, nor its compute falls."""
     known = report()
-    lines = Fronts.of(known, {"mutransfer": [4, 1, 2, 3], "direct": [1, 2]})
+    lines = Front.of(known, {"mutransfer": [4, 1, 2, 3], "direct": [1, 2]})
     assert [p.looked for p in lines.points["mutransfer"]] == [1, 2, 3, 4]
     chosen = np.array([p.chosen for p in lines.points["mutransfer"]])
     assert (np.diff(chosen, axis=0) <= 0).all()  # sample i has loss 5 + i
     assert lines.x("mutransfer", "compute") == pytest.approx([1.1, 1.2, 1.3, 1.4])
     assert lines.x("direct", "compute") == pytest.approx([1, 2])
     assert lines.points["mutransfer"][2].chosen == known.methods["mutransfer"].chosen
-    assert Fronts.of(known, {"mutransfer": [], "direct": []}) is None
-
-
-def test_malformed_sizes_and_sizes_beyond_the_pool_are_named():
-    known = report()
-    for sizes in (None, {"direct": []}, {"mutransfer": [1], "direct": []}, {"mutransfer": [1.5], "direct": [1]}):
-        with pytest.raises(UserError, match=f"sizes of {LINES[0]} and {LINES[1]}|numbers of samples for both lines"):
-            Fronts.of(known, sizes)
+    with pytest.raises(UserError, match=f"needs sizes of {LINES[0]} and {LINES[1]}"):
+        Front.of(known, {"mutransfer": [1], "direct": []})
     with pytest.raises(UserError, match="looks at 5 samples of a pool of 4"):
-        Fronts.of(known, {"mutransfer": [1], "direct": [5]})
-    worst = max(look[0] for look in searches(6, 1, N, 0))
-    table = runs()[lambda t: ~((t["role"] == "mutransfer") & (t["sample"] == worst))]
-    with pytest.raises(UserError, match=rf"sample {worst} \(role 'mutransfer'\), which search \d selects of 1"):
-        Fronts.of(report(table), {"mutransfer": [1], "direct": [1]})
+        Front.of(known, {"mutransfer": [1], "direct": [5]})
 
 
-# The folder: 12 samples on the proxy, the lower the number, the better; of naive transfer odd ones diverged.
+# ---- the folder: 12 samples on the proxy, the lower the number, the better; of naive transfer odd ones diverged -----
 
-SHOWN = {
-    **FACTS, "samples": 12, "search": 6, "direct_samples": 5, "table": "Table 4", "percentiles": [25, 50, 75, 100],
-    "sizes": {"mutransfer": [1, 2, 6], "direct": [1, 2]}, "default_lr": 5e-4,
-}  # fmt: skip
+SHOWN = {**FACTS, "samples": 12, "search": 6, "direct_samples": 5, "sizes": {"mutransfer": [1, 2, 6], "direct": [1, 2]}}
 NO_FRONT = {"sizes": {"mutransfer": [], "direct": []}}
 PAPER = {"table_or_figure": "Table 4", "statement": "µTransfer wins.", "differs": "width 128; 2 inits; made-up data."}
 
 
 def shown(**targets):
     """µTransfer 35, direct 33, the default 32, naive 20."""
-
-    def tenths(best, samples):
-        return {i: (best - i / 10 - 0.02, best - i / 10 + 0.02) for i in range(samples)}
-
-    naive = {i: (LOST, 20.0) if i % 2 else bleu for i, bleu in tenths(20, 12).items()}
-    every = {"mutransfer": tenths(35, 12), "naive": naive, "direct": tenths(33, 5), "default": {-1: (31.9, 32.1)}}
-    proxy = [LOST if i == 3 else 5 + i / 10 for i in range(12)]
-    return search_table(proxy, [4 + i / 10 for i in range(5)], {**every, **targets})
+    naive = {i: (LOST, 20.0) if i % 2 else bleu for i, bleu in inits(20, -0.1, 12).items()}
+    every = {"mutransfer": inits(35, -0.1, 12, 0.02), "naive": naive, "direct": inits(33, -0.1, 5, 0.02)}
+    pools = {"proxy": {i: [LOST if i == 3 else 5 + i / 10] for i in range(12)}}
+    pools["direct_pool"] = {i: [4 + i / 10] for i in range(5)}
+    return search_table(pools, {**every, "default": {-1: (31.9, 32.1)}, **targets})
 
 
 @pytest.fixture
@@ -295,39 +318,42 @@ def written(folder):
 
     def write(table=None, facts=(), **more):
         known = {"paper": PAPER, "searches": {**SHOWN, **dict(facts)}, "stands_in_for": "IWSLT14", **more}
-        return folder(shown() if table is None else table, **known)
+        return folder(shown() if table is None else table, kind="searches", **known)
 
     return write
 
 
 def of_row(table, heading, start):
-    """The cells of the row that begins with ``start``, of the first table under ``heading``."""
+    """The cells by heading of the row that begins with ``start``, of the first table under ``heading``."""
     part = table.split(f"## {heading}")[1]
-    line = next(line for line in part.split("\n") if line.startswith(f"| {start} |"))
-    return [text.strip() for text in line.strip("|").split("|")]
+    head, line = (next(line for line in part.split("\n") if line.startswith(f"| {first} |")) for first in ("", start))
+    return dict(zip(*([text.strip() for text in line.strip("|").split(" | ")] for line in (head, line)), strict=True))
 
 
 def test_the_table_sets_ours_beside_the_paper(written):
     """Every selected sample is 0 or another low number; the paper's numbers are those of values.csv."""
     described = SEARCHES.describe(written(facts={"search": 12}))
-    table, name = described.text, "Validation BLEU beside Table 4 of the paper"
-    mup = of_row(table, name, "µTransfer from 0.25x")
+    table, name = described.text, "Validation BLEU, beside Table 4 of the paper"
+    mup = of_row(table, name, "µTransfer")
     # all samples are looked at: 11 proxies and a quarter of one at 10 FLOPs, a target at 100; sample 0 has 35
-    assert mup[1:5] == ["2.12", "1x", "12", "64"] and mup[-2:] == ["0 of 7", "0 of 7"]
-    assert mup[5:13] == [*(x for p in ("35.27", "35.33", "35.45", "35.53") for x in ("35.00 [34.98, 35.02]", p))]
-    direct = of_row(table, name, "tuning on 1x (SP)")
-    assert direct[3:5] == ["2", "5"] and direct[6::2][:4] == ["33.62", "35.0", "35.35", "35.45"]
-    assert of_row(table, name, "naive transfer from 0.25x (SP)")[6::2][:4] == ["diverged"] * 4
-    default = of_row(table, name, "fairseq default (SP)")
-    assert default[5:11] == ["-"] * 6 and default[11].startswith("mean 32.00 [30.73, 33.27]") and default[12] == "35.4"
-    assert of_row(table, "Test BLEU", "µTransfer from 0.25x")[3:5] == ["34.00 [33.98, 34.02]"] * 2
+    assert mup["compute (target trainings)"] == "2.12" and mup["the paper's total compute"] == "1x"
+    assert mup["samples a search"] == "12" and mup["the paper's HP samples"] == "64"
+    assert [mup[k] for k in ("p25", "p50 (median)", "p75", "p100 (best)")] == ["35.00 [34.98, 35.02]"] * 4
+    theirs = [f"the paper's val BLEU p{p}" for p in (25, 50, 75, 100)]
+    assert [mup[k] for k in theirs] == ["35.27", "35.33", "35.45", "35.53"]
+    assert mup["target diverged"] == mup["no winner"] == "0 of 7"
+    assert [of_row(table, name, "direct tuning")[k] for k in theirs] == ["33.62", "35.0", "35.35", "35.45"]
+    assert [of_row(table, name, "naive transfer")[k] for k in theirs] == ["diverged"] * 4
+    default = of_row(table, name, "SP default")
+    assert default["p100 (best)"] == "mean 32.00 [30.73, 33.27]" and default[theirs[-1]] == "35.4"
+    assert of_row(table, "Test BLEU", "µTransfer")["p25"] == "34.00 [33.98, 34.02]"
     for line in described.summary.split("\n"):
         assert f"- {line}\n" in table
     for text in (
         "1. width 128.\n2. 2 inits.\n3. made-up data.",
         "µTransfer wins.",
         "| Section 7.1: independent search trials | 25 | 7 |",
-        "resampled from one pool, so an interval says nothing about another pool",
+        "resampled from one pool",
         "one training of the target is 100 FLOPs",
         "undecided (all searches selected the same",
     ):
@@ -337,14 +363,16 @@ def test_the_table_sets_ours_beside_the_paper(written):
 def test_table_5_has_its_own_percentiles_and_numbers(written):
     facts = {"table": "Table 5", "percentiles": [0, 50, 100], "searches": 3, **NO_FRONT}
     described = SEARCHES.describe(written(facts=facts, signature="BLEU|tok:13a"))
-    table, name = described.text, "Validation BLEU beside Table 5 of the paper"
-    assert "| p0 (worst) | the paper | p50 (median) | the paper | p100 (best) | the paper |" in table
-    assert of_row(table, name, "µTransfer from 0.25x")[6:11:2] == ["25.94", "26.34", "26.42"]
-    assert of_row(table, name, "tuning on 1x (SP)")[6:11:2] == ["diverged", "diverged", "25.69"]
-    assert of_row(table, name, "fairseq default (SP)")[10] == "26.4"
+    table, name = described.text, "Validation BLEU, beside Table 5 of the paper"
+    theirs = [f"the paper's val BLEU p{p}" for p in (0, 50, 100)]
+    assert [of_row(table, name, "µTransfer")[k] for k in theirs] == ["25.94", "26.34", "26.42"]
+    assert [of_row(table, name, "direct tuning")[k] for k in theirs] == ["diverged", "diverged", "25.69"]
+    assert of_row(table, name, "SP default")[theirs[-1]] == "26.4" and "p0 (worst)" in table
     assert "| Table 5: independent search trials | 3 | 3 |" in table and "Section 7.1" not in table
     assert described.summary.count("undecided (3 searches, fewer than 5)") == 3 and "Figure 6" not in table
     assert "BLEU: `BLEU|tok:13a`." in table
+    (claim,) = SEARCHES.claims(described)
+    assert claim.source == "Table 4" and [part.verdict for part in claim.parts] == ["undecided"] * 2 + ["not judged"]
 
 
 def test_the_published_numbers_say_how_sure_they_are():
@@ -360,35 +388,17 @@ def test_the_published_numbers_say_how_sure_they_are():
 def test_verdicts_compute_and_what_was_selected(written):
     described = SEARCHES.describe(written())
     text, table = described.summary, described.text
-    assert "µTransfer against naive transfer from 0.25x (SP): better; validation BLEU higher in 7 of 7 searches" in text
-    assert "µTransfer against fairseq default (SP): better" in text and "| **better** |" in table
-    assert "NOT equal within 10%" in text and "with no diverged run stopped 1.60 and 2.00, 25.0%" in text
+    assert "µTransfer against naive transfer: better; validation BLEU higher in 7 of 7 searches" in text
+    assert "µTransfer against SP default: better" in text and "| **better** |" in table
+    assert "NOT equal within 10%" in text and "with no diverged run stopped direct tuning 2.00 (+25.0%), µTr" in text
     assert "| 5 of 5 inits diverged" not in table and "| 1 of 2 inits diverged |" in table
-    assert "lr, of 5e-4 * 2^{-1.5..1.25}" in table and "learning rate 0.0005" in table
+    assert "lr, of 10^U(-4, -1)" in table and "learning rate 0.0005" in table
     assert "Figure 6, at equal compute: µTransfer dominates" in text
+    (claim,) = SEARCHES.claims(described)
+    assert (claim.source, claim.verdict) == ("Figure 6", "reproduced")
     worse = SEARCHES.describe(written(shown(mutransfer={i: (1.0, 1.1) for i in range(12)}))).summary
-    assert "µTransfer against tuning on 1x (SP): worse" in worse
-    assert "Figure 6, at equal number of samples: tuning on 1x dominates" in worse
-
-
-def test_the_same_numbers_give_the_same_bytes_and_others_do_not(written):
-    """In any order of rows; what is never selected changes nothing, what is changes its table and its pictures."""
-
-    def drawn(table):
-        _, paths = SEARCHES.redraw(written(table.sample(frac=1, random_state=len(done))))
-        done.append({path.name: path.read_bytes() for path in paths})
-        return done[-1]
-
-    done = []
-    before = drawn(shown())
-    assert [*before] == ["bleu.png", "bleu.svg", "pareto.png", "pareto.svg", "table.md"]
-    default, never, loser = shown(), shown(), shown()
-    never.loc[(never["role"] == "naive") & (never["sample"] == 10), "bleu_valid"] += 0.2
-    default.loc[(default["role"] == "default") & (default["seed"] == 1), "bleu_test"] += 0.2
-    loser.loc[(loser["role"] == "direct") & (loser["sample"] == 0) & (loser["seed"] == 1), "bleu_valid"] += 0.5
-    for table, stems in ((never, set()), (default, {"bleu", "table"}), (loser, {"bleu", "pareto", "table"})):
-        after = drawn(table)
-        assert {name.split(".")[0] for name in before if after[name] != before[name]} == stems
+    assert "µTransfer against direct tuning: worse" in worse
+    assert "Figure 6, at equal number of samples: direct tuning dominates" in worse
 
 
 @pytest.mark.parametrize("role", ["mutransfer", "direct", "default"])
@@ -400,37 +410,154 @@ def test_odd_searches_are_drawn_and_pictures_say_what_they_are_made_of(written, 
     if role == "direct":
         table.loc[table["role"] == "direct_pool", ["status", "test_loss"]] = ["diverged", math.nan]
     text, paths = SEARCHES.redraw(written(table, data_is_real=False))
-    told = {"mutransfer": "against fairseq default (SP): worse", "direct": "tuning on 1x (SP): better"}
-    assert told.get(role, "fairseq default (SP): better") in text
+    told = {"mutransfer": "against SP default: worse", "direct": "direct tuning: better"}
+    assert told.get(role, "SP default: better") in text
     assert "[+inf, +inf]" in text or role == "mutransfer"
     assert ("Nothing: all samples diverged." in paths[-1].read_text()) == (role == "direct")
     said = {path.stem: words(path) for path in paths if path.suffix == ".svg"}
     for lines in said.values():
         caption = " ".join(lines)
         assert "STAND-IN DATA, not IWSLT14" in lines and "one pool" in caption and "Data: CIFAR-10" in caption
-    assert said["bleu"].count("worse" if role == "mutransfer" else "better") >= 4
+    assert any("worse" if role == "mutransfer" else "better" in line for line in said["bleu"])
     assert "diverged, or no winner" in said["bleu"] and "median validation BLEU" in said["pareto"]
-    assert "compute of a search (trainings of the target, log scale)" in said["pareto"]
-    assert "samples a search looks at (log scale)" in said["pareto"]
-    dominates = "tuning on 1x" if role == "mutransfer" else "µTransfer"
+    assert "trainings of the target (log scale)" in said["pareto"] and "samples (log scale)" in said["pareto"]
+    dominates = "direct tuning" if role == "mutransfer" else "µTransfer"
     assert f"equal compute: {dominates} dominates" in said["pareto"]
 
 
-def test_cells():
-    assert cell(Estimate(DOWN, DOWN, DOWN)) == "diverged"
-    assert cell(Estimate(29.82, DOWN, 30.05)) == "29.82 [diverged, 30.05]"
+def redrawn(kind, write, tables):
+    """For every table, the stems of the files that are not those of the first; and the names of all."""
+    done = []
+    for table, *more in tables:
+        _, paths = kind.redraw(write(table.sample(frac=1, random_state=len(done)), *more))
+        done.append({path.name: path.read_bytes() for path in paths})
+    return [{name.split(".")[0] for name in done[0] if after[name] != done[0][name]} for after in done[1:]], [*done[0]]
 
 
-def test_gaps_of_a_folder_are_named(written):
+def test_the_same_numbers_give_the_same_bytes_and_others_do_not(written):
+    """In any order of rows; what is never selected changes nothing, what is changes its table and its pictures."""
+    default, never, loser = shown(), shown(), shown()
+    never.loc[(never["role"] == "naive") & (never["sample"] == 10), "bleu_valid"] += 0.2
+    default.loc[(default["role"] == "default") & (default["seed"] == 1), "bleu_test"] += 0.2
+    loser.loc[(loser["role"] == "direct") & (loser["sample"] == 0) & (loser["seed"] == 1), "bleu_valid"] += 0.5
+    changes, names = redrawn(SEARCHES, written, [(table,) for table in (shown(), never, default, loser)])
+    assert names == ["bleu.png", "bleu.svg", "pareto.png", "pareto.svg", "table.md"]
+    assert changes == [set(), {"bleu", "table"}, {"bleu", "pareto", "table"}]
+
+
+def test_gaps_of_a_folder_are_named(written, studying):
     for facts, message in (
-        ({"percentiles": [25, 101]}, "expected numbers from 0 to 100"),
-        ({"percentiles": None}, r"provenance.json lacks searches.percentiles"),
+        ({"percentiles": None, "default_lr": None}, r"provenance.json lacks searches.default_lr"),
+        ({"direct": None}, r"provenance.json lacks searches.direct; run"),
         ({"table": "Table 44", **NO_FRONT}, "unknown published table or figure 'Table 44'. Did you mean 'Table 4'"),
-        ({"sizes": []}, "needs sizes of direct and mutransfer"),
     ):
         with pytest.raises(UserError, match=message):
             SEARCHES.redraw(written(facts=facts))
-    where = written()
-    (where / "runs.csv").unlink()
-    with pytest.raises(UserError, match=r"runs.csv does not exist"):
-        SEARCHES.redraw(where)
+    for changes, message in (
+        ({"curve": curves().drop(index=7)}, "panel 'width' of the learning curves lacks 1 rows"),
+        ({"curve": curves().assign(panel="widths")}, r"curves.csv lacks the panel width"),
+    ):
+        with pytest.raises(UserError, match=message):
+            STUDY.redraw(studying(**changes))
+
+
+# ---- a study's folder: sample 3 of the proxy, and the longer default, diverged --------------------------------------
+
+
+def shown_study(**losses):
+    changes = {"proxy": lambda i: LOST if i == 3 else 3 + i / 50, "mutransfer": lambda i: 2 + i / 50}
+    return studied(**{"short": 16, "default": 2.3, "default_long": LOST, **changes, **losses})
+
+
+def curves(behind=False):
+    """Wider is better at every step, or, at one, not."""
+    rows = [
+        ("width", "mup", width, -6.0, 0, step, 64 * step, 2.5 - 0.1 * k + 3 * math.exp(-step / 20))
+        for k, width in enumerate((32, 64, 128))
+        for step in range(10, 210, 10)
+    ]
+    names = ["panel", "parametrization", "width", "log2_lr", "seed", "step", "tokens", "loss"]
+    table = pd.DataFrame(rows, columns=names)
+    table.loc[behind * ((table["width"] == 128) & (table["step"] == 100)), "loss"] += 1
+    return table
+
+
+@pytest.fixture
+def studying(folder):
+    """Write a study's folder; ``facts`` changes provenance["study"]."""
+
+    def write(table=None, curve=None, facts=(), **more):
+        paper = {"table_or_figure": "Table 7", "statement": "7% is enough.", "differs": "narrower."}
+        more |= {"kind": "study", "study": {**STUDY_FACTS, **dict(facts)}, "stands_in_for": "GPT-3's data"}
+        where = folder(shown_study() if table is None else table, paper=paper, **more)
+        (curves() if curve is None else curve).to_csv(where / "curves.csv", index=False)
+        return where
+
+    return write
+
+
+def test_a_study_says_who_won_what_it_cost_and_what_the_paper_has(studying):
+    described = STUDY.describe(studying())
+    table, summary = described.text, described.summary.split("\n")
+    assert summary[0].startswith("µTransfer against naive transfer: better; training loss lower in 7 of 7 searches")
+    assert all(f"- {line}" in table for line in summary)
+    longer = of_row(table, "Training loss", "longer SP default")
+    assert (longer["steps"], longer["p100 (worst)"]) == ("200", "mean diverged")
+    assert longer["compute (target trainings)"] == "0.50" and longer["compute (FLOPs)"] == "50"
+    name = "Test loss, beside Table 7 of the paper"
+    theirs = [of_row(table, name, m)["the paper's validation loss p50"] for m in ("µTransfer", "SP default")]
+    assert theirs == ["1.98", "2.03"] and of_row(table, name, "SP default")["p100 (worst)"] == "mean 3.3000"
+    # a search costs 10 x 10 FLOPs, the target 100: two trainings in all, and k = 2
+    for text in (
+        "tuning cost / target training: 100.0% for a search of 10 samples",
+        "280.0% for all samples on the proxy (20 x 100 steps and 16 x 50 steps); the paper's GPT-3 6.7B: 6.5%",
+        "NOT equal within 10%",  # the longer default diverged after a quarter
+        "| App. F.4: tuning cost / pretraining | 6.5%, printed as 7% | 100.0% |",
+        "1. narrower.",
+        "0 of 40 cells",
+        "| sample | searches | lr, of 10^U(-4, -1) |",
+    ):
+        assert text in table
+    claims = STUDY.claims(described)
+    assert [claim.source for claim in claims] == ["Table 7", "Figure 8"] and claims[0].verdict == "reproduced"
+
+
+def test_unlike_verdicts_of_a_study_are_told_apart(studying):
+    table = shown_study(naive=lambda i: 1.5 + i / 10)
+    summary = STUDY.describe(studying(table, curves(behind=True))).summary
+    assert "µTransfer against naive transfer: worse" in summary and "µTransfer against SP default: better" in summary
+    assert "behind at 1 of 40 cells" in summary
+
+
+def test_each_changed_number_of_a_study_changes_its_own_picture(studying):
+    sample, default = shown_study(), shown_study(default=2.35)
+    never = sample["sample"] == max(set(range(20)) - {min(look) for look in searches(20, 10, N, 3)})
+    sample.loc[never & sample["role"].isin(["proxy", "mutransfer", "naive"]), "attn_mult"] = 1.0
+    tables = [(shown_study(),), (sample, curves(behind=True)), (default,)]
+    changes, names = redrawn(STUDY, studying, tables)
+    assert names[::2] == ["equal_compute.png", "parallel_coordinates.png", "loss_vs_tokens.png", "table.md"]
+    assert changes == [{"parallel_coordinates", "loss_vs_tokens", "table"}, {"equal_compute", "table"}]
+
+
+def test_pictures_of_a_study_say_what_was_lost_and_whose_data_they_are(studying):
+    """A figure is passed around without its table; all of the short pool diverged, and some losses are far above."""
+    proxy = [LOST if i == 3 else 50.0 if i > 16 else 3 + i / 50 for i in range(20)]
+    table = shown_study(direct=lambda i: 50.0 if i > 2 else 2.3 + i / 10, proxy=lambda i: proxy[i])
+    short = table["role"] == "proxy_short"
+    table.loc[short, ["status", "train_loss", "test_loss"]] = ["diverged", math.inf, math.nan]
+    _, paths = STUDY.redraw(studying(table, data_is_real=False))
+    said = {path.stem: words(path) for path in paths if path.suffix == ".svg"}
+    for lines in said.values():
+        assert "STAND-IN DATA, not GPT-3's data" in lines
+    dots, parallel = said["equal_compute"], said["parallel_coordinates"]
+    assert {"diverged, or no winner", "1 of 1", "above the axis"} <= {*dots}
+    assert {"1 diverged", "16 diverged", "the best 5", "above the axis"} <= {*parallel}
+    assert "width 32, 100 steps: 20 samples, 19 finished; best loss 3.0000" in parallel
+    assert any("wider is better: holds" in line for line in said["loss_vs_tokens"])
+
+
+def test_a_study_of_one_pool_in_which_all_targets_diverged_is_drawn(studying):
+    lost = dict.fromkeys(("mutransfer", "naive", "direct"), lambda i: LOST)
+    text, paths = STUDY.redraw(studying(shown_study(short=0, default=LOST, **lost)))
+    assert all(path.stat().st_size for path in paths)
+    assert text.count("undecided; training loss lower in 0 of 7 searches (7 ties)") == 4

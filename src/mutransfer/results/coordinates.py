@@ -19,21 +19,12 @@ import numpy as np
 import pandas as pd
 
 from mutransfer.errors import UserError, unknown
-from mutransfer.results.draw.page import Axes, log_scales
-from mutransfer.results.draw.style import (
-    MARKERS,
-    WARNING,
-    WIDTH,
-    new_figure,
-    palette,
-    paper_style,
-    save,
-    wrapped,
-    write_banner,
-)
+from mutransfer.results.draw.curves import line_looks, line_signs
+from mutransfer.results.draw.page import Axes, log_scales, new_page
+from mutransfer.results.draw.style import WARNING, paper_style, save
 from mutransfer.results.estimate import Estimate, counted, label, listing
 from mutransfer.results.folder import Claim, FigureFolder, Part, Shown, grid, read_texts
-from mutransfer.results.schema import Rows, Schema, require
+from mutransfer.results.schema import Rows, Schema
 
 TOLERANCE = 0.25
 COLUMNS = ["width", "seed", "step", "activation", "kind", "rms"]
@@ -50,7 +41,6 @@ SCHEMA = Schema(
 )
 MOST_COLUMNS = 4
 MOST_NAMED = 6
-VERDICT_COLOURS = {"ok": "black", "grows": WARNING, "shrinks": WARNING}
 RULE = (
     "The growth exponent is the slope of log2(rms of x_t - x_0) against log2(width), mean over seeds with its 95% t "
     f"interval. An exponent above {TOLERANCE:g} `grows`, below -{TOLERANCE:g} `shrinks`, else it stays. Where theory "
@@ -264,42 +254,27 @@ def coordinate_figure(
         for name in shown:
             if name not in set(frame.data["activation"]):
                 raise unknown("activation", name, names)
-    steps = sorted(frames[0].data.query("kind == 'change'")["step"].unique())
-    text = wrapped(caption, WIDTH - 0.2, 7.5) if caption else ""
-    with paper_style():
-        figure = new_figure(1.85 * len(frames) + 0.8 + 0.14 * (text.count("\n") + 1) * bool(text) + 0.3 * bool(banner))
-        axes = figure.subplots(len(frames), len(shown), sharex=True, sharey="col", squeeze=False)
-        for row, frame in zip(axes, frames, strict=True):
-            for ax, name in zip(row, shown, strict=True):
-                moved = frame.changes(name).dropna(subset="exponent")
-                for step, colour, marker in zip(steps, palette(len(steps)), MARKERS, strict=False):
-                    _line(ax, frame, name, step, color=colour, marker=marker)
-                log_scales(ax)
-                ax.grid(alpha=0.25, linewidth=0.4)
-                if len(moved):
-                    fit = moved.iloc[-1]
-                    title = f"{headings[name]}\n{fit['verdict']}: width$^{{{fit['exponent']:.2f}}}$"
-                    ax.set_title(title, color=VERDICT_COLOURS[fit["verdict"]], fontsize=7)
-                else:
-                    ax.set_title(f"{headings[name]}\nnever moves", color=WARNING, fontsize=7)
-            row[0].set_ylabel(f"{label(frame.parametrization)}, {frame.optimizer}\nrms of $x_t - x_0$", fontsize=7.5)
-        for ax in axes[-1]:
-            ax.set_xlabel("width")
-            ax.set_ylim(_decade(*ax.get_ylim()))  # of a column: they share it
-        # what does not move at first has no line for it
-        every = [pair for ax in axes.flat for pair in zip(*ax.get_legend_handles_labels()[::-1], strict=True)]
-        lines = dict(sorted(every, key=lambda pair: (len(pair[0]), pair[0])))
-        figure.legend(
-            list(lines.values()), list(lines), loc="outside lower center", ncols=max(len(lines), 1), frameon=False
+    looks = line_looks(sorted(frames[0].data.query("kind == 'change' and rms > 0")["step"].unique()))
+    share: dict[str, Any] = {"sharex": True, "sharey": "col"}
+    with paper_style(small=True):
+        figure, panels = new_page(
+            len(frames), len(shown), 2.1, legends=[line_signs("t =", looks)], caption=caption, banner=banner, **share
         )
-        if text:
-            figure.text(0.1 / WIDTH, 0.005, text, fontsize=7.5, va="bottom")
-        height = figure.get_size_inches()[1]
-        bottom = (0.68 + 0.14 * (text.count("\n") + 1) * bool(text)) / height
-        figure.subplots_adjust(0.1, bottom, 0.99, 1 - (0.33 + 0.3 * bool(banner)) / height, wspace=0.3, hspace=0.35)
-        if text:
-            figure.legends[0].set_bbox_to_anchor((0.5, (0.03 + 0.14 * (text.count("\n") + 1)) / height))
-        write_banner(figure, banner)
+        for row, frame in zip(panels, frames, strict=True):
+            row[0].set_ylabel(f"{label(frame.parametrization)}, {frame.optimizer}\nrms of $x_t - x_0$")
+            for axes, name in zip(row, shown, strict=True):
+                for step, look in looks.items():
+                    _line(axes, frame, name, int(step), **look)
+                log_scales(axes)
+                moved = frame.changes(name).dropna(subset="exponent")
+                verdict, told = "never moves", "never moves"
+                if len(moved):
+                    verdict = moved.iloc[-1]["verdict"]
+                    told = f"{verdict}: width$^{{{moved.iloc[-1]['exponent']:.2f}}}$"
+                axes.set_title(f"{headings[name]}\n{told}", color="black" if verdict == "ok" else WARNING)
+        for axes in panels[-1]:
+            axes.set_xlabel("width")
+            axes.set_ylim(_decade(*axes.get_ylim()))  # of a column: they share it
         return save(figure, Path(out), "coordinate_check")
 
 
@@ -358,7 +333,6 @@ def read_coordinates(folder: FigureFolder) -> Shown:
     ``folder["coordinates"]`` has ``activations`` (activation -> heading), and may have ``may_shrink_at_init``
     (activations) and ``lr``. Raises `UserError` as `coord_frames` does, and where it lacks ``activations``.
     """
-    require(folder.provenance, {"coordinates.activations": dict}, f"{folder.path / 'provenance.json'}")
     settings = folder["coordinates"]
     frames = coord_frames(read_texts(folder.path / "coordinates.csv"), settings.get("may_shrink_at_init", ()))
     lr = settings.get("lr", "")
@@ -382,7 +356,7 @@ def _line(ax: Axes, frame: CoordFrame, name: str, step: int, **look: Any) -> Non
     if logs.empty:
         return  # nothing moved at this step, as behind a readout of zeros
     mean, low, high = (np.exp(part.to_numpy()) for part in (logs.mean(), logs.min(), logs.max()))
-    ax.errorbar(logs.columns, mean, [mean - low, high - mean], label=f"t = {step}", elinewidth=0.7, **look)
+    ax.errorbar(logs.columns, mean, [mean - low, high - mean], elinewidth=0.7, **look)
 
 
 def _decade(low: float, high: float) -> tuple[float, float]:

@@ -34,6 +34,7 @@ import pandas as pd
 from mutransfer.errors import UserError
 from mutransfer.files import write
 from mutransfer.results import published
+from mutransfer.results.schema import Facts
 
 TABLE = "table.md"
 KEYS = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "paper")
@@ -165,7 +166,7 @@ def read_provenance(path: Path, keys: Iterable[str] = ()) -> dict[str, Any]:
                 f"{table} was changed after the run: it is not the file that {path.name} has the sha256 of; restore "
                 "it from the repository or run the experiment again."
             )
-    return provenance
+    return Facts(provenance, path)
 
 
 def points(seeds: str) -> str:

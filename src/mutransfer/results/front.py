@@ -1,39 +1,40 @@
 """Figure 6: the median outcome of a search against what it spends and against the samples it looks at.
 
-Two lines, µTransfer's and conventional tuning's; a point is one size of search. `RULE` says how they are judged; what a
-point and its bootstrap are, RULE of `searches`: every draw is the same for all points of both lines.
+Two lines, µTransfer's and direct tuning's; a point is one size of search. `RULE` says how they are judged; what a point
+and its bootstrap are, RULE of `searches`: every draw is the same for all points of both lines.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from mutransfer.errors import UserError
-from mutransfer.results import published
+from mutransfer.results import outcomes, published
 from mutransfer.results.draw import dots
-from mutransfer.results.draw.dots import GAP, LEFT, PANEL, TITLE, Look
-from mutransfer.results.draw.page import Axes, band, doublings, set_ticks, sign
-from mutransfer.results.draw.style import WIDTH, new_figure, paper_style, save, wrapped
-from mutransfer.results.estimate import Array, Estimate, number
-from mutransfer.results.folder import Claim, Part, grid
-from mutransfer.results.outcomes import LEAST_SEARCHES, Outcomes, Searches, difference, difference_text, estimate
+from mutransfer.results.draw.style import Look, paper_style, save
+from mutransfer.results.estimate import Array, Estimate, counted
+from mutransfer.results.folder import Claim, FigureFolder, Part, Shown
+from mutransfer.results.outcomes import LABELS, LEAST_SEARCHES, LOOKS, Outcomes, Searches
 
-STEM, METRIC = "pareto", "bleu_valid"
-LINES = ("direct", "mutransfer")
-STRIP, TICK, TALL = 0.28, 0.4, 2.4
-"""Inches."""
+METRIC, LINES = "bleu_valid", ("direct", "mutransfer")
 X = Literal["compute", "samples"]
-PANELS: dict[X, tuple[str, str]] = {
-    "compute": ("equal compute", "compute of a search (trainings of the target, log scale)"),
-    "samples": ("equal number of samples", "samples a search looks at (log scale)"),
+PANELS: dict[X, tuple[str, str, str | None]] = {
+    "compute": ("equal compute", "trainings of the target", "µTransfer dominates"),
+    "samples": ("equal number of samples", "samples", None),
 }
-Verdict = Literal["µTransfer dominates", "tuning on 1x dominates", "the lines cross", "undecided"]
-PAPER = "at equal compute µTransfer dominates; at equal number of samples it is slightly lower, and the gap closes"
+"""What is equal, its unit, and the verdict that the paper claims."""
+Verdict = Literal["µTransfer dominates", "direct tuning dominates", "the lines cross", "undecided"]
+PAPER = "At equal compute µTransfer dominates; at equal number of samples it is slightly lower, and the gap closes."
 """What the paper reads off its Figure 6 (section 7.1)."""
 RULE = (
     "The two lines are compared at every compute (or number of samples) of a point of either that lies within the "
@@ -49,77 +50,138 @@ RULE = (
 class Duel:
     """The two lines over one x."""
 
-    x: Array
-    """[K] where both have a value, ascending: trainings of the target, or samples."""
-    differences: tuple[Estimate, ...]
-    """[K] µTransfer's median less the other's."""
-    verdict: Verdict
-    reason: str = ""
+    x: Array  # [K] where both have a value, ascending: trainings of the target, or samples
+    differences: tuple[Estimate, ...]  # [K] µTransfer's median less the other's
+    searches: int
+
+    @property
+    def words(self) -> list[str]:
+        """[K]"""
+        return ["better" if d.low > 0 else "worse" if d.high < 0 else "undecided" for d in self.differences]
+
+    @property
+    def verdict(self) -> Verdict:
+        """By `RULE`."""
+        values, words = [d.value for d in self.differences], self.words
+        if self.searches < LEAST_SEARCHES:
+            return "undecided"
+        if "better" in words and "worse" in words:
+            return "the lines cross"
+        if "better" in words and min(values) >= 0:
+            return "µTransfer dominates"
+        return "direct tuning dominates" if "worse" in words and max(values) <= 0 else "undecided"
 
     @property
     def text(self) -> str:
         """``µTransfer dominates``, with the reason where it is undecided for one."""
-        return self.verdict + (f" ({self.reason})" if self.reason else "")
+        few = f" ({self.searches} searches, fewer than {LEAST_SEARCHES})" * (self.searches < LEAST_SEARCHES)
+        return self.verdict + (few if self.differences else " (no place that both have)")
 
 
 @dataclass(frozen=True)
-class Fronts:
+class Front:
     """The points of both lines, smallest search first."""
 
-    report: Searches
+    facts: Mapping[str, Any]
     points: Mapping[str, tuple[Outcomes, ...]]
 
     @classmethod
-    def of(cls, report: Searches, sizes: Any) -> Fronts | None:
-        """``sizes``: line -> numbers of samples; None if both are empty. Raises `UserError` if it is malformed."""
-        if not isinstance(sizes, Mapping) or set(sizes) != set(LINES):
-            raise UserError(f"the provenance of the searches needs sizes of {' and '.join(LINES)}; run it again.")
-        if not any(sizes.values()):
-            return None
-        for name in LINES:
-            if not sizes[name] or not all(type(size) is int for size in sizes[name]):
-                raise UserError(f"Figure 6 needs numbers of samples for both lines, '{name}' has {sizes[name]}.")
-        return cls(report, {n: tuple(report.outcomes(n, size) for size in sorted(set(sizes[n]))) for n in LINES})
+    def of(cls, report: Searches, sizes: Mapping[str, Sequence[int]]) -> Front:
+        """``sizes``: line -> numbers of samples. Raises `UserError` if a line has none."""
+        if not all(sizes.get(name) for name in LINES):
+            raise UserError(f"Figure 6 needs sizes of {' and '.join(LINES)}; run the experiment again.")
+        return cls(report.facts, {n: tuple(report.outcomes(n, k) for k in sorted(set(sizes[n]))) for n in LINES})
 
     def x(self, name: str, x: X) -> Array:
         """Of every point of a line: mean compute of a search in trainings of the target, or samples."""
-        training = self.report.training
-        points = self.points[name]
-        return np.array([point.compute / training if x == "compute" else point.looked for point in points], float)
+        return np.array([point.cost if x == "compute" else point.looked for point in self.points[name]], float)
 
     def quartiles(self, name: str) -> Array:
         """[points, 3] 25th percentile, median and 75th of validation BLEU over searches."""
-        percents = (25, 50, 75)
-        return np.array([[point.percentiles(p, METRIC)[0] for p in percents] for point in self.points[name]])
+        return np.array([[p.percentiles(q, METRIC)[0] for q in (25, 50, 75)] for p in self.points[name]])
 
     def duel(self, x: X) -> Duel:
-        """The verdict over compute or samples."""
-        places = {name: self.x(name, x) for name in LINES}
-        low = max(float(place.min()) for place in places.values())
-        high = min(float(place.max()) for place in places.values())
-        every = np.unique(np.concatenate([*places.values()]))
-        common = every[(every >= low) & (every <= high)]
+        """The lines over compute or samples."""
+        places, every = {name: self.x(name, x) for name in LINES}, list[Estimate]()
         medians = {name: [point.percentiles(50, METRIC) for point in self.points[name]] for name in LINES}
-        differences = []
+        low, high = max(place.min() for place in places.values()), min(place.max() for place in places.values())
+        common = np.unique([at for place in places.values() for at in place if low <= at <= high])
         for at in common:
             its, ours = (along(places[name], medians[name], float(at)) for name in LINES)
-            differences.append(estimate(difference(ours, its)))
-        n, reason = self.report.facts["searches"], ""
-        if not differences:
-            reason = f"no {'compute' if x == 'compute' else 'number of samples'} that both have"
-        elif n < LEAST_SEARCHES:
-            reason = f"{n} searches, fewer than {LEAST_SEARCHES}"
-        return Duel(common, tuple(differences), "undecided" if reason else _verdict(differences), reason)
+            every.append(outcomes.estimate(outcomes.difference(ours, its)))
+        return Duel(common, tuple(every), self.facts["searches"])
 
     @property
-    def claim(self) -> Claim:
-        """Of the paper's Figure 6, and whether it is reproduced."""
-        equal, same = self.duel("compute"), self.duel("samples")
-        parts = (
-            Part.of("at equal compute", equal.text, equal.verdict, "µTransfer dominates"),
-            Part.of("at equal number of samples", same.text, same.verdict, None),
+    def shown(self) -> Shown:
+        """Both verdicts, the numbers behind the figure, and ``pareto.png`` and ``.svg``."""
+        lines, sections, parts = list[str](), list[str](), list[Part]()
+        for x, (heading, unit, expected) in PANELS.items():
+            duel = self.duel(x)
+            n, better, worse = len(duel.x), duel.words.count("better"), duel.words.count("worse")
+            more = f"; µTransfer clearly better at {better} and worse at {worse} of {n}, " if n else ""
+            more += f"{duel.x[0]:.3g} to {duel.x[-1]:.3g} {unit}" if n else ""
+            lines.append(f"Figure 6, at {heading}: {duel.text}{more}")
+            parts.append(Part.of(f"at {heading}", duel.text, duel.verdict, expected))
+            places: outcomes.Cells[tuple[float, Estimate, str]] = {
+                unit: lambda row: f"{row[0]:.3g}",
+                "difference, 95% interval": lambda row: outcomes.difference_text(row[1]),
+                "µTransfer is": lambda row: row[2],
+            }
+            rows = zip(duel.x, duel.differences, duel.words, strict=True)
+            sections.append(f"Median of µTransfer less that of direct tuning (validation BLEU) at {heading}:")
+            sections.append(outcomes.table(rows, places) if n else "None: the lines share no place.")
+        cells: outcomes.Cells[Outcomes] = {
+            "": lambda point: LABELS[point.name],
+            "samples": lambda point: str(point.looked),
+            "compute (target trainings)": lambda point: f"{point.cost:.2f}",
+            **{f"p{q}": partial(Outcomes.text, percent=q, metric=METRIC) for q in (25, 50, 75)},
+            "target diverged": lambda point: f"{point.lost[0]} of {len(point.chosen)}",
+            "no winner": lambda point: f"{point.lost[1]} of {len(point.chosen)}",
+        }
+        points = outcomes.table([point for name in LINES for point in self.points[name]], cells)
+        values = published.rows(table_or_figure="Figure 6")
+        paper = ", ".join(f"{value.metric.replace('_', ' ')} {value.value}" for value in values)
+        sections.append(f"The paper's Figure 6 ({paper}): {PAPER} {RULE}")
+        section = "\n\n".join(["## Figure 6: the median search against what it spends", points, *sections])
+        pictures = {"pareto": "Median BLEU of a search against its compute and its number of samples"}
+        return Shown(lines, section, Claim("Figure 6", PAPER, tuple(parts)), pictures, self._draw)
+
+    def _draw(self, folder: FigureFolder) -> list[Path]:
+        """Against compute left, against samples right."""
+        facts, lines = self.facts, {name: self.quartiles(name) for name in LINES}
+        caption = (
+            f"Median over {facts['searches']} searches of validation BLEU (after Figure 6 of the paper), each the mean "
+            f"over {counted([facts['inits']], 'init')} of the selected sample; compute includes the tuning. All "
+            f"searches look at one pool of {facts['samples']} samples on the proxy, or of {facts['direct_samples']} on "
+            "the target: as their size nears it, they become the same one, and the band narrows by construction. "
+            f"{folder.source}"
         )
-        return Claim("Figure 6", PAPER[0].upper() + PAPER[1:] + ".", parts)
+        medians = [Estimate(value) for line in lines.values() for value in line[:, 1]]
+        limits = dots.limits([line.ravel() for line in lines.values()], medians, higher_is_better=True)
+        has_lost = any(np.isinf(line[:, 1]).any() for line in lines.values())
+        with paper_style():
+            figure, part = dots.sheet(3.3, caption, folder.banner)
+            for axes, (x, (heading, unit, _)) in zip(part.subplots(1, 2), PANELS.items(), strict=True):
+                axes.set_xscale("log", base=2)
+                axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                axes.xaxis.set_minor_locator(NullLocator())
+                axes.set(ylim=limits, ylabel="median validation BLEU")
+                axes.grid(alpha=0.25, linewidth=0.5)
+                axes.set_title(f"{heading}: {self.duel(x).verdict}", loc="left", fontweight="bold", fontsize=7.5)
+                strip = dots.strip_at(axes, True, "diverged") if has_lost else None
+                (strip or axes).set_xlabel(f"{unit} (log scale)")
+                for row, name in enumerate(LINES):
+                    _draw_line(axes, self.x(name, x), lines[name], LOOKS[name])
+                    lost = self.x(name, x)[np.isinf(lines[name][:, 1])]
+                    if strip and len(lost):
+                        cross: Look = {**dots.DIVERGED, "color": LOOKS[name]["color"], "linestyle": "none"}
+                        strip.plot(lost, np.full(len(lost), 0.7 - 0.4 * row), **cross)
+            signs: list[Any] = [Line2D([], [], label=LABELS[name], **LOOKS[name], markersize=4) for name in LINES]
+            signs.append(Patch(label="25th to 75th percentile of the searches", color="black", alpha=0.22, linewidth=0))
+            if has_lost:
+                signs.append(Line2D([], [], label="the median search diverged", linestyle="none", **dots.DIVERGED))
+            dots.legend(part, signs)
+            return save(figure, folder.path, "pareto")
 
 
 def along(x: Array, values: Sequence[Array], at: float) -> Array:
@@ -133,123 +195,11 @@ def along(x: Array, values: Sequence[Array], at: float) -> Array:
     return np.asarray((1 - weight) * values[low] + weight * values[high])
 
 
-def _verdict(differences: Sequence[Estimate]) -> Verdict:
-    above, below = any(apart.low > 0 for apart in differences), any(apart.high < 0 for apart in differences)
-    if above and below:
-        return "the lines cross"
-    if above and all(apart.value >= 0 for apart in differences):
-        return "µTransfer dominates"
-    if below and all(apart.value <= 0 for apart in differences):
-        return "tuning on 1x dominates"
-    return "undecided"
-
-
-def front_sentences(fronts: Fronts) -> list[str]:
-    """The two verdicts, a line each."""
-    lines = []
-    for x, (heading, _) in PANELS.items():
-        duel = fronts.duel(x)
-        line = f"Figure 6, at {heading}: {duel.text}"
-        if n := len(duel.x):
-            better, worse = sum(d.low > 0 for d in duel.differences), sum(d.high < 0 for d in duel.differences)
-            line += f"; µTransfer clearly better at {better} and worse at {worse} of {n}, "
-            line += f"{duel.x[0]:.3g} to {duel.x[-1]:.3g} {'trainings of the target' if x == 'compute' else 'samples'}"
-        lines.append(line)
-    return lines
-
-
-def front_section(fronts: Fronts) -> list[str]:
-    """The numbers behind the figure, for the table."""
-    header = ["", "samples", "compute (target trainings)", "p25", "median", "p75", "target diverged", "no winner"]
-    body = []
-    for name in LINES:
-        rows = zip(fronts.x(name, "compute"), fronts.points[name], fronts.quartiles(name), strict=True)
-        for place, point, (low, _, high) in rows:
-            median = point.percentile(50, METRIC).text() if point.values(METRIC).max() > -np.inf else "diverged"
-            cells = [str(point.looked), f"{place:.2f}", number(low), median, number(high), *point.lost]
-            body.append([fronts.report.labels[name], *cells])
-    parts = [
-        "## Figure 6: the median search against what it spends",
-        "\n".join(f"- {line}" for line in front_sentences(fronts)),
-        grid(header, body),
-    ]
-    for x, (heading, _) in PANELS.items():
-        duel = fronts.duel(x)
-        apart = [
-            (f"{at:.3g}", difference_text(d), "better" if d.low > 0 else "worse" if d.high < 0 else "undecided")
-            for at, d in zip(duel.x, duel.differences, strict=True)
-        ]
-        unit = "compute (target trainings)" if x == "compute" else "samples"
-        what = (unit, "median of µTransfer less that of tuning on 1x (validation BLEU), 95% interval", "µTransfer is")
-        parts += [f"Difference at {heading}:", grid(what, apart) if apart else "None: the lines share no place."]
-    values = published.rows(table_or_figure="Figure 6")
-    paper = ", ".join(f"{value.metric.replace('_', ' ')} {value.value}" for value in values)
-    return [*parts, f"The paper's Figure 6 ({paper}): {PAPER}. {RULE}"]
-
-
-def front_figure(fronts: Fronts, looks: Mapping[str, Look], *, out: Path, caption: str, banner: str) -> list[Path]:
-    """Draw ``out/pareto.png`` and ``.svg``: against compute left, against samples right; returns the two paths."""
-    lines = {name: fronts.quartiles(name) for name in LINES}
-    has_lost = any(np.isinf(line[:, 1]).any() for line in lines.values())
-    strip_tall = STRIP * has_lost
-    medians = [Estimate(value) for line in lines.values() for value in line[:, 1]]
-    low, high = dots.limits([line.ravel() for line in lines.values()], medians, higher_is_better=True)
-    with paper_style():
-        text = wrapped(caption, WIDTH - 0.2, dots.POINTS)
-        below = dots.foot_height(text)
-        floor = below + 0.06 + TICK
-        height = floor + strip_tall + TALL + TITLE + 0.3 * bool(banner)
-        figure = new_figure(height)
-        for k, (x, (heading, x_label)) in enumerate(PANELS.items()):
-            left = (LEFT + k * (PANEL + GAP)) / WIDTH
-            box = (left, (floor + strip_tall) / height, PANEL / WIDTH, TALL / height)
-            axes = figure.add_axes(box, zorder=2)
-            axes.set_xscale("log", base=2)
-            axes.set_ylim(low, high)
-            for name in LINES:
-                _draw(axes, fronts.x(name, x), lines[name], looks[name])
-            lowest = axes
-            if has_lost:
-                lowest = figure.add_axes((left, floor / height, PANEL / WIDTH, STRIP / height), sharex=axes)
-                for row, name in enumerate(LINES):
-                    lost = fronts.x(name, x)[np.isinf(lines[name][:, 1])]
-                    cross: Look = {"color": looks[name]["color"], "markersize": 5, "markeredgewidth": 1.4}
-                    lowest.plot(lost, np.full(len(lost), 0.7 - 0.4 * row), "x", **cross)
-                dots.draw_strip(lowest, "diverged" if k == 0 else "")
-            for part in {axes, lowest}:
-                doublings(part.xaxis)
-            set_ticks(axes.yaxis, count=6)
-            axes.tick_params(axis="x", labelbottom=not has_lost, length=0 if has_lost else 3.5)
-            axes.grid(alpha=0.25, linewidth=0.5)
-            axes.set_axisbelow(True)
-            if k == 0:
-                axes.set_ylabel("median validation BLEU")
-            lowest.set_xlabel(x_label, fontsize=7.5)
-            at = (floor + strip_tall + TALL + 0.05) / height
-            title = f"{heading}: {fronts.duel(x).verdict}"
-            figure.text(left, at, title, fontweight="bold", fontsize=7, va="bottom")
-        dots.write_foot(figure, _legend(fronts, looks, has_lost), below - 0.02, text, banner)
-        return save(figure, Path(out), STEM)
-
-
-def _draw(axes: Axes, x: Array, quartiles: Array, look: Look) -> None:
-    """A line with its band, interrupted where its median diverged; ``quartiles`` [points, 3]."""
-    order = np.argsort(x, kind="stable")
-    x, (low, median, high) = x[order], quartiles[order].T
-    bottom, top = axes.get_ylim()
-    finite = np.isfinite(median)
-    where = np.where(finite, median, np.nan)
-    ends = np.where(finite, np.clip(low, bottom, top), np.nan), np.where(finite, high, np.nan)
-    axes.fill_between(x, *ends, color=look["color"], alpha=0.22, linewidth=0, zorder=1)
-    axes.plot(x, where, **look, markeredgecolor="white", markeredgewidth=0.4, markersize=5, zorder=3)
-    under = where < bottom
-    axes.plot(x[under], np.full(under.sum(), bottom), "v", color=look["color"], clip_on=False, markersize=4)
-
-
-def _legend(fronts: Fronts, looks: Mapping[str, Look], has_lost: bool) -> list[Any]:
-    labels = fronts.report.labels
-    signs: list[Any] = [sign(labels[name], **looks[name], markersize=4) for name in LINES]
-    signs.append(band("25th to 75th percentile of the searches", color="black", alpha=0.22, linewidth=0))
-    if has_lost:
-        signs.append(sign("the median search diverged", color="black", linestyle="none", marker="x"))
-    return signs
+def _draw_line(axes: Axes, x: Array, quartiles: Array, look: Look) -> None:
+    """With its band, interrupted where the median diverged; ``quartiles`` [points, 3]."""
+    order, (bottom, top) = np.argsort(x, kind="stable"), axes.get_ylim()
+    x, (low, median, high) = x[order], np.where(np.isfinite(quartiles[:, 1:2]), quartiles, np.nan)[order].T
+    axes.fill_between(x, np.clip(low, bottom, top), high, color=look["color"], alpha=0.22, linewidth=0, zorder=1)
+    axes.plot(x, median, **look, markeredgecolor="white", markeredgewidth=0.4, markersize=5, zorder=3)
+    for at in x[median < bottom]:
+        axes.plot(at, bottom, "v", color=look["color"], clip_on=False, markersize=4)

@@ -1,7 +1,8 @@
-"""Repeated searches: what each method reached and spent in each of them, and µTransfer against the other methods.
+"""Algorithm 1 against its alternatives: what every method reached and spent, and µTransfer against each of the others.
 
 A search looks at some samples of a pool and selects one by its loss; its outcome is what that sample's target reached.
-Tables 4, 5 and 7 are this with other numbers: a `Design`. RULE of `searches` and of `study` says how they are judged.
+Tables 4, 5 and 7 are many searches with other numbers: a `Design`. Table 6 is one search. All of them compare, draw and
+say it with what stands here.
 """
 
 from __future__ import annotations
@@ -9,26 +10,35 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from mutransfer.errors import UserError
-from mutransfer.results.draw.dots import Column, Look, Panel
-from mutransfer.results.estimate import Array, Estimate, number
-from mutransfer.results.folder import Part, grid
-from mutransfer.results.schema import AGAIN, Rows, Schema, Type, cell, require
+from mutransfer.results import published
+from mutransfer.results.draw.dots import Column, Panel
+from mutransfer.results.draw.style import Look, palette
+from mutransfer.results.estimate import Array, Estimate, counted, number
+from mutransfer.results.folder import Described, FigureFolder, Part, grid
+from mutransfer.results.schema import AGAIN, Rows, Schema, Type
 from mutransfer.results.selection import DEFAULT, PROXY, searches, winners
 
 LEAST_SEARCHES, DRAWS = 5, 10_000
-EQUAL = 0.1
-"""Two methods spent the same if their means over searches differ by no more than this."""
-IN_MUP = ("proxy", "proxy_short", "mutransfer", "width")
-"""Roles in µP; the others are in SP."""
+LABELS = {
+    "default": "SP default", "default_long": "longer SP default", "direct": "direct tuning", "naive": "naive transfer",
+    "mutransfer": "µTransfer",
+}  # fmt: skip
+"""Of the methods, in the order of every table and picture."""
+LOOKS: dict[str, Look] = {  # no triangle or cross: they mean something
+    name: {"color": color, "marker": marker}
+    for name, color, marker in zip(LABELS, reversed(palette(len(LABELS))), "pPsDo", strict=True)
+}
+PICTURE_ROWS = ("center", "µTransfer is", "compute", "samples")
+"""Of the numbers under the columns of a picture."""
 RUN: Mapping[str, Type] = {
     "role": "text", "sample": "whole number", "seed": "whole number", "parametrization": "text",
     "width": "whole number", "log2_lr": "number", "steps": "whole number", "steps_done": "whole number",
@@ -39,168 +49,75 @@ RUN: Mapping[str, Type] = {
 Verdict = Literal["better", "worse", "undecided"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Design:
-    """How a kind of table searches."""
+@dataclass(frozen=True)
+class Metric:
+    """What targets are judged by."""
 
-    name: str
-    """As messages call it: ``the searches``."""
-    select: str
-    """Column of the loss by which a search selects."""
-    metrics: Mapping[str, str]
-    """Column -> in words; the first one decides who is better."""
-    unit: str
-    """Of the metrics."""
-    digits: int
-    """With which differences are written."""
+    column: str
+    words: str
+    unit: str = "nats"
+    digits: int = 4
     higher_is_better: bool = False
-    pools: Mapping[str, tuple[str, str]]
-    """Role -> the facts that say how many samples it has, and how many of them a search looks at."""
-    methods: Mapping[str, str]
-    """Role of the target's runs -> role of the pool that is searched; empty: none is, the values are the default's."""
-    others: tuple[str, ...] = ()
-    """Further roles, which decide nothing."""
+    published: str = ""  # as values.csv names it
 
-    def schema(self, facts: Mapping[str, Any]) -> Schema:
-        """Of the runs table. Raises `UserError` if a fact is missing or no whole number, or too small."""
-        what, counts = f"the provenance of {self.name}", [fact for pair in self.pools.values() for fact in pair]
-        counts += ["searches", "proxy_width", "target_width", *(["inits"] if "inits" in facts else [])]
-        require(facts, {**dict.fromkeys([*counts, "seed"], int), "space": dict}, what)
-        if small := [name for name in counts if facts[name] < 1]:
-            raise UserError(f"{what} has {small[0]} {facts[small[0]]}, expected 1 or more.")
-        rows = [Rows(name=self.name, constant=("data_fingerprint",), results=("test_loss", self.select))]
-        for role in self.roles:
-            pool, equal = self.methods.get(role), {"parametrization": "mup" if role in IN_MUP else "sp"}
-            rows.append(Rows(
-                name=f"role '{role}'",
-                where={"role": [role]},
-                equal={**equal, "sample": DEFAULT} if pool == "" else equal,
-                by=() if role in self.pools else ("sample",),
-                complete=(
-                    {"sample": range(facts[self.pools[role][0]])} if role in self.pools
-                    else {"seed": range(facts.get("inits", 1))} if role in self.methods else {}
-                ),
-                results=tuple(self.metrics) if role in self.methods else (),
-                may_be_none=role not in self.pools and pool != "",
-            ))  # fmt: skip
-        target = [role for role in (*self.pools, *self.methods) if role != PROXY]
-        for name, of, fact in (("the proxy", [PROXY], "proxy_width"), ("the target", target, "target_width")):
-            rows.append(Rows(name=name, where={"role": of}, equal={"width": facts[fact]}))
-            alike = {"role": [role for role in of if role != "default_long"]}
-            rows.append(Rows(name=name, where=alike, constant=("steps", "flops")))
-        columns: dict[str, Type] = {**RUN, self.select: "number", **dict.fromkeys(self.metrics, "number")}
-        columns |= dict.fromkeys(set(hyperparameters(facts)) - {"log2_lr"}, "value")
-        key = ("role", "sample", "seed", *(("width", "steps") if self.others else ()))
-        choices = {"role": self.roles}
-        return Schema(name=f"the table of {self.name}", columns=columns, choices=choices, key=key, rows=tuple(rows))
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """µTransfer against another method on one metric."""
+
+    other: str
+    metric: Metric
+    share: str  # trials in which µTransfer's outcome is the better one: "5 of 7 searches (1 tie)"
+    difference: Estimate  # µTransfer less the other; +-inf where one of them diverged
+    verdict: Verdict
+    reason: str = ""  # why it is undecided, if not by the interval
+    center: str = "medians"
+    where: str = ""  # the target, where there are several
+    decides: bool = True
+
+    @classmethod
+    def of(
+        cls, ours: Array, its: Array, difference: Estimate, reason: str, metric: Metric, trials: str, **more: Any
+    ) -> Against:
+        """Outcomes by trial and the ``difference`` of their centers; ``reason``: for being undecided, whatever that is.
+
+        Better and worse: if the whole interval is on that side.
+        """
+        sign = 1 if metric.higher_is_better else -1
+        low, high = sorted((sign * difference.low, sign * difference.high))
+        verdict: Verdict = "undecided" if reason else "better" if low > 0 else "worse" if high < 0 else "undecided"
+        tied = int((ours == its).sum())
+        share = f"{int((sign * ours > sign * its).sum())} of {len(ours)} {trials}"
+        share += f" ({tied} tie{'s' * (tied > 1)})" * bool(tied)
+        return cls(metric=metric, share=share, difference=difference, verdict=verdict, reason=reason, **more)
 
     @property
-    def roles(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys([*self.pools, *self.methods, *self.others]))
-
-
-def hyperparameters(facts: Mapping[str, Any]) -> list[str]:
-    """Columns of the searched hyperparameters; ``lr`` of the space is ``log2_lr``."""
-    return ["log2_lr" if name == "lr" else name for name in facts["space"]]
-
-
-def by_sample(runs: pd.DataFrame, scores: Iterable[str] = (), lost: float = -math.inf) -> pd.DataFrame:
-    """``runs`` by sample (the index) and seed; of a diverged one losses are +inf and ``scores`` are ``lost``.
-
-    ``spent``: FLOPs, of a diverged run those of the steps that it lived.
-    """
-    runs = runs.sort_values(["sample", "seed"]).set_index("sample")
-    values = {**dict.fromkeys({"train_loss", "test_loss"} & {*runs.columns}, math.inf), **dict.fromkeys(scores, lost)}
-    known = {name: runs[name].astype(float).mask(runs["status"] == "diverged", v) for name, v in values.items()}
-    return runs.assign(**known, spent=runs["flops"] * runs["steps_done"] / runs["steps"])
-
-
-def check_copies(copies: pd.DataFrame, origin: pd.DataFrame, names: Sequence[str], pool: str, loss: str) -> None:
-    """Raises `UserError` for a run that has not the hyperparameters ``names`` of its sample in ``origin``, a pool.
-
-    Where that was trained on the target, it is the first of its inits, and has the same ``loss``.
-    """
-    for sample, run in copies.iterrows():
-        who = cell(("role", "sample", "seed"), (run["role"], sample, run["seed"]))
-        if sample not in origin.index:
-            raise UserError(f"{who} copies a sample that role '{pool}' does not have; {AGAIN}")
-        if other := [name for name in names if run[name] != origin.at[sample, name]]:
-            raise UserError(f"{who} differs in {other[0]} from its sample of role '{pool}'; {AGAIN}")
-        is_same = pool != PROXY and run["seed"] == origin.at[sample, "seed"]
-        if is_same and run[loss] != origin.at[sample, loss]:
-            raise UserError(f"{who} is the pool's own run but has another {loss}; {AGAIN}")
-
-
-def percentile(values: Array, percent: float) -> Array:
-    """Of the last axis, where +-inf is a value like others: the mean of two neighbours where the rank is between."""
-    ordered = np.sort(values, axis=-1)
-    rank = percent / 100 * values.shape[-1]
-    low, high = max(math.ceil(rank) - 1, 0), min(math.floor(rank), values.shape[-1] - 1)
-    return np.asarray((ordered[..., low] + ordered[..., high]) / 2)
-
-
-@dataclass(frozen=True, eq=False)
-class Outcomes:
-    """What one method reached and spent in each of n searches; the default's are n times the same."""
-
-    name: str
-    looked: int
-    """Samples that one search looks at; 0 for the default."""
-    chosen: tuple[int | None, ...]
-    """[n] the sample that was selected, `DEFAULT` for the default's values, None where all had diverged."""
-    spent: Array
-    """[n] FLOPs, tuning included."""
-    planned: float
-    """FLOPs of a search if no run diverges."""
-    means: Mapping[str, Mapping[int | None, Array]]
-    """Metric -> sample -> [1 + draws] mean over its inits, the bootstrap draws after it; infinite: diverged."""
-    drawn: NDArray[np.int64]
-    """[draws, n-1] the searches of every draw."""
-
-    def values(self, metric: str) -> Array:
-        """[n]; infinite where the search's outcome is diverged."""
-        return np.array([self.means[metric][i][0] for i in self.chosen])
+    def text(self) -> str:
+        """``better`` or ``undecided (3 searches, fewer than 5)``."""
+        return self.verdict + (f" ({self.reason})" if self.reason else "")
 
     @property
-    def without_winner(self) -> int:
-        """Searches whose samples all diverged."""
-        return self.chosen.count(None)
+    def difference_text(self) -> str:
+        """``+0.12 [-0.03, +0.20] BLEU``, a dash where it is unknown."""
+        known = not math.isnan(self.difference.value)
+        return f"{difference_text(self.difference, self.metric.digits)} {self.metric.unit}" if known else "-"
 
     @property
-    def diverged(self) -> int:
-        """Searches with a winner whose target diverged, in one init at least."""
-        return int(np.isinf(self.values(next(iter(self.means)))).sum()) - self.without_winner
+    def _who(self) -> str:
+        return f"{self.where}: " * bool(self.where) + f"µTransfer against {LABELS[self.other]}"
 
     @property
-    def lost(self) -> tuple[str, str]:
-        """``2 of 25`` searches whose target diverged, and without a winner."""
-        n = len(self.chosen)
-        return f"{self.diverged} of {n}", f"{self.without_winner} of {n}"
+    def sentence(self) -> str:
+        """The verdict, for the terminal and the table."""
+        side = "higher" if self.metric.higher_is_better else "lower"
+        return (
+            f"{self._who}: {self.text}; {self.metric.words} {side} in {self.share}, difference of the {self.center} "
+            f"{self.difference_text}"
+        )
 
-    @property
-    def compute(self) -> float:
-        """Mean FLOPs of a search."""
-        return float(self.spent.mean())
-
-    def percentiles(self, percent: float, metric: str) -> Array:
-        """[1 + draws] over searches; only the first if there is one search."""
-        samples = [*dict.fromkeys(self.chosen)]
-        table = np.stack([self.means[metric][i] for i in samples])
-        row = np.array([samples.index(i) for i in self.chosen])
-        point = percentile(self.values(metric), percent)[None]
-        if not self.drawn.size:
-            return np.asarray(point)
-        values = table[row[self.drawn], 1 + np.arange(len(self.drawn))[:, None]]
-        return np.concatenate([point, percentile(values, percent)])
-
-    def percentile(self, percent: float, metric: str) -> Estimate:
-        """Over searches, with its interval; 0 is the least, 100 the most."""
-        return estimate(self.percentiles(percent, metric))
-
-
-def estimate(values: Array) -> Estimate:
-    """Of [1 + draws]."""
-    return Estimate.of(values) if len(values) > 1 else Estimate(float(values[0]), reason="one search")
+    def part(self, expected: str | None) -> Part:
+        """Of a claim; ``expected``: the verdict that the paper has."""
+        return Part.of(self._who, f"{self.text}, {self.difference_text}", self.verdict, expected)
 
 
 def difference(ours: Array, its: Array) -> Array:
@@ -220,48 +137,260 @@ def difference_text(estimate: Estimate, digits: int = 2) -> str:
     return f"{signed(estimate.value)} [{signed(estimate.low)}, {signed(estimate.high)}]"
 
 
-@dataclass(frozen=True)
-class Against:
-    """µTransfer against another method on one metric."""
+# ---- in words and pictures -----------------------------------------------------------------------------------------
 
-    other: str
-    metric: str
-    better: int
-    """Trials, searches or inits, in which µTransfer's outcome is the better one."""
-    tied: int
-    trials: int
-    difference: Estimate
-    """µTransfer less the other; +-inf where one of them diverged."""
-    verdict: Verdict
-    reason: str = ""
-    """Why it is undecided, if not by the interval."""
-    unit: str = "searches"
+R = TypeVar("R")
+T = TypeVar("T")
+Cells = dict[str, Callable[[T], str]]
+"""Heading of a column -> what stands there in the row of an item."""
 
-    @classmethod
-    def of(cls, ours: Outcomes, its: Outcomes, metric: str, higher_is_better: bool) -> Against:
-        """By the medians over searches."""
-        sign, mine, theirs = (1 if higher_is_better else -1), ours.values(metric), its.values(metric)
-        apart = estimate(difference(ours.percentiles(50, metric), its.percentiles(50, metric)))
-        n, reason = len(mine), ""
-        if n < LEAST_SEARCHES:
-            reason = f"{n} searches, fewer than {LEAST_SEARCHES}"
-        elif len({*ours.chosen} - {None}) == 1:
-            reason = "all searches selected the same sample"
-        better, worse = (apart.low > 0, apart.high < 0) if higher_is_better else (apart.high < 0, apart.low > 0)
-        verdict: Verdict = "undecided" if reason or not better | worse else "better" if better else "worse"
-        ahead, tied = int((sign * mine > sign * theirs).sum()), int((mine == theirs).sum())
-        return cls(its.name, metric, ahead, tied, n, apart, verdict, reason)
+
+def table(items: Iterable[T], cells: Cells[T]) -> str:
+    """A Markdown table, one row per item."""
+    return grid([*cells], [[text(item) for text in cells.values()] for item in items])
+
+
+def theirs(items: Iterable[T], place: Callable[[T], tuple[str | None, str]], where: str, *metrics: str) -> Cells[T]:
+    """The column of the first of ``metrics`` that the paper's table ``where`` has; none if it has it for no item.
+
+    place: an item's experiment (None: the only one, "": none) and setup as values.csv names them.
+    """
+    texts: dict[T, str] = {}
+    for item in items:
+        experiment, setup = place(item)
+        values = published.by_setup(table_or_figure=where, experiment=experiment) if experiment != "" else {}
+        texts[item] = published.text(values, setup, *metrics)
+    return {f"the paper's {metrics[0]}": texts.__getitem__} if {*texts.values()} - {"-"} else {}
+
+
+def panel(
+    title: str, metric: Metric, methods: Iterable[tuple[str, Array, Estimate, float, int]], every: Sequence[Against]
+) -> Panel:
+    """Of a picture, over `PICTURE_ROWS`; methods: name, trials, center, compute in trainings of the target, samples."""
+    verdicts, columns = {against.other: against.verdict for against in every if against.metric == metric}, []
+    for name, values, center, cost, samples in methods:
+        cells = (
+            number(center.value, min(metric.digits, 3)),
+            verdicts.get(name, ""),
+            f"{cost:.2f}",
+            str(samples or "-"),
+        )
+        columns.append(Column(LABELS[name], values, center, LOOKS[name], cells))
+    return Panel(title, f"{metric.words} ({metric.unit})", tuple(columns), metric.higher_is_better)
+
+
+def describe(
+    figure: FigureFolder, report: R, pictures: Mapping[str, str], *, count: str, comparisons: Sequence[Against],
+    lines: Iterable[str], tables: Iterable[str], selected: Iterable[str], paper: Iterable[Sequence[str]], rule: str,
+) -> Described[R]:  # fmt: skip
+    """A folder of searches in words.
+
+    count: of searches, samples and inits. lines: what more there is to say in short. tables: with their headings.
+    selected: which samples. paper: rows with a number of the paper beside ours.
+    """
+    deciding = [against for against in comparisons if against.decides]
+    lines = [*(against.sentence for against in deciding), *lines]
+    cells: Cells[Against] = {
+        "": lambda a: a.where,
+        "µTransfer against": lambda a: LABELS[a.other],
+        "on": lambda a: a.metric.words,
+        "better in": lambda a: a.share,
+        f"difference of the {deciding[0].center}, 95% interval": lambda a: a.difference_text,
+        "verdict": lambda a: f"**{a.text}**" if a.decides else a.text,
+    }
+    than = {"better": "better than", "worse": "worse than", "undecided": "undecided against"}
+    ours = "; ".join(f"{a.where} {than[a.verdict]} {LABELS[a.other]}".strip() for a in deciding)
+    conclusion = ("conclusion", figure["paper"]["statement"], f"µTransfer: {ours}")
+    differs = [note.strip().rstrip(".") for note in figure["paper"]["differs"].split("; ") if note.strip()]
+    notes = "\n".join(f"{k}. {note}." for k, note in enumerate(differs, 1))
+    parts = [
+        *figure.heading(count),
+        "## Who wins",
+        "\n".join(f"- {line}" for line in lines),
+        *tables,
+        "## µTransfer against each method",
+        table(comparisons, cells),
+        "An infinite difference: one of the two diverged.",
+        "## What was selected",
+        *selected,
+        "## The paper beside ours",
+        grid(("", "the paper", "ours"), [conclusion, *paper]),
+        *(["What differs in ours:", notes] if notes else []),
+        "## How to read it",
+        rule,
+    ]
+    return Described(figure, report, "\n".join(lines), parts, pictures)
+
+
+def value_text(run: pd.Series, name: str) -> str:
+    """A hyperparameter of a run."""
+    value = 2.0 ** run["log2_lr"] if name == "lr" else run[name]
+    return value if isinstance(value, str) else f"{value:.6g}"
+
+
+def sample_table(
+    runs: pd.DataFrame, samples: Sequence[int], space: Mapping[str, str], more: Cells[int], **first: Any
+) -> str:
+    """A row per sample of ``runs`` (by sample): ``first``, its hyperparameters, ``more``."""
+    cells: Cells[int] = {"sample": str, **first}
+    for name, text in ordered(space).items():
+        cells[f"{name}, of {text}"] = partial(lambda name, i: value_text(runs.loc[i], name), name)
+    return table(samples, cells | more) if samples else "Nothing: all samples diverged."
+
+
+def ordered(space: Mapping[str, str]) -> dict[str, str]:
+    """The learning rate first."""
+    return dict(sorted(space.items(), key=lambda item: (item[0] != "lr", item)))
+
+
+# ---- repeated searches ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """How a kind of table searches."""
+
+    name: str  # as provenance.json has its facts
+    select: str  # column of the loss by which a search selects
+    metrics: tuple[Metric, ...]  # the first one decides who is better
+    pools: Mapping[str, tuple[str, str]]  # role -> the facts: how many samples, and how many of them a search looks at
+    methods: Mapping[str, str]  # role of the target's runs -> pool that is searched; "": none is, for the default
+    others: tuple[str, ...] = ()  # further roles, which decide nothing
+    stem: str  # of the picture
+    setups: Mapping[str, str]  # method -> as values.csv names it
+    equal: tuple[str, ...]  # methods whose compute should be equal
+    expected: tuple[str, ...]  # those that µTransfer beats in the paper
 
     @property
-    def share_text(self) -> str:
-        """``5 of 7 searches (1 tie)``."""
-        ties = f" ({self.tied} tie{'s' * (self.tied > 1)})" if self.tied else ""
-        return f"{self.better} of {self.trials} {self.unit}{ties}"
+    def roles(self) -> list[str]:
+        return [*dict.fromkeys([*self.pools, *self.methods, *self.others])]
+
+    def schema(self, facts: Mapping[str, Any]) -> Schema:
+        """Of the runs table."""
+        scores, seeds = [metric.column for metric in self.metrics], {"seed": range(facts.get("inits", 1))}
+        rows = [Rows(name=f"the {self.name}", constant=("data_fingerprint",), results=("test_loss", self.select))]
+        for role, (count, _) in self.pools.items():
+            samples = {"sample": range(facts[count])}
+            rows.append(Rows(name=f"role '{role}'", where={"role": [role]}, complete=samples))
+        for role, pool in self.methods.items():
+            name, by, inits = f"role '{role}'", ("sample",), {} if role == pool else seeds
+            where = {"role": [role]}
+            rows.append(Rows(name=name, where=where, by=by, complete=inits, results=scores, may_be_none=pool != ""))
+        for name, is_proxy in (("the proxy", True), ("the target", False)):
+            of = [
+                role for role in (*self.pools, *self.methods) if (role == PROXY) == is_proxy and role != "default_long"
+            ]
+            rows.append(Rows(name=name, where={"role": of}, constant=("width", "steps", "flops")))
+        key = ["role", "sample", "seed", *(("width", "steps") if self.others else ())]
+        return table_schema(self.name, facts, [self.select, *scores], rows, key, role=self.roles)
+
+
+def table_schema(
+    name: str, facts: Mapping[str, Any], results: Iterable[str], rows: list[Rows], key: list[str], **choices: Any
+) -> Schema:
+    """Of a table of searches: its columns are those of `RUN`, ``results`` and the hyperparameters."""
+    searched = dict.fromkeys({*hyperparameters(facts)} - {"log2_lr"}, "value")
+    columns: Any = {**RUN, **dict.fromkeys(results, "number"), **searched}
+    return Schema(name=f"the table of the {name}", columns=columns, choices=choices, key=tuple(key), rows=tuple(rows))
+
+
+def hyperparameters(facts: Mapping[str, Any]) -> list[str]:
+    """Columns of the searched hyperparameters; ``lr`` of the space is ``log2_lr``."""
+    return ["log2_lr" if name == "lr" else name for name in facts["space"]]
+
+
+def by_sample(runs: pd.DataFrame, scores: Iterable[str] = (), lost: float = -math.inf) -> pd.DataFrame:
+    """``runs`` by sample (the index) and seed; of a diverged one losses are +inf and ``scores`` are ``lost``.
+
+    ``spent``: FLOPs, of a diverged run those of the steps that it lived.
+    """
+    runs = runs.sort_values(["sample", "seed"]).set_index("sample")
+    values = {**dict.fromkeys({"train_loss", "test_loss"} & {*runs.columns}, math.inf), **dict.fromkeys(scores, lost)}
+    known = {name: runs[name].astype(float).mask(runs["status"] == "diverged", v) for name, v in values.items()}
+    return runs.assign(**known, spent=runs["flops"] * runs["steps_done"] / runs["steps"])
+
+
+def percentile(values: Array, percent: float) -> Array:
+    """Of the last axis, where +-inf is a value like others: the mean of two neighbours where the rank is between."""
+    ranked = np.sort(values, axis=-1)
+    rank = percent / 100 * values.shape[-1]
+    low, high = max(math.ceil(rank) - 1, 0), min(math.floor(rank), values.shape[-1] - 1)
+    return np.asarray((ranked[..., low] + ranked[..., high]) / 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcomes:
+    """What one method reached and spent in each of n searches; the default's are n times the same."""
+
+    name: str
+    looked: int  # samples that one search looks at; 0 for the default
+    chosen: tuple[int | None, ...]  # [n] the sample that was selected, None where all had diverged
+    spent: Array  # [n] tuning included, in trainings of the target
+    planned: float  # the same, if no run diverges
+    means: Mapping[str, Mapping[int | None, Array]]
+    """Metric -> sample -> [1 + draws] mean over its inits, the bootstrap draws after it; infinite: diverged."""
+    drawn: NDArray[np.int64]  # [draws, n-1] the searches of every draw
+    inits: Mapping[str, Array] = field(default_factory=dict)  # of the default: metric -> [inits]
+
+    def values(self, metric: str) -> Array:
+        """[n]; infinite where the search's outcome is diverged."""
+        return np.array([self.means[metric][i][0] for i in self.chosen])
 
     @property
-    def text(self) -> str:
-        """``better`` or ``undecided (3 searches, fewer than 5)``."""
-        return self.verdict + (f" ({self.reason})" if self.reason else "")
+    def lost(self) -> tuple[int, int]:
+        """Searches whose winner diverged on the target, in one init at least, and those whose samples all diverged."""
+        without = self.chosen.count(None)
+        return int(np.isinf(self.values(next(iter(self.means)))).sum()) - without, without
+
+    @property
+    def cost(self) -> float:
+        """Mean of ``spent``."""
+        return float(self.spent.mean())
+
+    def percentiles(self, percent: float, metric: str) -> Array:
+        """[1 + draws] over searches, 0 the least; only the first if there is one search."""
+        samples = [*dict.fromkeys(self.chosen)]
+        means = np.stack([self.means[metric][i] for i in samples])
+        row = np.array([samples.index(i) for i in self.chosen])
+        point = percentile(self.values(metric), percent)[None]
+        if not self.drawn.size:
+            return np.asarray(point)
+        values = means[row[self.drawn], 1 + np.arange(len(self.drawn))[:, None]]
+        return np.concatenate([point, percentile(values, percent)])
+
+    def percentile(self, percent: float, metric: str) -> Estimate:
+        """Over searches, with its interval."""
+        return estimate(self.percentiles(percent, metric))
+
+    def text(self, percent: float, metric: str, digits: int = 2) -> str:
+        """``35.33 [35.20, 35.41]``, ``diverged`` where it is so in every draw."""
+        estimate = self.percentile(percent, metric)
+        return "diverged" if math.isinf(estimate.low) and estimate.low == estimate.high else estimate.brief(digits)
+
+    def shown(self, metric: str) -> Array:
+        """Every search's outcome, the default's inits."""
+        return self.inits[metric] if self.inits else self.values(metric)
+
+    def center(self, metric: str) -> Estimate:
+        """The median over searches; of the default the mean over its inits."""
+        return Estimate.mean(self.inits[metric]) if self.inits else self.percentile(50, metric)
+
+
+def estimate(values: Array) -> Estimate:
+    """Of [1 + draws]."""
+    return Estimate.of(values) if len(values) > 1 else Estimate(float(values[0]), reason="one search")
+
+
+def by_medians(ours: Outcomes, its: Outcomes, metric: Metric, decides: bool = True) -> Against:
+    """µTransfer against another method over searches."""
+    n, reason = len(ours.chosen), ""
+    if n < LEAST_SEARCHES:
+        reason = f"{n} searches, fewer than {LEAST_SEARCHES}"
+    elif len({*ours.chosen} - {None}) == 1:
+        reason = "all searches selected the same sample"
+    apart = estimate(difference(*(method.percentiles(50, metric.column) for method in (ours, its))))
+    values = ours.values(metric.column), its.values(metric.column)
+    return Against.of(*values, apart, reason, metric, "searches", other=its.name, decides=decides)
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,25 +400,34 @@ class Searches:
     design: Design
     runs: pd.DataFrame
     facts: Mapping[str, Any]
-    labels: Mapping[str, str]
-    """Method -> as a text names it."""
 
     @classmethod
-    def of(cls, design: Design, runs: pd.DataFrame, facts: Any, label: Callable[[Any], Mapping[str, str]]) -> Searches:
+    def of(cls, design: Design, runs: pd.DataFrame, facts: Mapping[str, Any]) -> Searches:
         """Raises `UserError` as `Schema.check` does, and for what was copied and differs from its sample."""
-        runs = design.schema(facts).check(runs)
-        report = cls(design, runs, facts, label(facts))
+        report, names = cls(design, design.schema(facts).check(runs), facts), hyperparameters(facts)
         for role, pool in design.methods.items():
             if pool not in ("", role):
-                check_copies(report.parts[role], report.parts[pool], hyperparameters(facts), pool, design.select)
+                copies = report.parts[role][names]
+                wrong = copies[(copies != report.parts[pool][names].reindex(copies.index)).any(axis=1)]
+                if len(wrong):
+                    raise UserError(f"role {role}, sample {wrong.index[0]} differs from that of role '{pool}'; {AGAIN}")
         return report
+
+    @property
+    def inits_text(self) -> str:
+        """From which a selected sample trains the target: ``3 inits``."""
+        return counted([self.facts.get("inits", 1)], "init")
+
+    @property
+    def _worst(self) -> float:
+        return -math.inf if self.design.metrics[0].higher_is_better else math.inf
 
     @cached_property
     def parts(self) -> dict[str, pd.DataFrame]:
         """The runs of every role, `by_sample`."""
-        worst = -math.inf if self.design.higher_is_better else math.inf
+        columns = [metric.column for metric in self.design.metrics]
         roles = {role: self.runs[self.runs["role"] == role] for role in self.design.roles}
-        return {role: by_sample(runs, self.design.metrics, worst) for role, runs in roles.items()}
+        return {role: by_sample(runs, columns, self._worst) for role, runs in roles.items()}
 
     @cached_property
     def training(self) -> float:
@@ -312,183 +450,47 @@ class Searches:
         Raises `UserError` for a selected sample without its target's runs.
         """
         n, target, source = self.facts["searches"], self.parts[name], self.design.methods[name]
+        drawn = np.random.default_rng(0).integers(n, size=(DRAWS, n - 1))
+        more, whole = (self._means(name), drawn), self.training
         if not source:
-            spent, planned = np.full(n, float(target["spent"].mean())), float(target["flops"].iloc[0])
-            return Outcomes(name, 0, (DEFAULT,) * n, spent, planned, self._means[name], self._drawn)
+            inits = {metric.column: target[metric.column].to_numpy(float) for metric in self.design.metrics}
+            spent, planned = np.full(n, target["spent"].mean() / whole), float(target["flops"].iloc[0]) / whole
+            return Outcomes(name, 0, (DEFAULT,) * n, spent, planned, *more, inits)
         pool, looks, on_target = self.parts[source], self.looks(source, size), source != PROXY
         chosen = winners({int(str(i)): loss for i, loss in pool[self.design.select].items()}, looks)
         for j, sample in enumerate(chosen):
             if sample is not None and sample not in target.index:
                 raise UserError(
-                    f"the table of {self.design.name} lacks the target's runs of sample {sample} (role '{name}'), "
+                    f"the table of the {self.design.name} lacks the target's runs of sample {sample} (role '{name}'), "
                     f"which search {j} selects of {size}; {AGAIN}"
                 )
-        tuning = np.array([pool["spent"].loc[list(look)].sum() for look in looks])
         last = target["spent"].groupby(level=0).mean() * (not on_target)  # there its winner is trained already
-        copying = np.array([0.0 if i is None else last[i] for i in chosen])
-        planned = size * float(pool["flops"].iloc[0]) + self.training * (not on_target)
-        return Outcomes(name, size, tuple(chosen), tuning + copying, planned, self._means[name], self._drawn)
-
-    def inits(self, name: str, metric: str) -> dict[int, Array]:
-        """Sample -> [inits] what the target reached, infinite where it diverged."""
-        return {int(str(i)): np.asarray(x, float) for i, x in self.parts[name][metric].groupby(level=0)}
-
-    def shown(self, name: str, metric: str) -> Array:
-        """What gets a dot: every search's outcome, the default's inits."""
-        return self.methods[name].values(metric) if self.design.methods[name] else self.inits(name, metric)[DEFAULT]
-
-    def center(self, name: str, metric: str) -> Estimate:
-        """The median over searches; of the default the mean over its inits."""
-        if self.design.methods[name]:
-            return self.methods[name].percentile(50, metric)
-        return Estimate.mean(self.inits(name, metric)[DEFAULT])
-
-    def comparisons(self, metric: str = "") -> list[Against]:
-        """µTransfer against every other method, on a metric or the one that decides."""
-        metric, methods = metric or next(iter(self.design.metrics)), self.methods
-        others = [its for name, its in methods.items() if name != "mutransfer"]
-        return [Against.of(methods["mutransfer"], its, metric, self.design.higher_is_better) for its in others]
-
-    def difference_text(self, against: Against) -> str:
-        """``+0.12 [-0.03, +0.20]``."""
-        return difference_text(against.difference, self.design.digits)
-
-    def sentence(self, against: Against) -> str:
-        """One verdict, for the terminal and the table."""
-        metric, better = self.design.metrics[against.metric], "higher" if self.design.higher_is_better else "lower"
-        return (
-            f"µTransfer against {self.labels[against.other]}: {against.text}; {metric} {better} in "
-            f"{against.share_text}, difference of the medians {self.difference_text(against)} {self.design.unit}"
-        )
-
-    @property
-    def conclusion(self) -> str:
-        """All verdicts in one line."""
-        than = {"better": "better than", "worse": "worse than", "undecided": "undecided against"}
-        words = (f"{than[against.verdict]} {self.labels[against.other]}" for against in self.comparisons())
-        return f"µTransfer: {'; '.join(words)}"
-
-    def comparison_table(self, header: Sequence[str]) -> str:
-        """A row a metric and method; the verdicts that count in bold."""
-        rows = []
-        for k, (metric, words) in enumerate(self.design.metrics.items()):
-            for against in self.comparisons(metric):
-                verdict = against.text if k else f"**{against.text}**"
-                cells = (words, against.share_text, self.difference_text(against), verdict)
-                rows.append((f"against {self.labels[against.other]}", *cells))
-        return grid(header, rows)
-
-    def claim_parts(self, expected: Mapping[str, str]) -> list[Part]:
-        """``expected``: other method -> the verdict that the paper has."""
-        parts = []
-        for against in self.comparisons():
-            ours = f"{against.text}, {self.difference_text(against)} {self.design.unit}"
-            what = f"µTransfer against {self.labels[against.other]}"
-            parts.append(Part.of(what, ours, against.verdict, expected.get(against.other)))
-        return parts
-
-    def panel(
-        self, metric: str, heading: str, ticks: Mapping[str, str], looks: Mapping[str, Look], digits: int
-    ) -> Panel:
-        """Of the methods in the order of ``ticks``; compute and samples stand under the panel that decides only."""
-        verdicts = {against.other: against.verdict for against in self.comparisons(metric)}
-        decides, columns = metric == next(iter(self.design.metrics)), []
-        for name, tick in ticks.items():
-            outcomes, center = self.methods[name], self.center(name, metric)
-            cells = [number(center.value, digits), verdicts.get(name, "")]
-            if decides:
-                cells += [f"{outcomes.compute / self.training:.2f}", self.looked_text(name)]
-            columns.append(Column(tick, self.shown(name, metric), center, looks[name], tuple(cells)))
-        return Panel(heading, tuple(columns), strip_label="diverged" if decides else "")
-
-    def looked_text(self, name: str) -> str:
-        """Samples that a search looks at; of a default that is trained from one init, the run itself."""
-        return str(self.methods[name].looked or ("-" if "inits" in self.facts else 1))
-
-    def gap(self, kind: Literal["compute", "planned"], names: Iterable[str]) -> tuple[float, Outcomes, Outcomes]:
-        """Largest relative difference of a search's FLOPs between methods, who has least, who most."""
-        cost = {name: float(getattr(self.methods[name], kind)) for name in names}
-        least, most = min(cost, key=lambda name: cost[name]), max(cost, key=lambda name: cost[name])
-        return cost[most] / cost[least] - 1, self.methods[least], self.methods[most]
+        tuning = np.array([pool["spent"].loc[list(look)].sum() for look in looks])
+        spent = (tuning + np.array([0.0 if i is None else last[i] for i in chosen])) / whole
+        planned = size * float(pool["flops"].iloc[0]) / whole + (not on_target)
+        return Outcomes(name, size, tuple(chosen), spent, planned, *more)
 
     @cached_property
-    def _drawn(self) -> NDArray[np.int64]:
-        n = self.facts["searches"]
-        return np.random.default_rng(0).integers(n, size=(DRAWS, n - 1))
+    def comparisons(self) -> list[Against]:
+        """µTransfer against every other method, the next in the table first, on every metric."""
+        ours, *others = [*self.methods.values()][::-1]
+        metrics = self.design.metrics
+        return [by_medians(ours, its, metric, metric == metrics[0]) for metric in metrics for its in others]
 
-    @cached_property
-    def _means(self) -> dict[str, dict[str, dict[int | None, Array]]]:
-        """Role -> metric -> sample -> [1 + draws]; a sample's draws depend on no other's."""
-        worst = -math.inf if self.design.higher_is_better else math.inf
-
-        def drawn(role: str, sample: int, values: Array) -> Array:
-            if len(values) == 1 or not np.isfinite(values).all():
-                return np.broadcast_to(values.mean(), 1 + DRAWS)
-            rng = np.random.default_rng(zlib.crc32(f"{role} {sample}".encode()))
-            means = values[rng.integers(len(values), size=(DRAWS, len(values) - 1))].mean(axis=1)
-            return np.concatenate([[values.mean()], means])
-
-        means: dict[str, dict[str, dict[int | None, Array]]] = {}
-        for role in self.design.methods:
-            means[role] = {}
-            for metric in self.design.metrics:
-                means[role][metric] = {None: np.broadcast_to(worst, 1 + DRAWS)}
-                for sample, values in self.inits(role, metric).items():
-                    means[role][metric][sample] = drawn(role, sample, values)
+    def _means(self, role: str) -> dict[str, dict[int | None, Array]]:
+        """Metric -> sample -> [1 + draws]; a sample's draws depend on no other's."""
+        runs = {metric.column: self.parts[role][metric.column].groupby(level=0) for metric in self.design.metrics}
+        means: dict[str, dict[int | None, Array]] = {}
+        for column, samples in runs.items():
+            means[column] = {None: np.broadcast_to(self._worst, 1 + DRAWS)}
+            means[column] |= {int(str(i)): _drawn_means(f"{role} {i}", x.to_numpy(float)) for i, x in samples}
         return means
 
 
-# What several tables say.
-
-
-def equal_text(gap: float) -> str:
-    """``equal within 10%``."""
-    return f"{'equal' if gap <= EQUAL else 'NOT equal'} within {EQUAL:.0%}"
-
-
-def ordered(space: Mapping[str, str]) -> dict[str, str]:
-    """Name -> distribution as text, the learning rate first."""
-    return {name: space[name] for name in sorted(space, key=lambda name: (name != "lr", name))}
-
-
-def value_text(run: pd.Series, name: str) -> str:
-    """A hyperparameter of a run."""
-    value = 2.0 ** run["log2_lr"] if name == "lr" else run[name]
-    return value if isinstance(value, str) else f"{value:.6g}"
-
-
-Cells = Mapping[str, Callable[[int], str]]
-"""Heading -> the cell of a sample."""
-
-
-def sample_table(
-    runs: pd.DataFrame, samples: Iterable[int], space: Mapping[str, str], more: Cells, first: Cells | None = None
-) -> str:
-    """A row a sample of ``runs`` (by sample): ``first``, its hyperparameters in the order of ``space``, ``more``."""
-    cells: dict[str, Callable[[int], str]] = {"sample": str, **(first or {})}
-    for name, text in space.items():
-        cells[f"{name}, of {text}"] = partial(lambda name, i: value_text(runs.loc[i], name), name)
-    cells |= more
-    rows = [[text(i) for text in cells.values()] for i in samples]
-    return grid([*cells], rows) if rows else "Nothing: all samples diverged."
-
-
-def chosen_table(report: Searches, name: str, more: Cells) -> str:
-    """The samples that the searches of a method selected, best first."""
-    chosen, runs = report.methods[name].chosen, report.parts[report.design.methods[name]]
-    loss = runs[report.design.select]
-    samples = sorted({i for i in chosen if i is not None}, key=lambda i: (loss[i], i))
-    first: Cells = {"searches": lambda i: f"{chosen.count(i)} of {len(chosen)}"}
-    return sample_table(runs, samples, ordered(report.facts["space"]), more, first)
-
-
-def numbered(differs: str) -> list[str]:
-    """The notes of ``paper.differs``, parted by "; ", as a numbered list under their heading."""
-    notes = [note.strip().rstrip(".") for note in differs.split("; ") if note.strip()]
-    lines = "\n".join(f"{k}. {note}." for k, note in enumerate(notes, 1))
-    return ["What differs in ours:", lines] if notes else []
-
-
-def inits_text(count: int) -> str:
-    """``1 init``, ``3 inits``."""
-    return f"{count} init{'s' * (count != 1)}"
+def _drawn_means(key: str, inits: Array) -> Array:
+    """[1 + draws] of a sample: the mean over its inits, and of all but one of them, with replacement."""
+    if len(inits) == 1 or not np.isfinite(inits).all():
+        return np.broadcast_to(inits.mean(), 1 + DRAWS)
+    rng = np.random.default_rng(zlib.crc32(key.encode()))
+    means = inits[rng.integers(len(inits), size=(DRAWS, len(inits) - 1))].mean(axis=1)
+    return np.concatenate([[inits.mean()], means])

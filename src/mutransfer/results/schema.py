@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,54 +22,34 @@ AGAIN = "run the experiment again."
 class Rows:
     """What holds for the rows of a table with the values ``where``: for all of them, or in each group of ``by``."""
 
-    name: str
-    """As a message calls them: ``the proxy``."""
-    where: Mapping[str, Collection[Any]] = field(default_factory=dict)
-    """Column -> the values that these rows have; empty: all rows."""
-    by: tuple[str, ...] = ()
-    """``constant`` and ``complete`` hold within each group of rows that agree in these columns."""
-    constant: tuple[str, ...] = ()
-    """Columns that hold one value, where the table has them."""
+    name: str  # as a message calls them: "the proxy"
+    where: Mapping[str, Collection[Any]] = field(default_factory=dict)  # column -> its values in these rows; {}: all
+    by: tuple[str, ...] = ()  # `constant` and `complete` hold within each group of rows that agree in these columns
+    constant: Sequence[str] = ()  # columns that hold one value, where the table has them
     complete: Mapping[str, Collection[Any] | None] = field(default_factory=dict)
     """Column -> its values, None: those of the group. Every combination stands there once, and nothing else does."""
-    equal: Mapping[str, Any] = field(default_factory=dict)
-    """Column -> the value that it holds."""
-    results: tuple[str, ...] = ()
+    results: Sequence[str] = ()
     """Columns that hold a finite number in every row that finished; without a column ``status``, in every row."""
     may_be_none: bool = False
 
     def of(self, table: pd.DataFrame) -> pd.DataFrame:
         """Those of ``table``."""
-        chosen = np.ones(len(table), dtype=bool)
         for column, values in self.where.items():
-            chosen &= table[column].isin([*values]).to_numpy()
-        return table[chosen]
-
-    def groups(self, table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-        """In words, and the rows: all of them, or those of every group."""
-        rows = self.of(table)
-        if not self.by and len(rows):
-            yield self.name, rows
-        for values, group in rows.groupby([*self.by]) if self.by else ():
-            yield f"{self.name} with {cell(self.by, values)}", group
+            table = table[table[column].isin([*values])]
+        return table
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schema:
     """What a table must hold. A ``status`` is one of `STATUS`."""
 
-    name: str
-    """As a message calls it: ``the table of the searches``."""
+    name: str  # as a message calls it: "the table of the searches"
     columns: Mapping[str, Type]
-    choices: Mapping[str, Collection[str]] = field(default_factory=dict)
-    """Column -> the values that it may have."""
-    key: tuple[str, ...] = ()
-    """No two rows agree in all of these; a message names a row by them."""
+    choices: Mapping[str, Collection[str]] = field(default_factory=dict)  # column -> the values that it may have
+    key: tuple[str, ...] = ()  # no two rows agree in all of these; a message names a row by them
     rows: tuple[Rows, ...] = ()
-    may_fail: bool = False
-    """Whether runs may have failed."""
-    again: str = AGAIN
-    """What to do about it: the end of a message."""
+    may_fail: bool = False  # whether runs may have failed
+    again: str = AGAIN  # what to do about it: the end of a message
 
     def check(self, table: pd.DataFrame) -> pd.DataFrame:
         """``table`` with its numbers as numbers. Raises `UserError`, in one line, for the first thing that is wrong."""
@@ -123,12 +103,10 @@ class Schema:
         for column in rows.results:
             lacking = chosen[finished & ~np.isfinite(chosen[column].astype(float))]
             self._refuse(lacking, f"of {rows.name} finished without a {column}")
-        for column, value in rows.equal.items():
-            wrong = chosen[chosen[column] != value]
-            if len(wrong):
-                has = f"of {rows.name} have {column} '{wrong[column].iloc[0]}', expected '{value}'"
-                self._refuse(wrong, has)
-        for name, group in rows.groups(table):
+        groups = {"": chosen} if len(chosen) else {}
+        if rows.by:
+            groups = {f" with {cell(rows.by, values)}": group for values, group in chosen.groupby([*rows.by])}
+        for name, group in ((rows.name + which, group) for which, group in groups.items()):
             for column in rows.constant:
                 if column in group and group[column].nunique(dropna=False) > 1:
                     values = ", ".join(map(str, sorted(group[column].unique(), key=str)[:4]))
@@ -148,24 +126,16 @@ class Schema:
         self._refuse(group[group.duplicated([*grid])], f"of {name} stand there twice", "keep one of each.")
 
 
-def require(facts: Any, types: Mapping[str, type], what: str, again: str = AGAIN) -> None:
-    """Raises `UserError` if ``what`` (say, ``the provenance of the searches``) lacks a fact or has one of another type.
+class Facts(dict[str, Any]):
+    """What a JSON file says, under ``name`` in it; raises `UserError` for what it lacks, at any depth."""
 
-    types: path ("proxy", or "proxy.width" inside of it) -> type, as JSON gives it: int, float, str, list or dict.
-    """
-    lacks, wrong = [], []
-    for path, kind in types.items():
-        value: Any = facts
-        for name in path.split("."):
-            value = value.get(name) if isinstance(value, Mapping) else None
-        if value is None:
-            lacks.append(path)
-        elif not isinstance(value, (int, float) if kind is float else kind) or isinstance(value, bool):
-            wrong.append(f"{path} {value!r}")
-    if lacks:
-        raise UserError(f"{what} lacks {', '.join(lacks)}; {again}")
-    if wrong:
-        raise UserError(f"{what} has {', '.join(wrong)}, of the wrong type; {again}")
+    def __init__(self, facts: Mapping[str, Any], path: Any, name: str = "") -> None:
+        self.path, self.name = path, name
+        known = {key: value for key, value in facts.items() if value is not None}
+        super().__init__({k: Facts(v, path, f"{name}{k}.") if isinstance(v, dict) else v for k, v in known.items()})
+
+    def __missing__(self, key: str) -> Any:
+        raise UserError(f"{self.path} lacks {self.name}{key}; {AGAIN}")
 
 
 def cell(names: Iterable[str], values: Iterable[Any]) -> str:

@@ -1,286 +1,321 @@
-"""Tables 4 and 5: many independent searches of one method, and how good an outcome a search can count on.
+"""Tables 4, 5 and 7: many independent searches of one method, and how good an outcome a search can count on.
 
 µTransfer and naive transfer look at the same samples, trained on the proxy, and copy the best one to the target, in µP
-and in SP; conventional tuning ("tuning on 1x") looks at samples trained on the target itself, in SP; fairseq's default
-is trained without a search. `RULE` says how they are judged, and was declared before any result.
+and in SP; direct tuning ("tuning on 1x") looks at samples trained on the target itself, in SP; the default is trained
+without a search, once as long as the target and, in Table 7, once for the compute of a search too (longer). `RULE` says
+how they are judged, and was declared before any result.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+import numpy as np
 
 from mutransfer.errors import UserError
-from mutransfer.results import published
-from mutransfer.results.draw.dots import Layout, dots, marks
-from mutransfer.results.estimate import Estimate, number
-from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, grid
-from mutransfer.results.front import Fronts, front_figure, front_section, front_sentences
-from mutransfer.results.outcomes import (
-    EQUAL,
-    LEAST_SEARCHES,
-    Cells,
-    Design,
-    Searches,
-    chosen_table,
-    equal_text,
-    inits_text,
-    numbered,
-)
-from mutransfer.results.schema import require
+from mutransfer.results import outcomes, published
+from mutransfer.results.draw.dots import dots
+from mutransfer.results.draw.parallel import parallel_coordinates
+from mutransfer.results.estimate import number
+from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Shown, read_texts
+from mutransfer.results.front import Front
+from mutransfer.results.learning import CSV, FIGURE_7, learning_curves, learning_figure, learning_report
+from mutransfer.results.outcomes import LABELS, Cells, Design, Metric, Searches
+from mutransfer.results.selection import GPT3, PROXY
 
+EQUAL = 0.1
+"""Methods spent the same if their means over searches differ by no more than this."""
 RULE = (
-    "A search selects the sample with the least final validation loss of those it looked at, never by BLEU or the test "
-    "set. Its outcome is the mean BLEU over the inits of the selected sample's target; it is diverged if any of these "
-    "inits diverged or all samples looked at had, and ranks below every BLEU. Percentile p: of the n outcomes, worst "
-    "first, that at rank p n / 100, rounded up (where that is whole, the mean of it and the next). 95% intervals: a "
+    "A search selects the sample with the least final {loss} loss of those it looked at. Its outcome is the mean "
+    "{metric} over the inits of the selected sample's target; it is diverged if any of these inits diverged or all "
+    "samples looked at had, and counts as worse than any number. Percentile p: of the n outcomes in ascending order, "
+    "that at rank p n / 100, rounded up (where that is whole, the mean of it and the next). 95% intervals: a "
     "bootstrap over the searches (n-1 of the n, with replacement) and, within every selected sample, over its inits "
     "(all but one, with replacement); a diverged outcome stays so in every draw. The searches are resampled from one "
-    "pool, so an interval says nothing about another pool; those of the best and the worst are too narrow, as no draw "
-    "goes beyond what was seen. The default: mean over its inits with a t interval. "
-    "µTransfer is `better` if the whole interval of the difference of the medians of validation BLEU lies above 0 (a "
-    "diverged median is infinitely below), `worse` if below 0, else `undecided`, also with fewer than "
-    f"{LEAST_SEARCHES} searches or if all of its searches selected the same sample. Compute is FLOPs: the samples "
-    "looked at and one training of the target, which conventional tuning has among them; a diverged run costs the "
-    f"steps it lived; equal: the means per search differ by at most {EQUAL:.0%}."
+    "pool, whose samples were trained once, so an interval says nothing about another pool or about its training "
+    "seeds; those of the best and the worst are too narrow, as no draw goes beyond what was seen. The default: mean "
+    "over its inits with a t interval. µTransfer is `better` if the whole interval of the difference of the medians of "
+    "{metric} (a diverged median is infinitely bad) is on its side, `worse` if on the other's, else `undecided`, also "
+    f"with fewer than {outcomes.LEAST_SEARCHES} searches or if all of its searches selected the same sample. What else "
+    "is measured stands beside it. Compute is FLOPs: the samples looked at and one training of the target, which "
+    "direct tuning has among them; a diverged run costs the steps it lived; equal: the means per search differ by at "
+    f"most {EQUAL:.0%}. Tuning cost is s (t1 N1 + t2 N2 + ...) / (S T) of App. F.4, with s and S in FLOPs a step; the "
+    "paper prints about 7% for what its numbers give as 6.5%."
 )
-TABLE = Design(
-    name="the searches",
+TRANSLATION = Design(
+    name="searches",
     select="test_loss",
-    metrics={"bleu_valid": "validation BLEU", "bleu_test": "test BLEU"},
-    unit="BLEU",
-    digits=2,
-    higher_is_better=True,
-    pools={"proxy": ("samples", "search"), "direct_pool": ("direct_samples", "direct")},
-    methods={"mutransfer": "proxy", "naive": "proxy", "direct": "direct_pool", "default": ""},
-)
-SETUPS = {
-    "default": "fairseq default", "direct": "tuning on 1x", "naive": "naive transfer from 0.25x (SP)",
-    "mutransfer": "muTransfer from 0.25x",
-}  # fmt: skip
-"""As published/values.csv names the methods; in the order of Table 4, worst first."""
-TICKS = {
-    "default": "fairseq\ndefault", "direct": "tuning\non 1x", "naive": "naive\ntransfer", "mutransfer": "µTransfer",
-}  # fmt: skip
-WORDS = {0: "worst", 50: "median", 100: "best"}
-LOOKS = marks([*TABLE.methods], "oDsP")
-"""The same in every figure of the searches."""
-LAYOUT = Layout(
-    stem="bleu", rows=("median", "µTransfer is", "compute", "samples"), trial="one search (default: one init)",
-    center="median (default: mean)", lost="diverged, or no winner", higher_is_better=True, within=0.4,
+    metrics=(
+        Metric("bleu_valid", "validation BLEU", "BLEU", 2, True, "val BLEU"),
+        Metric("bleu_test", "test BLEU", "BLEU", 2, True),
+    ),
+    pools={PROXY: ("samples", "search"), "direct_pool": ("direct_samples", "direct")},
+    methods={"default": "", "direct": "direct_pool", "naive": PROXY, "mutransfer": PROXY},
+    stem="bleu",
+    setups={
+        "default": "fairseq default", "direct": "tuning on 1x", "naive": "naive transfer from 0.25x (SP)",
+        "mutransfer": "muTransfer from 0.25x",
+    },
+    equal=("direct", "mutransfer"),
+    expected=("direct", "naive"),
 )  # fmt: skip
+STUDIED = Design(
+    name="study",
+    select="train_loss",
+    metrics=(Metric("train_loss", "training loss"), Metric("test_loss", "test loss", published="validation loss")),
+    pools={PROXY: ("samples", "search"), "direct": ("direct_samples", "direct")},
+    methods={"default": "", "default_long": "", "direct": "direct", "naive": PROXY, "mutransfer": PROXY},
+    others=("proxy_short", "width"),
+    stem="equal_compute",
+    setups={"default": "6.7B re-run", "mutransfer": "6.7B muP"},
+    equal=("default_long", "direct", "naive", "mutransfer"),
+    expected=("default", "default_long", "direct", "naive"),
+)
+"""``proxy_short``: another pool on the proxy, shorter; ``width``: runs of Figure 8. Neither decides anything here."""
+PERCENTILES = (0, 25, 50, 75, 100)
+"""Where provenance.json has none."""
+Told = tuple[Searches, Shown | None]
+"""The report of a folder and what is shown beside its own picture."""
 
 
-def labels(facts: Mapping[str, Any]) -> dict[str, str]:
-    """As the paper's table names the methods."""
-    ratio = f"{facts['proxy_width'] / facts['target_width']:.3g}x"
-    copied = {"naive": f"naive transfer from {ratio} (SP)", "mutransfer": f"µTransfer from {ratio}"}
-    return {"default": "fairseq default (SP)", "direct": "tuning on 1x (SP)", **copied}
+def costs(report: Searches, kind: Literal["cost", "planned"]) -> tuple[float, str]:
+    """Largest relative difference of a search's compute between methods; each in words beside µTransfer's."""
+    every = {name: float(getattr(report.methods[name], kind)) for name in report.design.equal}
+    words = [f"{LABELS[name]} {cost:.2f} ({cost / every['mutransfer'] - 1:+.1%})" for name, cost in every.items()]
+    return max(every.values()) / min(every.values()) - 1, ", ".join(words)
 
 
-def searches_report(runs: Any, facts: Mapping[str, Any]) -> Searches:
-    """``runs``: the runs table, ``facts``: provenance["searches"]. Raises `UserError` as `Searches.of` does."""
-    return Searches.of(TABLE, runs, facts, labels)
+def equal_text(report: Searches) -> str:
+    """``equal within 10%``."""
+    return f"{'equal' if costs(report, 'cost')[0] <= EQUAL else 'NOT equal'} within {EQUAL:.0%}"
 
 
-def _describe(folder: Path) -> Described[tuple[Searches, Fronts | None]]:
-    figure = FigureFolder.open(folder, ("searches",))
-    facts, provenance = figure["searches"], figure.provenance
-    types = {"table": str, "percentiles": list, "sizes": object, "default_lr": float, "space": dict}
-    require(provenance, {f"searches.{name}": kind for name, kind in types.items()}, f"{folder / 'provenance.json'}")
-    percents = facts["percentiles"]
-    if not percents or not all(type(percent) in (int, float) and 0 <= percent <= 100 for percent in percents):
-        raise UserError(f"{folder / 'provenance.json'}: percentiles are {percents}, expected numbers from 0 to 100.")
-    report = searches_report(figure.runs, facts)
-    fronts = Fronts.of(report, facts["sizes"])
-    summary = [report.sentence(against) for against in report.comparisons()]
-    summary += [_compute_sentence(report), _distinct(report), *(front_sentences(fronts) if fronts else [])]
-    parts = [
-        *figure.heading(_count(report)),
-        "## Who wins",
-        "\n".join(f"- {line}" for line in summary),
-        f"## Validation BLEU beside {facts['table']} of the paper",
-        _table(report, "bleu_valid"),
-        _table_caption(report),
-        "## Test BLEU",
-        _table(report, "bleu_test"),
-        "The same searches, selected by validation loss as above; the paper has no test BLEU.",
-        "## µTransfer against each method",
-        report.comparison_table(
-            ("", "metric", "µTransfer is higher in", "difference of the medians, 95% interval", "verdict")
-        ),
-        "An infinite difference: the median search of one of the two diverged.",
-        *(front_section(fronts) if fronts else []),
-        "## What was selected",
-        f"From the proxy (width {facts['proxy_width']}), by {facts['search']} samples a search:",
-        _chosen(report, "mutransfer", "naive"),
-        f"From the target in SP, by {facts['direct']} samples a search:",
-        _chosen(report, "direct"),
-        f"fairseq's default has the learning rate {facts['default_lr']:g} and all multipliers 1, in SP.",
-        *([f"BLEU: `{provenance['signature']}`."] if provenance.get("signature") else []),
-        "## The paper beside ours",
-        _paper(report, figure["paper"]["statement"]),
-        *numbered(figure["paper"]["differs"]),
-        "## How to read it",
-        RULE,
+def tuning_cost(report: Searches, column: Literal["flops", "spent"], pools: Sequence[str] = ()) -> float:
+    """Of one search on the proxy, on average, or of whole ``pools``, in trainings of the target (App. F.4).
+
+    column: ``spent`` counts the steps that a diverged run lived, ``flops`` all, as the paper does.
+    """
+    if pools:
+        return float(sum(report.parts[role][column].sum() for role in pools)) / report.training
+    looks = report.looks(PROXY, report.facts["search"])
+    return float(np.mean([report.parts[PROXY][column].loc[list(look)].sum() for look in looks])) / report.training
+
+
+def _lines(report: Searches) -> Iterable[str]:
+    """What methods spent, how far the searches overlap, and what tuning costs."""
+    (planned, plan), (gap, spent) = costs(report, "planned"), costs(report, "cost")
+    chosen = [
+        f"{len({*method.chosen} - {None})} of {report.facts[fact]} samples ({LABELS[name]})"
+        for name, fact in (("mutransfer", "samples"), ("direct", "direct_samples"))
+        if (method := report.methods[name])
     ]
-    pictures = {"bleu": "BLEU of the target by method, over the searches"}
-    if fronts:
-        pictures["pareto"] = "Median BLEU of a search against its compute and its number of samples"
-    return Described(figure, (report, fronts), "\n".join(summary), parts, pictures)
-
-
-def _compute_sentence(report: Searches) -> str:
-    """Whether µTransfer and conventional tuning spent the same."""
-    direct, ours, unit = report.methods["direct"], report.methods["mutransfer"], report.training
-    apart, planned = (report.gap(kind, ("direct", "mutransfer"))[0] for kind in ("compute", "planned"))
-    return (
-        f"compute of a search, in trainings of the target: µTransfer {ours.compute / unit:.2f}, tuning on 1x "
-        f"{direct.compute / unit:.2f}: {equal_text(apart)} ({apart:.1%} apart; with no diverged run stopped "
-        f"{ours.planned / unit:.2f} and {direct.planned / unit:.2f}, {planned:.1%})"
+    pools = [role for role in (PROXY, "proxy_short") if len(report.parts.get(role, ()))]
+    runs = " and ".join(f"{len(report.parts[role])} x {report.parts[role]['steps'].iloc[0]} steps" for role in pools)
+    yield (
+        f"compute of a search as spent, in trainings of the target: {spent}: {equal_text(report)} ({gap:.1%} apart at "
+        f"most); with no diverged run stopped {plan}: {planned:.1%}"
+    )
+    yield f"the {report.facts['searches']} searches selected {' and '.join(chosen)}"
+    yield (
+        f"tuning cost / target training: {tuning_cost(report, 'flops'):.1%} for a search of {report.facts['search']} "
+        f"samples ({tuning_cost(report, 'spent'):.1%} with diverged runs stopped), "
+        f"{tuning_cost(report, 'flops', pools):.1%} for all samples on the proxy ({runs}); the paper's GPT-3 6.7B: "
+        f"{GPT3:.1%}"
     )
 
 
-def _distinct(report: Searches) -> str:
-    """How many samples were selected at all: the searches overlap."""
-    counts = {name: len(set(report.methods[name].chosen) - {None}) for name in ("mutransfer", "direct")}
-    return (
-        f"the {report.facts['searches']} searches selected {counts['mutransfer']} of the {report.facts['samples']} "
-        f"samples of the proxy's pool (µTransfer, naive transfer) and {counts['direct']} of the "
-        f"{report.facts['direct_samples']} of the target's (tuning on 1x)"
-    )
+def _reached(report: Searches, metric: Metric, where: str) -> str:
+    """What the methods reached on a metric, beside the paper's numbers."""
+    methods, percents = report.methods, report.facts.get("percentiles", PERCENTILES)
+    worst, best = ("worst", "best") if metric.higher_is_better else ("best", "worst")
+    words = {0: f" ({worst})", 50: " (median)", 100: f" ({best})"}
+
+    def at(percent: float, name: str) -> str:
+        if methods[name].inits:
+            center = methods[name].center(metric.column).brief(metric.digits)
+            return f"mean {center}" if percent == percents[-1] else "-"
+        return methods[name].text(percent, metric.column, metric.digits)
+
+    def lost(k: int, name: str) -> str:
+        return "-" if methods[name].inits else f"{methods[name].lost[k]} of {report.facts['searches']}"
+
+    def theirs(*names: str) -> Cells[str]:
+        place = lambda name: (None, report.design.setups.get(name, ""))  # noqa: E731
+        return outcomes.theirs(methods, place, where, *names) if metric.published else {}
+
+    cells: Cells[str] = {
+        "": LABELS.__getitem__,
+        "steps": lambda name: ", ".join(map(str, report.parts[name]["steps"].unique())),
+        "compute (target trainings)": lambda name: f"{methods[name].cost:.2f}",
+        "compute (FLOPs)": lambda name: f"{methods[name].cost * report.training:.3g}",
+        **theirs("total compute"),
+        "samples a search": lambda name: str(methods[name].looked or "-"),
+        **theirs("HP samples"),
+    }
+    for percent in percents:
+        word, name = words.get(percent, ""), metric.published
+        cells[f"p{percent:g}{word}"] = partial(at, percent)
+        also = [name] * (percent == 50)
+        cells |= theirs(f"{name} p{percent:g}", f"{name} {word.strip(' ()')}", "outcome", *also)
+    cells |= {"target diverged": partial(lost, 0), "no winner": partial(lost, 1)}
+    return outcomes.table(methods, cells)
 
 
-def _count(report: Searches) -> str:
-    facts = report.facts
-    return (
-        f"{facts['searches']} searches, each looking at {facts['search']} of {facts['samples']} samples trained at "
-        f"width {facts['proxy_width']}, or at {facts['direct']} of {facts['direct_samples']} trained at the target's "
-        f"width {facts['target_width']} (search seed {facts['seed']}); {inits_text(facts['inits'])} of every selected "
-        "sample"
-    )
-
-
-def _caption(report: Searches) -> str:
-    facts = report.facts
-    return (
-        f"BLEU of the target in {facts['searches']} searches, each the mean over {inits_text(facts['inits'])} of the "
-        f"sample with the least validation loss: of {facts['search']} of {facts['samples']} on the proxy, copied in µP "
-        f"(µTransfer) and in SP (naive transfer), or of {facts['direct']} of {facts['direct_samples']} on the target "
-        "in SP (tuning on 1x). Verdict: by the difference of the medians. Compute: mean of a search, in trainings of "
-        "the target. The searches are resampled from one pool: an interval says nothing about another pool. "
-        f"After {facts['table']} of the paper."
-    )
-
-
-def _front_caption(report: Searches) -> str:
-    facts = report.facts
-    return (
-        f"Median over {facts['searches']} searches of validation BLEU (after Figure 6 of the paper), each the mean "
-        f"over {inits_text(facts['inits'])} of the selected sample; compute includes the tuning. All searches look at "
-        f"one pool of {facts['samples']} samples on the proxy, or of {facts['direct_samples']} on the target: as their "
-        "size nears it, they become the same one, and the band narrows by construction."
-    )
-
-
-def _table_caption(report: Searches) -> str:
-    within = "" if report.facts["inits"] > 1 else ", and with one init nothing of the training seed"
-    return (
-        f"Percentiles over {report.facts['searches']} searches, worst first, with 95% intervals; fairseq's default is "
-        f"the mean over {inits_text(report.facts['inits'])}. The searches are resampled from one pool, so an interval "
-        f"says nothing about another pool{within}. Compute: mean of a search with its tuning, in trainings of the "
-        f"target (one training of the target is {report.training:.4g} FLOPs)."
-    )
-
-
-def _table(report: Searches, metric: str) -> str:
-    """A row a method; beside validation BLEU, the paper's numbers."""
-    percents, is_paper = report.facts["percentiles"], metric == "bleu_valid"
-    header = ["compute (target trainings)", "samples a search"]
-    header += [f"p{percent:g}" + (f" ({WORDS[int(percent)]})" if percent in WORDS else "") for percent in percents]
-    values = published.by_setup(table_or_figure=report.facts["table"])
-    rows = []
-    for name, setup in SETUPS.items():
-        outcomes = report.methods[name]
-        cells = [f"{outcomes.compute / report.training:.2f}", report.looked_text(name)]
-        if name == "default":
-            cells += ["-"] * (len(percents) - 1)
-            cells.append(f"mean {cell(report.center(name, metric))}")
-        else:
-            cells += [cell(outcomes.percentile(percent, metric)) for percent in percents]
-        if is_paper:
-            wanted: list[tuple[str, ...]] = [("total compute",), ("HP samples",)]
-            wanted += [(f"val BLEU p{p:g}", f"val BLEU {WORDS.get(int(p), '')}", "outcome") for p in percents]
-            theirs = [published.text(values, setup, *metrics) for metrics in wanted]
-            cells = [text for pair in zip(cells, theirs, strict=True) for text in pair]
-        rows.append([report.labels[name], *cells, *(("-", "-") if name == "default" else outcomes.lost)])
-    if is_paper:
-        header = [text for word in header for text in (word, "the paper")]
-    return grid(["", *header, "target diverged", "no winner"], rows)
-
-
-def cell(estimate: Estimate) -> str:
-    """``35.33 [35.20, 35.41]``, ``diverged`` where it is so in every draw."""
-    return "diverged" if estimate.value == estimate.high == -math.inf else estimate.text()
-
-
-def _chosen(report: Searches, *methods: str) -> str:
-    """The samples that the table's searches selected, with their targets by every method."""
+def _selected(report: Searches) -> list[str]:
+    """The samples that searches selected, best first, with their targets by every method."""
+    design = report.design
+    digits = {"test_loss": 4, **{metric.column: metric.digits for metric in design.metrics}}
+    words = {"test_loss": "validation loss", **{metric.column: metric.words for metric in design.metrics}}
 
     def reached(name: str, sample: int) -> str:
-        values = report.inits(name, "bleu_valid")[sample]
-        if lost := int((values == -math.inf).sum()):
-            return f"{lost} of {len(values)} inits diverged"
-        scores = [number(float(report.inits(name, metric)[sample].mean())) for metric in TABLE.metrics]
-        return ", ".join([*scores, number(float(report.parts[name].loc[[sample], "test_loss"].mean()), 4)])
+        runs = report.parts[name].loc[[sample]]
+        if lost := int((runs["status"] == "diverged").sum()):
+            return f"{lost} of {len(runs)} inits diverged"
+        return ", ".join(number(float(runs[column].mean()), digits[column]) for column in words)
 
-    pool = report.parts[TABLE.methods[methods[0]]]
-    cells: Cells = {"validation loss in the pool": lambda i: number(pool["test_loss"][i], 4)}
-    for name in methods:
-        heading = f"{report.labels[name]}: validation, test BLEU, validation loss"
-        cells = {**cells, heading: lambda i, name=name: reached(name, i)}  # type: ignore[misc]
-    return chosen_table(report, methods[0], cells)
+    def selected(first: str, *others: str) -> str:
+        chosen, pool = report.methods[first].chosen, report.parts[design.methods[first]]
+        loss = pool[design.select]
+        samples = sorted({i for i in chosen if i is not None}, key=lambda i: (loss[i], i))
+        more: Cells[int] = {"loss in the pool": lambda i: number(loss[i], 4)}
+        for name in (first, *others):
+            more[f"{LABELS[name]}: {', '.join(words.values())}"] = partial(reached, name)
+        count = lambda i: f"{chosen.count(i)} of {len(chosen)}"  # noqa: E731
+        return outcomes.sample_table(pool, samples, report.facts["space"], more, searches=count)
+
+    return [
+        f"From the proxy, by {report.methods['mutransfer'].looked} samples a search:",
+        selected("mutransfer", "naive"),
+        f"From the target in SP, by {report.methods['direct'].looked} samples a search:",
+        selected("direct"),
+        f"The default has the customary learning rate {report.facts['default_lr']:g} and all multipliers 1, in SP.",
+    ]
 
 
-def _paper(report: Searches, statement: str) -> str:
-    """The paper's conclusion and its numbers of searches and inits beside ours."""
+def _describe(design: Design, folder: Path) -> Described[Told]:
+    figure = FigureFolder.open(folder, (design.name,))
+    report = Searches.of(design, figure.runs, figure[design.name])
     facts = report.facts
-    rows = [("conclusion", statement, report.conclusion)]
-    ours = {"independent search trials": facts["searches"], "inits per selected HP": facts["inits"]}
-    values = published.rows(table_or_figure=facts["table"])
-    also = published.rows(table_or_figure="Section 7.1")
-    for value in (*values, *(value for value in also if value.experiment == values[0].experiment)):
-        if value.metric in ours:
-            rows.append((f"{value.table_or_figure}: {value.metric}", value.value, str(ours[value.metric])))
-    return grid(("", "the paper", "ours"), rows)
+    where = facts.get("table", figure["paper"]["table_or_figure"])
+    if design is STUDIED:
+        more: Shown | None = _study(report, folder)
+    else:
+        more = Front.of(report, facts["sizes"]).shown if any(facts["sizes"].values()) else None
+    ours = {"independent search trials": facts["searches"], "inits per selected HP": facts.get("inits", 1)}
+    values = published.rows(table_or_figure=where)
+    also = [v for v in published.rows(table_or_figure="Section 7.1") if v.experiment == values[0].experiment]
+    rows = [(f"{v.table_or_figure}: {v.metric}", v.value, str(ours.get(v.metric, ""))) for v in (*values, *also)]
+    cost = ("App. F.4: tuning cost / pretraining", f"{GPT3:.1%}, printed as 7%", f"{tuning_cost(report, 'flops'):.1%}")
+    tables = []
+    for metric in design.metrics:
+        tables.append(f"## {metric.words[0].upper()}{metric.words[1:]}, beside {where} of the paper")
+        tables.append(_reached(report, metric, where))
+    tables.append(
+        f"Of the target at its end; percentiles over {facts['searches']} searches with 95% intervals, the default's "
+        f"mean over {report.inits_text}. Compute: mean of a search with its tuning; one training of the target "
+        f"is {report.training:.4g} FLOPs."
+    )
+    signature = figure.provenance.get("signature")
+    return outcomes.describe(
+        figure,
+        (report, more),
+        {design.stem: f"{design.metrics[0].words} of the target by method", **(more.pictures if more else {})},
+        count=f"{facts['searches']} searches, each looking at {facts['search']} of {facts['samples']} samples trained "
+        f"at width {facts['proxy_width']}, or at {facts['direct']} of {facts['direct_samples']} trained at the "
+        f"target's width {facts['target_width']} (search seed {facts['seed']}); {report.inits_text} of every "
+        "selected sample",
+        comparisons=report.comparisons,
+        lines=[*_lines(report), *(more.lines if more else [])],
+        tables=[*tables, *([more.section] if more else [])],
+        selected=[*_selected(report), *([f"BLEU: `{signature}`."] if signature else [])],
+        paper=[*(row for row in rows if row[2]), *([cost] if design is STUDIED else [])],
+        rule=RULE.format(
+            loss="validation" if design.select == "test_loss" else "training", metric=design.metrics[0].words
+        ),
+    )
 
 
-def _draw(described: Described[tuple[Searches, Fronts | None]]) -> list[Path]:
-    figure, (report, fronts) = described.folder, described.report
-    banner, source, folder = figure.banner, figure.source, figure.path
-    panels = [report.panel(metric, words, TICKS, LOOKS, 2) for metric, words in TABLE.metrics.items()]
-    paths = dots(panels, LAYOUT, out=folder, caption=f"{_caption(report)} {source}", banner=banner)
-    front = f"{_front_caption(report)} {source}"
-    return paths + (front_figure(fronts, LOOKS, out=folder, caption=front, banner=banner) if fronts else [])
+def _draw(described: Described[Told]) -> list[Path]:
+    figure, (report, more) = described.folder, described.report
+    facts, panels = report.facts, []
+    caption = (
+        f"Outcomes of the target in {facts['searches']} searches, each the mean over {report.inits_text} of the "
+        f"sample with the least loss: of {facts['search']} of {facts['samples']} on the proxy, copied in µP "
+        f"(µTransfer) and in SP (naive transfer), or of {facts['direct']} of {facts['direct_samples']} on the target "
+        "in SP (direct tuning). Verdict: by the difference of the medians. Compute: mean of a search, in trainings of "
+        f"the target; {equal_text(report)}, the default trained once aside. The searches are resampled from one pool: "
+        f"an interval says nothing about another pool. After {figure['paper']['table_or_figure']} of the paper. "
+        f"{figure.source}"
+    )
+    for m in report.design.metrics:
+        rows = [(x.name, x.shown(m.column), x.center(m.column), x.cost, x.looked) for x in report.methods.values()]
+        panels.append(outcomes.panel(m.words, m, rows, report.comparisons))
+    signs = ("one search (default: one init)", "median (default: mean)", "diverged, or no winner")
+    stem = figure.path / report.design.stem
+    return dots(panels, outcomes.PICTURE_ROWS, signs, stem, caption, figure.banner) + (
+        more.draw(figure) if more else []
+    )
 
 
-def _claims(described: Described[tuple[Searches, Fronts | None]]) -> list[Claim]:
-    """Tables 4 and 5: better than direct tuning and naive transfer, about equal to the default; or Figure 6."""
-    searches, fronts = described.report
-    if fronts:
-        return [fronts.claim]
-    return [described.folder.claim(searches.claim_parts({"direct": "better", "naive": "better"}))]
+def _claims(described: Described[Told]) -> list[Claim]:
+    """Tables 4 and 5: better than direct tuning and naive transfer; or Figure 6. Table 7: than all; and Figure 8."""
+    report, more = described.report
+    if more and report.design is TRANSLATION:
+        return [more.claim]
+    deciding = [against for against in report.comparisons if against.decides]
+    parts = [against.part("better" if against.other in report.design.expected else None) for against in deciding]
+    return [described.folder.claim(parts), *([more.claim] if more else [])]
 
 
-SEARCHES = Kind("searches", _describe, _draw, _claims)
+def _study(report: Searches, folder: Path) -> Shown:
+    """Figures 8 and 14: the best sample at several widths, and the search in parallel coordinates.
+
+    Raises `UserError` as `learning_report` does, and without a panel ``width``.
+    """
+    reports = learning_report(read_texts(folder / CSV))
+    if "width" not in reports:
+        raise UserError(f"{folder / CSV} lacks the panel width; run the experiment again.")
+    headings = {"width": f"best sample: {reports['width'].name}"}
+    shown = learning_curves({"width": reports["width"]}, headings)
+
+    def draw(folder: FigureFolder) -> list[Path]:
+        parts = [report.parts[role].reset_index() for role in ("proxy_short", PROXY)]
+        pools = {f"width {p['width'].iloc[0]}, {p['steps'].iloc[0]} steps": p for p in parts if len(p)}
+        samples = (
+            "The random search on the proxy (after Figure 14 of the paper): one line per sample, each hyperparameter "
+            f"on its own axis in log units. {folder.source}"
+        )
+        widths = (
+            "The best sample's hyperparameters in µP at several widths (after Figure 8 of the paper, which shows "
+            "validation loss). Ticks above the panel: logged steps at which the wider model of a pair of adjacent "
+            f"widths is behind, the narrowest pair lowest. {folder.source}"
+        )
+        more: dict[str, Any] = {"out": folder.path, "banner": folder.banner}
+        space, y_label = outcomes.ordered(report.facts["space"]), folder["y_label"]
+        paths = parallel_coordinates(pools, space, y_label=y_label, caption=samples, **more)
+        return paths + learning_figure(reports, headings, stem="loss_vs_tokens", x="tokens", caption=widths, **more)
+
+    pictures = {
+        "loss_vs_tokens": "Training loss against tokens, one line per width",
+        "parallel_coordinates": "The samples of the search, one line per sample over the axes of its hyperparameters",
+    }
+    claim = Claim("Figure 8", FIGURE_7.split(";")[0] + ".", shown.claim.parts, picture="loss_vs_tokens")
+    return Shown(shown.lines, shown.section, claim, pictures, draw)
+
+
+SEARCHES: Kind[Told] = Kind("searches", partial(_describe, TRANSLATION), _draw, _claims)
 """Figures: ``bleu`` (outcomes by method) and, where sizes of searches are given, ``pareto`` (Figure 6).
 
-Reads only ``runs.csv`` (columns as `TABLE` has them and one a hyperparameter) and ``provenance.json``, whose
-``searches`` has ``table`` ("Table 4"), ``percentiles``, ``sizes`` (of ``mutransfer`` and ``direct``, in samples; both
-empty: no Figure 6), ``default_lr``, ``space`` (name -> distribution as text) and the whole numbers that `TABLE` needs;
-``signature``, optional, says how BLEU was counted.
+Reads ``runs.csv`` and ``provenance.json``, whose ``searches`` has ``table`` ("Table 4"), ``percentiles``, ``sizes`` (of
+``mutransfer`` and ``direct``, in samples; empty: no Figure 6), ``default_lr``, ``space`` (name -> distribution as text)
+and the whole numbers ``searches``, ``search``, ``samples``, ``direct``, ``direct_samples``, ``inits``, ``seed``,
+``proxy_width``, ``target_width``; ``signature`` says how BLEU was counted. Raises `UserError` as `Searches.of` does.
+"""
+STUDY: Kind[Told] = Kind("study", partial(_describe, STUDIED), _draw, _claims)
+"""Figures: ``equal_compute`` (outcomes by method), ``parallel_coordinates`` (Figure 14), ``loss_vs_tokens`` (Figure 8).
 
-Raises `UserError` if a file is missing or malformed, or as `Searches.of` does: it names what is missing.
+As `SEARCHES`, without table, percentiles, sizes and inits, and with ``curves.csv`` (panel ``width``).
 """

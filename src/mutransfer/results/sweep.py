@@ -5,10 +5,10 @@ The rules are those of `transfer` and, for the accuracy of the copied rate (Tabl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,24 +16,15 @@ import pandas as pd
 from mutransfer.errors import UserError
 from mutransfer.results import published
 from mutransfer.results.coordinates import read_coordinates
-from mutransfer.results.draw.curves import (
-    LARGE_MARKS,
-    TRANSFERRED,
-    curve_panel,
-    line_looks,
-    loss_limits,
-    star,
-    strip_height,
-)
-from mutransfer.results.draw.page import LARGE, Page, set_ticks, sign
-from mutransfer.results.draw.style import MINUS, WARNING, Look, paper_style
+from mutransfer.results.draw.curves import TRANSFERRED, CurvePanel, curve_figure, star
+from mutransfer.results.draw.page import Axes, Entry
+from mutransfer.results.draw.style import MINUS, WARNING, Look
 from mutransfer.results.estimate import Estimate, counted, label, listing, power
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, Shown, grid, points
 from mutransfer.results.frame import Curves, curves, describe, missing_cells, tidy
 from mutransfer.results.learning import read_learning
 from mutransfer.results.transfer import RULE, DriftResult, TransferReport, rule_of_thumb, transfer_report
 
-LEGEND_COLUMNS = 7
 MEASURES = {"drift": "slope", "E": "E", "kappa": "kappa", "L(inf)": "l_inf", "R(inf)": "r_inf", "regret": "regret"}
 READING = (
     f"{RULE} Regret: mean loss at the best grid learning rate of the smallest width, less the width's own least mean "
@@ -195,35 +186,32 @@ def lr_figure(
     triangle at its upper end, diverged runs by a cross in a strip above it.
     """
     table = curves(tidy(runs))
-    names = list(report.parametrizations)
-    every = [curve for name in names for curve in table[name]]
-    looks = line_looks(sorted({curve.width for curve in every}))
-    limits = loss_limits(every, ceiling)
-    rates = np.concatenate([curve.log2_lr for curve in every])
-    x_limits = (rates.min() - 0.5, rates.max() + 0.5)
-    rows = -(-len(looks) // LEGEND_COLUMNS)
-    strip = strip_height([every], len(looks), LARGE_MARKS)
-    edges = any(result.edges for result in report.results)
-    with paper_style():
-        page = Page(len(names), 2.75, LARGE, caption, banner, (strip,), legends=(rows + 1,), title_lines=2 + edges)
-        for k, name in enumerate(names):
-            lines: dict[float, Curves] = {curve.width: curve for curve in table[name]}
-            axes = curve_panel(page, 0, k, lines, looks, x_limits, limits, LARGE_MARKS, first=k == 0)
-            axes.set(xlabel=r"$\log_2$ learning rate", ylabel=y_label if k == 0 else "")
-            set_ticks(axes.xaxis, step=1 if np.ptp(rates) <= 10 else 2)
-            optima = report.optima.query("parametrization == @name")
-            axes.axvline(float(optima["transferred_log2_lr"].iloc[0]), **TRANSFERRED, zorder=1)
-            for curve, optimum in zip(table[name], optima.itertuples(), strict=True):
-                face = "white" if optimum.on_edge else looks[curve.width]["color"]
-                edge: Look = {"markeredgecolor": "black", "markeredgewidth": 0.6}
-                y = star(axes, curve, optimum.log2_lr, optimum.loss, color=face, markersize=9, **edge, zorder=5)
-                if not pd.isna(optimum.low):
-                    bar: Look = {"color": "black", "linewidth": 1.1, "markersize": 6}
-                    axes.plot([optimum.low, optimum.high], [y, y], "|-", **bar, zorder=4)
-            page.title(0, k, _title_lines(report.parametrizations[name], has_edges=edges))
-        page.legend(0, [sign(f"width {w}", **look, **LARGE_MARKS.edge) for w, look in looks.items()], lines=rows)
-        page.legend(0, _signs(report, every, limits[1]), line=rows)
-        return page.save(out, "lr_vs_loss")
+    panels = [
+        CurvePanel(
+            lines={curve.width: curve for curve in table[name]},
+            line_name="width",
+            x_label=r"$\log_2$ learning rate",
+            y_label=y_label,
+            title=_title_lines(result),
+            mark=partial(_draw_optima, table[name], report.optima.query("parametrization == @name")),
+            column=column,
+        )
+        for column, (name, result) in enumerate(report.parametrizations.items())
+    ]
+    return curve_figure(
+        panels, out, "lr_vs_loss", signs=_signs(report.optima), caption=caption, banner=banner, ceiling=ceiling
+    )
+
+
+def _draw_optima(lines: Sequence[Curves], optima: pd.DataFrame, axes: Axes, looks: Mapping[float, Look]) -> None:
+    """Stars with their intervals, and the smallest width's choice as a dashed line."""
+    axes.axvline(float(optima["transferred_log2_lr"].iloc[0]), **TRANSFERRED, zorder=1)
+    for curve, optimum in zip(lines, optima.itertuples(), strict=True):
+        color = "white" if optimum.on_edge else looks[curve.width]["color"]
+        y = star(axes, curve, optimum.log2_lr, optimum.loss, color)
+        if not pd.isna(optimum.low):
+            bar: Look = {"color": "black", "linewidth": 1.1, "markersize": 6}
+            axes.plot([optimum.low, optimum.high], [y, y], "|-", **bar, zorder=4)
 
 
 def title(result: DriftResult) -> str:
@@ -231,36 +219,25 @@ def title(result: DriftResult) -> str:
     return f"{label(result.name)}: {result.verdict}, {result.slope.brief()} octaves per doubling".replace("-", MINUS)
 
 
-def _title_lines(result: DriftResult, *, has_edges: bool) -> list[tuple[str, Look]]:
+def _title_lines(result: DriftResult) -> list[tuple[str, Look]]:
     verdict, slope = title(result).split(", ", 1)
-    lines: list[tuple[str, Look]] = [(verdict, {"fontweight": "bold", "fontsize": 9}), (f"{slope} of width", {})]
-    if has_edges:
-        sides = [f"{width} ({side})" for width, side in result.edges]
-        text = f"optimum on the edge of the grid at width {listing(sides)}" if sides else ""
-        lines.append((text, {"color": WARNING, "fontsize": 7}))
+    lines: list[tuple[str, Look]] = [(verdict, {"fontweight": "bold"}), (f"{slope} of width", {"fontsize": 8})]
+    if sides := [f"{width} ({side})" for width, side in result.edges]:
+        look = {"color": WARNING, "fontsize": 7.5}
+        lines.append((f"optimum on the edge of the grid at width {listing(sides)}", look))
     return lines
 
 
-def _signs(report: TransferReport, every: list[Curves], top: float) -> list[Any]:
+def _signs(optima: pd.DataFrame) -> list[Entry]:
     """Of the legend: those that occur in this figure."""
-    optima, black = report.optima, {"color": "black", "linestyle": "none"}
-    mark: Look = {"color": "black", "marker": "*", "markersize": 8, "linewidth": 1.0}
+    mark: Look = {"color": "black", "marker": "*", "markersize": 8}
+    point: Look = {**mark, "linestyle": "none"}
+    signs: list[Entry] = [("optimum, 95% interval", {**mark, "linewidth": 1.0})]
     if optima["low"].isna().all():
-        signs = [sign("optimum", **{**mark, "linestyle": "none"})]
-    else:
-        signs = [sign("optimum, 95% interval", **mark)]
+        signs = [("optimum", point)]
     if optima["on_edge"].any():
-        hollow = {**mark, "linestyle": "none", "markerfacecolor": "white"}
-        signs.append(sign("optimum on the edge of the grid", **hollow))
-    signs.append(sign(f"best LR of width {min(curve.width for curve in every)}", **TRANSFERRED))
-    mean = np.concatenate([curve.loss.mean(axis=0) for curve in every])
-    if (np.isfinite(mean) & (mean > top)).any():
-        signs.append(sign("above the axis", marker="^", markersize=4, **black))
-    share = np.concatenate([np.isinf(curve.loss).mean(axis=0) for curve in every])
-    if share.any():
-        faint = " (faint: some seeds)" if ((share > 0) & (share < 1)).any() else ""
-        signs.append(sign(f"diverged{faint}", marker="x", markersize=4, **black))
-    return signs
+        signs.append(("optimum on the edge of the grid", {**point, "markerfacecolor": "white"}))
+    return [*signs, (f"best LR of width {optima['width'].min()}", TRANSFERRED)]
 
 
 def _claims(described: Described[Sweep]) -> list[Claim]:

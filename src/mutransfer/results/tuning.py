@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +11,10 @@ from pathlib import Path
 import pandas as pd
 
 from mutransfer.errors import UserError
+from mutransfer.results import outcomes
 from mutransfer.results.estimate import number
-from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid, read_provenance
-from mutransfer.results.outcomes import sample_table, value_text
-from mutransfer.results.schema import Rows, Schema, require
+from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, read_provenance
+from mutransfer.results.schema import Rows, Schema
 from mutransfer.results.selection import GPT3, Losses, Rung, halve, ranking, rung_plan, tuning_cost_fraction
 
 EDGE_SAMPLES, TOP = 5, 5
@@ -48,19 +48,16 @@ class Agreement:
     winner: int  # of the full search
     same_winner: bool
     regret: float  # loss of halving's winner in the full search, less the least loss there
-    rank_correlations: tuple[float, ...]  # of every rung's losses with the full search's: Spearman
+    rank_correlations: tuple[float, ...]  # of every rung's losses with the full search's: Spearman, NaN if undefined
 
     @classmethod
     def of(cls, rungs: Sequence[Rung], full: Losses) -> Agreement:
-        best, chosen = ranking(full)[0], rungs[-1].ranking[0]
-        correlations = tuple(_spearman(rung.losses, full) for rung in rungs)
-        return cls(best, chosen == best, full[chosen] - full[best], correlations)
-
-
-def _spearman(some: Losses, all_: Losses) -> float:
-    """Rank correlation over the samples of ``some``, ties (all diverged runs are one) averaged; NaN if undefined."""
-    frame = pd.DataFrame([(some[i], all_[i]) for i in some]).dropna().rank()
-    return float(frame[0].corr(frame[1])) if len(frame) > 1 and (frame.nunique() > 1).all() else math.nan
+        winner, every = ranking(full)[0], pd.Series(full).rank(na_option="keep")
+        losses = (pd.Series(rung.losses).dropna() for rung in rungs)
+        pairs = [pd.DataFrame({"rung": rung, "full": every}).dropna().rank() for rung in losses]
+        correlations = tuple(float(pair.corr().iloc[0, 1]) if len(pair) > 1 else math.nan for pair in pairs)
+        chosen = rungs[-1].ranking[0]
+        return cls(winner, chosen == winner, full[chosen] - full[winner], correlations)
 
 
 @dataclass(frozen=True)
@@ -78,18 +75,18 @@ class SearchReport:
         if not self.rungs[-1].ranking:
             raise UserError("the table of a search lacks a proxy that trained; run the search again.")
 
-    def _part(self, role: str, parametrization: str) -> pd.DataFrame:
+    def _part(self, role: str, parametrization: str = "mup") -> pd.DataFrame:
         return self.runs[(self.runs["role"] == role) & (self.runs["parametrization"] == parametrization)]
 
-    @cached_property
+    @property
     def proxy(self) -> pd.DataFrame:
         """The runs that chose the winner, in µP."""
-        return self._part("proxy", "mup")
+        return self._part("proxy")
 
     @property
     def target(self) -> pd.Series:
         """The target's run with the winner's hyperparameters."""
-        return self._part("target", "mup").iloc[0]
+        return self._part("target").iloc[0]
 
     @property
     def naive(self) -> pd.Series | None:
@@ -100,11 +97,11 @@ class SearchReport:
     @cached_property
     def rungs(self) -> list[Rung]:
         """What was trained, shortest first; the full search has one rung."""
-        return [Rung(int(steps), _losses(part)) for steps, part in self.proxy.groupby("steps", sort=True)]
+        return [Rung(int(str(steps)), _losses(part)) for steps, part in self.proxy.groupby("steps", sort=True)]
 
     @cached_property
     def ranked(self) -> pd.DataFrame:
-        """A row a sample, its longest run: those that have trained first, then the longest, then by loss."""
+        """A row per sample, its longest run: those that have trained first, then the longest, then by loss."""
         last = self.proxy.sort_values("steps").drop_duplicates("sample", keep="last")
         order = last.assign(bad=last["status"] != "finished", length=-last["steps"])
         return last.loc[order.sort_values(["bad", "length", "train_loss", "sample"]).index]
@@ -123,10 +120,9 @@ class SearchReport:
         edges = []
         for name in names:
             values = self.ranked["log2_lr" if name == "lr" else name]
-            if pd.api.types.is_numeric_dtype(values) and len(values) >= 4 * EDGE_SAMPLES:
+            if pd.api.types.is_numeric_dtype(values) and len(values) >= 4 * EDGE_SAMPLES and values.nunique() > 2:
                 best, (low, high) = values.head(EDGE_SAMPLES), values.quantile([1 / 4, 3 / 4])
-                if values.nunique() > 2 and ((best <= low).all() or (best >= high).all()):
-                    edges.append((name, "low" if (best <= low).all() else "high"))
+                edges += [(name, "low")] * bool((best <= low).all()) + [(name, "high")] * bool((best >= high).all())
         return edges
 
     @property
@@ -140,10 +136,10 @@ class SearchReport:
         size, target_size = (float(run.flops / run.steps) for run in (self.winner, self.target))
         return tuning_cost_fraction(size, [(1, self.steps)], target_size, int(self.target.steps))
 
-    @cached_property
+    @property
     def full(self) -> pd.DataFrame:
         """The full search over the same samples; empty if it is not known."""
-        return self._part("full", "mup") if self.is_halved else self.proxy
+        return self._part("full") if self.is_halved else self.proxy
 
     @cached_property
     def halving(self) -> tuple[list[Rung], float] | None:
@@ -186,20 +182,18 @@ def _losses(runs: pd.DataFrame) -> dict[int, float]:
 
 
 def _describe(folder: Path) -> Described[SearchReport]:
-    path = folder / "provenance.json"
     keys = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "search")
-    figure = FigureFolder(folder, read_provenance(path, keys))
-    types = {"space": dict, "seed": int, "samples": int}
-    require(figure.provenance, {f"search.{name}": kind for name, kind in types.items()}, f"{path}", SCHEMA.again)
+    figure = FigureFolder(folder, read_provenance(folder / "provenance.json", keys))
     search = figure["search"]
     report = SearchReport(figure.runs, bool(search["is_halved"]))
     if missing := sorted(set(range(search["samples"])) - set(report.proxy["sample"])):
         lacks = f"lacks {len(missing)} of the {search['samples']} samples, first {missing[0]}"
         raise UserError(f"{folder / 'runs.csv'} {lacks}; {SCHEMA.again}")
-    space = dict(sorted(search["space"].items()))
-    lines = _summary(report, [*space])
-    best = report.ranked.head(TOP).set_index("sample")
-    more = {"steps": lambda i: str(best.at[i, "steps"]), "training loss": lambda i: number(best.at[i, "train_loss"], 4)}
+    lines, best = [*_lines(report, search["space"])], report.ranked.head(TOP).set_index("sample")
+    more: outcomes.Cells[int] = {
+        "steps": lambda i: str(best.at[i, "steps"]),
+        "training loss": lambda i: number(best.at[i, "train_loss"], 4),
+    }
     parts = [
         f"# {figure['title']}: tuned at width {report.winner.width}, copied to width {report.target.width}",
         *([f"**{figure.banner}**"] if figure.banner else []),
@@ -208,7 +202,7 @@ def _describe(folder: Path) -> Described[SearchReport]:
         f"the {figure['y_label']}, mean over the last 10% of the steps.",
         "\n".join(f"- {line}" for line in lines),
         f"## The best {len(best)} samples",
-        sample_table(best, [*best.index], space, more),
+        outcomes.sample_table(best, [*best.index], search["space"], more),
         *(["## Successive halving, rung by rung", _rungs(report)] if report.halving else []),
         "Tuning cost is s (t1 N1 + t2 N2 + ...) / (S T) of App. F.4, with s and S in FLOPs a step and the steps that "
         f"were really made; with the paper's numbers for GPT-3 6.7B the formula gives {GPT3:.1%}.",
@@ -216,27 +210,34 @@ def _describe(folder: Path) -> Described[SearchReport]:
     return Described(figure, report, "\n".join(lines), parts, {})
 
 
-def _summary(report: SearchReport, names: Sequence[str]) -> list[str]:
-    """What came of the search over ``names``, a line each: winner, target, naive transfer, cost, edges, halving."""
+def _lines(report: SearchReport, space: Mapping[str, str]) -> Iterable[str]:
+    """What came of the search over ``space``: winner, target, naive transfer, cost, edges, halving."""
     winner, target = report.winner, report.target
-    values = ", ".join(f"{name} {value_text(winner, name)}" for name in names)
-    lines = [
+    values = ", ".join(f"{name} {outcomes.value_text(winner, name)}" for name in sorted(space))
+    lost, failed = (report.proxy[report.proxy["status"] == status] for status in ("diverged", "failed"))
+    lived = f"; {len(lost)} diverged, after {lost['steps_done'].sum()} of their {lost['steps'].sum()} steps"
+    yield (
         f"winner: sample {winner['sample']} of {len(report.ranked)}, {values}: training loss "
-        f"{number(winner.train_loss, 4)} at width {winner.width}{_not_trained(report)}",
-        f"copied to width {target.width} in µP: {_outcome(target)}",
-    ]
-    if (naive := report.naive) is not None:
-        lines.append(f"naive transfer, tuned and copied in SP: {_outcome(naive)}")
-    lines.append(
+        f"{number(winner.train_loss, 4)} at width {winner.width}"
+        f"{lived * bool(len(lost))}" + f"; {len(failed)} failed and had no say" * bool(len(failed))
+    )
+    yield f"copied to width {target.width} in µP: {_outcome(target)}"
+    if report.naive is not None:
+        yield f"naive transfer, tuned and copied in SP: {_outcome(report.naive)}"
+    yield (
         f"tuning cost: {100 * report.cost_fraction:.3g}% of the target's training = {report.steps} steps of "
         f"{winner.flops / winner.steps:.3g} FLOPs / {target.steps} steps of {target.flops / target.steps:.3g} FLOPs"
     )
-    lines += [
-        f"the {EDGE_SAMPLES} best samples all have {name} in the {side}est quarter of those sampled: "
-        "the best value may lie outside the space"
-        for name, side in report.edges(names)
-    ]
-    return [*lines, *_halving(report)]
+    for name, side in report.edges(space):
+        yield (
+            f"the {EDGE_SAMPLES} best samples all have {name} in the {side}est quarter of those sampled: "
+            "the best value may lie outside the space"
+        )
+    if report.halving:
+        rungs, share = report.halving
+        plan = ", ".join(f"{len(rung.losses)} x {rung.steps}" for rung in rungs)
+        would = "" if report.is_halved else "would have "
+        yield f"successive halving ({plan} steps) {would}cost {share:.1%} of the full search{_agreement(report, rungs)}"
 
 
 def _outcome(run: pd.Series) -> str:
@@ -245,55 +246,42 @@ def _outcome(run: pd.Series) -> str:
     return str(run.status) + (f" after {run.steps_done} of {run.steps} steps" if run.status == "diverged" else "")
 
 
-def _not_trained(report: SearchReport) -> str:
-    """How many runs diverged, with the steps that they lived; how many failed and so had no say."""
-    diverged, failed = (report.proxy[report.proxy["status"] == name] for name in ("diverged", "failed"))
-    words = ""
-    if len(diverged):
-        lived = f"{diverged['steps_done'].sum()} of their {diverged['steps'].sum()} steps"
-        words += f"; {len(diverged)} diverged, after {lived}"
-    return words + (f"; {len(failed)} failed and had no say" if len(failed) else "")
-
-
-def _halving(report: SearchReport) -> list[str]:
-    if report.halving is None:
-        return []
-    rungs, share = report.halving
-    plan = ", ".join(f"{len(rung.losses)} x {rung.steps}" for rung in rungs)
-    verb = "cost" if report.is_halved else "would have cost"
-    line = f"successive halving ({plan} steps) {verb} {share:.1%} of the full search"
-    agreement = report.agreement
-    if agreement is None:
+def _agreement(report: SearchReport, rungs: Sequence[Rung]) -> str:
+    """The end of the sentence on successive halving."""
+    if (agreement := report.agreement) is None:
         if not rungs[-1].ranking:
-            line += " and found no winner: all that it kept diverge later"
-        elif report.is_halved:
-            line += "; agreement unknown: the full search is not in the store; run the same command without --halving"
-        return [line]
-    verb = "chose" if report.is_halved else "chosen"
-    chosen = f"sample {rungs[-1].ranking[0]}, whose loss in the full search is {number(agreement.regret, 4)} above"
-    winner = "the same winner" if agreement.same_winner else f"{chosen} that of its winner, sample {agreement.winner}"
-    return [f"{line} and {verb} {winner}"]
+            return " and found no winner: all that it kept diverge later"
+        unknown = "; agreement unknown: the full search is not in the store; run the same command without --halving"
+        return unknown * report.is_halved
+    verb, chosen = "chose" if report.is_halved else "chosen", rungs[-1].ranking[0]
+    if agreement.same_winner:
+        return f" and {verb} the same winner"
+    above = f"whose loss in the full search is {number(agreement.regret, 4)} above that of its winner"
+    return f" and {verb} sample {chosen}, {above}, sample {agreement.winner}"
 
 
 def _rungs(report: SearchReport) -> str:
-    assert report.halving
-    rungs, agreement = report.halving[0], report.agreement
-    rows = []
-    for k, rung in enumerate(rungs):
-        correlation = agreement.rank_correlations[k] if agreement else math.nan
-        best = ", ".join(map(str, rung.ranking[:TOP]))
-        rows.append((str(rung.steps), str(len(rung.losses)), str(len(rung.ranking)), best, number(correlation)))
-    header = ("steps", "samples", "trained", "best first", "rank correlation (Spearman) with the full search")
-    return grid(header, rows)
+    rungs, correlations = report.halving[0] if report.halving else [], {}
+    if report.agreement:
+        correlations = dict(zip([rung.steps for rung in rungs], report.agreement.rank_correlations, strict=True))
+    cells: outcomes.Cells[Rung] = {
+        "steps": lambda rung: str(rung.steps),
+        "samples": lambda rung: str(len(rung.losses)),
+        "trained": lambda rung: str(len(rung.ranking)),
+        "best first": lambda rung: ", ".join(map(str, rung.ranking[:TOP])),
+        "rank correlation (Spearman) with the full search": lambda rung: number(correlations.get(rung.steps, math.nan)),
+    }
+    return outcomes.table(rungs, cells)
 
 
 def _claims(described: Described[SearchReport]) -> list[Claim]:
     """Algorithm 1, one search, one run per sample: not judged."""
-    report, parts = described.report, []
-    for what, run in {"copied in µP": report.target, "tuned and copied in SP": report.naive}.items():
-        if run is not None:
-            loss = f"training loss {number(run.train_loss, 4)}" if run.status == "finished" else str(run.status)
-            parts.append(Part(f"{what} to width {run.width}", loss, "not judged"))
+    runs = {"copied in µP": described.report.target, "tuned and copied in SP": described.report.naive}
+    parts = [
+        Part(f"{what} to width {run.width}", _outcome(run), "not judged")
+        for what, run in runs.items()
+        if run is not None
+    ]
     return [Claim("Algorithm 1", ALGORITHM_1, tuple(parts))]
 
 
@@ -301,7 +289,5 @@ SEARCH = Kind[SearchReport]("search", _describe, lambda described: [], _claims)
 """A folder with ``table.md`` from its ``runs.csv`` and ``provenance.json``.
 
 The provenance's ``search`` is an object with ``space`` (name -> distribution as text), ``seed``, ``samples`` (how many
-were planned) and ``is_halved``.
-
-Raises `UserError` if a file is missing or malformed, or if a sample is missing.
+were planned) and ``is_halved``. Raises `UserError` if a file is missing or malformed, or if a sample is missing.
 """

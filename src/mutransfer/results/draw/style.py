@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -46,12 +47,16 @@ RC: dict[str, Any] = {
 }
 
 
+SMALL = {name: 0.85 * value for name, value in RC.items() if isinstance(value, float)}
+"""Where panels are many."""
+
+
 @contextmanager
-def paper_style() -> Iterator[None]:
+def paper_style(*, small: bool = False) -> Iterator[None]:
     """Draw and save inside of this; the caller's own matplotlib settings are untouched."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's matplotlibrc must not change a committed figure
-        matplotlib.rcParams.update(RC)  # type: ignore[arg-type]
+        matplotlib.rcParams.update(RC | (SMALL if small else {}))  # type: ignore[arg-type]
         yield
 
 
@@ -89,9 +94,10 @@ def write_banner(figure: Figure, banner: str) -> None:
 
 def save(figure: Figure, out: Path, stem: str) -> list[Path]:
     """Write ``out/stem.png`` (200 dpi) and ``out/stem.svg``, without dates or versions in their metadata."""
-    paths = []
-    for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=suffix, dpi=DPI, metadata=metadata)
-        paths.append(write(out / f"{stem}.{suffix}", buffer.getvalue()))
-    return paths
+    if engine := figure.get_layout_engine():  # once, for both files
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+    png, svg = io.BytesIO(), io.BytesIO()
+    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})  # savefig would draw each twice
+    FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})
+    return [write(out / f"{stem}.png", png.getvalue()), write(out / f"{stem}.svg", svg.getvalue())]
