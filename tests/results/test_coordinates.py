@@ -9,6 +9,7 @@ from mutransfer.errors import UserError
 from mutransfer.results import coordinates
 from mutransfer.results.coordinates import COLUMNS, CoordFrame, against_theory, coord_frames
 from mutransfer.results.folder import FigureFolder
+from mutransfer.results.schema import Facts
 
 SHOWN = {"output": "logits", "blocks.1.logits": "attention logits, block 2", "embed": "word embedding"}
 THEORY = {"sp": (1.0, 1.5, 0.0), "mup": (0.0, 0.0, 0.0)}
@@ -135,4 +136,4 @@ def test_a_folder_is_read_told_and_drawn(tmp_path, words):
     said = " ".join(" ".join(words(shown.draw(FigureFolder(tmp_path, provenance))[1])).split())
     assert "STAND-IN DATA" in said and "attention logits, block 2" in said and "Learning rate: SP 0.01." in said
     with pytest.raises(UserError, match=r"lacks coordinates\.activations"):
-        coordinates.read_coordinates(FigureFolder(tmp_path, provenance | {"coordinates": {}}))
+        coordinates.read_coordinates(FigureFolder(tmp_path, Facts(provenance | {"coordinates": {}}, tmp_path)))
