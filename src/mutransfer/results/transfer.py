@@ -403,7 +403,7 @@ class TransferReport:
         return self.parametrizations[parametrization].verdict
 
     @property
-    def table(self) -> list[tuple[str, ...]]:
+    def table(self) -> Sequence[tuple[str, ...]]:
         """The optima in words, below a header; an interval has a word if the grid cuts it off."""
         rows = [("", "width", "LR*", "95% interval of log2 LR*", "loss at the best grid LR", "regret of the copied LR")]
         for o in self._optima.itertuples():
