@@ -122,7 +122,7 @@ def test_a_folder_is_read_told_and_drawn(tmp_path, words):
     what does not stay; a stand-in has its banner.
     """
     provenance = {"title": "Transformer", "scale": "smoke", "data_source": "books", "data_is_real": False}
-    provenance["coordinates"] = {"activations": SHOWN, "may_shrink_at_init": ["output"], "lr": {"sp": 0.01}}
+    provenance["coordinates"] = {"activations": SHOWN, "may_shrink_at_init": ["output"], "lr": 0.01}
     table().to_csv(tmp_path / "coordinates.csv", index=False)
     shown = coordinates.read_coordinates(FigureFolder(tmp_path, provenance))
     first = "Coordinate check, SP: logits: grows as theory says (width^1.00 [1.00, 1.00] after step 1)"
@@ -134,6 +134,6 @@ def test_a_folder_is_read_told_and_drawn(tmp_path, words):
     assert "SP, 3 activations measured, values at init and changes: 2 of them do not stay: output (grows)" in text
     assert "µP, 3 activations measured, values at init and changes: every one stays." in text
     said = " ".join(" ".join(words(shown.draw(FigureFolder(tmp_path, provenance))[1])).split())
-    assert "STAND-IN DATA" in said and "attention logits, block 2" in said and "Learning rate: SP 0.01." in said
+    assert "STAND-IN DATA" in said and "attention logits, block 2" in said and "Learning rate: 0.01." in said
     with pytest.raises(UserError, match=r"lacks coordinates\.activations"):
         coordinates.read_coordinates(FigureFolder(tmp_path, Facts(provenance | {"coordinates": {}}, tmp_path)))

@@ -282,7 +282,7 @@ def coordinate_checks(frames: Sequence[CoordFrame], activations: Mapping[str, st
     """What is drawn and said of the check: one frame per parametrization, and activation -> heading of the panels.
 
     A heading is a quantity of `ADAM`, perhaps with a comma and more behind it (``attention logits, block 2``).
-    ``lr``: the base learning rates in words. Raises `UserError` for an unknown activation or quantity.
+    ``lr``: the base learning rate. Raises `UserError` for an unknown activation or quantity.
     """
     agrees = "as theory says"
     steps = sorted({step for frame in frames for step in frame.data["step"]} - {0})
@@ -328,17 +328,12 @@ def coordinate_checks(frames: Sequence[CoordFrame], activations: Mapping[str, st
 
 
 def read_coordinates(folder: FigureFolder) -> Shown:
-    """From ``folder/coordinates.csv``.
-
-    ``folder["coordinates"]`` has ``activations`` (activation -> heading), and may have ``may_shrink_at_init``
-    (activations) and ``lr``. Raises `UserError` as `coord_frames` does, and where it lacks ``activations``.
+    """From ``folder/coordinates.csv``; ``folder["coordinates"]`` has ``activations`` (activation -> heading), and may have
+    ``may_shrink_at_init`` (activations) and ``lr``. Raises `UserError` as `coord_frames` does, and for what is missing.
     """
     settings = folder["coordinates"]
     frames = coord_frames(read_texts(folder.path / "coordinates.csv"), settings.get("may_shrink_at_init", ()))
-    lr = settings.get("lr", "")
-    if isinstance(lr, dict):
-        lr = ", ".join(f"{label(name)} {rate:g}" for name, rate in lr.items())
-    return coordinate_checks(frames, settings["activations"], str(lr))
+    return coordinate_checks(frames, settings["activations"], str(settings.get("lr", "")))
 
 
 def _cell(row: pd.Series) -> str:
