@@ -156,15 +156,8 @@ def _draw(described: Described[Sweep]) -> list[Path]:
     figure, sweep = described.folder, described.report
     words = f"Lines: {points(sweep.transfer.seeds)}. "
     words += "In the titles: slope of log2 LR* against log2 width with its 95% bootstrap interval."
-    paths = lr_figure(
-        sweep.runs,
-        sweep.transfer,
-        caption=figure.caption(words),
-        out=figure.path,
-        y_label=figure["y_label"],
-        banner=figure.banner,
-        ceiling=figure.provenance.get("loss_ceiling"),
-    )
+    looks = {"y_label": figure["y_label"], "banner": figure.banner, "ceiling": figure.provenance.get("loss_ceiling")}
+    paths = lr_figure(sweep.runs, sweep.transfer, caption=figure.caption(words), out=figure.path, **looks)
     return paths + [path for other in sweep.others for path in other.draw(figure)]
 
 
