@@ -328,8 +328,8 @@ def coordinate_checks(frames: Sequence[CoordFrame], activations: Mapping[str, st
 
 
 def read_coordinates(folder: FigureFolder) -> Shown:
-    """From coordinates.csv; ``folder["coordinates"]`` has ``activations`` (activation -> heading), and may have ``lr`` and
-    ``may_shrink_at_init`` (activations). Raises `UserError` as `coord_frames` does, and for what is missing.
+    """From coordinates.csv; ``folder["coordinates"]`` has ``activations`` (activation -> heading), and may have ``lr``
+    and ``may_shrink_at_init`` (activations). Raises `UserError` as `coord_frames` does, and for what is missing.
     """
     settings = folder["coordinates"]
     frames = coord_frames(read_texts(folder.path / "coordinates.csv"), settings.get("may_shrink_at_init", ()))
