@@ -65,3 +65,10 @@ def search_table(losses: Values, bleus: Values | None = None) -> pd.DataFrame:
                     }
                 )
     return pd.DataFrame(rows)
+
+
+def of_row(text: str, heading: str, *start: str) -> dict[str, str]:
+    """The cells, by heading, of the first row with this beginning, of the first table under ``heading``."""
+    lines = [line for line in text.split(f"## {heading}")[1].split("\n") if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line.removeprefix("|").removesuffix("|").split(" | ")] for line in lines]
+    return dict(zip(rows[0], next(row for row in rows if row[: len(start)] == [*start]), strict=True))

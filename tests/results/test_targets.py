@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from drawn import words
+from search_table import of_row
 from transfer_runs import LOST, facts, transfer_runs
 
 from mutransfer.errors import UserError
@@ -67,7 +68,6 @@ def test_better_worse_and_undecided():
         ((3, 3, 3), (LOST, LOST, LOST), "better", "-inf"),
         ((LOST, LOST, LOST), (3, 3, 3), "worse", "+inf"),
         ((3, 3, 3), (4, LOST, LOST), "undecided", "-"),
-        ((LOST, 3, 3), (4, 4, 4), "undecided", "-"),
         ((LOST, 3, 3), (LOST, LOST, LOST), "undecided", "-"),
         ((3, 3, LOST), (3, LOST, 3), "undecided", "-"),
         ((LOST, LOST, LOST), (LOST, LOST, LOST), "undecided", "0.0000"),
@@ -82,19 +82,24 @@ def test_divergence(ours, its, verdict, text):
         assert (f"{name} diverged in {lost} of 3 inits" in one.text) == (lost > 0)
 
 
-def test_does_pretraining_matter():
-    """By the paired difference: yes, no, undecided; a diverged run has no score; two runs decide nothing."""
-    scratch = np.array([70.0, 75.0, 80.0])
-    yes = PretrainingGain.of("sst2", scratch + np.array([2.0, 2.1, 2.2]), scratch)
-    assert (yes.text, yes.runs) == ("yes", 3) and yes.difference.value == pytest.approx(2.1)
-    assert yes.pretrained.value == pytest.approx(77.1) and yes.scratch.value == 75
-    assert PretrainingGain.of("sst2", scratch - np.array([2.0, 2.1, 2.2]), scratch).text == "no"
-    assert PretrainingGain.of("sst2", scratch, scratch).text == "no"
-    assert PretrainingGain.of("sst2", scratch + np.array([-1.0, 0.0, 2.0]), scratch).text == "undecided"
-    lost = np.array([math.nan, 1.0, 1.0])
-    assert PretrainingGain.of("sst2", scratch + 2 * lost, scratch * lost).text == "undecided (2 runs, fewer than 3)"
-    none = PretrainingGain.of("sst2", scratch * math.nan, scratch * math.nan)
-    assert none.text == "undecided (0 runs, fewer than 3)" and none.difference.reason == "all inits diverged"
+@pytest.mark.parametrize(
+    ("gain", "text"),
+    [
+        ((2.0, 2.1, 2.2), "yes"),
+        ((-2.0, -2.1, -2.2), "no"),
+        ((0, 0, 0), "no"),
+        ((-1.0, 0.0, 2.0), "undecided"),
+        ((math.nan, 2.0, 2.1), "undecided (2 runs, fewer than 3)"),
+        ((math.nan,) * 3, "undecided (0 runs, fewer than 3)"),
+    ],
+)
+def test_does_pretraining_matter(gain, text):
+    """By the difference, paired by run; a diverged run has no score."""
+    scratch = np.array([70.0, 75.0, 80.0]) + 0 * np.array(gain)
+    known = PretrainingGain.of("sst2", scratch + gain, scratch)
+    assert known.text == text and known.difference.value == pytest.approx(
+        np.nanmean(gain) if known.runs else math.nan, nan_ok=True
+    )
 
 
 def test_scores_decide_nothing_and_come_in_pairs():
@@ -121,17 +126,12 @@ def put(role, column, value, seed=0):
     ("table", "message"),
     [
         (TABLE.drop(columns="depth"), "lacks depth"),
-        (TABLE.drop(columns="sst2"), "lacks sst2"),
         (TABLE.query("role != 'naive' or seed < 2"), "target 'base' lacks 1 of 12 runs, first role naive, seed 2"),
         (TABLE.drop(index=2), "the search lacks 1 of 6 runs, first sample 2"),
-        (put("default", "status", "failed"), "1 runs failed, first role default, target base, sample -1, seed 0; the"),
-        (put("default", "test_loss", math.nan), "1 runs of the transfer finished without a test_loss"),
         (put("mutransfer", "sst2", math.nan, 1), "target 'base' finished without a sst2, first role mutransfer"),
         (put("naive", "width", 128), r"the runs of target 'base' differ in width \(128, 64\)"),
         (put("naive", "steps", 100), r"target 'base' \(as long as the others\) differ in steps"),
-        (put("mutransfer", "sample", 0), "sample 1 has the least validation loss, and was not copied"),
         (put("naive", "output_mult", 9.0), "sample 1 has the least validation loss, and was not copied"),
-        (put("naive", "target", "bse"), "unknown target"),
         (transfer_runs([LOST] * 6, {"base": BASE}, {"sst2": (80, 81, 82)}), "none of the 6 samples has trained"),
     ],
 )
@@ -169,13 +169,6 @@ def written(folder):
         return folder(shown(names) if table is None else table, **provenance)
 
     return write
-
-
-def of_row(table, heading, *start):
-    """The cells by heading of the first row with this beginning, of the table under ``heading``."""
-    part = table.split(f"## {heading}")[1].split("\n")
-    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in part if line.startswith("| ")]
-    return dict(zip(rows[0], next(row for row in rows if row[: len(start)] == [*start]), strict=True))
 
 
 BASE_NAME = "base (width 64, depth 4), wider and deeper"

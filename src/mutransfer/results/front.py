@@ -13,15 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, NullLocator
 
 from mutransfer.errors import UserError
 from mutransfer.results import outcomes, published
-from mutransfer.results.draw import dots
-from mutransfer.results.draw.style import Look, paper_style, save
+from mutransfer.results.draw.dots import Line, fronts
 from mutransfer.results.estimate import Array, Estimate, counted
 from mutransfer.results.folder import Claim, FigureFolder, Part, Shown
 from mutransfer.results.outcomes import LABELS, LEAST_SEARCHES, LOOKS, Outcomes, Searches
@@ -148,7 +143,7 @@ class Front:
 
     def _draw(self, folder: FigureFolder) -> list[Path]:
         """Against compute left, against samples right."""
-        facts, lines = self.facts, {name: self.quartiles(name) for name in LINES}
+        facts, panels = self.facts, {}
         caption = (
             f"Median over {facts['searches']} searches of validation BLEU (after Figure 6 of the paper), each the mean "
             f"over {counted([facts['inits']], 'init')} of the selected sample; compute includes the tuning. All "
@@ -156,32 +151,10 @@ class Front:
             "the target: as their size nears it, they become the same one, and the band narrows by construction. "
             f"{folder.source}"
         )
-        medians = [Estimate(value) for line in lines.values() for value in line[:, 1]]
-        limits = dots.limits([line.ravel() for line in lines.values()], medians, higher_is_better=True)
-        has_lost = any(np.isinf(line[:, 1]).any() for line in lines.values())
-        with paper_style():
-            figure, part = dots.sheet(3.3, caption, folder.banner)
-            for axes, (x, (heading, unit, _)) in zip(part.subplots(1, 2), PANELS.items(), strict=True):
-                axes.set_xscale("log", base=2)
-                axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-                axes.xaxis.set_minor_locator(NullLocator())
-                axes.set(ylim=limits, ylabel="median validation BLEU")
-                axes.grid(alpha=0.25, linewidth=0.5)
-                axes.set_title(f"{heading}: {self.duel(x).verdict}", loc="left", fontweight="bold", fontsize=7.5)
-                strip = dots.strip_at(axes, True, "diverged") if has_lost else None
-                (strip or axes).set_xlabel(f"{unit} (log scale)")
-                for row, name in enumerate(LINES):
-                    _draw_line(axes, self.x(name, x), lines[name], LOOKS[name])
-                    lost = self.x(name, x)[np.isinf(lines[name][:, 1])]
-                    if strip and len(lost):
-                        cross: Look = {**dots.DIVERGED, "color": LOOKS[name]["color"], "linestyle": "none"}
-                        strip.plot(lost, np.full(len(lost), 0.7 - 0.4 * row), **cross)
-            signs: list[Any] = [Line2D([], [], label=LABELS[name], **LOOKS[name], markersize=4) for name in LINES]
-            signs.append(Patch(label="25th to 75th percentile of the searches", color="black", alpha=0.22, linewidth=0))
-            if has_lost:
-                signs.append(Line2D([], [], label="the median search diverged", linestyle="none", **dots.DIVERGED))
-            dots.legend(part, signs)
-            return save(figure, folder.path, "pareto")
+        for x, (heading, unit, _) in PANELS.items():
+            known = [Line(LABELS[n], LOOKS[n], self.x(n, x), self.quartiles(n)) for n in LINES]
+            panels[f"{heading}: {self.duel(x).verdict}"] = f"{unit} (log scale)", known
+        return fronts(panels, "median validation BLEU", folder.path / "pareto", caption, folder.banner)
 
 
 def along(x: Array, values: Sequence[Array], at: float) -> Array:
@@ -193,13 +166,3 @@ def along(x: Array, values: Sequence[Array], at: float) -> Array:
     low, high = order[k - 1], order[k]
     weight = (np.log2(at) - np.log2(x[low])) / (np.log2(x[high]) - np.log2(x[low]))
     return np.asarray((1 - weight) * values[low] + weight * values[high])
-
-
-def _draw_line(axes: Axes, x: Array, quartiles: Array, look: Look) -> None:
-    """With its band, interrupted where the median diverged; ``quartiles`` [points, 3]."""
-    order, (bottom, top) = np.argsort(x, kind="stable"), axes.get_ylim()
-    x, (low, median, high) = x[order], np.where(np.isfinite(quartiles[:, 1:2]), quartiles, np.nan)[order].T
-    axes.fill_between(x, np.clip(low, bottom, top), high, color=look["color"], alpha=0.22, linewidth=0, zorder=1)
-    axes.plot(x, median, **look, markeredgecolor="white", markeredgewidth=0.4, markersize=5, zorder=3)
-    for at in x[median < bottom]:
-        axes.plot(at, bottom, "v", color=look["color"], clip_on=False, markersize=4)

@@ -195,7 +195,7 @@ Facts = Mapping[str, Mapping[str, Any]]
 
 def describe_landscape(folder: Path) -> Described[dict[str, PanelReport]]:
     """The table of `LANDSCAPE` in words, and the report of every panel; raises as it does."""
-    figure = FigureFolder.open(folder, ("panels",))
+    figure = FigureFolder.open(folder)
     facts, runs, metric = figure["panels"], figure.runs, figure.provenance.get("metric", "train_loss")
     axes = {key: PanelAxis(p["line_name"], p["is_log2"], tuple(p.get("choices", ()))) for key, p in facts.items()}
     every = landscape_report(runs, axes=axes, metric=metric)

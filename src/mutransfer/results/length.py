@@ -17,7 +17,7 @@ from mutransfer.results.draw.page import Axes, Entry, doublings, new_page, write
 from mutransfer.results.draw.style import MINUS, MUTED, Look, palette, paper_style, save
 from mutransfer.results.estimate import Array, Estimate, counted, number
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid
-from mutransfer.results.schema import Rows, Schema, require
+from mutransfer.results.schema import Rows, Schema
 from mutransfer.results.transfer import EXPONENTS, LIMIT_WIDTHS, PowerLaw, power_law
 
 SCHEMA = Schema(
@@ -172,7 +172,6 @@ PICTURES = {"length": "Test accuracy and training loss against the length of tra
 def describe_length(folder: Path) -> Described[LengthReport]:
     """The table of `LENGTH` in words; raises as it does."""
     figure = FigureFolder.open(folder)
-    require(figure.provenance, {"examples": int, "recipe_epochs": float}, "the provenance of the lengths")
     report = length_report(figure.runs, examples=figure["examples"], recipe_epochs=figure["recipe_epochs"])
     # of our lengths the provenance names one, the usual one
     ours = {"epochs": ", ".join(f"{length.epochs:.3g}" for length in report.lengths), "seeds": str(report.seeds)}

@@ -24,7 +24,6 @@ from mutransfer.results.draw.style import MINUS, MUTED, WARNING, Look
 from mutransfer.results.estimate import Array, Estimate, counted, listing, number, power
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid, points
 from mutransfer.results.frame import PanelCurves, read_panels
-from mutransfer.results.schema import require
 from mutransfer.results.transfer import panel_optima
 
 REAL, SIMULATED = "real", "simulated"
@@ -194,7 +193,6 @@ PICTURES = {"stability": "Training loss against learning rate: real SP models be
 def describe_stability(folder: Path) -> Described[StabilityReport]:
     """The table of `STABILITY` in words; raises as it does."""
     figure = FigureFolder.open(folder)
-    require(figure.provenance, {"threshold": float}, "the provenance of the figure of stability")
     report = stability_report(figure.runs, figure["threshold"])
     ours = {"widths": ",".join(str(result.width) for result in report.results)}
     lines = str(report).split("\n")

@@ -6,22 +6,22 @@ Two panels in a row; under every column of a panel stand its numbers. The strip 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from mutransfer.results.draw.style import WIDTH, Look, new_figure, paper_style, save, wrapped, write_banner
+from mutransfer.results.draw.page import legend, sheet
+from mutransfer.results.draw.style import Look, paper_style, save
 from mutransfer.results.estimate import Array, Estimate
 
-POINTS, SMALL = 7.5, 6.5
+SMALL = 6.5
 STRETCH = 2
 """The axis reaches from the best value to so many times the worst finite centre's distance."""
 DIVERGED: Look = {"marker": "x", "markeredgewidth": 1.4, "color": "black"}
@@ -51,29 +51,6 @@ class Panel:
     higher_is_better: bool = False
 
 
-def sheet(height: float, caption: str, banner: str) -> tuple[Figure, SubFigure]:
-    """A figure, and its part of ``height`` inches for panels and their legend, above the caption and below the banner.
-
-    Constrained layout places what is drawn there.
-    """
-    text = wrapped(caption, WIDTH - 0.2, POINTS)
-    rows = [0.3] * bool(banner) + [height, 0.143 * (text.count("\n") + 1) + 0.1]
-    figure = new_figure(sum(rows))
-    figure.set_layout_engine("constrained", h_pad=0.07)
-    *_, panels, foot = figure.subfigures(len(rows), height_ratios=rows, squeeze=False).flat
-    foot.text(0.1 / WIDTH, 0.06 / rows[-1], text, fontsize=POINTS, va="bottom", linespacing=1.25)
-    write_banner(figure, banner)
-    return figure, panels
-
-
-def legend(panels: SubFigure, signs: Iterable[Artist]) -> None:
-    """Below the panels; of signs with one label the first."""
-    handles = dict[str, Artist]()
-    for sign in signs:
-        handles.setdefault(str(sign.get_label()), sign)
-    panels.legend(handles=[*handles.values()], loc="outside lower center", frameon=False, fontsize=SMALL, ncols=5)
-
-
 def dots(
     panels: Sequence[Panel], rows: Sequence[str], signs: tuple[str, str, str], stem: Path, caption: str, banner: str
 ) -> list[Path]:
@@ -92,6 +69,55 @@ def dots(
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
         legend(part, known)
+        return save(figure, stem.parent, stem.name)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One method, by sizes of its searches."""
+
+    name: str
+    look: Look
+    x: Array  # [points]
+    quartiles: Array  # [points, 3] -inf where diverged
+
+
+def fronts(
+    panels: Mapping[str, tuple[str, Sequence[Line]]], y_label: str, stem: Path, caption: str, banner: str
+) -> list[Path]:
+    """Draw ``<stem>.png`` and ``.svg``: medians of scores with a band of quartiles; returns the two paths.
+
+    panels: title -> label of the x axis, and lines; a line is interrupted where its median diverged.
+    """
+    every = [line.quartiles for _, lines in panels.values() for line in lines]
+    ends = limits([q.ravel() for q in every], [Estimate(value) for q in every for value in q[:, 1]], True)
+    has_lost = any(np.isinf(q[:, 1]).any() for q in every)
+    with paper_style():
+        figure, part = sheet(3.3, caption, banner)
+        signs: list[Artist] = []
+        for axes, (title, (x_label, lines)) in zip(part.subplots(1, len(panels)), panels.items(), strict=True):
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.set(ylim=ends, ylabel=y_label)
+            axes.grid(alpha=0.25, linewidth=0.5)
+            axes.set_title(title, loc="left", fontweight="bold", fontsize=7.5)
+            strip = strip_at(axes, True, "diverged") if has_lost else axes
+            strip.set_xlabel(x_label)
+            for row, line in enumerate(lines):
+                order, color = np.argsort(line.x, kind="stable"), line.look["color"]
+                finite, x = np.isfinite(line.quartiles[order, 1]), line.x[order]
+                low, median, high = np.where(finite, line.quartiles[order].T, np.nan)
+                axes.fill_between(x, np.clip(low, *ends), high, color=color, alpha=0.22, linewidth=0, zorder=1)
+                signs += axes.plot(x, median, **line.look | DOT | {"linestyle": "-"}, markersize=5, label=line.name)
+                for at in x[median < ends[0]]:
+                    axes.plot(at, ends[0], "v", color=color, clip_on=False, markersize=4)
+                for at in x[~finite]:
+                    strip.plot(at, 0.7 - 0.4 * row, **DIVERGED | {"color": color})
+        signs.append(Patch(label="25th to 75th percentile of the searches", color="black", alpha=0.22, linewidth=0))
+        if has_lost:
+            signs.append(Line2D([], [], label="the median search diverged", **PLAIN | DIVERGED))
+        legend(part, signs)
         return save(figure, stem.parent, stem.name)
 
 

@@ -5,14 +5,14 @@ Matplotlib's constrained layout says where each of them stands.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from numpy.typing import NDArray
 
@@ -22,6 +22,38 @@ CAPTION_POINTS, CAPTION_LINE, LEGEND_LINE = 7.5, 0.145, 0.17
 """Size of the caption's letters; inches of its lines and of those of a legend."""
 Entry = tuple[str, Look]
 """Of a legend: a label and the look of a line."""
+
+
+def sheet(height: float, caption: str, banner: str) -> tuple[Figure, SubFigure]:
+    """A figure, and its part of ``height`` inches for panels and legends; used inside of `paper_style`.
+
+    banner: a warning across the top (stand-in data).
+    """
+    text = wrapped(caption, WIDTH - 0.15, CAPTION_POINTS)
+    figure = new_figure(height + CAPTION_LINE * (text.count("\n") + 1) * bool(text) + 0.3 * bool(banner))
+    figure.set_layout_engine("constrained", h_pad=0.07, hspace=0.0)
+    if banner:
+        box = {"facecolor": WARNING, "edgecolor": "none", "boxstyle": "square,pad=0.3"}
+        figure.suptitle(banner, color="white", fontweight="bold", fontsize=9, bbox=box)
+    if text:
+        figure.supxlabel(text, x=0.01, ha="left", fontsize=CAPTION_POINTS, linespacing=1.25)
+    return figure, figure.subfigures()
+
+
+def legend(part: SubFigure, handles: Iterable[Artist]) -> None:
+    """Below the panels; of handles with one label the first."""
+    known = dict[str, Artist]()
+    for handle in handles:
+        known.setdefault(str(handle.get_label()), handle)
+    look: Look = {"frameon": False, "borderpad": 0, "borderaxespad": 0.5, "ncols": _columns([*known])}
+    part.legend(handles=[*known.values()], loc="outside lower center", **look)
+
+
+def _columns(labels: Sequence[str]) -> int:
+    """How many entries of a legend stand in a line."""
+    inches = [0.45 + 0.06 * len(label) for label in labels]
+    lines = 1 if sum(inches) < WIDTH - 0.3 else -(-len(labels) // max(int((WIDTH - 0.3) / max(inches)), 1))
+    return -(-len(labels) // lines)
 
 
 def new_page(
@@ -38,25 +70,14 @@ def new_page(
 
     tall: inches of a row of panels, with its titles and labels.
     legends: their entries, the first legend on top.
-    banner: a warning across the top (stand-in data).
     share: which panels share their axes, as in `Figure.subplots`.
     """
-    text, legends = wrapped(caption, WIDTH - 0.15, CAPTION_POINTS), [entries for entries in legends if entries]
-    ncols = [_columns([label for label, _ in entries]) for entries in legends]
-    lines = sum(-(-len(entries) // n) for entries, n in zip(legends, ncols, strict=True))
-    foot = LEGEND_LINE * lines + CAPTION_LINE * (text.count("\n") + 1) * bool(text)
-    figure = new_figure(rows * tall + foot + 0.15 * len(legends) + 0.3 * bool(banner))
-    figure.set_layout_engine("constrained", h_pad=0.05, hspace=0.0)
-    if banner:
-        box = {"facecolor": WARNING, "edgecolor": "none", "boxstyle": "square,pad=0.3"}
-        figure.suptitle(banner, color="white", fontweight="bold", fontsize=9, bbox=box)
-    if text:
-        figure.supxlabel(text, x=0.01, ha="left", fontsize=CAPTION_POINTS, linespacing=1.25)
-    body: Any = figure
-    for entries, n in zip(reversed(legends), reversed(ncols), strict=True):
+    legends = [entries for entries in legends if entries]
+    lines = sum(-(-len(entries) // _columns([label for label, _ in entries])) for entries in legends)
+    figure, body = sheet(rows * tall + LEGEND_LINE * lines + 0.15 * len(legends), caption, banner)
+    for entries in reversed(legends):
+        legend(body, [Line2D([], [], label=label, **look) for label, look in entries])
         body = body.subfigures()
-        handles = [Line2D([], [], label=label, **look) for label, look in entries]
-        body.legend(handles=handles, ncols=n, loc="outside lower center", frameon=False, borderpad=0, borderaxespad=0.5)
     panels = body.subplots(rows, columns, squeeze=False, **share)
     for axes in panels.flat:
         axes.grid(alpha=0.25, linewidth=0.5)
@@ -64,28 +85,11 @@ def new_page(
     return figure, panels
 
 
-def _columns(labels: Sequence[str]) -> int:
-    """How many entries of a legend stand in a line."""
-    inches = [0.45 + 0.06 * len(label) for label in labels]
-    lines = 1 if sum(inches) < WIDTH - 0.3 else -(-len(labels) // max(int((WIDTH - 0.3) / max(inches)), 1))
-    return -(-len(labels) // lines)
-
-
 def write_title(axes: Axes, *lines: tuple[str, Look]) -> None:
     """Up to three texts above a panel and its strip, one under the other from its left end, each with its own look."""
     for k, (text, look) in enumerate(lines):
         below = "\n" * sum(part.count("\n") + 1 for part, _ in lines[k + 1 :])
         axes.set_title(text + below, loc=("left", "center", "right")[k], **{"x": 0.0, "ha": "left", **look})
-
-
-def sign(label: str, **look: object) -> Line2D:
-    """An entry of a legend."""
-    return Line2D([], [], label=label, **look)  # type: ignore[arg-type]
-
-
-def band(label: str, **look: object) -> Patch:
-    """An entry of a legend for an area."""
-    return Patch(label=label, **look)  # type: ignore[arg-type]
 
 
 def doublings(axis: Axis) -> None:

@@ -83,15 +83,6 @@ def new_figure(height: float) -> Figure:
     return figure
 
 
-def write_banner(figure: Figure, banner: str) -> None:
-    """A warning across the top of ``figure`` (0.3 inches); nothing for an empty one."""
-    if banner:
-        box = {"facecolor": WARNING, "edgecolor": "none", "boxstyle": "square,pad=0.3"}
-        font: dict[str, Any] = {"color": "white", "fontweight": "bold", "fontsize": 9, "bbox": box}
-        top = 1 - 0.15 / figure.get_size_inches()[1]
-        figure.text(0.5, top, banner, ha="center", va="center", **font)
-
-
 def save(figure: Figure, out: Path, stem: str) -> list[Path]:
     """Write ``out/stem.png`` (200 dpi) and ``out/stem.svg``, without dates or versions in their metadata."""
     if engine := figure.get_layout_engine():  # once, for both files
