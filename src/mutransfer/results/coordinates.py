@@ -2,14 +2,14 @@
 
 The rule, fixed before any result, is `RULE`. Theory wants an exponent of 0, and the smallest deviation that it allows a
 wrong parametrization is 1/2: hence `TOLERANCE`. An activation's verdict is that of its worst row: its value at init
-(step 0) and its change since init after each step. Readouts and the model's output, and what the caller lists
-(attention logits), may shrink at init, by the law of large numbers. Later than the first step at which a quantity
-moves, moves of changing sign partly cancel and add up: there theory is held to the direction alone (`against_theory`).
+(step 0) and its change since init after each step. Readouts, the model's output and what the caller lists may shrink at
+init, by the law of large numbers. Later than the first step at which a quantity moves, moves of changing sign partly
+cancel and add up: there theory is held to the direction alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,9 +37,8 @@ SCHEMA = Schema(
         **dict.fromkeys(["width", "seed", "step"], "whole number"),
         "rms": "number",
     },
-    rows=(Rows(name="the check", by=tuple(OWNER), complete={"measured": None, "width": None, "seed": None}),),
+    rows=(Rows(name="the check", by=(*OWNER, "kind"), complete=dict.fromkeys(COLUMNS[:4])),),
 )
-"""With the column ``measured``: activation, kind and step in one."""
 MOST_COLUMNS = 4
 MOST_NAMED = 6
 RULE = (
@@ -56,10 +55,7 @@ FIGURE_5 = (
 
 
 class Expected(NamedTuple):
-    """The growth exponent of a change that theory derives, and from what.
-
-    at_least: the exponent is a lower bound.
-    """
+    """The growth exponent of a change that theory derives, perhaps as a lower bound, and from what."""
 
     exponent: float
     reason: str
@@ -158,20 +154,17 @@ class CoordFrame:
         rows = pd.concat([rows, pd.DataFrame(still, columns=rows.columns)]) if still else rows
         badness = rows["exponent"].abs() + 1e6 * (rows["verdict"] != "ok")
         worst = rows.iloc[badness.argsort(kind="stable")].drop_duplicates("activation", keep="last")
-        return CoordVerdict(worst.set_index("activation").loc[names], self.parametrization, self.optimizer)
+        return CoordVerdict(worst.set_index("activation").loc[names], label(self.parametrization))
 
 
 def against_theory(frame: CoordFrame, activation: str, quantity: str) -> str:
-    """The change of an activation in words, by `RULE`: ``grows as theory says``, ``stays as theory says``,
-    or what it does instead.
-    """
+    """How an activation changes, by `RULE`: ``grows as theory says``, ``stays as theory says``, or what it does."""
     rows, expected = frame.changes(activation).dropna(subset="exponent"), frame.expected(quantity)
     if rows.empty:
         return "never moves"
-    words = {"ok": "stays", "grows": "grows", "shrinks": "shrinks"}
-    ways = {word: [str(t) for t in rows.index[rows["verdict"] == way]] for way, word in words.items()}
-    ways = {word: steps for word, steps in ways.items() if steps}
-    moves = ", ".join(word + f" at step {listing(steps)}" * (len(ways) > 1) for word, steps in ways.items())
+    told = rows["verdict"].replace("ok", "stays")
+    ways = {way: [str(t) for t in told.index[told == way]] for way in ("stays", "grows", "shrinks") if way in set(told)}
+    moves = ", ".join(way + f" at step {listing(steps)}" * (len(ways) > 1) for way, steps in ways.items())
     if expected is None:
         return moves
     wanted = "grows" if expected.exponent else "stays"
@@ -189,9 +182,6 @@ def coord_frames(table: pd.DataFrame, may_shrink_at_init: Iterable[str] = ()) ->
     Raises `UserError` for missing columns, no rows, a value that is no number (``inf`` and ``nan`` are), and a
     (width, seed, step, activation, kind) that is missing or stands twice.
     """
-    if {"activation", "kind", "step"} <= set(table.columns):
-        measured = "the " + table["kind"] + " of " + table["activation"] + " at step " + table["step"].astype(str)
-        table = table.assign(measured=measured)
     frames, allowed = [], set(may_shrink_at_init)
     for (name, optimizer), group in SCHEMA.check(table).groupby(OWNER, sort=False):
         data = group[COLUMNS].reset_index(drop=True)
@@ -199,28 +189,19 @@ def coord_frames(table: pd.DataFrame, may_shrink_at_init: Iterable[str] = ()) ->
     return frames
 
 
-@dataclass(frozen=True)
-class CoordVerdict(Mapping[str, pd.Series]):
-    """One row per activation (kind, step, exponent, low, high, verdict). ``.ok``: whether every verdict is `ok`."""
+class CoordVerdict(dict[str, pd.Series]):
+    """Activation -> its row: kind, step, exponent, low, high, verdict. ``.ok``: whether every verdict is `ok`."""
 
-    table: pd.DataFrame
-    parametrization: str
-    optimizer: str
+    def __init__(self, rows: pd.DataFrame, check: str) -> None:
+        super().__init__((str(activation), row) for activation, row in rows.iterrows())
+        self.rows, self.check = rows, check
+
+    def __missing__(self, activation: str) -> pd.Series:
+        raise KeyError(str(unknown("activation", activation, self)))
 
     @property
     def ok(self) -> bool:
-        return bool((self.table["verdict"] == "ok").all())
-
-    def __getitem__(self, activation: str) -> pd.Series:
-        if activation not in self.table.index:
-            raise KeyError(str(unknown("activation", activation, self.table.index)))
-        return self.table.loc[activation]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.table.index)
-
-    def __len__(self) -> int:
-        return len(self.table)
+        return bool((self.rows["verdict"] == "ok").all())
 
     @property
     def sentence(self) -> str:
@@ -228,11 +209,10 @@ class CoordVerdict(Mapping[str, pd.Series]):
         bad = [f"{name} ({row['verdict']})" for name, row in self.items() if row["verdict"] != "ok"]
         more = f" and {len(bad) - MOST_NAMED} more" if len(bad) > MOST_NAMED else ""
         told = f"{len(bad)} of them do not stay: {', '.join(bad[:MOST_NAMED])}{more}" if bad else "every one stays"
-        return f"{label(self.parametrization)}, {len(self)} activations measured, values at init and changes: {told}."
+        return f"{self.check}, {len(self)} activations measured, values at init and changes: {told}."
 
     def __str__(self) -> str:
-        rows = self.table.to_string(float_format=lambda x: f"{x:+.2f}")
-        return f"coordinate check, {self.optimizer}: {self.sentence}\n{rows}"
+        return f"coordinate check, {self.sentence}\n{self.rows.to_string(float_format=lambda x: f'{x:+.2f}')}"
 
 
 def _growth(cell: pd.DataFrame) -> Estimate:
@@ -302,7 +282,7 @@ def coordinate_checks(frames: Sequence[CoordFrame], activations: Mapping[str, st
     """What is drawn and said of the check: one frame per parametrization, and activation -> heading of the panels.
 
     A heading is a quantity of `ADAM`, perhaps with a comma and more behind it (``attention logits, block 2``).
-    ``lr``: the base learning rates in words. Raises `UserError` for an unknown activation or quantity.
+    ``lr``: the base learning rate. Raises `UserError` for an unknown activation or quantity.
     """
     agrees = "as theory says"
     steps = sorted({step for frame in frames for step in frame.data["step"]} - {0})
@@ -336,13 +316,10 @@ def coordinate_checks(frames: Sequence[CoordFrame], activations: Mapping[str, st
 
     def draw(folder: FigureFolder) -> list[Path]:
         seeds = counted([max(frame.data["seed"].nunique() for frame in frames)], "seed")
-        caption = (
-            f"Coordinate check, {folder['title']}, scale '{folder['scale']}' (after Figure 5 of the paper). "
-            f"Rows: {listing([*words])}; lines: after t steps. Dots: geometric mean over {seeds}, bars: range. In the "
-            f"titles: growth with width at the last step. {f'Learning rate: {lr}. ' if lr else ''}"
-            f"Data: {folder['data_source']}."
-        )
-        return coordinate_figure(frames, folder.path, activations=activations, caption=caption, banner=folder.banner)
+        text = f"Rows: {listing([*words])}; lines: after t steps. Dots: geometric mean over {seeds}, bars: range. "
+        text += f"Titles: growth with width at the last step.{f' Learning rate: {lr}.' if lr else ''}"
+        options: dict[str, Any] = {"caption": folder.caption(text, "Figure 5"), "banner": folder.banner}
+        return coordinate_figure(frames, folder.path, activations=activations, **options)
 
     lines = [f"Coordinate check, {name}: {'; '.join(told)}." for name, told in words.items()]
     claim = Claim("Figure 5", FIGURE_5, tuple(parts), picture="coordinate_check")
@@ -351,17 +328,12 @@ def coordinate_checks(frames: Sequence[CoordFrame], activations: Mapping[str, st
 
 
 def read_coordinates(folder: FigureFolder) -> Shown:
-    """From ``folder/coordinates.csv``.
-
-    ``folder["coordinates"]`` has ``activations`` (activation -> heading), and may have ``may_shrink_at_init``
-    (activations) and ``lr``. Raises `UserError` as `coord_frames` does, and where it lacks ``activations``.
+    """From coordinates.csv; ``folder["coordinates"]`` has ``activations`` (activation -> heading), and may have ``lr``
+    and ``may_shrink_at_init`` (activations). Raises `UserError` as `coord_frames` does, and for what is missing.
     """
     settings = folder["coordinates"]
     frames = coord_frames(read_texts(folder.path / "coordinates.csv"), settings.get("may_shrink_at_init", ()))
-    lr = settings.get("lr", "")
-    if isinstance(lr, dict):
-        lr = ", ".join(f"{label(name)} {rate:g}" for name, rate in lr.items())
-    return coordinate_checks(frames, settings["activations"], str(lr))
+    return coordinate_checks(frames, settings["activations"], str(settings.get("lr", "")))
 
 
 def _cell(row: pd.Series) -> str:

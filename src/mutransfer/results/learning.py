@@ -22,7 +22,7 @@ from mutransfer.results.draw.curves import add_strip, curve_limits, draw_curves,
 from mutransfer.results.draw.page import Axes, Entry, new_page, set_ticks, write_title
 from mutransfer.results.draw.style import MUTED, WARNING, WIDTH, Look, paper_style, save, wrapped
 from mutransfer.results.estimate import LEVEL, Array, Estimate, counted, label, number, power, t_half
-from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, Shown, grid, read_texts
+from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, Shown, grid, points, read_texts
 from mutransfer.results.frame import Curves
 from mutransfer.results.schema import Rows, Schema, cell
 from mutransfer.results.scores import pretraining, translations
@@ -106,7 +106,8 @@ class LearningReport:
         if not self.violation.any():
             return ""
         step, pair = np.unravel_index(self.excess[0].T.argmax(), self.excess[0].T.shape)
-        excess = Estimate(*map(float, self.excess[:, pair, step]))
+        value, low, high = (float(x) for x in self.excess[:, pair, step])
+        excess = Estimate(value, low, high)
         where = f"at step {self.steps[step]:.0f}, width {self.widths[pair + 1]} over {self.widths[pair]}"
         if np.isinf(excess.value):
             return f"diverged {where}"
@@ -230,22 +231,20 @@ def learning_curves(reports: Mapping[str, LearningReport], headings: Mapping[str
         rates = sorted({log2_lr for log2_lr, _ in told})
         rows = [(power(rate, 1), *(told.get((rate, name), "-") for name in names)) for rate in rates]
         section += ["At every learning rate that all widths ran:", grid(("LR", *map(label, names)), rows)]
-    points = ", ".join(sorted({f"{len(r.steps)} logged steps" for r in shown}))
-    section.append(f"Rule: {RULE} Here: {points}; the verdict is that of the whole of training.")
+    logged = ", ".join(sorted({f"{len(r.steps)} logged steps" for r in shown}))
+    section.append(f"Rule: {RULE} Here: {logged}; the verdict is that of the whole of training.")
     wanted = {"mup": "holds", "sp": "fails"}
     parts = []
     for r in shown:
-        told = f"{r.verdict}, behind at {r.whole.text}"
-        parts.append(Part.of(f"{r.name}, wider is better", told, r.verdict, wanted.get(r.parametrization)))
+        ours = f"{r.verdict}, behind at {r.whole.text}"
+        parts.append(Part.of(f"{r.name}, wider is better", ours, r.verdict, wanted.get(r.parametrization)))
 
     def draw(folder: FigureFolder) -> list[Path]:
-        seeds = counted([report.seeds for report in shown], "seed")
-        mean = "one run a line" if seeds == "1 seed" else f"mean over {seeds}, band: standard error"
-        caption = (
-            f"Is wider better through training? {folder['title']}, scale '{folder['scale']}' (after Figure 7 "
-            f"of the paper). Lines: {mean}. Ticks above a panel: logged steps at which the wider model of a pair of "
-            f"adjacent widths is behind, the narrowest pair lowest. Data: {folder['data_source']}."
+        words = (
+            f"Lines: {points(counted([r.seeds for r in shown], 'seed'))}. Ticks above a panel: logged steps at which "
+            "the wider model of a pair of adjacent widths is behind, the narrowest pair lowest."
         )
+        caption = folder.caption(words, "Figure 7")
         return learning_figure(reports, headings, out=folder.path, caption=caption, banner=folder.banner)
 
     claim = Claim("Figure 7", FIGURE_7, tuple(parts), picture="learning_curves")
