@@ -299,7 +299,7 @@ def learning_figure(
                 own[width] = {**looks[width], "markevery": (start, gap), "zorder": 3 + j / 10}
             axes.set(xlabel=X_LABELS[x], xlim=(-0.02 * along[-1], 1.03 * along[-1]), ylim=limits)
             draw_curves(axes, lines, own)
-            set_ticks(axes.xaxis, count=5, whole=True, thousands=x == "tokens")
+            set_ticks(axes.xaxis, count=5, thousands=x == "tokens")
             for width, mean in zip(report.widths, report.mean, strict=True):
                 _mark_end(axes, along, mean, limits[1], looks[width]["color"])
             strip = add_strip(axes, (-0.25, len(looks) - 0.75), 0.07 * len(looks))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mutransfer.results.draw.page import Axes, Entry, doublings, new_page, write_title
+from mutransfer.results.draw.page import Axes, Entry, new_page, write_title
 from mutransfer.results.draw.style import MINUS, MUTED, Look, palette, paper_style, save
 from mutransfer.results.estimate import Array, Estimate, counted, number
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid
@@ -230,7 +230,8 @@ def _draw(described: Described[LengthReport]) -> list[Path]:
             left.plot(along, fit.at(along).mean(axis=0), **{**look, "marker": "none"})
             _mark(left, fit.epochs * (1.07 if key == "shorter" else 1.0), fit.accuracy, look)  # beside the measured
         left.set_xscale("log", base=2)
-        doublings(left.xaxis)
+        left.xaxis.set_major_formatter("{x:g}")
+        left.minorticks_off()
         bottom, top = left.get_ylim()
         left.set(ylim=(max(bottom, -2.0), min(top, 102.0)), ylabel="test accuracy (%)")
         right.set_ylabel("final training loss (nats)")

@@ -109,11 +109,16 @@ class StabilityReport:
         return "\n".join([*lines, *["One seed gives no interval."] * (self.seeds == "1 seed")])
 
 
+def _interval(estimate: Estimate, beyond: str) -> str:
+    """`` [-0.40, 0.10]``; for an end that lies outside of every grid the words ``beyond``."""
+    ends = [beyond if math.isinf(end) else number(end) for end in (estimate.low, estimate.high)]
+    return "" if math.isnan(estimate.low) else f" [{', '.join(ends)}]"
+
+
 def _edge(edge: Estimate, top: float) -> str:
     if not math.isfinite(edge.value):
         return "none" if math.isnan(edge.value) else f"above 2^{top:g}"
-    high = "above the grid" if math.isinf(edge.high) else number(edge.high)
-    return power(edge.value) + ("" if math.isnan(edge.low) else f" [{number(edge.low)}, {high}]")
+    return power(edge.value) + _interval(edge, "above the grid")
 
 
 def edges(log2_lr: Array, curve: Array, index: NDArray[np.intp], threshold: float) -> Array:
@@ -196,26 +201,20 @@ def describe_stability(folder: Path) -> Described[StabilityReport]:
     report = stability_report(figure.runs, figure["threshold"])
     ours = {"widths": ",".join(str(result.width) for result in report.results)}
     lines = str(report).split("\n")
+    misses = [number(r.miss.value) + _interval(r.miss, "beyond the grid") for r in report.results]
+    rows = [(str(r.width), *report.edges(r), miss, r.text) for r, miss in zip(report.results, misses, strict=True)]
     header = ("n", "edge of the real model", "edge of the simulation", "miss (octaves)", "verdict")
     parts = [
         *figure.heading(f"{report.seeds} at every point"),
         "## Is the divergence predicted?",
         "\n".join(f"- {line}" for line in lines),
-        grid(header, [(str(r.width), *report.edges(r), _miss(r.miss), r.text) for r in report.results]),
+        grid(header, rows),
         f"Threshold: {number(report.threshold, 4)}, {THRESHOLD}.",
         *figure.beside_the_paper(lines[0], ours),
         "## How to read it",
         RULE,
     ]
     return Described(figure, report, str(report), parts, PICTURES)
-
-
-def _miss(miss: Estimate) -> str:
-    """``-0.12 [-0.40, 0.10]``; an end that lies above or below every grid is written so."""
-    if math.isnan(miss.low):
-        return number(miss.value)
-    low, high = ("beyond the grid" if math.isinf(end) else number(end) for end in (miss.low, miss.high))
-    return f"{number(miss.value)} [{low}, {high}]"
 
 
 def _draw(described: Described[StabilityReport]) -> list[Path]:

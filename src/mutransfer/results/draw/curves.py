@@ -94,7 +94,7 @@ def curve_figure(
                 x = panel.curves[0].log2_lr
                 here.set_xticks(x, panel.words, rotation=25, ha="right", rotation_mode="anchor")
             else:
-                set_ticks(here.xaxis, count=24 // columns, whole=True)
+                set_ticks(here.xaxis, count=24 // columns)
             draw_curves(here, panel.lines, look)
             _mark_lost(here, panel.lines, look, has_strip=any(np.isinf(curve.loss).any() for curve in curves))
             panel.mark(here, look)

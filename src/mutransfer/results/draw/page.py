@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from mutransfer.results.draw.style import WARNING, WIDTH, Look, new_figure, wrapped
@@ -94,16 +94,9 @@ def write_title(axes: Axes, *lines: tuple[str, Look]) -> None:
         axes.set_title(text + below, loc=("left", "center", "right")[k], **{"x": 0.0, "ha": "left", **look})
 
 
-def doublings(axis: Axis) -> None:
-    """Ticks at powers of 2 of a logarithmic axis, as plain numbers."""
-    axis.set_major_locator(LogLocator(base=2, numticks=12))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_locator(NullLocator())
-
-
-def set_ticks(axis: Axis, *, count: int, whole: bool = False, thousands: bool = False) -> None:
-    """Ticks at about ``count`` places, ``whole``: at whole numbers; thousands: labels such as 20k and 3M."""
-    axis.set_major_locator(MaxNLocator(nbins=count, integer=whole))
+def set_ticks(axis: Axis, *, count: int, thousands: bool = False) -> None:
+    """Ticks at about ``count`` whole numbers; thousands: labels such as 20k and 3M."""
+    axis.set_major_locator(MaxNLocator(nbins=count, integer=True))
     if thousands:
         axis.set_major_formatter(EngFormatter(sep=""))
 
@@ -113,5 +106,5 @@ def log_scales(axes: Axes) -> None:
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
