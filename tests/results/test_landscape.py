@@ -228,27 +228,24 @@ LINES = {"width": (32, 64, 128), "depth": (2, 4)}
 def landscape(folder):
     """Write a 2 x 2 figure: µP transfers in width, the learning rate does not in depth; ``more`` changes provenance."""
 
-    def write(change=lambda runs: runs, seeds=2, edit=lambda panels: panels, **more):
-        rng, rows, panels = np.random.default_rng(0), [], {}
+    def write(change=lambda runs: runs, seeds=2, edit=lambda facts: facts, **more):
+        tables, facts = [], {}
         for row, (name, lines) in enumerate(LINES.items()):
-            for column, (x_name, xs) in enumerate((("learning rate", np.arange(-9.0, -2.0)), ("LR schedule", CHOICES))):
+            for column, (x_name, xs) in enumerate((("learning rate", range(-9, -2)), ("LR schedule", CHOICES))):
                 key = f"{name}/{x_name}"
-                panels[key] = {
+                facts[key] = {
                     "row": row, "column": column, "x_label": x_name, "x_name": x_name, "line_name": name,
                     "parametrization": "mup", "is_log2": column == 0, "heading": x_name, "row_heading": name,
                 }  # fmt: skip
-                for k, line in enumerate(lines):
-                    for place, x in enumerate(xs):
-                        off = place - (2 + 2 * k * (key == "depth/learning rate"))
-                        for seed in range(seeds):
-                            loss = 2.5 - 0.1 * k + 0.05 * off**2 + 0.003 * rng.normal()
-                            loss = np.inf if off > 3 and column == 0 else loss
-                            status = "diverged" if np.isinf(loss) else "finished"
-                            rows.append((key, x, line, seed, "mup", line if name == "width" else 64, status, loss))
-        columns = ["panel", "x", "line", "seed", "parametrization", "width", "status", "train_loss"]
-        runs = change(pd.DataFrame(rows, columns=columns))
+                moves = 2 * (key == "depth/learning rate")
+                best = {line: 2 + moves * k for k, line in enumerate(lines)}
+                runs = panel(best, x=xs, seeds=seeds, key=key, noise=0.003)
+                lost = (runs["train_loss"] > 3) & (column == 0)
+                width = runs["line"] if name == "width" else 64
+                tables.append(runs.assign(width=width, status=np.where(lost, "diverged", "finished")))
+        runs = change(pd.concat(tables, ignore_index=True).assign(parametrization="mup"))
         paper = {"table_or_figure": "Figure 4", "statement": "All four stay.", "differs": "narrower."}
-        return folder(runs, paper=paper, panels=edit(panels), **more)
+        return folder(runs, paper=paper, panels=edit(facts), **more)
 
     return write
 
@@ -297,8 +294,7 @@ def test_another_loss_is_read_and_named(landscape, words):
 
     def moved(runs):
         """The training loss is of no use; the validation loss is what it was."""
-        lost = runs["status"] == "diverged"
-        return runs.assign(test_loss=runs["train_loss"].mask(lost), train_loss=0.0)
+        return runs.assign(test_loss=runs["train_loss"].mask(runs["status"] == "diverged"), train_loss=0.0)
 
     before = LANDSCAPE.describe(landscape())
     facts = {"metric": "test_loss", "metric_label": "validation loss", "y_label": "validation loss (nats)"}

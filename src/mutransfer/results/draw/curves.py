@@ -198,14 +198,13 @@ def curve_limits(curves: Sequence[Array], early: Sequence[Array]) -> tuple[float
     It reaches up to the worst end of a curve, but no further than twice that span, lest one bad curve flatten all
     others. early: of each curve, the last loss of its start, or nothing.
     """
-    known = np.concatenate(curves)
-    if not np.isfinite(known).any():
+    ends = np.array([mean[-1] for mean in curves])
+    known, started, ends = (x[np.isfinite(x)] for x in (np.concatenate(curves), np.concatenate(early), ends))
+    if not len(known):
         return 0.0, 1.0  # every run diverged before the first logged step: crosses alone
-    bottom = float(known[np.isfinite(known)].min())
-    started, ends = np.concatenate(early), np.array([mean[-1] for mean in curves])
-    top = float(np.median(started[np.isfinite(started)])) if np.isfinite(started).any() else bottom
-    worst = float(ends[np.isfinite(ends)].max()) if np.isfinite(ends).any() else top
-    top = max(top, min(worst, bottom + 2 * (top - bottom)))
+    bottom = float(known.min())
+    top = float(np.median(started)) if len(started) else bottom
+    top = max(top, min(float(ends.max(initial=top)), bottom + 2 * (top - bottom)))
     return _with_margin(bottom, top, top, 2)
 
 
