@@ -149,9 +149,6 @@ def test_diverged_runs_cost_the_steps_that_they_lived():
     assert known.methods["naive"].spent == pytest.approx([(45 + 62.5) / 100] * N)
     assert known.methods["naive"].planned == pytest.approx(1.6)
     assert (tuning_cost(known, "flops"), tuning_cost(known, "spent")) == pytest.approx((0.6, 0.45))
-    halves = study(proxy=lambda i: LOST if i % 2 else 3 + i / 10, short=4)
-    assert tuning_cost(halves, "flops", ["proxy"]) == pytest.approx(2.0)
-    assert tuning_cost(halves, "spent", ["proxy", "proxy_short"]) == pytest.approx((10 * 12.5 + 4 * 5) / 100)
     early = study(direct=lambda i: LOST)
     assert costs(early, "planned")[0] == pytest.approx(0) and costs(early, "cost")[0] == pytest.approx(3.0)
 

@@ -8,7 +8,7 @@ how they are judged, and was declared before any result.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -93,13 +93,11 @@ def equal_text(report: Searches) -> str:
     return f"{'equal' if costs(report, 'cost')[0] <= EQUAL else 'NOT equal'} within {EQUAL:.0%}"
 
 
-def tuning_cost(report: Searches, column: Literal["flops", "spent"], pools: Sequence[str] = ()) -> float:
-    """Of one search on the proxy, on average, or of whole ``pools``, in trainings of the target (App. F.4).
+def tuning_cost(report: Searches, column: Literal["flops", "spent"]) -> float:
+    """Of one search on the proxy, on average, in trainings of the target (App. F.4).
 
     column: ``spent`` counts the steps that a diverged run lived, ``flops`` all, as the paper does.
     """
-    if pools:
-        return float(sum(report.parts[role][column].sum() for role in pools)) / report.training
     looks = report.looks(PROXY, report.facts["search"])
     return float(np.mean([report.parts[PROXY][column].loc[list(look)].sum() for look in looks])) / report.training
 
@@ -112,8 +110,9 @@ def _lines(report: Searches) -> Iterable[str]:
         for name, fact in (("mutransfer", "samples"), ("direct", "direct_samples"))
         if (method := report.methods[name])
     ]
-    pools = [role for role in (PROXY, "proxy_short") if len(report.parts.get(role, ()))]
-    runs = " and ".join(f"{len(report.parts[role])} x {report.parts[role]['steps'].iloc[0]} steps" for role in pools)
+    pools = [pool for role in (PROXY, "proxy_short") if len(pool := report.parts.get(role, []))]
+    runs = " and ".join(f"{len(pool)} x {pool['steps'].iloc[0]} steps" for pool in pools)
+    whole = sum(pool["flops"].sum() for pool in pools) / report.training
     yield (
         f"compute of a search as spent, in trainings of the target: {spent}: {equal_text(report)} ({gap:.1%} apart at "
         f"most); with no diverged run stopped {plan}: {planned:.1%}"
@@ -122,7 +121,7 @@ def _lines(report: Searches) -> Iterable[str]:
     yield (
         f"tuning cost / target training: {tuning_cost(report, 'flops'):.1%} for a search of {report.facts['search']} "
         f"samples ({tuning_cost(report, 'spent'):.1%} with diverged runs stopped), "
-        f"{tuning_cost(report, 'flops', pools):.1%} for all samples on the proxy ({runs}); the paper's GPT-3 6.7B: "
+        f"{whole:.1%} for all samples on the proxy ({runs}); the paper's GPT-3 6.7B: "
         f"{GPT3:.1%}"
     )
 
