@@ -16,7 +16,7 @@ import numpy as np
 
 from mutransfer.errors import UserError
 from mutransfer.results import outcomes, published
-from mutransfer.results.draw.dots import Line, fronts
+from mutransfer.results.draw.dots import fronts
 from mutransfer.results.estimate import Array, Estimate, counted
 from mutransfer.results.folder import Claim, FigureFolder, Part, Shown
 from mutransfer.results.outcomes import LABELS, LEAST_SEARCHES, LOOKS, Outcomes, Searches
@@ -152,7 +152,7 @@ class Front:
             f"{folder.source}"
         )
         for x, (heading, unit, _) in PANELS.items():
-            known = [Line(LABELS[n], LOOKS[n], self.x(n, x), self.quartiles(n)) for n in LINES]
+            known = [(LABELS[n], LOOKS[n], self.x(n, x), self.quartiles(n)) for n in LINES]
             panels[f"{heading}: {self.duel(x).verdict}"] = f"{unit} (log scale)", known
         return fronts(panels, "median validation BLEU", folder.path / "pareto", caption, folder.banner)
 

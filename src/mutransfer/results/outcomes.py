@@ -37,8 +37,6 @@ LOOKS: dict[str, Look] = {  # no triangle or cross: they mean something
     name: {"color": color, "marker": marker}
     for name, color, marker in zip(LABELS, reversed(palette(len(LABELS))), "pPsDo", strict=True)
 }
-PICTURE_ROWS = ("center", "µTransfer is", "compute", "samples")
-"""Of the numbers under the columns of a picture."""
 RUN: Mapping[str, Type] = {
     "role": "text", "sample": "whole number", "seed": "whole number", "parametrization": "text",
     "width": "whole number", "log2_lr": "number", "steps": "whole number", "steps_done": "whole number",
@@ -166,7 +164,7 @@ def theirs(items: Iterable[T], place: Callable[[T], tuple[str | None, str]], whe
 def panel(
     title: str, metric: Metric, methods: Iterable[tuple[str, Array, Estimate, float, int]], every: Sequence[Against]
 ) -> Panel:
-    """Of a picture, over `PICTURE_ROWS`; methods: name, trials, center, compute in trainings of the target, samples."""
+    """Of a picture; methods: name, trials, center, compute in trainings of the target, samples of a search."""
     verdicts, columns = {against.other: against.verdict for against in every if against.metric == metric}, []
     for name, values, center, cost, samples in methods:
         cells = (

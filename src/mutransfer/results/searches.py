@@ -254,9 +254,7 @@ def _draw(described: Described[Told]) -> list[Path]:
         panels.append(outcomes.panel(m.words, m, rows, report.comparisons))
     signs = ("one search (default: one init)", "median (default: mean)", "diverged, or no winner")
     stem = figure.path / report.design.stem
-    return dots(panels, outcomes.PICTURE_ROWS, signs, stem, caption, figure.banner) + (
-        more.draw(figure) if more else []
-    )
+    return dots(panels, signs, stem, caption, figure.banner) + (more.draw(figure) if more else [])
 
 
 def _claims(described: Described[Told]) -> list[Claim]:

@@ -196,7 +196,7 @@ def _describe(folder: Path) -> Described[SearchReport]:
     }
     parts = [
         *figure.heading(
-            f"Algorithm 1 of the paper, tuned at width {report.winner.width} and copied to width {report.target.width}: "
+            f"Algorithm 1 of the paper, tuned at width {report.winner.width}, copied to width {report.target.width}: "
             f"{search['samples']} random samples (search seed {search['seed']}), one run each, in µP; the metric is "
             f"the {figure['y_label']}, mean over the last 10% of the steps"
         ),
