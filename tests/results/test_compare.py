@@ -181,8 +181,8 @@ BAD = {
     "nothing there": (lambda runs: None, "does not exist; expected a runs.csv, or a folder that holds one"),
     "a column is missing": (lambda runs: runs.drop(columns="seed"), "lacks seed"),
     "no rows": (lambda runs: runs[:0], "no rows"),
-    "no number": (lambda runs: runs.assign(train_loss="high"), "hold no number"),
-    "twice": (lambda runs: pd.concat([runs, runs]), "stand twice"),
+    "no number": (lambda runs: runs.assign(train_loss="high"), "expected a number"),
+    "twice": (lambda runs: pd.concat([runs, runs]), "stand there twice"),
     "a gap": (lambda runs: runs[1:], "missing"),
     "no width": (lambda runs: runs.assign(width=runs["width"] * 3), "share no width (A has 64, 128 and 256, B has"),
     "no pair": (

@@ -6,16 +6,10 @@ import pytest
 
 from mutransfer import coordinate_figure
 from mutransfer.errors import UserError
-from mutransfer.results.coordinates import (
-    COLUMNS,
-    OWNER,
-    CoordFrame,
-    against_theory,
-    coord_frames,
-    coordinate_checks,
-    read_coordinates,
-)
+from mutransfer.results import coordinates
+from mutransfer.results.coordinates import COLUMNS, CoordFrame, against_theory, coord_frames
 from mutransfer.results.folder import FigureFolder
+from mutransfer.results.schema import Facts
 
 SHOWN = {"output": "logits", "blocks.1.logits": "attention logits, block 2", "embed": "word embedding"}
 THEORY = {"sp": (1.0, 1.5, 0.0), "mup": (0.0, 0.0, 0.0)}
@@ -44,7 +38,7 @@ def theory():
 def table(frames=None):
     """As coordinates.csv holds them, every cell a text."""
     parts = [f.data.assign(parametrization=f.parametrization, optimizer=f.optimizer) for f in frames or theory()]
-    return pd.concat(parts)[[*OWNER, *COLUMNS]].map(str)
+    return pd.concat(parts)[[*coordinates.OWNER, *COLUMNS]].map(str)
 
 
 def test_one_row_for_every_frame_and_one_column_for_every_activation(tmp_path, words):
@@ -79,7 +73,7 @@ def test_a_table_gives_back_its_frames():
         (lambda t: t.drop(columns="rms"), "lacks rms"),
         (lambda t: t.head(0), "no rows"),
         (lambda t: t.replace({"rms": "0.7"}, ""), "has '' as rms, expected a number"),
-        (lambda t: t.head(-1), "lacks 1 of 72 runs, first measured the change of embed at step 3, width 256, seed 1"),
+        (lambda t: t.head(-1), "lacks 1 of 54 runs, first width 256, seed 1, step 3, activation embed"),
         (lambda t: pd.concat([t, t.tail(1)]), "1 runs of the check .* stand there twice"),
     ],
 )
@@ -128,18 +122,18 @@ def test_a_folder_is_read_told_and_drawn(tmp_path, words):
     what does not stay; a stand-in has its banner.
     """
     provenance = {"title": "Transformer", "scale": "smoke", "data_source": "books", "data_is_real": False}
-    provenance["coordinates"] = {"activations": SHOWN, "may_shrink_at_init": ["output"], "lr": {"sp": 0.01}}
+    provenance["coordinates"] = {"activations": SHOWN, "may_shrink_at_init": ["output"], "lr": 0.01}
     table().to_csv(tmp_path / "coordinates.csv", index=False)
-    shown = read_coordinates(FigureFolder(tmp_path, provenance))
+    shown = coordinates.read_coordinates(FigureFolder(tmp_path, provenance))
     first = "Coordinate check, SP: logits: grows as theory says (width^1.00 [1.00, 1.00] after step 1)"
     text = shown.section
-    assert shown.lines[0].startswith(first) and text == coordinate_checks(theory(), SHOWN).section
+    assert shown.lines[0].startswith(first) and text == coordinates.coordinate_checks(theory(), SHOWN).section
     sp = "| SP | attention logits, block 2 | has not moved | 1.50 [1.50, 1.50] | 1.50 [1.50, 1.50] | at least 1.5 |"
     assert sp in text and "within 0.25" in text
     assert "| µP | logits | 0.00 [0.00, 0.00] | 0.00 [0.00, 0.00] | 0.00 [0.00, 0.00] | 0 | **stays as theory" in text
     assert "SP, 3 activations measured, values at init and changes: 2 of them do not stay: output (grows)" in text
     assert "µP, 3 activations measured, values at init and changes: every one stays." in text
     said = " ".join(" ".join(words(shown.draw(FigureFolder(tmp_path, provenance))[1])).split())
-    assert "STAND-IN DATA" in said and "attention logits, block 2" in said and "Learning rate: SP 0.01." in said
+    assert "STAND-IN DATA" in said and "attention logits, block 2" in said and "Learning rate: 0.01." in said
     with pytest.raises(UserError, match=r"lacks coordinates\.activations"):
-        read_coordinates(FigureFolder(tmp_path, provenance | {"coordinates": {}}))
+        coordinates.read_coordinates(FigureFolder(tmp_path, Facts(provenance | {"coordinates": {}}, tmp_path)))

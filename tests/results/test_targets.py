@@ -107,7 +107,7 @@ def test_scores_decide_nothing_and_come_in_pairs():
     values = {"sst2": (80, 81, 82), "sst2_scratch": (70, 71, 72.5), "qqp": (1, 2, 3)}
     known = report(scores=("sst2", "qqp"), values=values)
     (gain,) = known.pretraining("base")
-    assert (gain.task, gain.verdict) == ("sst2", "yes")
+    assert (gain.task, gain.text) == ("sst2", "yes")
     methods = known.methods["base"]
     assert methods["mutransfer"].score("qqp").startswith("2.00 [") and methods["naive"].score("sst2") == "-"
     assert [o.verdict for o in known.comparisons("base")] == [o.verdict for o in report().comparisons("base")]

@@ -11,22 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mutransfer.errors import UserError
-from mutransfer.results import Estimate, needs_extension, transfer_report, untested_transfers
+from mutransfer.results import Estimate, needs_extension, transfer, transfer_report, untested_transfers
 from mutransfer.results.frame import Curves
-from mutransfer.results.transfer import (
-    bootstrap_optima,
-    centred,
-    decide,
-    find_optima,
-    freedom,
-    interpolate,
-    kappa,
-    limit_loss,
-    line,
-    octave_cost,
-    seeds_to_decide,
-    stretch,
-)
 
 WIDTHS = np.array([64.0, 128, 256, 512, 1024])
 
@@ -40,34 +26,25 @@ def test_a_parabola_on_any_grid_gives_back_its_vertex(steps, place, curvature):
     """Three points determine a parabola, whatever their spacing: the refinement must be exact for it."""
     x = np.cumsum([-11.0, *steps])
     vertex = x[1] + place * (x[-2] - x[1])
-    optima = find_optima(x, curvature * (x - vertex)[None] ** 2)
+    optima = transfer.find_optima(x, curvature * (x - vertex)[None] ** 2)
     # a lopsided grid can put the nearest point on its end
     assert optima.edge[0] or (optima.refined[0] and optima.log2_lr[0] == pytest.approx(vertex, abs=1e-6))
 
 
-@pytest.mark.parametrize(
-    "y",
-    [
-        [9.0, 1.0, 1.0 - 1e-9, 1.0],
-        [1.0 + 1e-12, 1.0, 5.0, 9.0],
-        [1e9, 1.0, 1.0, 1e9],
-        [2.0, 1.0, 1.0, 1.0],  # flat: dividing by its curvature would give NaN
-        [2.0, 2.0, 2.0, 2.0],
-    ],
-)
-def test_the_vertex_stays_between_the_neighbours(y):
-    """A kink's parabola must not point to a learning rate beyond the ones that enclose the best."""
+def test_the_vertex_stays_between_the_neighbours():
+    """A kink's parabola must not point beyond the rates that enclose the best, nor a flat curve divide by zero."""
     x = np.array([-8.0, -5.0, -4.0, -3.0])
-    optima = find_optima(x, np.array([y]))
-    k = optima.index[0]
-    assert x[max(k - 1, 0)] <= optima.log2_lr[0] <= x[min(k + 1, 3)]
+    kinks = [[9.0, 1.0, 1.0 - 1e-9, 1.0], [1.0 + 1e-12, 1.0, 5.0, 9.0], [1e9, 1.0, 1.0, 1e9]]
+    optima = transfer.find_optima(x, np.array([*kinks, [2.0, 1.0, 1.0, 1.0], [2.0, 2.0, 2.0, 2.0]]))
+    k = optima.index
+    assert (x[(k - 1).clip(0)] <= optima.log2_lr).all() and (optima.log2_lr <= x[(k + 1).clip(max=3)]).all()
 
 
 def test_divergence_brackets_but_absence_does_not(planted):
     """Beside divergence LR* is known to the grid, and no extension is needed; at the grid's end it is only bounded."""
     x = np.array([-4.0, -3.0, -2.0])
     for y, told in (([3.0, 1.0, np.inf], (-3.0, False, False)), ([3.0, 2.0, 1.0], (-2.0, True, False))):
-        optima = find_optima(x, np.array([y]))
+        optima = transfer.find_optima(x, np.array([y]))
         assert (optima.log2_lr[0], optima.edge[0], optima.refined[0]) == told
     runs = planted(start=-4.0)
     runs.loc[runs.log2_lr > -4, "train_loss"] = np.inf
@@ -90,7 +67,7 @@ def test_bootstrap_variance_is_unbiased(seeds):
     for _ in range(300):
         vertex = rng.normal(-4, 0.1, size=(seeds, 1))
         # the mean of equal parabolas has the mean of their vertices
-        spread.append(bootstrap_optima(Curves(64, x, (x - vertex) ** 2), 200, rng).log2_lr[1:].var())
+        spread.append(transfer.bootstrap_optima(Curves(64, x, (x - vertex) ** 2), 200, rng).log2_lr[1:].var())
     assert np.mean(spread) == pytest.approx(0.01 / seeds, rel=0.15)
 
 
@@ -98,7 +75,7 @@ def test_an_optimum_beside_divergence_is_not_known_better_than_its_grid():
     """All seeds agree on the grid point, yet half an octave is not resolved: no interval of width zero."""
     x = np.arange(-8.0, 1.0)
     loss = np.where(x > -4, np.inf, (x + 3.0) ** 2) + np.zeros((3, 1))
-    optima = bootstrap_optima(Curves(64, x, loss), 2000, np.random.default_rng(0))
+    optima = transfer.bootstrap_optima(Curves(64, x, loss), 2000, np.random.default_rng(0))
     assert optima.log2_lr[0] == -4
     draws = (optima.log2_lr + optima.shift)[1:]
     assert np.quantile(draws, [0.025, 0.975]) == pytest.approx([-4.475, -3.525], abs=0.05)
@@ -172,34 +149,30 @@ def test_the_interval_covers_the_truth(planted, seeds, floor):
 )
 def test_the_rule_at_its_boundaries(low, high, verdict):
     """The rule is fixed beforehand, its boundaries included: stable is closed, drifts is open."""
-    assert decide(Estimate((low + high) / 2, low, high)) == verdict
-    assert decide(Estimate((low + high) / 2, low, high), on_edge=True) == "undecided"
+    assert transfer.decide(Estimate((low + high) / 2, low, high)) == verdict
+    assert transfer.decide(Estimate((low + high) / 2, low, high), on_edge=True) == "undecided"
 
 
 def test_seeds_to_decide_by_hand():
     """Half-width 0.2, 0.1 from the boundary: four times the seeds where t is normal; on it, none help."""
     many = 1e9  # degrees of freedom: Student's t is the normal, the half-width shrinks as 1/sqrt(seeds)
-    assert seeds_to_decide(Estimate(-0.3501, -0.5501, -0.1501), 3, many) == 12
-    assert seeds_to_decide(Estimate(0.1499, -0.0501, 0.3499), 3, many) == 12
-    assert seeds_to_decide(Estimate(-0.3501, -0.5501, -0.1501), 3, 2.0) < 12
-    assert seeds_to_decide(Estimate(0.25, 0.1, 0.4), 3, many) is None
-    assert seeds_to_decide(Estimate(0.26, 0.1, 0.42), 3, many) is None
+    assert transfer.seeds_to_decide(Estimate(-0.3501, -0.5501, -0.1501), 3, many) == 12
+    assert transfer.seeds_to_decide(Estimate(0.1499, -0.0501, 0.3499), 3, many) == 12
+    assert transfer.seeds_to_decide(Estimate(-0.3501, -0.5501, -0.1501), 3, 2.0) < 12
+    assert transfer.seeds_to_decide(Estimate(0.25, 0.1, 0.4), 3, many) is None
+    assert transfer.seeds_to_decide(Estimate(0.26, 0.1, 0.42), 3, many) is None
     # three widths and two seeds leave two degrees of freedom: t is 4.303 where the normal has 1.960
-    assert freedom(np.array([6.0, 8.0, 10.0])) == pytest.approx(2.0)
-    assert stretch(2.0, 2) == pytest.approx(4.3027 / 1.95996, rel=1e-4)
-    assert stretch(2.0, 100) == pytest.approx(1.0, abs=0.01)
+    assert transfer.freedom(np.array([6.0, 8.0, 10.0])) == pytest.approx(2.0)
+    assert transfer.stretch(2.0, 2) == pytest.approx(4.3027 / 1.95996, rel=1e-4)
+    assert transfer.stretch(2.0, 100) == pytest.approx(1.0, abs=0.01)
 
 
-def test_one_seed_is_undecided_and_says_why(planted):
-    """However clear the slope looks, one seed carries no spread."""
+def test_what_no_sweep_can_decide_is_undecided_and_said_so(planted):
+    """However clear the slope looks, one seed carries no spread; beyond an edge the true optimum may lie anywhere."""
     report = transfer_report(planted(-0.75, seeds=1))
     assert report.verdict("sp") == "undecided" and np.isnan(report.parametrizations["sp"].slope.low)
     assert "run at least two" in report.parametrizations["sp"].sentence
     assert report.optima[["low", "high", "loss_se"]].isna().all(axis=None)
-
-
-def test_an_edge_optimum_is_undecided_and_said_so(planted):
-    """The true optimum may lie anywhere beyond the edge; neither verdict would be earned."""
     report = transfer_report(planted(-0.75, grid=range(-7, 0)))
     result = report.parametrizations["sp"]
     assert result.verdict == "undecided" and result.edges == ((512, "low"), (1024, "low"))
@@ -231,14 +204,6 @@ def test_a_committed_interval_is_found_again(planted):
     assert of_sp(both).slope == of_sp(alone).slope != of_sp(alone, seed=1).slope
 
 
-def test_what_no_report_can_say_is_refused(planted):
-    """There is no slope through one point; a typo in a notebook should cost one line."""
-    with pytest.raises(UserError, match=r"'sp' was run at one width only \(64\)"):
-        transfer_report(planted(widths=[64]))
-    with pytest.raises(UserError, match="Did you mean 'mup'"):
-        transfer_report(planted({"sp": 0.0, "mup": 0.0})).verdict("mupp")
-
-
 def test_the_report_cannot_be_changed_and_prints_all(planted):
     """A claim that a later cell can overwrite is none; `print(report)` is the whole interface for most users."""
     report = transfer_report(planted({"mup": 0.0, "sp": -0.75}, noise=0.005))
@@ -252,27 +217,10 @@ def test_the_report_cannot_be_changed_and_prints_all(planted):
     text = str(report).splitlines()
     assert len(text) == 1 + 10 + 2
     assert text[-2].startswith("SP: drifts.") and text[-1].startswith("µP: stable.")
-
-
-def test_line_by_hand():
-    """Slope and RMS residual of three points, worked out on paper; a NaN is as if it had never been there."""
-    slope, rms = line(np.array([0.0, 1, 2, 9]), np.array([[0.0, 3, 0, np.nan], [1, 2, 3, np.nan]]))
-    assert slope == pytest.approx([0, 1])
-    assert rms == pytest.approx([np.sqrt(2), 0])
-
-
-def test_interpolate_ends_at_the_grid_and_at_divergence():
-    """An extrapolated or infinite cost would enter kappa as if it were measured."""
-    x, y = np.array([-3.0, -2.0, -1.0]), np.array([[4.0, 2.0, np.inf]] * 5)
-    got = interpolate(x, y, np.array([-3.5, -3.0, -2.25, -2.0, -1.5]))
-    assert got == pytest.approx([np.nan, 4.0, 2.5, 2.0, np.nan], nan_ok=True)
-
-
-@pytest.mark.parametrize("vertex", [-5.0, -4.7, -4.5])
-def test_octave_cost_of_a_parabola_is_its_curvature(vertex):
-    """a(x - x0)^2 costs exactly a one octave off, wherever x0 lies between the grid points."""
-    x = np.arange(-10.0, 1.0)
-    assert octave_cost(x, 0.3 * (x - vertex)[None] ** 2, np.array([vertex])) == pytest.approx([0.3])
+    with pytest.raises(UserError, match="Did you mean 'mup'"):
+        report.verdict("mupp")
+    with pytest.raises(UserError, match=r"'sp' was run at one width only \(64\)"):
+        transfer_report(planted(widths=[64]))
 
 
 def test_kappa_recovers_a_planted_exponent(planted):
@@ -285,27 +233,22 @@ def test_kappa_recovers_a_planted_exponent(planted):
     result = of_sp(runs)
     assert np.isnan(result.kappa.value) and result.kappa_widths == 2
     assert "only 2 of 5 widths" in result.kappa.reason
-    assert kappa(np.log2(WIDTHS), np.array([[1.0, 2.0, np.nan, 8.0, 16.0]])) == pytest.approx([1.0])
-
-
-@pytest.mark.parametrize("exponent", [0.3, 0.5, 1.0, 1.6])
-def test_limit_loss_recovers_a_planted_law(exponent):
-    """The fit must find L(inf) of losses that obey L + A n^-b exactly."""
-    assert limit_loss(WIDTHS, 1.2 + 3.0 * WIDTHS[None] ** -exponent) == pytest.approx([1.2], abs=1e-6)
+    assert transfer.kappa(np.log2(WIDTHS), np.array([[1.0, 2.0, np.nan, 8.0, 16.0]])) == pytest.approx([1.0])
 
 
 @pytest.mark.parametrize(
-    "loss",
+    ("loss", "limit"),
     [
-        np.array([1.0, 1.1, 1.2, 1.3, 1.4]),  # rises with width
-        np.ones(5),  # does not move
-        3.0 - 0.2 * np.log2(WIDTHS),  # falls forever: b on its lower bound
-        1 + 1 / WIDTHS[:3],  # too few widths
+        *((1.2 + 3.0 * WIDTHS**-exponent, 1.2) for exponent in (0.3, 0.5, 1.0, 1.6)),
+        (np.array([1.0, 1.1, 1.2, 1.3, 1.4]), np.nan),  # rises with width
+        (np.ones(5), np.nan),  # does not move
+        (3.0 - 0.2 * np.log2(WIDTHS), np.nan),  # falls forever: b on its lower bound
+        (1 + 1 / WIDTHS[:3], np.nan),  # too few widths
     ],
 )
-def test_limit_loss_says_when_it_cannot_know(loss):
-    """An extrapolation without support in the data must be NaN, not a number."""
-    assert np.isnan(limit_loss(WIDTHS[: len(loss)], loss[None])).all()
+def test_limit_loss_recovers_a_planted_law(loss, limit):
+    """L(inf) of losses that obey L + A n^-b exactly; an extrapolation without support in the data must be NaN."""
+    assert transfer.limit_loss(WIDTHS[: len(loss)], loss[None]) == pytest.approx([limit], abs=1e-6, nan_ok=True)
 
 
 def test_r_inf_is_the_planted_penalty(planted):
@@ -315,7 +258,7 @@ def test_r_inf_is_the_planted_penalty(planted):
     results = transfer_report(runs).parametrizations
     assert results["sp"].r_inf.value == pytest.approx(0.07, abs=1e-6) and results["mup"].r_inf.value == 0
     alone = of_sp(runs[runs.parametrization == "sp"])
-    assert np.isnan(alone.r_inf.value) and "no other parametrization" in alone.r_inf.reason
+    assert np.isnan(alone.r_inf.value) and "every other parametrization" in alone.r_inf.reason
 
 
 def test_error_of_fit_is_zero_on_a_line_and_the_bend_otherwise(planted):
@@ -328,8 +271,48 @@ def test_error_of_fit_is_zero_on_a_line_and_the_bend_otherwise(planted):
     assert np.isnan(two.value) and two.reason
 
 
-def test_centred_draws_keep_their_estimate_inside():
-    """Noise makes a draw's residual larger than the point's; the shift takes the mean excess away."""
-    raw = np.array([0.1, 0.2, 0.3, 0.25])
-    assert np.mean(centred(raw)[1:] ** 2) >= 0.01 - 1e-12
-    assert centred(raw)[0] == pytest.approx(0.1)
+def inside(**changes):
+    """Four runs inside of the rule of thumb, with changes to columns."""
+    return pd.DataFrame({**{name: [least] * 4 for name, least in transfer.LEAST.items()}, **changes})
+
+
+def test_what_the_rule_of_thumb_asks_for():
+    """Five conditions with what the runs have, then the panels."""
+    table = inside(width=[32, 64, 128, 256], depth=2, steps=[5000, 6000, 7000, 8000], batch=[16, 32, 64, 64])
+    assert transfer.rule_of_thumb(
+        table.drop(columns="length"), [("learning rate across width, µP", "transfers")]
+    ).split("\n") == [
+        "- width >= 256: met by those with 256 (32..256)",
+        "- depth >= 4: out of reach (2)",
+        "- batch >= 32: met by those with 32 and 64 (16..64)",
+        "- sequence length >= 128: not recorded",
+        "- steps >= 5000: met by all runs (5000..8000)",
+        "",
+        "- learning rate across width, µP: transfers",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("x_name", "line_name", "changes", "told"),
+    [
+        ("init std", "width", {}, "inside"),
+        # the rule claims something only where every run, so the smallest line too, is in its range
+        ("init std", "width", {"width": [32, 256, 256, 256]}, "outside of the rule's range (width from 32)"),
+        (
+            "init std",
+            "width",
+            {"width": 32, "steps": 250},
+            "outside of the rule's range (width from 32 and steps",
+        ),
+        ("learning rate", "width", {"steps": None}, "outside of the rule's range (steps not recorded)"),
+        ("init std", "depth", {}, "exceptions (init std across depth)"),
+        ("learning rate", "depth", {"norm": "post"}, "exceptions (depth in post-LN)"),
+        ("learning rate", "depth", {"variant": "post_ln"}, "exceptions (depth in post-LN)"),
+        ("learning rate", "depth", {"norm": "pre"}, "inside"),
+        ("init std", "width", {"norm": "post"}, "inside"),
+    ],
+)
+def test_a_verdict_beside_the_rule_of_thumb(x_name, line_name, changes, told):
+    """What it claims of the panel stands beside the verdict; what nobody wrote down cannot be claimed to hold."""
+    text = transfer.panel_line(inside(**changes), "transfers", x_name=x_name, line_name=line_name)
+    assert text.startswith("transfers, ") and told in text

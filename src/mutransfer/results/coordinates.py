@@ -2,14 +2,14 @@
 
 The rule, fixed before any result, is `RULE`. Theory wants an exponent of 0, and the smallest deviation that it allows a
 wrong parametrization is 1/2: hence `TOLERANCE`. An activation's verdict is that of its worst row: its value at init
-(step 0) and its change since init after each step. Readouts and the model's output, and what the caller lists
-(attention logits), may shrink at init, by the law of large numbers. Later than the first step at which a quantity
-moves, moves of changing sign partly cancel and add up: there theory is held to the direction alone (`against_theory`).
+(step 0) and its change since init after each step. Readouts, the model's output and what the caller lists may shrink at
+init, by the law of large numbers. Later than the first step at which a quantity moves, moves of changing sign partly
+cancel and add up: there theory is held to the direction alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,18 +19,9 @@ import numpy as np
 import pandas as pd
 
 from mutransfer.errors import UserError, unknown
-from mutransfer.results.draw.page import Axes, log_scales
-from mutransfer.results.draw.style import (
-    MARKERS,
-    WARNING,
-    WIDTH,
-    new_figure,
-    palette,
-    paper_style,
-    save,
-    wrapped,
-    write_banner,
-)
+from mutransfer.results.draw.curves import line_looks, line_signs
+from mutransfer.results.draw.page import Axes, log_scales, new_page
+from mutransfer.results.draw.style import WARNING, paper_style, save
 from mutransfer.results.estimate import Estimate, counted, label, listing
 from mutransfer.results.folder import Claim, FigureFolder, Part, Shown, grid, read_texts
 from mutransfer.results.schema import Rows, Schema
@@ -46,12 +37,10 @@ SCHEMA = Schema(
         **dict.fromkeys(["width", "seed", "step"], "whole number"),
         "rms": "number",
     },
-    rows=(Rows(name="the check", by=tuple(OWNER), complete={"measured": None, "width": None, "seed": None}),),
+    rows=(Rows(name="the check", by=(*OWNER, "kind"), complete=dict.fromkeys(COLUMNS[:4])),),
 )
-"""With the column ``measured``: activation, kind and step in one."""
 MOST_COLUMNS = 4
 MOST_NAMED = 6
-VERDICT_COLOURS = {"ok": "black", "grows": WARNING, "shrinks": WARNING}
 RULE = (
     "The growth exponent is the slope of log2(rms of x_t - x_0) against log2(width), mean over seeds with its 95% t "
     f"interval. An exponent above {TOLERANCE:g} `grows`, below -{TOLERANCE:g} `shrinks`, else it stays. Where theory "
@@ -66,10 +55,7 @@ FIGURE_5 = (
 
 
 class Expected(NamedTuple):
-    """The growth exponent of a change that theory derives, and from what.
-
-    at_least: the exponent is a lower bound.
-    """
+    """The growth exponent of a change that theory derives, perhaps as a lower bound, and from what."""
 
     exponent: float
     reason: str
@@ -168,20 +154,17 @@ class CoordFrame:
         rows = pd.concat([rows, pd.DataFrame(still, columns=rows.columns)]) if still else rows
         badness = rows["exponent"].abs() + 1e6 * (rows["verdict"] != "ok")
         worst = rows.iloc[badness.argsort(kind="stable")].drop_duplicates("activation", keep="last")
-        return CoordVerdict(worst.set_index("activation").loc[names], self.parametrization, self.optimizer)
+        return CoordVerdict(worst.set_index("activation").loc[names], label(self.parametrization))
 
 
 def against_theory(frame: CoordFrame, activation: str, quantity: str) -> str:
-    """The change of an activation in words, by `RULE`: ``grows as theory says``, ``stays as theory says``,
-    or what it does instead.
-    """
+    """How an activation changes, by `RULE`: ``grows as theory says``, ``stays as theory says``, or what it does."""
     rows, expected = frame.changes(activation).dropna(subset="exponent"), frame.expected(quantity)
     if rows.empty:
         return "never moves"
-    words = {"ok": "stays", "grows": "grows", "shrinks": "shrinks"}
-    ways = {word: [str(t) for t in rows.index[rows["verdict"] == way]] for way, word in words.items()}
-    ways = {word: steps for word, steps in ways.items() if steps}
-    moves = ", ".join(word + f" at step {listing(steps)}" * (len(ways) > 1) for word, steps in ways.items())
+    told = rows["verdict"].replace("ok", "stays")
+    ways = {way: [str(t) for t in told.index[told == way]] for way in ("stays", "grows", "shrinks") if way in set(told)}
+    moves = ", ".join(way + f" at step {listing(steps)}" * (len(ways) > 1) for way, steps in ways.items())
     if expected is None:
         return moves
     wanted = "grows" if expected.exponent else "stays"
@@ -199,9 +182,6 @@ def coord_frames(table: pd.DataFrame, may_shrink_at_init: Iterable[str] = ()) ->
     Raises `UserError` for missing columns, no rows, a value that is no number (``inf`` and ``nan`` are), and a
     (width, seed, step, activation, kind) that is missing or stands twice.
     """
-    if {"activation", "kind", "step"} <= set(table.columns):
-        measured = "the " + table["kind"] + " of " + table["activation"] + " at step " + table["step"].astype(str)
-        table = table.assign(measured=measured)
     frames, allowed = [], set(may_shrink_at_init)
     for (name, optimizer), group in SCHEMA.check(table).groupby(OWNER, sort=False):
         data = group[COLUMNS].reset_index(drop=True)
@@ -209,28 +189,19 @@ def coord_frames(table: pd.DataFrame, may_shrink_at_init: Iterable[str] = ()) ->
     return frames
 
 
-@dataclass(frozen=True)
-class CoordVerdict(Mapping[str, pd.Series]):
-    """One row per activation (kind, step, exponent, low, high, verdict). ``.ok``: whether every verdict is `ok`."""
+class CoordVerdict(dict[str, pd.Series]):
+    """Activation -> its row: kind, step, exponent, low, high, verdict. ``.ok``: whether every verdict is `ok`."""
 
-    table: pd.DataFrame
-    parametrization: str
-    optimizer: str
+    def __init__(self, rows: pd.DataFrame, check: str) -> None:
+        super().__init__((str(activation), row) for activation, row in rows.iterrows())
+        self.rows, self.check = rows, check
+
+    def __missing__(self, activation: str) -> pd.Series:
+        raise KeyError(str(unknown("activation", activation, self)))
 
     @property
     def ok(self) -> bool:
-        return bool((self.table["verdict"] == "ok").all())
-
-    def __getitem__(self, activation: str) -> pd.Series:
-        if activation not in self.table.index:
-            raise KeyError(str(unknown("activation", activation, self.table.index)))
-        return self.table.loc[activation]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.table.index)
-
-    def __len__(self) -> int:
-        return len(self.table)
+        return bool((self.rows["verdict"] == "ok").all())
 
     @property
     def sentence(self) -> str:
@@ -238,11 +209,10 @@ class CoordVerdict(Mapping[str, pd.Series]):
         bad = [f"{name} ({row['verdict']})" for name, row in self.items() if row["verdict"] != "ok"]
         more = f" and {len(bad) - MOST_NAMED} more" if len(bad) > MOST_NAMED else ""
         told = f"{len(bad)} of them do not stay: {', '.join(bad[:MOST_NAMED])}{more}" if bad else "every one stays"
-        return f"{label(self.parametrization)}, {len(self)} activations measured, values at init and changes: {told}."
+        return f"{self.check}, {len(self)} activations measured, values at init and changes: {told}."
 
     def __str__(self) -> str:
-        rows = self.table.to_string(float_format=lambda x: f"{x:+.2f}")
-        return f"coordinate check, {self.optimizer}: {self.sentence}\n{rows}"
+        return f"coordinate check, {self.sentence}\n{self.rows.to_string(float_format=lambda x: f'{x:+.2f}')}"
 
 
 def _growth(cell: pd.DataFrame) -> Estimate:
@@ -284,42 +254,27 @@ def coordinate_figure(
         for name in shown:
             if name not in set(frame.data["activation"]):
                 raise unknown("activation", name, names)
-    steps = sorted(frames[0].data.query("kind == 'change'")["step"].unique())
-    text = wrapped(caption, WIDTH - 0.2, 7.5) if caption else ""
-    with paper_style():
-        figure = new_figure(1.85 * len(frames) + 0.8 + 0.14 * (text.count("\n") + 1) * bool(text) + 0.3 * bool(banner))
-        axes = figure.subplots(len(frames), len(shown), sharex=True, sharey="col", squeeze=False)
-        for row, frame in zip(axes, frames, strict=True):
-            for ax, name in zip(row, shown, strict=True):
-                moved = frame.changes(name).dropna(subset="exponent")
-                for step, colour, marker in zip(steps, palette(len(steps)), MARKERS, strict=False):
-                    _line(ax, frame, name, step, color=colour, marker=marker)
-                log_scales(ax)
-                ax.grid(alpha=0.25, linewidth=0.4)
-                if len(moved):
-                    fit = moved.iloc[-1]
-                    title = f"{headings[name]}\n{fit['verdict']}: width$^{{{fit['exponent']:.2f}}}$"
-                    ax.set_title(title, color=VERDICT_COLOURS[fit["verdict"]], fontsize=7)
-                else:
-                    ax.set_title(f"{headings[name]}\nnever moves", color=WARNING, fontsize=7)
-            row[0].set_ylabel(f"{label(frame.parametrization)}, {frame.optimizer}\nrms of $x_t - x_0$", fontsize=7.5)
-        for ax in axes[-1]:
-            ax.set_xlabel("width")
-            ax.set_ylim(_decade(*ax.get_ylim()))  # of a column: they share it
-        # what does not move at first has no line for it
-        every = [pair for ax in axes.flat for pair in zip(*ax.get_legend_handles_labels()[::-1], strict=True)]
-        lines = dict(sorted(every, key=lambda pair: (len(pair[0]), pair[0])))
-        figure.legend(
-            list(lines.values()), list(lines), loc="outside lower center", ncols=max(len(lines), 1), frameon=False
+    looks = line_looks(sorted(frames[0].data.query("kind == 'change' and rms > 0")["step"].unique()))
+    share: dict[str, Any] = {"sharex": True, "sharey": "col"}
+    with paper_style(small=True):
+        figure, panels = new_page(
+            len(frames), len(shown), 2.1, legends=[line_signs("t =", looks)], caption=caption, banner=banner, **share
         )
-        if text:
-            figure.text(0.1 / WIDTH, 0.005, text, fontsize=7.5, va="bottom")
-        height = figure.get_size_inches()[1]
-        bottom = (0.68 + 0.14 * (text.count("\n") + 1) * bool(text)) / height
-        figure.subplots_adjust(0.1, bottom, 0.99, 1 - (0.33 + 0.3 * bool(banner)) / height, wspace=0.3, hspace=0.35)
-        if text:
-            figure.legends[0].set_bbox_to_anchor((0.5, (0.03 + 0.14 * (text.count("\n") + 1)) / height))
-        write_banner(figure, banner)
+        for row, frame in zip(panels, frames, strict=True):
+            row[0].set_ylabel(f"{label(frame.parametrization)}, {frame.optimizer}\nrms of $x_t - x_0$")
+            for axes, name in zip(row, shown, strict=True):
+                for step, look in looks.items():
+                    _line(axes, frame, name, int(step), **look)
+                log_scales(axes)
+                moved = frame.changes(name).dropna(subset="exponent")
+                verdict, told = "never moves", "never moves"
+                if len(moved):
+                    verdict = moved.iloc[-1]["verdict"]
+                    told = f"{verdict}: width$^{{{moved.iloc[-1]['exponent']:.2f}}}$"
+                axes.set_title(f"{headings[name]}\n{told}", color="black" if verdict == "ok" else WARNING)
+        for axes in panels[-1]:
+            axes.set_xlabel("width")
+            axes.set_ylim(_decade(*axes.get_ylim()))  # of a column: they share it
         return save(figure, Path(out), "coordinate_check")
 
 
@@ -327,7 +282,7 @@ def coordinate_checks(frames: Sequence[CoordFrame], activations: Mapping[str, st
     """What is drawn and said of the check: one frame per parametrization, and activation -> heading of the panels.
 
     A heading is a quantity of `ADAM`, perhaps with a comma and more behind it (``attention logits, block 2``).
-    ``lr``: the base learning rates in words. Raises `UserError` for an unknown activation or quantity.
+    ``lr``: the base learning rate. Raises `UserError` for an unknown activation or quantity.
     """
     agrees = "as theory says"
     steps = sorted({step for frame in frames for step in frame.data["step"]} - {0})
@@ -361,13 +316,10 @@ def coordinate_checks(frames: Sequence[CoordFrame], activations: Mapping[str, st
 
     def draw(folder: FigureFolder) -> list[Path]:
         seeds = counted([max(frame.data["seed"].nunique() for frame in frames)], "seed")
-        caption = (
-            f"Coordinate check, {folder['title']}, scale '{folder['scale']}' (after Figure 5 of the paper). "
-            f"Rows: {listing([*words])}; lines: after t steps. Dots: geometric mean over {seeds}, bars: range. In the "
-            f"titles: growth with width at the last step. {f'Learning rate: {lr}. ' if lr else ''}"
-            f"Data: {folder['data_source']}."
-        )
-        return coordinate_figure(frames, folder.path, activations=activations, caption=caption, banner=folder.banner)
+        text = f"Rows: {listing([*words])}; lines: after t steps. Dots: geometric mean over {seeds}, bars: range. "
+        text += f"Titles: growth with width at the last step.{f' Learning rate: {lr}.' if lr else ''}"
+        options: dict[str, Any] = {"caption": folder.caption(text, "Figure 5"), "banner": folder.banner}
+        return coordinate_figure(frames, folder.path, activations=activations, **options)
 
     lines = [f"Coordinate check, {name}: {'; '.join(told)}." for name, told in words.items()]
     claim = Claim("Figure 5", FIGURE_5, tuple(parts), picture="coordinate_check")
@@ -376,17 +328,12 @@ def coordinate_checks(frames: Sequence[CoordFrame], activations: Mapping[str, st
 
 
 def read_coordinates(folder: FigureFolder) -> Shown:
-    """From ``folder/coordinates.csv``.
-
-    ``folder["coordinates"]`` has ``activations`` (activation -> heading), and may have ``may_shrink_at_init``
-    (activations) and ``lr``. Raises `UserError` as `coord_frames` does, and where it lacks ``activations``.
+    """From coordinates.csv; ``folder["coordinates"]`` has ``activations`` (activation -> heading), and may have ``lr``
+    and ``may_shrink_at_init`` (activations). Raises `UserError` as `coord_frames` does, and for what is missing.
     """
     settings = folder["coordinates"]
     frames = coord_frames(read_texts(folder.path / "coordinates.csv"), settings.get("may_shrink_at_init", ()))
-    lr = settings.get("lr", "")
-    if isinstance(lr, dict):
-        lr = ", ".join(f"{label(name)} {rate:g}" for name, rate in lr.items())
-    return coordinate_checks(frames, settings["activations"], str(lr))
+    return coordinate_checks(frames, settings["activations"], str(settings.get("lr", "")))
 
 
 def _cell(row: pd.Series) -> str:
@@ -404,7 +351,7 @@ def _line(ax: Axes, frame: CoordFrame, name: str, step: int, **look: Any) -> Non
     if logs.empty:
         return  # nothing moved at this step, as behind a readout of zeros
     mean, low, high = (np.exp(part.to_numpy()) for part in (logs.mean(), logs.min(), logs.max()))
-    ax.errorbar(logs.columns, mean, [mean - low, high - mean], label=f"t = {step}", elinewidth=0.7, **look)
+    ax.errorbar(logs.columns, mean, [mean - low, high - mean], elinewidth=0.7, **look)
 
 
 def _decade(low: float, high: float) -> tuple[float, float]:

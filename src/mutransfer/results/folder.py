@@ -220,9 +220,9 @@ class FigureFolder:
         """The end of a caption that says by itself what it shows."""
         return f"{self['title']}, scale '{self['scale']}'. Data: {self['data_source']}."
 
-    def caption(self, words: str) -> str:
-        """Of a picture: what it is, ``words``, and on which data."""
-        where = f"scale '{self['scale']}' (after {self['paper']['table_or_figure']} of the paper)"
+    def caption(self, words: str, after: str = "") -> str:
+        """Of a picture: what it is ``after`` (default: the folder's figure of the paper), ``words``, on which data."""
+        where = f"scale '{self['scale']}' (after {after or self['paper']['table_or_figure']} of the paper)"
         return f"{self['title']}, {where}. {words} Data: {self['data_source']}."
 
     def heading(self, count: str) -> list[str]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mutransfer.errors import UserError, unknown
 from mutransfer.results.estimate import Array
-from mutransfer.results.schema import Rows, Schema
+from mutransfer.results.schema import Rows, Schema, Type
 
-COLUMNS = ("parametrization", "width", "log2_lr", "seed", "train_loss")
-KEY = list(COLUMNS[:4])
+KEY = ["parametrization", "width", "log2_lr", "seed"]
 ONE_SETTING = ("experiment", "variant", "optimizer", "steps", "batch", "data_fingerprint")
 """Columns that must hold one value where they are present: losses under two settings do not compare."""
 
@@ -34,50 +34,34 @@ class Curves:
     """[S, G], one row per seed; +inf where the run diverged."""
 
 
-def tidy(runs: pd.DataFrame, more: Iterable[str] = ()) -> pd.DataFrame:
-    """The columns ``COLUMNS`` of ``runs``, checked and sorted, and ``more`` as they are; a diverged run has loss +inf.
+def _checked(runs: pd.DataFrame, metric: str, columns: Mapping[str, Type], key: Sequence[str], rows: Rows) -> Any:
+    """``runs`` with a status; the ``metric`` of a diverged run is +inf. Raises `UserError` as `Schema.check` does."""
+    runs = runs.assign(status=runs["status"] if "status" in runs.columns else "finished")
+    for name in {"log2_lr", "x"} & set(runs.columns):  # a grid is compared by value: absorb the last bits of a CSV
+        numbers = pd.to_numeric(runs[name], errors="coerce").round(9) + 0.0
+        runs[name] = numbers.where(np.isfinite(numbers), runs[name])
+    if metric in runs.columns:
+        runs.loc[pd.to_numeric(runs[metric], errors="coerce") == np.inf, "status"] = "diverged"
+    every: dict[str, Type] = {**columns, metric: "number", "status": "text"}
+    again = "run the sweep again."
+    table = Schema(name="the runs table", columns=every, key=tuple(key), rows=(rows,), again=again).check(runs)
+    return table.assign(**{metric: table[metric].where(table["status"] != "diverged", np.inf).astype(float)})
+
+
+def tidy(runs: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
+    """The columns of `KEY`, train_loss and ``more`` of ``runs``, checked and sorted; a diverged run has loss +inf.
 
     A column ``status`` is optional; where present, ``diverged`` rows count as +inf and ``failed`` rows raise.
     Raises `UserError` on missing columns, no rows, values that are not numbers, NaN, duplicates, failed runs
     and mixed settings.
     """
-    missing = [name for name in COLUMNS if name not in runs.columns]
-    if missing:
-        raise UserError(f"the runs table lacks {', '.join(missing)}; it needs the columns {', '.join(COLUMNS)}.")
-    if runs.empty:
-        raise UserError("the runs table has no rows; run the sweep first.")
-    for name in ONE_SETTING:
-        if name in runs.columns and runs[name].nunique(dropna=False) > 1:
-            values = ", ".join(str(v) for v in sorted(runs[name].unique(), key=str)[:4])
-            raise UserError(f"the runs table mixes several values of {name} ({values}); select one of them first.")
-
-    frame = pd.DataFrame({"parametrization": runs["parametrization"].astype("string")})
-    for name in COLUMNS[1:]:
-        frame[name] = pd.to_numeric(runs[name], errors="coerce").astype(float)
-    status = runs["status"].astype("string") if "status" in runs.columns else pd.Series("finished", index=runs.index)
-    frame.loc[status == "diverged", "train_loss"] = np.inf
-    wrong = frame.isna().any(axis=1) | (status == "failed") | np.isinf(frame[["width", "log2_lr", "seed"]]).any(axis=1)
-    wrong |= (frame["width"] < 1) | (frame["train_loss"] == -np.inf)
-    if wrong.any():
-        at = runs.loc[wrong, list(COLUMNS)].iloc[0].to_dict()
-        text = ", ".join(f"{name}={value}" for name, value in at.items())
-        raise UserError(
-            f"{int(wrong.sum())} of {len(runs)} runs failed or hold no number, first ({text}); run "
-            "them again or drop them."
-        )
-    # A grid is compared by value: absorb the last bits of a CSV.
-    frame["log2_lr"] = frame["log2_lr"].round(9) + 0.0
-    frame["width"], frame["seed"] = frame["width"].astype(int), frame["seed"].astype(int)
-    frame["parametrization"] = frame["parametrization"].astype(object)
-    frame = frame.assign(**{name: runs[name].to_numpy() for name in more})
-    frame = frame.sort_values(KEY, ignore_index=True)
-    double = frame.duplicated(KEY)
-    if double.any():
-        cell = next(frame.loc[double, KEY].itertuples(index=False, name=None))
-        raise UserError(
-            f"{int(double.sum())} runs stand twice in the table, first {describe([cell])}; keep one of each."
-        )
-    return frame
+    columns: dict[str, Type] = dict(zip(KEY, ("text", "whole number", "finite number", "whole number"), strict=True))
+    rows = Rows(name="the figure", constant=ONE_SETTING, results=("train_loss",))
+    table = _checked(runs, "train_loss", columns, KEY, rows)
+    if (table["width"] < 1).any():
+        raise UserError("the runs table has a width below 1; run the sweep again.")
+    table = table[[*KEY, "train_loss", *more]].astype({"parametrization": object, "log2_lr": float})
+    return table.sort_values(KEY, ignore_index=True)
 
 
 def describe(cells: Iterable[Cell], limit: int = 5) -> str:
@@ -173,36 +157,18 @@ def read_panels(
     """The curves of every panel, checked, in the order in which ``runs`` first names them.
 
     ``runs`` has one row per run with panel, x, line, seed, a loss (+inf if diverged) and optionally status; x is a
-    number or, throughout a panel, a word. ``metric``: the column of `METRICS` that holds the loss.
+    number or a word. ``metric``: the column of `METRICS` that holds the loss.
 
     Raises `UserError` on an unknown metric, missing columns, no rows, failed runs, values that are no numbers,
-    duplicates, mixed settings, an x that is sometimes a word, a word that its axis does not have, and a gap: a
-    (line, x, seed) that the panel's other lines and choices have.
+    duplicates, mixed settings, a word that its axis does not have, and a gap: a (line, x, seed) that the panel's other
+    lines and choices have.
     """
     if metric not in METRICS:
         raise unknown("metric of a panel", metric, METRICS)
-    runs = runs.assign(status=runs["status"] if "status" in runs.columns else "finished")
-    if metric in runs.columns:
-        runs.loc[pd.to_numeric(runs[metric], errors="coerce") == np.inf, "status"] = "diverged"
-    if {"panel", "x"} <= set(runs.columns):
-        numbers = pd.to_numeric(runs["x"], errors="coerce").round(9) + 0.0  # by value: absorb the last bits of a CSV
-        is_number = np.isfinite(numbers)
-        runs["x"] = numbers.where(is_number, runs["x"])
-        for key, part in runs[~is_number].groupby("panel"):
-            if is_number[runs["panel"] == key].any():
-                raise UserError(f"panel '{key}' has an x that is a word, first '{part['x'].iloc[0]}', beside numbers.")
+    columns: dict[str, Type] = {"panel": "text", "x": "text", "line": "finite number", "seed": "whole number"}
     whole: dict[str, None] = dict.fromkeys(("line", "x", "seed"))
-    schema = Schema(
-        name="the runs table",
-        columns={
-            **{"panel": "text", "x": "text", "line": "finite number", "seed": "whole number"},
-            **{metric: "number", "status": "text"},
-        },
-        key=("panel", "line", "x", "seed"),
-        rows=(Rows(name="the figure", by=("panel",), constant=ONE_PANEL, complete=whole, results=(metric,)),),
-        again="run the sweep again.",
-    )
-    table, known = schema.check(runs), axes or {}
+    rows = Rows(name="the figure", by=("panel",), constant=ONE_PANEL, complete=whole, results=(metric,))
+    table, known = _checked(runs, metric, columns, ("panel", *whole), rows), axes or {}
     groups = table.groupby("panel", sort=False)
     return {str(key): _read_panel(str(key), group, known.get(str(key), PanelAxis()), metric) for key, group in groups}
 
@@ -215,8 +181,7 @@ def _read_panel(key: str, frame: pd.DataFrame, axis: PanelAxis, metric: str) -> 
             raise unknown(f"choice of panel '{key}'", word, axis.words)
         choices = [word for word in (axis.words or sorted(present)) if word in present]
         numbers = frame["x"].map(choices.index).astype(float)
-    loss = frame[metric].where(frame["status"] != "diverged", np.inf).astype(float)
-    table = frame.assign(x=numbers, loss=loss).pivot(index=["line", "seed"], columns="x", values="loss")
+    table = frame.assign(x=numbers).pivot(index=["line", "seed"], columns="x", values=metric)
     x = table.columns.to_numpy(float)
     lines = {float(line): Curves(int(line), x, part.to_numpy()) for line, part in table.groupby(level="line")}
     return PanelCurves(key, axis, tuple(choices), lines)

@@ -11,18 +11,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from mutransfer.errors import UserError, unknown
-from mutransfer.results.draw.curves import LARGE_MARKS, curve_limits, curve_panel, line_looks
-from mutransfer.results.draw.page import LARGE, Axes, Page, set_ticks, sign
-from mutransfer.results.draw.style import MUTED, WARNING, Look, paper_style, wrapped
+from mutransfer.results.draw.curves import add_strip, curve_limits, draw_curves, line_looks, line_signs
+from mutransfer.results.draw.page import Axes, Entry, new_page, set_ticks, write_title
+from mutransfer.results.draw.style import MUTED, WARNING, WIDTH, Look, paper_style, save, wrapped
 from mutransfer.results.estimate import LEVEL, Array, Estimate, counted, label, number, power, t_half
-from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, Shown, grid, read_texts
+from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, Shown, grid, points, read_texts
 from mutransfer.results.frame import Curves
 from mutransfer.results.schema import Rows, Schema, cell
 from mutransfer.results.scores import pretraining, translations
@@ -51,9 +51,6 @@ SCHEMA = Schema(
 )
 CSV = "curves.csv"
 FIGURE_7 = "In µP the wider model is at least as good at every step; in SP it is not, at either rate."
-LEGEND_COLUMNS, STRIP_ROW = 7, 0.07
-"""Of the figure; inches for a pair of widths in the strip of violations."""
-MARKS = replace(LARGE_MARKS, line={"linewidth": 1.1}, above={}, cross={}, leads=False)
 X_LABELS = {"steps": "training step", "tokens": "training tokens"}
 COLOURS = {"holds": "black", "undecided": MUTED, "fails": WARNING}
 WORDS = {"holds": "holds", "fails": "fails", "undecided": "is undecided"}
@@ -109,7 +106,8 @@ class LearningReport:
         if not self.violation.any():
             return ""
         step, pair = np.unravel_index(self.excess[0].T.argmax(), self.excess[0].T.shape)
-        excess = Estimate(*map(float, self.excess[:, pair, step]))
+        value, low, high = (float(x) for x in self.excess[:, pair, step])
+        excess = Estimate(value, low, high)
         where = f"at step {self.steps[step]:.0f}, width {self.widths[pair + 1]} over {self.widths[pair]}"
         if np.isinf(excess.value):
             return f"diverged {where}"
@@ -233,22 +231,20 @@ def learning_curves(reports: Mapping[str, LearningReport], headings: Mapping[str
         rates = sorted({log2_lr for log2_lr, _ in told})
         rows = [(power(rate, 1), *(told.get((rate, name), "-") for name in names)) for rate in rates]
         section += ["At every learning rate that all widths ran:", grid(("LR", *map(label, names)), rows)]
-    points = ", ".join(sorted({f"{len(r.steps)} logged steps" for r in shown}))
-    section.append(f"Rule: {RULE} Here: {points}; the verdict is that of the whole of training.")
+    logged = ", ".join(sorted({f"{len(r.steps)} logged steps" for r in shown}))
+    section.append(f"Rule: {RULE} Here: {logged}; the verdict is that of the whole of training.")
     wanted = {"mup": "holds", "sp": "fails"}
     parts = []
     for r in shown:
-        told = f"{r.verdict}, behind at {r.whole.text}"
-        parts.append(Part.of(f"{r.name}, wider is better", told, r.verdict, wanted.get(r.parametrization)))
+        ours = f"{r.verdict}, behind at {r.whole.text}"
+        parts.append(Part.of(f"{r.name}, wider is better", ours, r.verdict, wanted.get(r.parametrization)))
 
     def draw(folder: FigureFolder) -> list[Path]:
-        seeds = counted([report.seeds for report in shown], "seed")
-        mean = "one run a line" if seeds == "1 seed" else f"mean over {seeds}, band: standard error"
-        caption = (
-            f"Is wider better through training? {folder['title']}, scale '{folder['scale']}' (after Figure 7 "
-            f"of the paper). Lines: {mean}. Ticks above a panel: logged steps at which the wider model of a pair of "
-            f"adjacent widths is behind, the narrowest pair lowest. Data: {folder['data_source']}."
+        words = (
+            f"Lines: {points(counted([r.seeds for r in shown], 'seed'))}. Ticks above a panel: logged steps at which "
+            "the wider model of a pair of adjacent widths is behind, the narrowest pair lowest."
         )
+        caption = folder.caption(words, "Figure 7")
         return learning_figure(reports, headings, out=folder.path, caption=caption, banner=folder.banner)
 
     claim = Claim("Figure 7", FIGURE_7, tuple(parts), picture="learning_curves")
@@ -288,14 +284,11 @@ def learning_figure(
     means = [(report.steps, mean) for report in shown for mean in report.mean]
     early = [mean[steps <= max(START * steps[-1], steps[0])][-1:] for steps, mean in means]
     limits = curve_limits([mean for _, mean in means], early)
-    layout = replace(LARGE, gap=0.2, title_line=0.14, title_room=0.14, foot=0.14)
     with paper_style():
-        legends = _legends(looks, shown, limits[1])
-        rows = [-(-len(handles) // LEGEND_COLUMNS) for handles in legends]
-        page = Page(len(shown), 2.5, layout, caption, banner, (STRIP_ROW * len(looks),), legends=(sum(rows),))
-        titles = [wrapped(heading, page.panel, 8.5).split("\n") for heading in headings.values()]
-        page = replace(page, title_lines=max(map(len, titles)) + 2)
-        for k, (report, heading) in enumerate(zip(shown, titles, strict=True)):
+        legends = (line_signs("width", looks), _signs(shown, limits[1]))
+        figure, (panels,) = new_page(1, len(shown), 3.6, legends=legends, caption=caption, banner=banner, sharey=True)
+        panels[0].set_ylabel("training loss (nats)")
+        for axes, report, heading in zip(panels, shown, headings.values(), strict=True):
             along = report.steps if x == "steps" else report.tokens
             gap = max(len(along) // 6, 1)
             lines, own = dict[float, Curves](), dict[float, Look]()
@@ -304,24 +297,24 @@ def learning_figure(
                 # each width's markers start elsewhere, so that curves on one another stay apart
                 start = int(gap * j / len(report.widths))
                 own[width] = {**looks[width], "markevery": (start, gap), "zorder": 3 + j / 10}
-            x_limits = (-0.02 * along[-1], 1.03 * along[-1])
-            axes = curve_panel(page, 0, k, lines, own, x_limits, limits, MARKS, first=k == 0)
-            axes.set(xlabel=X_LABELS[x], ylabel="training loss (nats)" if k == 0 else "")
+            axes.set(xlabel=X_LABELS[x], xlim=(-0.02 * along[-1], 1.03 * along[-1]), ylim=limits)
+            draw_curves(axes, lines, own)
             set_ticks(axes.xaxis, count=5, whole=True, thousands=x == "tokens")
             for width, mean in zip(report.widths, report.mean, strict=True):
                 _mark_end(axes, along, mean, limits[1], looks[width]["color"])
-            strip = page.strip(0, k, axes, (-0.25, len(report.violation) + 0.25), "violations" if k == 0 else "")
+            strip = add_strip(axes, (-0.25, len(looks) - 0.75), 0.07 * len(looks))
             for row, (violation, clear) in enumerate(zip(report.violation, report.clear, strict=True)):
                 for chosen, colour, low in ((violation & ~clear, MUTED, 0.3), (clear, WARNING, 0.1)):
                     # also told by their height, not by colour alone
                     strip.vlines(along[chosen], row + low, row + 1 - low, color=colour, linewidth=1.0)
-            words: list[tuple[str, Look]] = [(part, {"fontsize": 8.5, "fontweight": "bold"}) for part in heading]
-            words.append((f"wider is better: {report.verdict}", {"fontsize": 7.5, "color": COLOURS[report.verdict]}))
-            words.append((f"behind at {report.whole.text}", {"fontsize": 7.0, "color": COLOURS[report.verdict]}))
-            page.title(0, k, words)
-        page.legend(0, legends[0], lines=rows[0])
-        page.legend(0, legends[1], line=rows[0], lines=rows[1])
-        return page.save(out, stem)
+            verdict: Look = {"color": COLOURS[report.verdict], "fontsize": 7.5}
+            write_title(
+                axes,
+                (wrapped(heading, (WIDTH - 0.7) / len(shown), 7.5), {"fontweight": "bold", "fontsize": 7.5}),
+                (f"wider is better: {report.verdict}", verdict),
+                (f"behind at {report.whole.text}", verdict),
+            )
+        return save(figure, out, stem)
 
 
 def _mark_end(axes: Axes, along: Array, mean: Array, top: float, colour: str) -> None:
@@ -335,22 +328,22 @@ def _mark_end(axes: Axes, along: Array, mean: Array, top: float, colour: str) ->
         axes.plot(x, top, "^", markersize=4.5, **sign)
 
 
-def _legends(looks: Mapping[float, Look], reports: Sequence[LearningReport], top: float) -> tuple[list[Any], list[Any]]:
-    """The widths, and the signs that occur in this figure."""
+def _signs(reports: Sequence[LearningReport], top: float) -> list[Entry]:
+    """Of the legend: those that occur in this figure."""
     black: Look = {"color": "black", "linestyle": "none", "markersize": 4.5}
     tick: Look = {"linestyle": "none", "marker": "|", "markeredgewidth": 1.2}
-    signs = []
+    signs: list[Entry] = []
     if any((report.violation & ~report.clear).any() for report in reports):
         known = any(report.seeds > 1 for report in reports)
         words = "wider is behind, within the seeds' spread" if known else "wider is behind (one seed: no interval)"
-        signs.append(sign(words, color=MUTED, markersize=4, **tick))
+        signs.append((words, {"color": MUTED, "markersize": 4, **tick}))
     if any(report.clear.any() for report in reports):
-        signs.append(sign("wider is behind, clearly", color=WARNING, markersize=7, **tick))
+        signs.append(("wider is behind, clearly", {"color": WARNING, "markersize": 7, **tick}))
     if any(report.diverged for report in reports):
-        signs.append(sign("diverged", marker="x", markeredgewidth=1.4, **black))
+        signs.append(("diverged", {"marker": "x", "markeredgewidth": 1.4, **black}))
     if any(np.isfinite(end) and end > top for report in reports for end in report.mean[:, -1]):
-        signs.append(sign("ends above the axis", marker="^", **black))
-    return [sign(f"width {width}", **look, **MARKS.edge) for width, look in looks.items()], signs
+        signs.append(("ends above the axis", {"marker": "^", **black}))
+    return signs
 
 
 def describe_curves(folder: Path) -> Described[Shown]:

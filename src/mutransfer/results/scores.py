@@ -29,7 +29,7 @@ PRETRAINING_RULE = (
 Scores = Mapping[str, Mapping[str, str]]
 """Column -> how the score is called: label, metric and unit."""
 Said = tuple[list[str], list[str]]
-"""Lines for the terminal, and what they say at length for the table."""
+"""Lines for the terminal, and the parts of the table."""
 
 
 class PretrainingGain(NamedTuple):
@@ -48,17 +48,11 @@ class PretrainingGain(NamedTuple):
         return cls(task, int(np.isfinite(pretrained).sum()), *means)
 
     @property
-    def verdict(self) -> str:
-        """``yes``, ``no`` or ``undecided``."""
-        if self.runs < LEAST_INITS:
-            return "undecided"
-        return "yes" if self.difference.low > 0 else "no" if self.difference.high <= 0 else "undecided"
-
-    @property
     def text(self) -> str:
-        """``yes`` or ``undecided (2 runs, fewer than 3)``."""
-        few = f" ({self.runs} run{'s' * (self.runs != 1)}, fewer than {LEAST_INITS})"
-        return self.verdict + few * (self.runs < LEAST_INITS)
+        """``yes``, ``no``, ``undecided`` or ``undecided (2 runs, fewer than 3)``."""
+        if self.runs < LEAST_INITS:
+            return f"undecided ({self.runs} run{'s' * (self.runs != 1)}, fewer than {LEAST_INITS})"
+        return "yes" if self.difference.low > 0 else "no" if self.difference.high <= 0 else "undecided"
 
     def cells(self, scores: Scores) -> tuple[str, ...]:
         """Below `HEADER`."""

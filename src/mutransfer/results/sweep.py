@@ -5,9 +5,10 @@ The rules are those of `transfer` and, for the accuracy of the copied rate (Tabl
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,32 +16,23 @@ import pandas as pd
 from mutransfer.errors import UserError
 from mutransfer.results import published
 from mutransfer.results.coordinates import read_coordinates
-from mutransfer.results.draw.curves import (
-    LARGE_MARKS,
-    TRANSFERRED,
-    curve_panel,
-    line_looks,
-    loss_limits,
-    star,
-    strip_height,
-)
-from mutransfer.results.draw.page import LARGE, Page, set_ticks, sign
-from mutransfer.results.draw.style import MINUS, WARNING, Look, paper_style
-from mutransfer.results.estimate import Estimate, counted, label, listing, number, power, span
+from mutransfer.results.draw.curves import TRANSFERRED, CurvePanel, curve_figure, star
+from mutransfer.results.draw.page import Axes, Entry
+from mutransfer.results.draw.style import MINUS, WARNING, Look
+from mutransfer.results.estimate import Estimate, counted, label, listing, power
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, Shown, grid, points
 from mutransfer.results.frame import Curves, curves, describe, missing_cells, tidy
 from mutransfer.results.learning import read_learning
-from mutransfer.results.transfer import RULE, DriftResult, TransferReport, interval_text, rule_of_thumb, transfer_report
+from mutransfer.results.transfer import RULE, DriftResult, TransferReport, rule_of_thumb, transfer_report
 
-LEGEND_COLUMNS = 7
 MEASURES = {"drift": "slope", "E": "E", "kappa": "kappa", "L(inf)": "l_inf", "R(inf)": "r_inf", "regret": "regret"}
 READING = (
-    f"{RULE} Regret: mean loss at the best grid learning rate of the smallest width, less the width's "
-    "own least mean loss. E: root-mean-square distance of log2 LR* from that straight line. kappa: how "
-    "fast the cost of missing LR* by an octave grows with width (slope in log2-log2; positive: wider "
-    "models forgive less). L(inf): least loss extrapolated to infinite width; R(inf): L(inf) less the "
-    "smallest one of the parametrizations. E, kappa and R(inf) follow Kalra and Barkeshli 2026 "
-    "(arXiv:2605.21486); the formulas are our reading. Losses are means ± standard errors over "
+    f"{RULE} Regret: mean loss at the best grid learning rate of the smallest width, less the width's own least mean "
+    "loss. E: root-mean-square distance of log2 LR* from that straight line. kappa: how fast the cost of missing LR* "
+    "by an octave grows with width (slope in log2-log2; positive: wider models forgive less). L(inf): least loss "
+    "extrapolated to infinite width; R(inf): L(inf) less the smallest one of the parametrizations. E, kappa and R(inf) "
+    "follow Kalra and Barkeshli 2026 (arXiv:2605.21486); the formulas are our reading. Losses are means ± standard "
+    "errors over "
 )
 ACCURACY_RULE = (
     "The learning rate with the least mean training loss at the smallest width is copied to the others. Accuracy: of "
@@ -112,27 +104,22 @@ def describe_sweep(folder: Path) -> Described[Sweep]:
     if gap := missing_cells(frame, provenance.get("log2_lrs", ())):
         raise UserError(f"{folder / 'runs.csv'} lacks {len(gap)} runs: {describe(gap)}; run the sweep again.")
     report = transfer_report(runs)
-    others: list[Shown] = []
-    if "learning" in provenance:
-        others.append(read_learning(figure))
-    if "coordinates" in provenance:
-        others.append(read_coordinates(figure))
-    if "accuracy" in provenance:
-        others.append(accuracy(runs, str(figure["accuracy"])))
+    beside: dict[str, Callable[[], Shown]] = {
+        "learning": lambda: read_learning(figure),
+        "coordinates": lambda: read_coordinates(figure),
+        "accuracy": lambda: accuracy(runs, str(figure["accuracy"])),
+    }
+    others = tuple(read() for name, read in beside.items() if name in provenance)
     pictures = {"lr_vs_loss": "Training loss against learning rate, one line per width"}
     for other in others:
         pictures |= other.pictures
     claims = "; ".join(f"{label(r.name)} {r.verdict}, {r.slope.full()} octaves per doubling" for r in report.results)
-    reasons = [
-        f"- {label(r.name)}: {what}: {getattr(r, name).reason}."
-        for r in report.results
-        for what, name in MEASURES.items()
-        if getattr(r, name).reason
-    ]
+    unknown = [(r, what, getattr(r, name).reason) for r in report.results for what, name in MEASURES.items()]
+    reasons = [f"- {label(r.name)}: {what}: {why}." for r, what, why in unknown if why]
     parts = [
         *figure.heading(f"{report.seeds} at every point"),
         "## Best learning rate of every width",
-        _optima(report),
+        grid(report.table[0], report.table[1:]),
         "## Does it transfer?",
         _drift(report),
         "\n".join(f"- {result.sentence}" for result in report.results),
@@ -144,33 +131,15 @@ def describe_sweep(folder: Path) -> Described[Sweep]:
         f"{READING}{report.seeds}; the bootstrap resamples a seed's whole curve as one.",
     ]
     summary = "\n".join([str(report), *(line for other in others for line in other.lines)])
-    return Described(figure, Sweep(runs, report, tuple(others)), summary, parts, pictures)
+    return Described(figure, Sweep(runs, report, others), summary, parts, pictures)
 
 
 def _ours(runs: pd.DataFrame, frame: pd.DataFrame) -> dict[str, str]:
     """Our value for the metrics of the published table that the runs themselves show."""
-    rates = frame["log2_lr"]
-    ours = {
-        "widths": ",".join(str(w) for w in sorted(frame["width"].unique())),
-        "log2lr_ticks": f"{rates.min():g}..{rates.max():g}",
-    }
-    for metric in ("base_width", "batch", "steps", "optimizer"):
-        if metric in runs.columns and runs[metric].nunique() == 1:
-            ours[metric] = str(runs[metric].iloc[0])
-    return ours
-
-
-def _optima(report: TransferReport) -> str:
-    header = ("", "width", "LR*", "95% interval of log2 LR*", "loss at the best grid LR")
-    rows = []
-    for o in report.optima.itertuples():
-        spread = "" if pd.isna(o.loss_se) else f" ± {number(o.loss_se, 4)}"
-        loss = f"{number(o.loss, 4)}{spread} at {power(o.grid_log2_lr, 1)} (n = {o.seeds})"
-        regret = "not run" if pd.isna(o.regret) else number(o.regret, 4)
-        if not pd.isna(o.regret_low):
-            regret += f" {span(o.regret_low, o.regret_high, 4)}"
-        rows.append((label(o.parametrization), str(o.width), power(o.log2_lr), interval_text(o), loss, regret))
-    return grid((*header, "regret of the transferred LR"), rows)
+    widths, rates = frame["width"].unique(), frame["log2_lr"]
+    settings = runs.filter(["base_width", "batch", "steps", "optimizer"])
+    ours = {"widths": ",".join(map(str, sorted(widths))), "log2lr_ticks": f"{rates.min():g}..{rates.max():g}"}
+    return ours | {name: str(column.iloc[0]) for name, column in settings.items() if column.nunique() == 1}
 
 
 def _drift(report: TransferReport) -> str:
@@ -187,15 +156,8 @@ def _draw(described: Described[Sweep]) -> list[Path]:
     figure, sweep = described.folder, described.report
     words = f"Lines: {points(sweep.transfer.seeds)}. "
     words += "In the titles: slope of log2 LR* against log2 width with its 95% bootstrap interval."
-    paths = lr_figure(
-        sweep.runs,
-        sweep.transfer,
-        caption=figure.caption(words),
-        out=figure.path,
-        y_label=figure["y_label"],
-        banner=figure.banner,
-        ceiling=figure.provenance.get("loss_ceiling"),
-    )
+    looks = {"y_label": figure["y_label"], "banner": figure.banner, "ceiling": figure.provenance.get("loss_ceiling")}
+    paths = lr_figure(sweep.runs, sweep.transfer, caption=figure.caption(words), out=figure.path, **looks)
     return paths + [path for other in sweep.others for path in other.draw(figure)]
 
 
@@ -217,35 +179,32 @@ def lr_figure(
     triangle at its upper end, diverged runs by a cross in a strip above it.
     """
     table = curves(tidy(runs))
-    names = list(report.parametrizations)
-    every = [curve for name in names for curve in table[name]]
-    looks = line_looks(sorted({curve.width for curve in every}))
-    limits = loss_limits(every, ceiling)
-    rates = np.concatenate([curve.log2_lr for curve in every])
-    x_limits = (rates.min() - 0.5, rates.max() + 0.5)
-    rows = -(-len(looks) // LEGEND_COLUMNS)
-    strip = strip_height([every], len(looks), LARGE_MARKS)
-    edges = any(result.edges for result in report.results)
-    with paper_style():
-        page = Page(len(names), 2.75, LARGE, caption, banner, (strip,), legends=(rows + 1,), title_lines=2 + edges)
-        for k, name in enumerate(names):
-            lines: dict[float, Curves] = {curve.width: curve for curve in table[name]}
-            axes = curve_panel(page, 0, k, lines, looks, x_limits, limits, LARGE_MARKS, first=k == 0)
-            axes.set(xlabel=r"$\log_2$ learning rate", ylabel=y_label if k == 0 else "")
-            set_ticks(axes.xaxis, step=1 if np.ptp(rates) <= 10 else 2)
-            optima = report.optima.query("parametrization == @name")
-            axes.axvline(float(optima["transferred_log2_lr"].iloc[0]), **TRANSFERRED, zorder=1)
-            for curve, optimum in zip(table[name], optima.itertuples(), strict=True):
-                face = "white" if optimum.on_edge else looks[curve.width]["color"]
-                edge: Look = {"markeredgecolor": "black", "markeredgewidth": 0.6}
-                y = star(axes, curve, optimum.log2_lr, optimum.loss, color=face, markersize=9, **edge, zorder=5)
-                if not pd.isna(optimum.low):
-                    bar: Look = {"color": "black", "linewidth": 1.1, "markersize": 6}
-                    axes.plot([optimum.low, optimum.high], [y, y], "|-", **bar, zorder=4)
-            page.title(0, k, _title_lines(report.parametrizations[name], has_edges=edges))
-        page.legend(0, [sign(f"width {w}", **look, **LARGE_MARKS.edge) for w, look in looks.items()], lines=rows)
-        page.legend(0, _signs(report, every, limits[1]), line=rows)
-        return page.save(out, "lr_vs_loss")
+    panels = [
+        CurvePanel(
+            lines={curve.width: curve for curve in table[name]},
+            line_name="width",
+            x_label=r"$\log_2$ learning rate",
+            y_label=y_label,
+            title=_title_lines(result),
+            mark=partial(_draw_optima, table[name], report.optima.query("parametrization == @name")),
+            column=column,
+        )
+        for column, (name, result) in enumerate(report.parametrizations.items())
+    ]
+    return curve_figure(
+        panels, out, "lr_vs_loss", signs=_signs(report.optima), caption=caption, banner=banner, ceiling=ceiling
+    )
+
+
+def _draw_optima(lines: Sequence[Curves], optima: pd.DataFrame, axes: Axes, looks: Mapping[float, Look]) -> None:
+    """Stars with their intervals, and the smallest width's choice as a dashed line."""
+    axes.axvline(float(optima["transferred_log2_lr"].iloc[0]), **TRANSFERRED, zorder=1)
+    for curve, optimum in zip(lines, optima.itertuples(), strict=True):
+        color = "white" if optimum.on_edge else looks[curve.width]["color"]
+        y = star(axes, curve, optimum.log2_lr, optimum.loss, color)
+        if not pd.isna(optimum.low):
+            bar: Look = {"color": "black", "linewidth": 1.1, "markersize": 6}
+            axes.plot([optimum.low, optimum.high], [y, y], "|-", **bar, zorder=4)
 
 
 def title(result: DriftResult) -> str:
@@ -253,36 +212,25 @@ def title(result: DriftResult) -> str:
     return f"{label(result.name)}: {result.verdict}, {result.slope.brief()} octaves per doubling".replace("-", MINUS)
 
 
-def _title_lines(result: DriftResult, *, has_edges: bool) -> list[tuple[str, Look]]:
+def _title_lines(result: DriftResult) -> list[tuple[str, Look]]:
     verdict, slope = title(result).split(", ", 1)
-    lines: list[tuple[str, Look]] = [(verdict, {"fontweight": "bold", "fontsize": 9}), (f"{slope} of width", {})]
-    if has_edges:
-        sides = [f"{width} ({side})" for width, side in result.edges]
-        text = f"optimum on the edge of the grid at width {listing(sides)}" if sides else ""
-        lines.append((text, {"color": WARNING, "fontsize": 7}))
+    lines: list[tuple[str, Look]] = [(verdict, {"fontweight": "bold"}), (f"{slope} of width", {"fontsize": 8})]
+    if sides := [f"{width} ({side})" for width, side in result.edges]:
+        look = {"color": WARNING, "fontsize": 7.5}
+        lines.append((f"optimum on the edge of the grid at width {listing(sides)}", look))
     return lines
 
 
-def _signs(report: TransferReport, every: list[Curves], top: float) -> list[Any]:
+def _signs(optima: pd.DataFrame) -> list[Entry]:
     """Of the legend: those that occur in this figure."""
-    optima, black = report.optima, {"color": "black", "linestyle": "none"}
-    mark: Look = {"color": "black", "marker": "*", "markersize": 8, "linewidth": 1.0}
+    mark: Look = {"color": "black", "marker": "*", "markersize": 8}
+    point: Look = {**mark, "linestyle": "none"}
+    signs: list[Entry] = [("optimum, 95% interval", {**mark, "linewidth": 1.0})]
     if optima["low"].isna().all():
-        signs = [sign("optimum", **{**mark, "linestyle": "none"})]
-    else:
-        signs = [sign("optimum, 95% interval", **mark)]
+        signs = [("optimum", point)]
     if optima["on_edge"].any():
-        hollow = {**mark, "linestyle": "none", "markerfacecolor": "white"}
-        signs.append(sign("optimum on the edge of the grid", **hollow))
-    signs.append(sign(f"best LR of width {min(curve.width for curve in every)}", **TRANSFERRED))
-    mean = np.concatenate([curve.loss.mean(axis=0) for curve in every])
-    if (np.isfinite(mean) & (mean > top)).any():
-        signs.append(sign("above the axis", marker="^", markersize=4, **black))
-    share = np.concatenate([np.isinf(curve.loss).mean(axis=0) for curve in every])
-    if share.any():
-        faint = " (faint: some seeds)" if ((share > 0) & (share < 1)).any() else ""
-        signs.append(sign(f"diverged{faint}", marker="x", markersize=4, **black))
-    return signs
+        signs.append(("optimum on the edge of the grid", {**point, "markerfacecolor": "white"}))
+    return [*signs, (f"best LR of width {optima['width'].min()}", TRANSFERRED)]
 
 
 def _claims(described: Described[Sweep]) -> list[Claim]:
@@ -297,15 +245,11 @@ def _claims(described: Described[Sweep]) -> list[Claim]:
 
 
 SWEEP = Kind("sweep", describe_sweep, _draw, _claims)
-"""A folder with ``lr_vs_loss.png``, ``lr_vs_loss.svg`` and ``table.md``.
+"""A folder with ``lr_vs_loss.png``, ``lr_vs_loss.svg``, ``table.md``, and what else its provenance has: the figures of
+``learning`` (curves.csv) and ``coordinates`` (coordinates.csv), and ``accuracy`` (the paper's table, such as Table 12).
 
-Where the provenance has ``learning`` or ``coordinates``, the figures of ``curves.csv`` and ``coordinates.csv`` too.
-Reads only these CSV files and ``provenance.json``; the same files give the same bytes. The provenance has `KEYS`,
-of which ``paper`` is an object with `PAPER_KEYS`; optional are ``log2_lrs`` (the planned grid, which every width
-must then have), ``loss_ceiling`` (no loss above it is drawn), ``stands_in_for`` (what stand-in data replaces,
-default CIFAR-10), ``accuracy`` (the paper's table of accuracies, such as Table 12), ``experiment``-wide remarks in
-``notes`` (a list), and ``paper.ours`` (metric of the published values -> ours).
-
-Raises `UserError` if a file is missing or malformed, or if a run of the complete table is missing: it
-names which.
+Also optional in the provenance are ``log2_lrs`` (the planned grid, which every width must then have), ``loss_ceiling``
+(no loss above it is drawn), ``stands_in_for`` (what stand-in data replaces), ``notes`` (a list of remarks), and
+``paper.ours`` (metric of the published values -> ours). The same files give the same bytes. Raises `UserError` if a
+file is missing or malformed, or if a run of the complete table is missing: it names which.
 """

@@ -27,7 +27,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -55,12 +55,12 @@ LEAST = {"width": 256, "depth": 4, "batch": 32, "length": 128, "steps": 5000}
 """Column of the runs table -> least value at which the paper's rule of thumb says that transfer works."""
 NAMES = {"length": "sequence length"}
 RULE = (
-    "The optimum LR* of a width is the learning rate with the least mean training loss over seeds, refined "
-    "by a parabola in log2 LR; intervals are 95% bootstrap intervals over seeds. The drift is the "
-    "least-squares slope of log2 LR* against log2 width, its interval widened by Student's t for few seeds. "
-    f"`stable`: its whole interval lies within ±{TOLERANCE} octave per doubling of width; `drifts`: it lies "
-    f"wholly below -{TOLERANCE} or wholly above {TOLERANCE}; else `undecided`. With one seed, or an optimum "
-    "on the edge of the tested grid, the verdict is `undecided`."
+    "The optimum LR* of a width is the learning rate with the least mean training loss over seeds, refined by a "
+    "parabola in log2 LR; intervals are 95% bootstrap intervals over seeds. The drift is the least-squares slope of "
+    "log2 LR* against log2 width, its interval widened by Student's t for few seeds. `stable`: its whole interval "
+    f"lies within ±{TOLERANCE} octave per doubling of width; `drifts`: it lies wholly below -{TOLERANCE} or wholly "
+    f"above {TOLERANCE}; else `undecided`. With one seed, or an optimum on the edge of the tested grid, the verdict "
+    "is `undecided`."
 )
 
 
@@ -160,19 +160,17 @@ def needs_extension(runs: pd.DataFrame) -> list[tuple[str, int, Side]]:
     A width at which every learning rate diverged (in some seed) needs lower ones. One seed and one width are enough.
     Raises `UserError` as `transfer_report` does on a malformed table or a gap.
     """
-    needed: list[tuple[str, int, Side]] = []
-    for name, widths in curves(tidy(runs)).items():
-        for curve in widths:
-            sides: list[Side] = ["low"] if best_index(curve) is None else edge_sides(curve)
-            needed += [(name, curve.width, side) for side in sides]
-    return needed
+    lower: list[Side] = ["low"]
+    every = [(name, curve) for name, widths in curves(tidy(runs)).items() for curve in widths]
+    sides = [lower if best_index(curve) is None else edge_sides(curve) for _, curve in every]
+    return [(name, curve.width, side) for (name, curve), of_it in zip(every, sides, strict=True) for side in of_it]
 
 
 def untested_transfers(runs: pd.DataFrame, *, of_widest: bool = False) -> list[tuple[str, int, float]]:
     """The (parametrization, width, log2_lr) that must still run so that the regret is measured at every width.
 
-    After the smallest width's grid was extended, its best learning rate may be one that other widths never
-    ran. With ``of_widest`` the largest width's best learning rate is asked for everywhere too (Figure 7).
+    After the smallest width's grid was extended, its best learning rate may be one that other widths never ran. With
+    ``of_widest`` the largest width's best learning rate is asked for everywhere too (Figure 7).
     """
     missing: dict[tuple[str, int, float], None] = {}
     for name, widths in curves(tidy(runs)).items():
@@ -220,20 +218,15 @@ def slopes(x: Array, optima: Sequence[Optima], seeds: int) -> Array:
 
 def decide(slope: Estimate, *, on_edge: bool = False) -> Verdict:
     """The verdict on a slope with its interval, by `RULE`."""
-    if on_edge or math.isnan(slope.low):
-        return "undecided"
-    if slope.high < -TOLERANCE or slope.low > TOLERANCE:
+    if not on_edge and (slope.high < -TOLERANCE or slope.low > TOLERANCE):
         return "drifts"
-    return "stable" if slope.low >= -TOLERANCE and slope.high <= TOLERANCE else "undecided"
+    return "stable" if not on_edge and slope.low >= -TOLERANCE and slope.high <= TOLERANCE else "undecided"
 
 
 def seeds_to_decide(slope: Estimate, seeds: int, freedom: float) -> int | None:
-    """About how many seeds would take the interval off the nearer boundary if the slope stayed; None if over 100.
-
-    The half-width shrinks as `stretch` / sqrt(seeds).
-    """
+    """About how many seeds would take the interval off the nearer boundary if the slope stayed; None if over 100."""
     distance, half = abs(abs(slope.value) - TOLERANCE), (slope.high - slope.low) / 2
-    unit = half * math.sqrt(seeds) / stretch(freedom, seeds)
+    unit = half * math.sqrt(seeds) / stretch(freedom, seeds)  # the half-width shrinks as stretch / sqrt(seeds)
     counts = range(seeds + 1, MOST_SEEDS + 1)
     return next((more for more in counts if unit * stretch(freedom, more) / math.sqrt(more) < distance), None)
 
@@ -409,25 +402,27 @@ class TransferReport:
             raise unknown("parametrization", parametrization, self.parametrizations)
         return self.parametrizations[parametrization].verdict
 
-    def __str__(self) -> str:
-        rows = [("", "width", "LR*", "95% interval", "loss", "regret")]
+    @property
+    def table(self) -> Sequence[tuple[str, ...]]:
+        """The optima in words, below a header; an interval has a word if the grid cuts it off."""
+        rows = [("", "width", "LR*", "95% interval of log2 LR*", "loss at the best grid LR", "regret of the copied LR")]
         for o in self._optima.itertuples():
-            cells = (power(o.log2_lr), interval_text(o), number(o.loss, 4), number(o.regret, 4))
-            rows.append((label(o.parametrization), str(o.width), *cells))
-        return "\n".join([*aligned(rows), *(result.sentence for result in self.results)])
+            interval = span(o.low, o.high) + " (reaches the edge of the grid)" * bool(o.edge_share > EDGE_SHARE)
+            if o.on_edge:
+                interval = f"on the {o.edge.replace(' ', ' and ')} edge of the grid"
+            error = "" if math.isnan(o.loss_se) else f" ± {number(o.loss_se, 4)}"
+            loss = f"{number(o.loss, 4)}{error} at {power(o.grid_log2_lr, 1)} (n = {o.seeds})"
+            regret = "not run" if math.isnan(o.regret) else Estimate(o.regret, o.regret_low, o.regret_high).brief(4)
+            rows.append((label(o.parametrization), str(o.width), power(o.log2_lr), interval, loss, regret))
+        return rows
+
+    def __str__(self) -> str:
+        return "\n".join([*aligned(self.table), *(result.sentence for result in self.results)])
 
     @property
     def seeds(self) -> str:
         """``3 seeds``, or ``2 to 3 seeds`` where the widths differ."""
         return counted(self._optima["seeds"], "seed")
-
-
-def interval_text(optimum: Any) -> str:
-    """The interval of log2 LR* of a row of ``TransferReport.optima``, with a word if the grid cuts it off."""
-    if optimum.on_edge:
-        return f"on the {optimum.edge.replace(' ', ' and ')} edge of the grid"
-    cut = " (reaches the edge of the grid)" * bool(optimum.edge_share > EDGE_SHARE)
-    return span(optimum.low, optimum.high) + cut
 
 
 def transfer_report(runs: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> TransferReport:
@@ -529,10 +524,8 @@ def _regret(curves: Curves, optima: Optima, chosen: Array) -> Array:
 def _penalty(name: str, limits: Mapping[str, Array]) -> Estimate:
     """R(inf) of ``name`` from every parametrization's L(inf) [B]."""
     known = [limit for limit in limits.values() if not np.isnan(limit[0])]
-    if np.isnan(limits[name][0]):
-        return Estimate(math.nan, reason="its loss at infinite width is not identifiable")
-    if len(known) < 2:
-        why = "there is no other parametrization whose loss at infinite width is identifiable"
+    if np.isnan(limits[name][0]) or len(known) < 2:
+        why = "its loss at infinite width, or that of every other parametrization, is not identifiable"
         return Estimate(math.nan, reason=why)
     rows = min(map(len, known))
     return Estimate.of(limits[name][:rows] - np.min([limit[:rows] for limit in known], axis=0))
@@ -552,13 +545,10 @@ class Condition(NamedTuple):
 
     def __str__(self) -> str:
         have = "..".join(f"{value:g}" for value in dict.fromkeys(self.values[:1] + self.values[-1:]))
-        if not self.reached:
-            told = f"out of reach ({have})" if self.values else "not recorded"
-        elif self.reached == self.values:
-            told = f"met by all runs ({have})"
-        else:
+        told = f"out of reach ({have})" if self.values else "not recorded"
+        if self.reached:
             which = listing([f"{value:g}" for value in self.reached])
-            told = f"{have}, only {which} reach{'es' * (len(self.reached) == 1)} it"
+            told = f"met by {'all runs' if self.reached == self.values else f'those with {which}'} ({have})"
         return f"{NAMES.get(self.name, self.name)} >= {self.least}: {told}"
 
 
@@ -569,21 +559,19 @@ def conditions(runs: pd.DataFrame) -> list[Condition]:
 
 
 def panel_line(runs: pd.DataFrame, verdict: str, *, x_name: str, line_name: str) -> str:
-    """What the verdict on the panel that ``runs`` are says about the rule of thumb, in one sentence without its name.
+    """The verdict on the panel that ``runs`` are, and what the rule of thumb says of such a panel.
 
     Post-LN is read off a column ``norm`` ("post") or ``variant`` ("post_ln").
     """
-    if verdict == "undecided":
-        return "undecided, so it says nothing about the rule"
-    if unmet := [c for c in conditions(runs) if not c.values or c.reached != c.values]:
-        have = [f"{NAMES.get(c.name, c.name)} {f'from {c.values[0]:g}' if c.values else 'not recorded'}" for c in unmet]
-        head = "transfers although outside" if verdict == "transfers" else "does not transfer, outside"
-        return f"{head} of the rule's range ({listing(have)})"
+    unmet = [c for c in conditions(runs) if not c.values or c.reached != c.values]
+    have = [f"{NAMES.get(c.name, c.name)} {f'from {c.values[0]:g}' if c.values else 'not recorded'}" for c in unmet]
     is_post = any(str(value).startswith("post") for name in ("norm", "variant") for value in runs.get(name, ()))
-    if line_name == "depth" and (is_post or x_name.lower().startswith("init")):
-        excepted = "depth in post-LN" if is_post else "init std across depth"
-        return f"{verdict}, inside the rule's range but one of its exceptions ({excepted})"
-    return f"{verdict}, inside the rule's range: {'as' if verdict == 'transfers' else 'not as'} the rule says"
+    where = "inside the rule's range, of which it says that it transfers"
+    if unmet:
+        where = f"outside of the rule's range ({listing(have)})"
+    elif line_name == "depth" and (is_post or x_name.lower().startswith("init")):
+        where = f"one of the rule's exceptions ({'depth in post-LN' if is_post else 'init std across depth'})"
+    return f"{verdict}, {where}"
 
 
 def rule_of_thumb(runs: pd.DataFrame, panels: Iterable[tuple[str, str]] = ()) -> str:

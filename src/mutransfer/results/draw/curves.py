@@ -3,153 +3,193 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
-from mutransfer.results.draw.page import LETTER, Page, sign
-from mutransfer.results.draw.style import MARKERS, MUTED, WIDTH, Look, palette
+from mutransfer.results.draw.page import Entry, new_page, set_ticks, write_title
+from mutransfer.results.draw.style import MARKERS, MUTED, Look, palette, paper_style, save
 from mutransfer.results.estimate import Array
 from mutransfer.results.frame import Curves
 from mutransfer.results.transfer import interpolate
 
 TRANSFERRED: Look = {"color": MUTED, "linestyle": (0, (2, 2)), "linewidth": 0.9}
 """Of the choice that is copied from the smallest line."""
+OUTLINED: Look = {"markeredgecolor": "white", "markeredgewidth": 0.4}
 
 
-@dataclass(frozen=True)
-class Marks:
-    """How the parts of a panel of curves are drawn."""
+@dataclass(frozen=True, kw_only=True)
+class CurvePanel:
+    """One panel of a figure of final losses, a line for every value of what is scaled."""
 
-    line: Look
-    edge: Look
-    """Of the markers, here and in the legend."""
-    above: Look
-    """The triangle where a curve leaves the axis; empty: not marked."""
-    cross: Look
-    """In the strip; empty: there is no strip of diverged runs."""
-    strip_row: float
-    """Inches of the strip for every line."""
-    ticks: Look
-    leads: bool = False
-    """Whether dots lead the eye from a curve to its crosses in the strip."""
-    all_have_strips: bool = False
-    """Whether a panel without diverged runs has a strip where another one of its row has."""
+    lines: Mapping[float, Curves]
+    line_name: str
+    """What they are values of."""
+    x_label: str
+    title: Sequence[tuple[str, Look]]
+    mark: Callable[[Axes, Mapping[float, Look]], None] = lambda axes, looks: None
+    """Draws what else the panel shows; it is given the looks of the lines."""
+    y_label: str = ""
+    words: Sequence[str] = ()
+    """At the choices, if they are words."""
+    row: int = 0
+    column: int = 0
 
+    @property
+    def curves(self) -> list[Curves]:
+        return list(self.lines.values())
 
-LARGE_MARKS = Marks(
-    line={},
-    edge={"markeredgecolor": "white", "markeredgewidth": 0.4},
-    above={"markersize": 4, "zorder": 3},
-    cross={"markersize": 3.8, "markeredgewidth": 1.2},
-    strip_row=0.085,
-    ticks={},
-    leads=True,
-    all_have_strips=True,
-)
-SMALL_MARKS = Marks(
-    line={"linewidth": 1.0},
-    edge={"markeredgecolor": "white", "markeredgewidth": 0.3},
-    above={"markersize": 3},
-    cross={"markersize": 2.8, "markeredgewidth": 0.9},
-    strip_row=0.045,
-    ticks={"labelsize": 6.5, "length": 2, "pad": 1.5},
-)
+    def x_limits(self, panels: Iterable[CurvePanel]) -> tuple[float, float]:
+        """Of all ``panels`` with the same x, so that the eye can compare them."""
+        same = [curve.log2_lr for panel in panels if panel.x_label == self.x_label for curve in panel.curves]
+        grid = np.unique(np.concatenate(same))
+        margin = max(0.5 * float(np.diff(grid).min()) if len(grid) > 1 else 0.5, 0.04 * float(np.ptp(grid)))
+        return float(grid[0]) - margin, float(grid[-1]) + margin
 
 
-def line_looks(values: Iterable[float], **more: object) -> dict[float, Look]:
-    """Colour and marker of every line value, dark for the smallest; what is ``more`` is the same for all."""
-    values = list(values)
-    signs = zip(values, palette(len(values)), itertools.cycle(MARKERS), strict=False)
-    return {value: {"color": color, "marker": marker, **more} for value, color, marker in signs}
-
-
-def curve_panel(
-    page: Page,
-    row: int,
-    column: int,
-    lines: Mapping[float, Curves],
-    looks: Mapping[float, Look],
-    x_limits: tuple[float, float],
-    limits: tuple[float, float],
-    marks: Marks,
+def curve_figure(
+    panels: Sequence[CurvePanel],
+    out: Path,
+    stem: str,
     *,
-    first: bool,
-) -> Axes:
-    """Line value -> its curves, means over seeds with their standard errors; diverged runs in the strip on top.
+    signs: Sequence[Entry] = (),
+    caption: str = "",
+    banner: str = "",
+    ceiling: float | None = None,
+    limits: tuple[float, float] | None = None,
+) -> list[Path]:
+    """Draw ``out/<stem>.png`` and ``.svg``; returns the two paths.
 
-    Only the ``first`` panel of a row has y labels.
+    Mean losses over seeds with their standard errors. The loss axis of a row ends where the basins stay readable: what
+    lies above has a triangle at its upper end, a diverged run a cross in a strip above it, faint where not all seeds
+    did. The legend has the lines of every row, ``signs``, and those two where they occur.
+
+    ceiling: a loss above which nothing is drawn (say, that of the untrained model).
+    limits: of the loss axis, in place of `loss_limits`.
     """
-    axes, top = page.axes(row, column), limits[1]
-    axes.set_zorder(2)
-    axes.patch.set_visible(False)  # the signs at its upper end reach into the strip above
-    axes.set(xlim=x_limits, ylim=limits)
-    axes.tick_params(labelleft=first, **marks.ticks)
+    rows, columns = 1 + max(panel.row for panel in panels), 1 + max(panel.column for panel in panels)
+    by_row = [[panel for panel in panels if panel.row == row] for row in range(rows)]
+    looks = [line_looks(sorted({value for panel in row for value in panel.lines})) for row in by_row]
+    every = [[curve for panel in row for curve in panel.curves] for row in by_row]
+    ends = [limits or loss_limits(curves, ceiling) for curves in every]
+    named = {(row[0].line_name, tuple(look)): look for row, look in zip(by_row, looks, strict=True)}
+    legends = [*(line_signs(name, look) for (name, _), look in named.items()), [*signs, *_signs(every, ends)]]
+    is_small = len(panels) > 2
+    tall = 3.6 if not is_small else 2.6 if columns < 3 else 2.1
+    with paper_style(small=is_small):
+        figure, axes = new_page(rows, columns, tall, legends=legends, caption=caption, banner=banner, sharey="row")
+        for empty in {*np.ndindex(axes.shape)} - {(panel.row, panel.column) for panel in panels}:
+            axes[empty].set_axis_off()
+        for panel in panels:
+            here, look, curves = axes[panel.row, panel.column], looks[panel.row], every[panel.row]
+            here.set(xlabel=panel.x_label, xlim=panel.x_limits(panels), ylim=ends[panel.row])
+            if panel.column == 0:
+                here.set_ylabel(panel.y_label)
+            if panel.words:
+                x = panel.curves[0].log2_lr
+                here.set_xticks(x, panel.words, rotation=25, ha="right", rotation_mode="anchor")
+            else:
+                set_ticks(here.xaxis, count=24 // columns, whole=True)
+            draw_curves(here, panel.lines, look)
+            _mark_lost(here, panel.lines, look, has_strip=any(np.isinf(curve.loss).any() for curve in curves))
+            panel.mark(here, look)
+            write_title(here, *panel.title)
+        return save(figure, out, stem)
+
+
+def line_looks(values: Sequence[float]) -> dict[float, Look]:
+    """Colour and marker of every line value, dark for the smallest."""
+    signs = zip(values, palette(len(values)), itertools.cycle(MARKERS), strict=False)
+    return {value: {"color": color, "marker": marker, **OUTLINED} for value, color, marker in signs}
+
+
+def line_signs(name: str, looks: Mapping[float, Look]) -> list[Entry]:
+    """The entries of a legend: ``width 32``, ``width 64``, ..."""
+    return [(f"{name} {value:g}", look) for value, look in looks.items()]
+
+
+def draw_curves(axes: Axes, lines: Mapping[float, Curves], looks: Mapping[float, Look]) -> None:
+    """Line value -> its curves: means over seeds with their standard errors."""
     for value, curve in lines.items():
-        look, x, mean = looks[value], curve.log2_lr, curve.loss.mean(axis=0)
+        mean = curve.loss.mean(axis=0)
         shown = np.where(np.isfinite(mean), mean, np.nan)
-        axes.plot(x, shown, **{"zorder": 3, **marks.line, **marks.edge, **look})
-        for here, there in ((i, j) for i in range(len(x)) for j in (i - 1, i + 1) if marks.leads and 0 <= j < len(x)):
-            if shown[here] < top and np.isinf(mean[there]):
-                axes.plot(x[[here, there]], [shown[here], top], ":", color=look["color"], linewidth=0.9, zorder=2)
+        axes.plot(curve.log2_lr, shown, **{"zorder": 3, **looks[value]})
         if len(curve.loss) > 1:
             finite = np.where(np.isfinite(curve.loss), curve.loss, np.nan)
             error = finite.std(axis=0, ddof=1) / np.sqrt(len(curve.loss))
-            axes.fill_between(x, shown - error, shown + error, color=look["color"], alpha=0.25, linewidth=0, zorder=2)
-        if marks.above:
-            over = shown > top
-            axes.plot(x[over], np.full(over.sum(), top), "^", color=look["color"], clip_on=False, **marks.above)
-    lost = {value: np.isinf(curve.loss).mean(axis=0) for value, curve in lines.items()}
-    if marks.cross and page.strips[row] and (marks.all_have_strips or any(share.any() for share in lost.values())):
-        # one row for every line, the smallest lowest; a cross where runs diverged, faint where not all seeds did
-        strip = page.strip(row, column, axes, (-1, len(looks)), "diverged" if first else "", **marks.ticks)
-        for value, share in lost.items():
-            look = {**marks.cross, "color": looks[value]["color"]}
-            for chosen, alpha in ((share == 1, 1.0), ((share > 0) & (share < 1), 0.4)):
-                y = np.full(chosen.sum(), [*looks].index(value))
-                strip.plot(lines[value].log2_lr[chosen], y, "x", alpha=alpha, **look)
-    return axes
+            look: Look = {"color": looks[value]["color"], "alpha": 0.25, "linewidth": 0}
+            axes.fill_between(curve.log2_lr, shown - error, shown + error, **look, zorder=2)
 
 
-def strip_height(panels: Iterable[Iterable[Curves]], lines: int, marks: Marks) -> float:
-    """What the diverged runs of a row of panels with so many ``lines`` need; 0 if there are none."""
-    return marks.strip_row * (lines + 1) if any(np.isinf(curve.loss).any() for p in panels for curve in p) else 0.0
+def _mark_lost(axes: Axes, lines: Mapping[float, Curves], looks: Mapping[float, Look], *, has_strip: bool) -> None:
+    """Triangles where curves leave the axis; dots lead on to diverged runs: crosses in the strip, one row per line."""
+    bottom, top = axes.get_ylim()
+    strip = add_strip(axes, (-1, len(looks)), 0.06 * (len(looks) + 1)) if has_strip else None
+    for value, curve in lines.items():
+        x, mean, lost = curve.log2_lr, curve.loss.mean(axis=0), np.isinf(curve.loss).mean(axis=0)
+        color = looks[value]["color"]
+        leads = np.where(lost > 0, top + 0.02 * (top - bottom), mean)
+        axes.plot(x, leads, ":", color=color, linewidth=0.9, zorder=2)
+        for above in x[np.isfinite(mean) & (mean > top)]:
+            axes.plot(above, top, "^", color=color, clip_on=False, zorder=3)
+        for at, share in zip(x[lost > 0], lost[lost > 0], strict=True):
+            if strip:
+                strip.plot(at, [*looks].index(value), "x", alpha=1.0 if share == 1 else 0.4, color=color)
 
 
-def star(axes: Axes, curve: Curves, at: float, least: float, **look: object) -> float:
+def _signs(rows: Sequence[Sequence[Curves]], ends: Sequence[tuple[float, float]]) -> list[Entry]:
+    """Of the legend: what `_mark_lost` marks in this figure."""
+    black: Look = {"color": "black", "linestyle": "none"}
+    means = np.concatenate([c.loss.mean(axis=0) - top for row, (_, top) in zip(rows, ends, strict=True) for c in row])
+    share = np.concatenate([np.isinf(curve.loss).mean(axis=0) for row in rows for curve in row])
+    signs: list[Entry] = []
+    if (np.isfinite(means) & (means > 0)).any():
+        signs.append(("above the axis", {"marker": "^", **black}))
+    if share.any():
+        signs.append((f"diverged{' (faint: some seeds)' * bool((share % 1).any())}", {"marker": "x", **black}))
+    return signs
+
+
+def add_strip(axes: Axes, rows: tuple[float, float], tall: float) -> Axes:
+    """A grey strip on top of a panel. rows: its lower and its upper end; tall: inches."""
+    upper = ScaledTranslation(0, 1, axes.transAxes)  # type: ignore[arg-type]
+    place = blended_transform_factory(axes.transAxes, axes.figure.dpi_scale_trans + upper)
+    strip = axes.inset_axes((0, 0, 1, tall), transform=place, sharex=axes, zorder=0)
+    strip.set(ylim=rows, yticks=())
+    strip.tick_params(labelbottom=False, length=0)
+    strip.set_facecolor("#f2f2f2")
+    strip.spines[:].set_visible(False)
+    return strip
+
+
+def star(axes: Axes, curve: Curves, at: float, least: float, color: str) -> float:
     """A star on the mean curve, or at ``least`` where the curve is not known; returns its height."""
     y = float(interpolate(curve.log2_lr, curve.loss.mean(axis=0)[None], np.array([at]))[0])
     y = least if np.isnan(y) else y
-    axes.plot(at, y, "*", **look)  # type: ignore[arg-type]
+    size = 2.3 * matplotlib.rcParams["lines.markersize"]
+    axes.plot(at, y, "*", color=color, markersize=size, markeredgecolor="black", markeredgewidth=0.5, zorder=5)
     return y
-
-
-def line_legend(page: Page, row: int, name: str, looks: Mapping[float, Look], marks: Marks) -> None:
-    """The line values of a row of panels, below it: ``width 32``, ``width 64``, ...
-
-    The name stands at the first value only where a line has no room for all.
-    """
-    points = page.layout.points
-    full = [f"{name} {value:g}" for value in looks]
-    has_room = sum(0.45 + len(text) * LETTER * points / 72 for text in full) < WIDTH - 0.3
-    labels = full if has_room else [full[0], *(f"{value:g}" for value in [*looks][1:])]
-    page.legend(row, [sign(label, **look, **marks.edge) for label, look in zip(labels, looks.values(), strict=True)])
 
 
 def loss_limits(table: Sequence[Curves], ceiling: float | None = None) -> tuple[float, float]:
     """The loss axis: from below the least loss to where a typical curve is two octaves off its optimum, and some."""
-    means = [curve.loss.mean(axis=0) for curve in table]
-    best = np.array([mean.min() for mean in means])
-    rise = []
-    for curve, mean in zip(table, means, strict=True):
-        near = (np.abs(curve.log2_lr - curve.log2_lr[mean.argmin()]) <= 2) & np.isfinite(mean)
-        rise.append(mean[near].max() - mean.min())
-    top = best.max() + 1.5 * float(np.median(rise))
-    finite = np.concatenate([mean[np.isfinite(mean)] for mean in means])
-    top = min(top, float(finite.max()), ceiling if ceiling is not None else np.inf)
-    return _with_margin(best.min(), top, max(top, best.max()), 1)
+    best, rise, most = [], [], []
+    for curve in table:
+        mean = curve.loss.mean(axis=0)
+        if (known := np.isfinite(mean)).any():
+            near = known & (np.abs(curve.log2_lr - curve.log2_lr[mean.argmin()]) <= 2)
+            best.append(mean.min())
+            rise.append(mean[near].max() - mean.min())
+            most.append(mean[known].max())
+    if not best:
+        return 0.0, 1.0  # every run diverged
+    top = min(max(best) + 1.5 * float(np.median(rise)), max(most), np.inf if ceiling is None else ceiling)
+    return _with_margin(min(best), top, max(top, *best), 1)
 
 
 def curve_limits(curves: Sequence[Array], early: Sequence[Array]) -> tuple[float, float]:

@@ -13,15 +13,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from mutransfer.results.draw.style import WIDTH, Look, new_figure, paper_style, save, wrapped, write_banner
+from mutransfer.results.draw.page import legend, sheet
+from mutransfer.results.draw.style import Look, paper_style, save
 from mutransfer.results.estimate import Array, Estimate
 
-POINTS, SMALL = 7.5, 6.5
+SMALL = 6.5
 STRETCH = 2
 """The axis reaches from the best value to so many times the worst finite centre's distance."""
 DIVERGED: Look = {"marker": "x", "markeredgewidth": 1.4, "color": "black"}
@@ -51,29 +51,6 @@ class Panel:
     y_label: str
     columns: tuple[Column, ...]
     higher_is_better: bool = False
-
-
-def sheet(height: float, caption: str, banner: str) -> tuple[Figure, SubFigure]:
-    """A figure, and its part of ``height`` inches for panels and their legend, above the caption and below the banner.
-
-    Constrained layout places what is drawn there.
-    """
-    text = wrapped(caption, WIDTH - 0.2, POINTS)
-    rows = [0.3] * bool(banner) + [height, 0.143 * (text.count("\n") + 1) + 0.1]
-    figure = new_figure(sum(rows))
-    figure.set_layout_engine("constrained", h_pad=0.07)
-    *_, panels, foot = figure.subfigures(len(rows), height_ratios=rows, squeeze=False).flat
-    foot.text(0.1 / WIDTH, 0.06 / rows[-1], text, fontsize=POINTS, va="bottom", linespacing=1.25)
-    write_banner(figure, banner)
-    return figure, panels
-
-
-def legend(panels: SubFigure, signs: Iterable[Artist]) -> None:
-    """Below the panels; of signs with one label the first."""
-    handles = dict[str, Artist]()
-    for sign in signs:
-        handles.setdefault(str(sign.get_label()), sign)
-    panels.legend(handles=[*handles.values()], loc="outside lower center", frameon=False, fontsize=SMALL, ncols=5)
 
 
 def dots(panels: Sequence[Panel], signs: tuple[str, str, str], stem: Path, caption: str, banner: str) -> list[Path]:

@@ -19,7 +19,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from mutransfer.results.draw.dots import DIVERGED, SMALL, legend, sheet
+from mutransfer.results.draw.dots import DIVERGED, SMALL
+from mutransfer.results.draw.page import legend, sheet
 from mutransfer.results.draw.style import Look, paper_style, save
 from mutransfer.results.estimate import Array, number
 

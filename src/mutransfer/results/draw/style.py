@@ -11,6 +11,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -46,12 +47,16 @@ RC: dict[str, Any] = {
 }
 
 
+SMALL = {name: 0.85 * value for name, value in RC.items() if isinstance(value, float)}
+"""Where panels are many."""
+
+
 @contextmanager
-def paper_style() -> Iterator[None]:
+def paper_style(*, small: bool = False) -> Iterator[None]:
     """Draw and save inside of this; the caller's own matplotlib settings are untouched."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's matplotlibrc must not change a committed figure
-        matplotlib.rcParams.update(RC)  # type: ignore[arg-type]
+        matplotlib.rcParams.update(RC | (SMALL if small else {}))  # type: ignore[arg-type]
         yield
 
 
@@ -78,20 +83,12 @@ def new_figure(height: float) -> Figure:
     return figure
 
 
-def write_banner(figure: Figure, banner: str) -> None:
-    """A warning across the top of ``figure`` (0.3 inches); nothing for an empty one."""
-    if banner:
-        box = {"facecolor": WARNING, "edgecolor": "none", "boxstyle": "square,pad=0.3"}
-        font: dict[str, Any] = {"color": "white", "fontweight": "bold", "fontsize": 9, "bbox": box}
-        top = 1 - 0.15 / figure.get_size_inches()[1]
-        figure.text(0.5, top, banner, ha="center", va="center", **font)
-
-
 def save(figure: Figure, out: Path, stem: str) -> list[Path]:
     """Write ``out/stem.png`` (200 dpi) and ``out/stem.svg``, without dates or versions in their metadata."""
-    paths = []
-    for suffix, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=suffix, dpi=DPI, metadata=metadata)
-        paths.append(write(out / f"{stem}.{suffix}", buffer.getvalue()))
-    return paths
+    if engine := figure.get_layout_engine():  # once, for both files
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+    png, svg = io.BytesIO(), io.BytesIO()
+    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})  # savefig would draw each twice
+    FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None, "Creator": None})
+    return [write(out / f"{stem}.png", png.getvalue()), write(out / f"{stem}.svg", svg.getvalue())]
