@@ -11,9 +11,18 @@ from drawn import words
 from search_table import LOST, of_row, outcomes, search_table
 
 from mutransfer.errors import UserError
-from mutransfer.results.front import LINES, Front, along
 from mutransfer.results.outcomes import Searches
-from mutransfer.results.searches import SEARCHES, STUDIED, STUDY, TRANSLATION, costs, tuning_cost
+from mutransfer.results.searches import (
+    LINES,
+    SEARCHES,
+    STUDIED,
+    STUDY,
+    TRANSLATION,
+    Front,
+    along,
+    costs,
+    tuning_cost,
+)
 from mutransfer.results.selection import searches
 
 DOWN = -math.inf
