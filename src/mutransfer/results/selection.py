@@ -20,8 +20,7 @@ ETA = 4
 LEAST_STEPS = 25
 """Of a rung: below, the last tenth of the steps, which is the loss compared, is one or two noisy batches."""
 MOST_CUTS = 2
-"""So that no rung is shorter than 1/16 of a run: a loss curve of 50 points resolves that, so that a full search can
-say afterwards what halving would have done."""
+"""So that a loss curve of 50 points resolves every rung, and a full search can say what halving would have done."""
 
 Losses = Mapping[int, float]
 """Final training loss by sample number; +inf: diverged, NaN: failed."""

@@ -483,30 +483,19 @@ def _analyse(
     limit = limit_loss(width, np.stack([o.loss for _, o in both], axis=1))
     edges = tuple((curve.width, side) for curve in widths for side in edge_sides(curve))
     verdict = decide(slope, on_edge=bool(edges))
-    reasons = {
-        "kappa": f"only {known} of {count} widths have a higher loss measured an octave to either side of LR*; "
-        f"{KAPPA_WIDTHS} are needed",
-        "limit": "the least losses do not fall with width as L + A n^-b with b between 0.1 and 2",
-        "regret": "the smallest width's best learning rate was not run here",
-    }
+    few = f"only {known} of {count} widths have a higher loss measured an octave to either side of LR*; "
+    flat = "the least losses do not fall with width as L + A n^-b with b between 0.1 and 2"
     if count < LIMIT_WIDTHS:
-        reasons["limit"] = f"the fit needs {LIMIT_WIDTHS} widths, there are {count}"
+        flat = f"the fit needs {LIMIT_WIDTHS} widths, there are {count}"
     result = DriftResult(
-        name=name,
-        widths=tuple(curve.width for curve in widths),
-        seeds=seeds,
-        slope=slope,
-        verdict=verdict,
+        name=name, widths=tuple(curve.width for curve in widths), seeds=seeds, slope=slope, verdict=verdict,
         E=Estimate.of(centred(residual if count > 2 else np.full(1, np.nan)), "two widths always lie on a line"),
-        kappa=Estimate.of(kappa(x, cost), reasons["kappa"]),
-        kappa_widths=known,
-        l_inf=Estimate.of(limit, reasons["limit"]),
-        r_inf=Estimate(math.nan),
-        regret=Estimate.of(regret[-1], reasons["regret"]),
-        edges=edges,
-        kept=tuple(curve.width for curve, o in both if not o.refined[0]),
+        kappa=Estimate.of(kappa(x, cost), f"{few}{KAPPA_WIDTHS} are needed"), kappa_widths=known,
+        l_inf=Estimate.of(limit, flat), r_inf=Estimate(math.nan),
+        regret=Estimate.of(regret[-1], "the smallest width's best learning rate was not run here"),
+        edges=edges, kept=tuple(curve.width for curve, o in both if not o.refined[0]),
         seeds_needed=seeds_to_decide(slope, seeds, freedom(x)) if verdict == "undecided" and not edges else None,
-    )
+    )  # fmt: skip
     return rows, result, limit
 
 
