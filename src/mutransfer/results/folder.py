@@ -200,8 +200,8 @@ class FigureFolder:
         return cls(path, provenance)
 
     def __getitem__(self, key: str) -> Any:
-        """Of the provenance."""
-        return self.provenance[key]
+        """Of the provenance; raises `UserError` if it lacks it."""
+        return Facts(self.provenance, self.path / "provenance.json")[key]
 
     @cached_property
     def runs(self) -> pd.DataFrame:

@@ -129,7 +129,7 @@ def draw_curves(axes: Axes, lines: Mapping[float, Curves], looks: Mapping[float,
 def _mark_lost(axes: Axes, lines: Mapping[float, Curves], looks: Mapping[float, Look], *, has_strip: bool) -> None:
     """Triangles where curves leave the axis; dots lead on to diverged runs: crosses in the strip, one row per line."""
     bottom, top = axes.get_ylim()
-    strip = add_strip(axes, (-1, len(looks)), 0.06 * (len(looks) + 1)) if has_strip else None
+    strip = add_strip(axes, (-1, len(looks)), 0.05 * (len(looks) + 1)) if has_strip else None
     for value, curve in lines.items():
         x, mean, lost = curve.log2_lr, curve.loss.mean(axis=0), np.isinf(curve.loss).mean(axis=0)
         color = looks[value]["color"]

@@ -37,7 +37,8 @@ def sheet(height: float, caption: str, banner: str) -> tuple[Figure, SubFigure]:
         figure.suptitle(banner, color="white", fontweight="bold", fontsize=9, bbox=box)
     if text:
         figure.supxlabel(text, x=0.01, ha="left", fontsize=CAPTION_POINTS, linespacing=1.25)
-    return figure, figure.subfigures()
+    part: Any = figure.subfigures()
+    return figure, part
 
 
 def legend(part: SubFigure, handles: Iterable[Artist]) -> None:
@@ -74,7 +75,8 @@ def new_page(
     """
     legends = [entries for entries in legends if entries]
     lines = sum(-(-len(entries) // _columns([label for label, _ in entries])) for entries in legends)
-    figure, body = sheet(rows * tall + LEGEND_LINE * lines + 0.15 * len(legends), caption, banner)
+    figure, part = sheet(rows * tall + LEGEND_LINE * lines + 0.15 * len(legends), caption, banner)
+    body: Any = part
     for entries in reversed(legends):
         legend(body, [Line2D([], [], label=label, **look) for label, look in entries])
         body = body.subfigures()
