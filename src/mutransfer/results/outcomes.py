@@ -37,8 +37,6 @@ LOOKS: dict[str, Look] = {  # no triangle or cross: they mean something
     name: {"color": color, "marker": marker}
     for name, color, marker in zip(LABELS, reversed(palette(len(LABELS))), "pPsDo", strict=True)
 }
-PICTURE_ROWS = ("center", "µTransfer is", "compute", "samples")
-"""Of the numbers under the columns of a picture."""
 RUN: Mapping[str, Type] = {
     "role": "text", "sample": "whole number", "seed": "whole number", "parametrization": "text",
     "width": "whole number", "log2_lr": "number", "steps": "whole number", "steps_done": "whole number",
@@ -166,7 +164,7 @@ def theirs(items: Iterable[T], place: Callable[[T], tuple[str | None, str]], whe
 def panel(
     title: str, metric: Metric, methods: Iterable[tuple[str, Array, Estimate, float, int]], every: Sequence[Against]
 ) -> Panel:
-    """Of a picture, over `PICTURE_ROWS`; methods: name, trials, center, compute in trainings of the target, samples."""
+    """Of a picture; methods: name, trials, center, compute in trainings of the target, samples of a search."""
     verdicts, columns = {against.other: against.verdict for against in every if against.metric == metric}, []
     for name, values, center, cost, samples in methods:
         cells = (
@@ -176,7 +174,8 @@ def panel(
             str(samples or "-"),
         )
         columns.append(Column(LABELS[name], values, center, LOOKS[name], cells))
-    return Panel(title, f"{metric.words} ({metric.unit})", tuple(columns), metric.higher_is_better)
+    y_label = metric.words if metric.higher_is_better else f"{metric.words} ({metric.unit})"
+    return Panel(title, y_label, tuple(columns), metric.higher_is_better)
 
 
 def describe(
@@ -327,14 +326,14 @@ class Outcomes:
     chosen: tuple[int | None, ...]  # [n] the sample that was selected, None where all had diverged
     spent: Array  # [n] tuning included, in trainings of the target
     planned: float  # the same, if no run diverges
-    means: Mapping[str, Mapping[int | None, Array]]
-    """Metric -> sample -> [1 + draws] mean over its inits, the bootstrap draws after it; infinite: diverged."""
+    means: Mapping[str, Array]
+    """Metric -> [n, 1 + draws] mean over the inits of the sample, the bootstrap draws after it; infinite: diverged."""
     drawn: NDArray[np.int64]  # [draws, n-1] the searches of every draw
     inits: Mapping[str, Array] = field(default_factory=dict)  # of the default: metric -> [inits]
 
     def values(self, metric: str) -> Array:
         """[n]; infinite where the search's outcome is diverged."""
-        return np.array([self.means[metric][i][0] for i in self.chosen])
+        return self.means[metric][:, 0]
 
     @property
     def lost(self) -> tuple[int, int]:
@@ -349,13 +348,10 @@ class Outcomes:
 
     def percentiles(self, percent: float, metric: str) -> Array:
         """[1 + draws] over searches, 0 the least; only the first if there is one search."""
-        samples = [*dict.fromkeys(self.chosen)]
-        means = np.stack([self.means[metric][i] for i in samples])
-        row = np.array([samples.index(i) for i in self.chosen])
         point = percentile(self.values(metric), percent)[None]
         if not self.drawn.size:
             return np.asarray(point)
-        values = means[row[self.drawn], 1 + np.arange(len(self.drawn))[:, None]]
+        values = self.means[metric][self.drawn, 1 + np.arange(len(self.drawn))[:, None]]
         return np.concatenate([point, percentile(values, percent)])
 
     def percentile(self, percent: float, metric: str) -> Estimate:
@@ -450,14 +446,14 @@ class Searches:
         Raises `UserError` for a selected sample without its target's runs.
         """
         n, target, source = self.facts["searches"], self.parts[name], self.design.methods[name]
-        drawn = np.random.default_rng(0).integers(n, size=(DRAWS, n - 1))
-        more, whole = (self._means(name), drawn), self.training
+        drawn, whole = np.random.default_rng(0).integers(n, size=(DRAWS, n - 1)), self.training
         if not source:
             inits = {metric.column: target[metric.column].to_numpy(float) for metric in self.design.metrics}
             spent, planned = np.full(n, target["spent"].mean() / whole), float(target["flops"].iloc[0]) / whole
-            return Outcomes(name, 0, (DEFAULT,) * n, spent, planned, *more, inits)
+            chosen = (DEFAULT,) * n
+            return Outcomes(name, 0, chosen, spent, planned, self._means(name, chosen), drawn, inits)
         pool, looks, on_target = self.parts[source], self.looks(source, size), source != PROXY
-        chosen = winners({int(str(i)): loss for i, loss in pool[self.design.select].items()}, looks)
+        chosen = tuple(winners({int(str(i)): loss for i, loss in pool[self.design.select].items()}, looks))
         for j, sample in enumerate(chosen):
             if sample is not None and sample not in target.index:
                 raise UserError(
@@ -468,7 +464,7 @@ class Searches:
         tuning = np.array([pool["spent"].loc[list(look)].sum() for look in looks])
         spent = (tuning + np.array([0.0 if i is None else last[i] for i in chosen])) / whole
         planned = size * float(pool["flops"].iloc[0]) / whole + (not on_target)
-        return Outcomes(name, size, tuple(chosen), spent, planned, *more)
+        return Outcomes(name, size, chosen, spent, planned, self._means(name, chosen), drawn)
 
     @cached_property
     def comparisons(self) -> list[Against]:
@@ -477,13 +473,14 @@ class Searches:
         metrics = self.design.metrics
         return [by_medians(ours, its, metric, metric == metrics[0]) for metric in metrics for its in others]
 
-    def _means(self, role: str) -> dict[str, dict[int | None, Array]]:
-        """Metric -> sample -> [1 + draws]; a sample's draws depend on no other's."""
-        runs = {metric.column: self.parts[role][metric.column].groupby(level=0) for metric in self.design.metrics}
-        means: dict[str, dict[int | None, Array]] = {}
-        for column, samples in runs.items():
-            means[column] = {None: np.broadcast_to(self._worst, 1 + DRAWS)}
-            means[column] |= {int(str(i)): _drawn_means(f"{role} {i}", x.to_numpy(float)) for i, x in samples}
+    def _means(self, role: str, chosen: Sequence[int | None]) -> dict[str, Array]:
+        """Metric -> [n, 1 + draws] of the samples that were selected; a sample's draws depend on no other's."""
+        means: dict[str, Array] = {}
+        for column in (metric.column for metric in self.design.metrics):
+            known: dict[int | None, Array] = {None: np.broadcast_to(self._worst, 1 + DRAWS)}
+            for i in {*chosen} - {None}:
+                known[i] = _drawn_means(f"{role} {i}", self.parts[role].loc[[i], column].to_numpy(float))
+            means[column] = np.stack([known[i] for i in chosen])
         return means
 
 

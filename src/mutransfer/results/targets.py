@@ -321,7 +321,7 @@ def _draw(described: Described[Targets]) -> list[Path]:
         rows = [(t.name, t.losses, t.mean, t.cost, facts["samples"] * (t.name in COPIES)) for t in methods.values()]
         panels.append(outcomes.panel(report.name(label), METRIC, rows, report.comparisons(label)))
     signs = ("one init", "mean", "diverged")
-    return dots(panels, outcomes.PICTURE_ROWS, signs, figure.path / "losses", caption, figure.banner)
+    return dots(panels, signs, figure.path / "losses", caption, figure.banner)
 
 
 def _claims(described: Described[Targets]) -> list[Claim]:

@@ -195,11 +195,11 @@ def _describe(folder: Path) -> Described[SearchReport]:
         "training loss": lambda i: number(best.at[i, "train_loss"], 4),
     }
     parts = [
-        f"# {figure['title']}: tuned at width {report.winner.width}, copied to width {report.target.width}",
-        *([f"**{figure.banner}**"] if figure.banner else []),
-        f"Data: {figure['data_source']}. Scale: {figure['scale']}. Algorithm 1 of the paper: "
-        f"{search['samples']} random samples (search seed {search['seed']}), one run each, in µP; the metric is "
-        f"the {figure['y_label']}, mean over the last 10% of the steps.",
+        *figure.heading(
+            f"Algorithm 1 of the paper, tuned at width {report.winner.width}, copied to width {report.target.width}: "
+            f"{search['samples']} random samples (search seed {search['seed']}), one run each, in µP; the metric is "
+            f"the {figure['y_label']}, mean over the last 10% of the steps"
+        ),
         "\n".join(f"- {line}" for line in lines),
         f"## The best {len(best)} samples",
         outcomes.sample_table(best, [*best.index], search["space"], more),

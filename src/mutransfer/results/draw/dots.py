@@ -28,6 +28,8 @@ DIVERGED: Look = {"marker": "x", "markeredgewidth": 1.4, "color": "black"}
 DOT: Look = {"linestyle": "none", "markeredgecolor": "white", "markeredgewidth": 0.4, "zorder": 3, "clip_on": False}
 PLAIN: Look = {"color": "black", "linestyle": "none", "markersize": 4}
 SHADE = "#d4d4d4"
+ROWS = ("center", "µTransfer is", "compute", "samples")
+"""Of the numbers under the columns."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Column:
     values: Array  # [n], infinite where diverged
     center: Estimate  # a band for its interval where it has one
     look: Look
-    cells: tuple[str, ...]  # what stands under it, a line each
+    cells: tuple[str, ...]  # what stands under it, below `ROWS`
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,8 @@ class Panel:
     higher_is_better: bool = False
 
 
-def dots(
-    panels: Sequence[Panel], rows: Sequence[str], signs: tuple[str, str, str], stem: Path, caption: str, banner: str
-) -> list[Path]:
-    """Draw ``<stem>.png`` and ``.svg``; returns the two paths.
-
-    rows: names of the cells under the columns. signs: what the legend calls a dot, a bar and a cross.
-    """
+def dots(panels: Sequence[Panel], signs: tuple[str, str, str], stem: Path, caption: str, banner: str) -> list[Path]:
+    """Draw ``<stem>.png`` and ``.svg``; returns the two paths. ``signs``: what a dot, a bar and a cross are."""
     lines = -(-len(panels) // 2)
     with paper_style():
         figure, part = sheet(0.25 + 3.6 * lines, caption, banner)
@@ -65,21 +62,15 @@ def dots(
         known: list[Artist] = [Line2D([], [], marker="o", label=signs[0], **PLAIN)]
         known.append(Line2D([], [], color="black", linewidth=1.6, label=signs[1]))
         for axes, panel in zip(grid.flat, panels, strict=False):
-            known += _draw(axes, panel, rows if axes in grid[:, 0] else (), signs[2])
+            known += _draw(axes, panel, axes in grid[:, 0], signs[2])
         for axes in grid.flat[len(panels) :]:
             axes.set_axis_off()
         legend(part, known)
         return save(figure, stem.parent, stem.name)
 
 
-@dataclass(frozen=True)
-class Line:
-    """One method, by sizes of its searches."""
-
-    name: str
-    look: Look
-    x: Array  # [points]
-    quartiles: Array  # [points, 3] -inf where diverged
+Line = tuple[str, Look, Array, Array]
+"""Of a method by sizes of its searches: its name and look, x [points], quartiles [points, 3], -inf where diverged."""
 
 
 def fronts(
@@ -89,7 +80,7 @@ def fronts(
 
     panels: title -> label of the x axis, and lines; a line is interrupted where its median diverged.
     """
-    every = [line.quartiles for _, lines in panels.values() for line in lines]
+    every = [quartiles for _, lines in panels.values() for *_, quartiles in lines]
     ends = limits([q.ravel() for q in every], [Estimate(value) for q in every for value in q[:, 1]], True)
     has_lost = any(np.isinf(q[:, 1]).any() for q in every)
     with paper_style():
@@ -104,12 +95,12 @@ def fronts(
             axes.set_title(title, loc="left", fontweight="bold", fontsize=7.5)
             strip = strip_at(axes, True, "diverged") if has_lost else axes
             strip.set_xlabel(x_label)
-            for row, line in enumerate(lines):
-                order, color = np.argsort(line.x, kind="stable"), line.look["color"]
-                finite, x = np.isfinite(line.quartiles[order, 1]), line.x[order]
-                low, median, high = np.where(finite, line.quartiles[order].T, np.nan)
+            for row, (name, look, places, quartiles) in enumerate(lines):
+                order, color = np.argsort(places, kind="stable"), look["color"]
+                finite, x = np.isfinite(quartiles[order, 1]), places[order]
+                low, median, high = np.where(finite, quartiles[order].T, np.nan)
                 axes.fill_between(x, np.clip(low, *ends), high, color=color, alpha=0.22, linewidth=0, zorder=1)
-                signs += axes.plot(x, median, **line.look | DOT | {"linestyle": "-"}, markersize=5, label=line.name)
+                signs += axes.plot(x, median, **look | DOT | {"linestyle": "-"}, markersize=5, label=name)
                 for at in x[median < ends[0]]:
                     axes.plot(at, ends[0], "v", color=color, clip_on=False, markersize=4)
                 for at in x[~finite]:
@@ -158,7 +149,7 @@ def strip_at(axes: Axes, below: bool, name: str) -> Axes:
     return strip
 
 
-def _draw(axes: Axes, panel: Panel, rows: Sequence[str], lost_sign: str) -> list[Artist]:
+def _draw(axes: Axes, panel: Panel, has_names: bool, lost_sign: str) -> list[Artist]:
     """Returns the signs that occur, for the legend."""
     low, high = limits([c.values for c in panel.columns], [c.center for c in panel.columns], panel.higher_is_better)
     out, out_sign = ("v", "below the axis") if panel.higher_is_better else ("^", "above the axis")
@@ -193,5 +184,6 @@ def _draw(axes: Axes, panel: Panel, rows: Sequence[str], lost_sign: str) -> list
     under = ["\n".join([n + "\n" * (2 - n.count("\n")), *c.cells]) for n, c in zip(names, panel.columns, strict=True)]
     bottom.set_xticks(range(len(under)), under, fontsize=SMALL)
     look: Look = {"xycoords": "axes fraction", "textcoords": "offset points", "fontsize": SMALL, "fontweight": "bold"}
-    bottom.annotate("\n".join(["\n\n", *rows]), (0, 0), (-4, -3.5), ha="right", va="top", **look)
+    if has_names:
+        bottom.annotate("\n".join(["\n\n", *ROWS]), (0, 0), (-4, -3.5), ha="right", va="top", **look)
     return signs
