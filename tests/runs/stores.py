@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -10,9 +12,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from mutransfer.errors import UserError
 from mutransfer.runs.store import Store
 from mutransfer.training.spec import RunRecord
 from tests.runs import tiny
@@ -63,6 +67,22 @@ def stored(path: Path, records: Iterable[RunRecord]) -> Path:
     with Store(path) as store:
         store.put_many(records)
     return path
+
+
+def journal(path: Path) -> Path:
+    return path.with_name(path.name + ".jsonl")
+
+
+def salvaged(path: Path) -> list[RunRecord]:
+    """What a store and its journal have, by way of a copy that is salvaged if it must be; nothing if it cannot."""
+    with TemporaryDirectory(dir=path.parent) as folder, contextlib.suppress(UserError):
+        copy = Path(folder, path.name)
+        for file in filter(Path.exists, [path, journal(path)]):
+            shutil.copy(file, folder)
+        with contextlib.suppress(UserError):
+            Store.salvage(copy)
+        return Store.read(copy)
+    return []
 
 
 def version_1(path: Path, records: Iterable[RunRecord]) -> Path:
