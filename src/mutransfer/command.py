@@ -141,7 +141,6 @@ class Command:
             self.runner,
             engine=self.engine,
             flops=code.flops,
-            memory=getattr(code, "memory", None),
             path=self.out / "results" / "calibration.json",
             precisions=PRECISIONS if is_auto else (self.precision,),
             say=lambda line: print(line, flush=True),
@@ -161,8 +160,7 @@ class Command:
             f"{len(specs)} runs on {self.engine.workers} {self.engine.name} workers, {specs[0].precision}"
         )
         notes = [*hours, *notes]
-        memory = getattr(code, "memory", None)
-        print(plan_table(specs, code.flops, calibration=calibration, memory=memory, notes=notes), flush=True)
+        print(plan_table(specs, code.flops, calibration=calibration, notes=notes), flush=True)
 
     def provenance(self, records: Sequence[RunRecord], facts: Mapping[str, Any], variant: str, dataset: Any) -> str:
         """Where a folder's numbers come from, and ``facts``, as JSON."""
