@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mutransfer.errors import UserError
 from mutransfer.runs.engine import Cost, Engine, OnEvent, schedule
@@ -19,18 +18,6 @@ from mutransfer.training import checkpoint
 from mutransfer.training.spec import RunRecord, RunSpec
 
 _CHUNK = 500  # records read at once
-
-
-class Saved(Protocol):
-    """A data set that can be saved to a folder, and whose class has ``open(folder)``."""
-
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def folder(self) -> Path | None: ...  # where it is memory-mapped from, if it is
-    def save(self, folder: Path) -> None: ...
-    @classmethod
-    def open(cls, folder: Path) -> Any: ...
 
 
 class Interrupted(UserError):
@@ -57,11 +44,6 @@ class SweepResult:
                 records = {record.spec.run_id: record for record in store.records(run_ids)}
                 yield from (records[run_id] for run_id in run_ids)
 
-    @property
-    def counts(self) -> Counter[str]:
-        """Runs by status."""
-        return Counter(record.status for record in self.records)
-
 
 def sweep(
     specs: Iterable[RunSpec],
@@ -69,7 +51,7 @@ def sweep(
     runner: str,
     *,
     engine: Engine,
-    dataset: Saved,
+    dataset: Any,
     cost: Cost = lambda spec: 1.0,
     progress: bool = True,
     is_timed: bool = False,
@@ -82,7 +64,8 @@ def sweep(
     Args:
         store: open (``with Store(path) as store``).
         runner: "module:function", called in a worker as ``function(spec, dataset)`` (see `Engine.backend`).
-        dataset: if it is only in memory, it is put on the disk while runs are made (`on_disk`).
+        dataset: with ``fingerprint``, ``folder``, ``save(folder)`` and its class's ``open(folder)``; if it is only in
+            memory, it is put on the disk while runs are made (`on_disk`).
         cost: of a run, in any unit (FLOPs, say): the longest go first, and the ETA is weighted by it.
         is_timed: ``cost`` is in seconds: then there is an ETA before the first run has ended.
 
@@ -120,10 +103,8 @@ def sweep(
                     workers = engine.backend(runner, dataset)
                     schedule(workers, todo, on_records=keep, on_event=shown.say, cost=cost)
         except KeyboardInterrupt:
-            raise Interrupted(
-                f"interrupted: {len(store.done(wanted))} of {len(wanted)} runs are kept; "
-                "the same command goes on from here."
-            ) from None
+            kept = f"{len(store.done(wanted))} of {len(wanted)} runs are kept"
+            raise Interrupted(f"interrupted: {kept}; the same command goes on from here.") from None
         return SweepResult(store.path, tuple(wanted), len(known), shown.counts["failed"])
 
 
