@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -9,11 +10,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mutransfer.errors import UserError
 from mutransfer.runs.store import Store
 from mutransfer.runs.worker import Runner
 from mutransfer.training.spec import RunRecord, RunSpec
@@ -33,9 +33,7 @@ class Round:
     drivers: int = 0  # started
     lost: set[str] = field(default_factory=set)  # run_ids that were durable before a kill, or planned, and are gone
     doubled: set[str] = field(default_factory=set)  # run_ids that were made and recorded again after they were durable
-    different: dict[str, set[str]] = field(
-        default_factory=dict
-    )  # run_id -> fields that an undisturbed sweep has otherwise
+    different: dict[str, set[str]] = field(default_factory=dict)  # by run_id, fields that are not the undisturbed run's
 
     @property
     def is_good(self) -> bool:
@@ -55,97 +53,66 @@ def undisturbed(specs: Iterable[RunSpec]) -> dict[str, dict[str, object]]:
 
 def play(path: Path, runs: int, rng: random.Random, expected: dict[str, dict[str, object]]) -> Round:
     """Sweep into a new store at ``path``, with one to three kills, then resume to the end."""
-    found = Round()
-    driver = None
+    came = Round()
+    command = [sys.executable, "-m", "tests.runs.killing", str(path), str(runs)]
+
+    def start() -> subprocess.Popen[bytes]:
+        came.drivers += 1
+        return subprocess.Popen(command, cwd=tiny.ROOT, env=tiny.environment(), stdout=subprocess.DEVNULL)
+
+    driver = start()
+    is_new = True
     for _ in range(rng.randint(1, 3)):
-        if driver is None or driver.poll() is not None:
-            driver = _start(path, runs)
-            found.drivers += 1
-            moment = rng.uniform(-0.3, 1)
-        else:
-            moment = rng.uniform(0, 1)
+        if driver.poll() is not None:
+            driver, is_new = start(), True
+        moment, is_new = rng.uniform(-0.3 * is_new, 1), False
         if moment < 0:  # while it starts
             time.sleep(START_SECONDS * -moment / 0.3)
         else:
-            _wait_for(driver, path, len(_journal(path)) + moment * (runs - len(_journal(path))))
+            due = len(_durable(path)) + moment * (runs - len(_durable(path)))
+            while len(_durable(path)) < due and driver.poll() is None:
+                time.sleep(0.002)
             time.sleep(rng.uniform(0, 0.02))
-        workers = _workers(driver.pid)
+        workers = tiny.workers(driver.pid)
         is_worker = bool(workers) and rng.random() < 0.5
-        found.kills.append(f"{'worker' if is_worker else 'driver'} at {len(_journal(path))}")
-        try:
+        came.kills.append(f"{'worker' if is_worker else 'driver'} at {len(_durable(path))}")
+        with contextlib.suppress(ProcessLookupError):  # too late
             os.kill(rng.choice(workers) if is_worker else driver.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            found.kills[-1] += " (too late)"
         if not is_worker:
             driver.wait()
-            found.lost |= set(_journal(path)) - {r.spec.run_id for r in _stored(path) if r.is_done}
+            came.lost |= set(_durable(path)) - {r.spec.run_id for r in tiny.stored(path) if r.is_done}
     for _ in range(RESUMES):
-        if driver is None or driver.poll() is not None:
-            driver = _start(path, runs)
-            found.drivers += 1
+        if driver.poll() is not None:
+            driver = start()
         if driver.wait(PATIENCE_SECONDS) == 0:
             break
-        driver = None
-    records = {r.spec.run_id: tiny.outcome(r) for r in _stored(path)}
-    found.lost |= {run_id for run_id in expected if records.get(run_id, {}).get("status", "failed") == "failed"}
-    found.doubled |= {run_id for run_id, times in Counter(_journal(path)).items() if times > 1}
-    for run_id in {*expected, *records} - found.lost:
+    records = {r.spec.run_id: tiny.outcome(r) for r in tiny.stored(path)}
+    came.lost |= {run_id for run_id in expected if records.get(run_id, {}).get("status", "failed") == "failed"}
+    came.doubled |= {run_id for run_id, times in Counter(_durable(path)).items() if times > 1}
+    for run_id in {*expected, *records} - came.lost:
         ours, theirs = records[run_id], expected.get(run_id, {})
         if fields := {name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name)}:
-            found.different[run_id] = fields
-    return found
+            came.different[run_id] = fields
+    return came
 
 
-def _start(path: Path, runs: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tests.runs.killing", str(path), str(runs)]
-    return subprocess.Popen(command, cwd=tiny.ROOT, env=tiny.environment(), stdout=subprocess.DEVNULL)
-
-
-def _wait_for(driver: subprocess.Popen[bytes], path: Path, runs: float) -> None:
-    """Until so many runs are durable, or the driver is gone."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while len(_journal(path)) < runs and driver.poll() is None:
-        assert time.monotonic() < end, "the sweep hangs"
-        time.sleep(0.002)
-
-
-def _journal(path: Path) -> list[str]:
+def _durable(path: Path) -> list[str]:
     """The run_id of every result that a driver knew to be durable, once each time."""
-    try:
-        return path.with_name("journal").read_text().split()
-    except FileNotFoundError:
-        return []
-
-
-def _stored(path: Path) -> Sequence[RunRecord]:
-    try:
-        return Store.read(path)
-    except UserError:  # killed before there was a store
-        return []
-
-
-def _workers(pid: int) -> list[int]:
-    found = []
-    try:
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-            if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.append(int(child))
-    except OSError:  # it is gone
-        pass
-    return found
+    file = path.with_name("durable")
+    return file.read_text().split() if file.exists() else []
 
 
 def _drive(path: Path, runs: int) -> int:
     from mutransfer.runs.driver import sweep
     from mutransfer.runs.engine import LocalEngine
 
-    with Store(path) as store, path.with_name("journal").open("a") as journal:
+    with Store(path) as store, path.with_name("durable").open("a") as durable:
         put_many = store.put_many
 
         def put(records: list[RunRecord]) -> None:
             put_many(records)
-            journal.write("".join(f"{r.spec.run_id}\n" for r in records if r.is_done))
-            journal.flush()
+            durable.write("".join(f"{r.spec.run_id}\n" for r in records if r.is_done))
+            durable.flush()
 
         store.put_many = put  # type: ignore[method-assign, assignment]
         return int(bool(sweep(plan(runs), store, tiny.RUNNER, engine=LocalEngine(2), dataset=DATA).failed))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from torch.nn.functional import cross_entropy
 
 import mutransfer
 from mutransfer.data.images import ImageDataset
+from mutransfer.errors import UserError
+from mutransfer.runs.store import Store
 from mutransfer.training.loop import train
 from mutransfer.training.provenance import COMMIT, git_commit
 from mutransfer.training.spec import RunRecord, RunSpec
@@ -142,10 +145,32 @@ def _die(spec: RunSpec) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def stored(path: Path) -> list[RunRecord]:
+    """The runs in the store; none while it is being made."""
+    try:
+        return Store.read(path)
+    except UserError:
+        return []
+
+
+def workers(pid: int) -> list[int]:
+    """The processes that a driver has started for its runs."""
+    with contextlib.suppress(OSError):  # it is gone
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return [int(c) for c in children if b"spawn_main" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    return []
+
+
+def wait_for(condition: Callable[[], bool], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.002)
+
+
 if __name__ == "__main__":
     from mutransfer.runs.driver import sweep
     from mutransfer.runs.engine import LocalEngine  # not above: the workers need no pandas
-    from mutransfer.runs.store import Store
 
     data = dataset()
     with Store(sys.argv[1]) as store:
