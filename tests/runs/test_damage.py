@@ -11,14 +11,11 @@ from pathlib import Path
 import pytest
 
 from mutransfer.errors import UserError
-from mutransfer.runs.driver import SweepResult, sweep
-from mutransfer.runs.engine import LocalEngine
-from mutransfer.runs.progress import SweepProgress
 from mutransfer.runs.store import Damaged, Store
 from mutransfer.runs.table import runs
 from mutransfer.training.spec import RunRecord
-from tests.runs import stores, tiny
-from tests.runs.stores import DATA, failed, ids, journal, many, record, salvaged, stored, texts, version_1
+from tests.runs import stores
+from tests.runs.stores import failed, ids, journal, many, record, salvaged, stored, texts, version_1
 
 PAGE = 4096  # bytes; SQLite's default
 
@@ -232,25 +229,6 @@ def test_a_full_disk_at_the_start(small_disk: Path) -> None:
     assert not (small_disk / "runs.csv").exists()
 
 
-def test_a_sweep_on_a_full_disk(small_disk: Path) -> None:
-    """The disk fills up in mid-sweep: one line, no worker left hanging; with space, the same call goes on."""
-    path, specs = small_disk / "store.sqlite", tiny.grid(DATA)
-
-    def swept() -> SweepResult:
-        with Store(path) as store:
-            return sweep(specs, store, tiny.RUNNER, engine=LocalEngine(1), dataset=DATA, progress=False)
-
-    filler = small_disk / "filler"
-    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - 120_000))  # enough for the data set and a few runs
-    with pytest.raises(UserError, match="free space on the disk; all runs so far are kept"):
-        swept()
-    kept = len(Store.read(path))
-    assert 0 < kept < len(specs)
-    filler.unlink()
-    result = swept()
-    assert (result.skipped, result.failed, len(Store.read(path))) == (kept, 0, len(specs))
-
-
 def test_a_read_only_disk(small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Writing is refused in one line; what a driver left, closed or killed, in our version or the last, is read."""
     closed = stored(small_disk / "closed.sqlite", many(20))
@@ -272,21 +250,9 @@ def test_a_read_only_disk(small_disk: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_the_clock_set_back(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Daylight saving, a dead battery: nothing depends on the wall clock but the column that shows it."""
-    year, offset = 60 * 60 * 24 * 365, 0.0
-    now, gmtime = time.time(), time.gmtime
-    monkeypatch.setattr(time, "time", lambda: now + offset)
-    monkeypatch.setattr(time, "gmtime", lambda seconds=None: gmtime(now + offset if seconds is None else seconds))
+    """Daylight saving, a dead battery: the record that comes later counts, though its time is earlier."""
     stored(path, [failed()])
-    with Store(path) as store, SweepProgress(False) as progress:
-        progress.add(2, 2.0)
-        for seed in (0, 1):
-            offset -= 5 * year
-            done = tiny.run(tiny.spec(DATA, seed=seed), DATA)
-            assert done.wall_seconds > 0
-            store.put_many([done])
-            progress.record(done, 1.0)
-            assert progress.eta_seconds >= 0
-        assert {r.status for r in store.records()} == {"finished"}  # the later, though its time is earlier
-        shown = [str(at)[:4] for (at,) in store.rows(["finished_at"], order="seed")]
-    assert shown == [str(gmtime(now + offset + years * year).tm_year) for years in (5, 0)]
+    with Store(path) as store, monkeypatch.context() as patch:
+        patch.setattr(time, "gmtime", lambda seconds=None: time.struct_time((1999, 12, 31, 23, 59, 59, 4, 365, 0)))
+        store.put_many([record()])
+        assert list(store.rows(["status", "finished_at"])) == [("finished", "1999-12-31T23:59:59Z")]

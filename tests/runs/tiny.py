@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -76,11 +76,7 @@ class Unreadable:
     """A data set that can be sent, but not received."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _unreadable, ()
-
-
-def _unreadable() -> None:
-    raise ValueError("nobody can read this")
+        return int, ("nobody can read this",)
 
 
 def outcome(record: RunRecord) -> dict[str, object]:
@@ -123,12 +119,11 @@ def report(spec: RunSpec, dataset: ImageDataset, device: str = "cpu") -> RunReco
     return RunRecord(spec=spec, status="finished", train_loss=1.0, provenance=facts)
 
 
-def reports(folder: Path, count: int, *, seconds: float, faults: Mapping[int, str] | None = None) -> list[RunSpec]:
-    """Runs of `report` that write into ``folder``; ``faults`` by seed: "die", "die once"."""
-    data, faults = dataset(), faults or {}
-    hps = {"log": str(folder / "log"), "seconds": seconds}
-    own = [{"fault": faults[i], "marker": str(folder / str(i))} if i in faults else {} for i in range(count)]
-    return [spec(data, seed=i, hps=tuple({**hps, **own[i]}.items())) for i in range(count)]
+def reports(folder: Path, count: int, *, seconds: float, dies_once: int | None = None) -> list[RunSpec]:
+    """Runs of `report` that write into ``folder``; the worker of run ``dies_once`` dies in the first attempt."""
+    data, hps = dataset(), {"log": str(folder / "log"), "seconds": seconds}
+    fault = {"fault": "die once", "marker": str(folder / "marker")}
+    return [spec(data, seed=i, hps=tuple((hps | (fault if i == dies_once else {})).items())) for i in range(count)]
 
 
 def reported(folder: Path) -> list[tuple[str, float, float]]:
