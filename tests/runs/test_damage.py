@@ -205,7 +205,7 @@ def test_a_database_that_may_not_grow(path: Path) -> None:
     """The same without the right to mount: the run that does not fit is an error, and the store goes on."""
     records = [record(log2_lr=-i) for i in range(40)]
     with Store(path) as store:
-        db = store._connection()
+        db = store._db
         db.execute(f"PRAGMA max_page_count={db.execute('PRAGMA page_count').fetchone()[0] + 2}")
         kept = put_until_full(store, records)
     assert 0 < len(kept) < len(records)

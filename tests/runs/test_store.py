@@ -39,8 +39,8 @@ def test_a_record_is_on_the_disk_when_put_returns(path: Path) -> None:
     records, statements = many(5), list[str]()
     path.touch()  # by a kill before its first page
     with Store(path) as store:
-        assert store._connection().execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
-        store._connection().set_trace_callback(statements.append)
+        assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+        store._db.set_trace_callback(statements.append)
         store.put_many(records)
         assert sum(s.startswith("COMMIT") for s in statements) == 1
         (path.parent / "copy").mkdir()
@@ -59,7 +59,7 @@ def test_done_parses_nothing(path: Path) -> None:
     good, broken = record(), record(seed=2)
     with Store(path) as store:
         store.put_many([good, failed(seed=1), broken])
-        store._connection().execute("UPDATE runs SET record = '{' WHERE run_id = ?", ids(broken))
+        store._db.execute("UPDATE runs SET record = '{' WHERE run_id = ?", ids(broken))
         assert store.done([*ids(good, failed(seed=1), broken), "absent"]) == set(ids(good, broken))
         both = sorted(ids(good, failed(seed=1)))
         assert ids(*store.records(both[::-1])) == both
@@ -181,7 +181,7 @@ def test_a_store_of_version_1_is_read_and_then_brought_up_to_date(path: Path) ->
         at = COLUMNS.index("finished_at")
         assert [(*row[:at], None, *row[at + 1 :]) for row in sorted(new.rows(COLUMNS))] == old
         query = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
-        schemas = [s._connection().execute(query).fetchall() for s in (store, new)]
+        schemas = [s._db.execute(query).fetchall() for s in (store, new)]
         assert schemas[0] == schemas[1]  # nothing of the old is left
     assert version(path) == SCHEMA_VERSION
     assert texts(Store.read(path)) == texts(OLD_RUNS)

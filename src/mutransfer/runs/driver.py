@@ -17,8 +17,6 @@ from mutransfer.runs.worker import in_environment
 from mutransfer.training import checkpoint
 from mutransfer.training.spec import RunRecord, RunSpec
 
-_CHUNK = 500  # records read at once
-
 
 class Interrupted(UserError):
     """Ctrl-C: what is finished is kept. The command line prints the line and exits with ``exit_code``."""
@@ -39,10 +37,8 @@ class SweepResult:
     def records(self) -> Iterator[RunRecord]:
         """The record of every run, one by one, in the order of the specs."""
         with Store(self.store, read_only=True) as store:
-            for start in range(0, len(self.run_ids), _CHUNK):
-                run_ids = self.run_ids[start : start + _CHUNK]
-                records = {record.spec.run_id: record for record in store.records(run_ids)}
-                yield from (records[run_id] for run_id in run_ids)
+            for run_id in self.run_ids:
+                yield from store.records([run_id])
 
 
 def sweep(

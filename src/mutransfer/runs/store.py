@@ -16,7 +16,6 @@ import os
 import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -75,26 +74,24 @@ class Store:
     def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
         self.path = Path(path).resolve()  # the lock must be the same one by whatever name the store is opened
         self._read_only = read_only
-        self._db: sqlite3.Connection | None = None
-        self._stack = contextlib.ExitStack()
+        self._db: sqlite3.Connection
 
     def __enter__(self) -> Store:
-        path = self.path
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack, _explained(self.path, "read" if self._read_only else "write"):
+            if self._read_only:
+                db = stack.enter_context(_connected_to_read(self.path))
+            else:
+                stack.enter_context(_locked(self.path))
+                db = stack.enter_context(contextlib.closing(sqlite3.connect(self.path, timeout=10)))
+            version = _version(db, self.path)
+            old = [_row(_parsed(text), None) for _, _, text in _texts(db)] if version == 1 else []
             if not self._read_only:
-                stack.enter_context(_locked(path))
-            with _explained(path, "read" if self._read_only else "write"):
-                connect = _connected_to_read if self._read_only else partial(sqlite3.connect, timeout=10)
-                db = stack.enter_context(contextlib.closing(connect(path)))
-                version = _version(db, path)
-                old = [_row(_parsed(text), None) for _, _, text in _texts(db)] if version == 1 else []
-                if not self._read_only:
-                    db.execute("PRAGMA journal_mode=WAL")
-                    db.execute("PRAGMA synchronous=FULL")  # a commit returns when it is on the disk
-                elif version < SCHEMA_VERSION:
-                    db = stack.enter_context(contextlib.closing(sqlite3.connect(":memory:")))
-                self._db = db if version == SCHEMA_VERSION else _filled(db, old)
-            if not self._read_only and not _journal(path).exists():
+                db.execute("PRAGMA journal_mode=WAL")
+                db.execute("PRAGMA synchronous=FULL")  # a commit returns when it is on the disk
+            elif version < SCHEMA_VERSION:
+                db = stack.enter_context(contextlib.closing(sqlite3.connect(":memory:")))
+            self._db = db if version == SCHEMA_VERSION else _filled(db, old)
+            if not self._read_only and not _journal(self.path).exists():
                 self._write_journal()
             self._stack = stack.pop_all()
         return self
@@ -102,7 +99,6 @@ class Store:
     def __exit__(self, *exception: object) -> None:
         with contextlib.suppress(sqlite3.Error):  # every record is durable already
             self._stack.close()
-        self._db = None
 
     def put_many(self, records: Iterable[RunRecord]) -> None:
         """Write ``records``, each in place of an older one of its run; when this returns, all are on the disk.
@@ -114,7 +110,7 @@ class Store:
         with _explained(self.path, "write"):
             with _journal(self.path).open("ab") as file:  # first: it may have what the store lacks, not the reverse
                 file.write(_lines(rows))
-            with self._connection() as db:
+            with self._db as db:
                 _insert(db, rows)
 
     def done(self, run_ids: Collection[str]) -> set[str]:
@@ -150,7 +146,7 @@ class Store:
         """Delete runs, all of them or none."""
         with _explained(self.path, "write"):
             _journal(self.path).unlink(missing_ok=True)  # should this be killed, it is written anew at the next start
-            with self._connection() as db:
+            with self._db as db:
                 db.execute(f"DELETE FROM runs WHERE {where[0]}", where[1])
             self._write_journal()
 
@@ -176,8 +172,8 @@ class Store:
                 raise UserError(f"no run can be read in {path}; move it away and run again.")
             new = path.with_name(path.name + ".new")
             new.unlink(missing_ok=True)
-            with _explained(path, "write"):
-                _filled(sqlite3.connect(new), rows).close()
+            with _explained(path, "write"), contextlib.closing(sqlite3.connect(new)) as db:
+                _filled(db, rows)
             names = (path.with_name(f"{path.name}.damaged{i or ''}") for i in itertools.count())
             aside = next(name for name in names if not name.exists())
             for end in ("-wal", "-shm", ""):  # what is left in the old log must not be applied to the new file
@@ -192,13 +188,8 @@ class Store:
 
     def _read(self, query: str, values: Sequence[str | float] = ()) -> Iterator[Row]:
         with _explained(self.path, "read"):
-            for row in self._connection().execute(query, values):  # noqa: UP028 - left half read, `yield from`
+            for row in self._db.execute(query, values):  # noqa: UP028 - left half read, `yield from`
                 yield row  # closes the cursor, maybe of a closed store
-
-    def _connection(self) -> sqlite3.Connection:
-        if self._db is None:
-            raise RuntimeError(f"the store {self.path} is not open; use it as a context manager")
-        return self._db
 
 
 def existing(path: Path) -> Path:
@@ -229,7 +220,7 @@ def _locked(path: Path) -> IO[bytes]:
     return file
 
 
-def _connected_to_read(path: Path) -> sqlite3.Connection:
+def _connected_to_read(path: Path) -> contextlib.closing[sqlite3.Connection]:
     # The files of the log, which a reader needs too, are removed again. On a full disk or in a read-only folder SQLite
     # cannot make them. If there is no log, nothing is in it, and the file can be read as it is.
     log = path.with_name(path.name + "-wal")
@@ -241,21 +232,17 @@ def _connected_to_read(path: Path) -> sqlite3.Connection:
         if log.exists() and log.stat().st_size:
             raise
         db = sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)
-    return db
+    return contextlib.closing(db)
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int:
     """Of the schema, 0 of an empty file; `UserError` unless this is a whole store of a version that we know."""
     version = int(db.execute("PRAGMA user_version").fetchone()[0])
     tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    if not version and not tables:
-        return 0
-    if version < 1 or "runs" not in tables:
-        raise UserError(f"{path} is a database, but not the store of a sweep; move it or use another --out.")
-    if version > SCHEMA_VERSION:
+    if (version or tables) and ("runs" not in tables or not 1 <= version <= SCHEMA_VERSION):
+        known = f"(format {version}, this one knows {SCHEMA_VERSION})"
         raise UserError(
-            f"{path} was written by a newer mutransfer (format {version}, this one knows {SCHEMA_VERSION}); "
-            "update mutransfer or use another --out."
+            f"{path} is not the store of a sweep, or a newer mutransfer's {known}; move it or use another --out."
         )
     if (verdict := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
         raise sqlite3.DatabaseError(verdict)
@@ -294,10 +281,9 @@ def _parsed(text: str) -> RunRecord:
 def _texts(db: sqlite3.Connection, order: str = "ASC") -> Iterator[tuple[str, str | None, str]]:
     """(run_id, finished_at, record) of every run of a file of any version."""
     cursor = db.execute(f"SELECT * FROM runs ORDER BY rowid {order}")
-    names = [name for name, *_ in cursor.description]
-    for row in cursor:
-        values = dict(zip(names, row, strict=True))
-        yield values["run_id"], values.get("finished_at"), values["record"]
+    cursor.row_factory = sqlite3.Row
+    for row in map(dict, cursor):
+        yield row["run_id"], row.get("finished_at"), row["record"]
 
 
 def _journal(path: Path) -> Path:
@@ -322,7 +308,7 @@ def _readable(path: Path) -> list[Row]:
                 rows[run_id] = _row(record, finished_at)
 
     for order in ("ASC", "DESC"):  # from both ends of the table to the damage: all there is without a journal
-        with contextlib.suppress(*_FAULTS, KeyError), contextlib.closing(_connected_to_read(path)) as db:
+        with contextlib.suppress(*_FAULTS, KeyError), _connected_to_read(path) as db:
             for values in _texts(db, order):
                 keep(*values)
     with contextlib.suppress(FileNotFoundError), _journal(path).open("rb") as file:
