@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 
 from mutransfer.errors import UserError
 from mutransfer.models.mlp import memory_bytes
-from mutransfer.runs.cost import Calibration, Point, calibrate, device_hours, fastest, measure, plan_table
+from mutransfer.runs.cost import SECONDS, Calibration, Point, calibrate, device_hours, fastest, measure, plan_table
 from mutransfer.runs.engine import Engine, LocalEngine
 from mutransfer.training.spec import RunRecord, RunSpec
 from tests.here import Here, Queue
@@ -75,9 +77,10 @@ def specs(*widths: int, steps: int = 1000, **changes: Any) -> list[RunSpec]:
     return [tiny.spec(DATA, width=w, log2_lr=lr, steps=steps, **changes) for w in widths for lr in (-2, -4)]
 
 
-def run(runs: list[RunSpec], engine: Engine | None = None, **options: Any) -> Calibration | None:
-    options = {"runner": f"{__name__}:fake_run", "flops": flops, "seconds": 10.0, **options}
-    return calibrate(runs, DATA, engine=engine or Machine(), **options)
+def run(runs: list[RunSpec], engine: Engine | None = None, seconds: float = 10, **options: Any) -> Calibration | None:
+    options = {"runner": f"{__name__}:fake_run", "flops": flops, **options}
+    with patch.dict(os.environ, {SECONDS: str(seconds)}):
+        return calibrate(runs, DATA, engine=engine or Machine(), **options)
 
 
 def known(runs: list[RunSpec], *args: Any, **options: Any) -> Calibration:
@@ -171,8 +174,8 @@ def test_a_measurement_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     known(specs(16, 64, batch=4), engine, path=path)
     known(specs(16, 64, variant="tanh"), engine, path=path)
     known(runs, engine, path=path, precisions=BOTH)
-    with monkeypatch.context() as patch:
-        patch.setattr(torch, "__version__", "0.1")
+    with monkeypatch.context() as other:
+        other.setattr(torch, "__version__", "0.1")
         known(runs, engine, path=path)
     assert known(runs, Machine(3), path=path).workers == 3
     assert known(runs[::-1], engine, path=path) == first and engine.runs == 5

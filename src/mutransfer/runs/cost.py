@@ -87,18 +87,15 @@ class Calibration:
 
     def describe(self, specs: Sequence[RunSpec]) -> str:
         """When, on what and how fast, by width; names the widths of ``specs`` that are extrapolated."""
-        speeds = [
+        text = f"measured {self.measured} on {self.machine}: {self.workers} {self.engine} worker"
+        text += f"{'s, all busy' if self.workers > 1 else ''}; GFLOP/s of one: " + "; ".join(
             f"{name} {', '.join(f'{p.flops / p.step_seconds / 1e9:.3g} at width {p.width}' for p in points)}"
             for name, points in self.points.items()
-        ]
-        busy = "s, all busy" if self.workers > 1 else ""
-        text = f"measured {self.measured} on {self.machine}: {self.workers} {self.engine} worker{busy}"
-        text += f"; GFLOP/s of one: {'; '.join(speeds)}"
+        )
         largest = self.points[specs[0].precision][-1]
         beyond = sorted({s.width for s in specs if self.flops(s) / s.steps > 1.01 * largest.flops})
-        if not beyond:
-            return text
-        return f"{text}; extrapolated from width {largest.width} by FLOPs: {', '.join(map(str, beyond))}"
+        more = f"; extrapolated from width {largest.width} by FLOPs: {', '.join(map(str, beyond))}"
+        return text + (more if beyond else "")
 
 
 def _interpolate(name: str, points: Sequence[Point], flops: float) -> float:
@@ -132,19 +129,17 @@ def calibrate(
     flops: Flops,
     path: Path | None = None,
     precisions: Sequence[str] = ("float32",),
-    seconds: float | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Calibration | None:
     """Measure ``engine`` on a few sizes of ``specs``, cut to few steps, with all its workers busy; or read ``path``.
 
-    What was measured before on the same machine, torch, engine, workers, batch, sizes and precisions is taken from
-    ``path``; a file that is damaged, or cannot be written, only costs the time to measure again. A size too large to
-    be stepped in ``seconds`` is left to extrapolation; if all are, smaller batches of the smallest are stepped.
+    It takes 10 seconds, or what the variable `SECONDS` says, and the start of the workers. What was measured before
+    on the same machine, torch, engine, workers, batch, sizes and precisions is taken from ``path``; a file that is
+    damaged, or cannot be written, only costs the time to measure again. A size too large to be stepped in that time is
+    left to extrapolation; if all are, smaller batches of the smallest are stepped.
 
     Args:
         runner, dataset: as for the engine.
-        seconds: of measuring, in all (default: what the variable `SECONDS` says, or 10); the start of the workers
-            comes on top.
         say: called with a line before a measurement, and when nothing could be measured.
 
     Returns:
@@ -152,8 +147,7 @@ def calibrate(
     """
     import torch
 
-    seconds = float(os.environ.get(SECONDS, 10)) if seconds is None else seconds
-    devices = sorted(set(engine.devices))
+    seconds, devices = float(os.environ.get(SECONDS, 10)), sorted(set(engine.devices))
     probes = _probes(specs, flops, SLOW[devices[-1].split(":")[0]] * seconds / (4 * MIN_STEPS))
     if not probes:
         return None
@@ -167,16 +161,28 @@ def calibrate(
         points = {name: [Point(**p) for p in row] for name, row in kept[key]["points"].items()}
         return Calibration(**{**kept[key], "points": points, "flops": flops})
     say(f"measuring this machine for {seconds:g} seconds, on runs of {first.experiment}")
-    start_seconds, points, reason = _measure(probes, sizes, dataset, runner, engine, precisions, seconds)
+    texts = {p: [replace(s, precision=p).to_json() for s in probes] for p in precisions}
+    task = json.dumps({"runner": runner, "seconds": seconds, "probes": texts, "flops": sizes})
+    # One job a worker, so that all measure the same size at the same time; and as each costs more than all that follow,
+    # none is queued behind another while a worker is still to come.
+    jobs = [replace(first, hps=(("calibration", task),), seed=i) for i in range(engine.workers)]
+    records: list[RunRecord] = []
+    begin = time.perf_counter()
+    schedule(engine.backend(MEASURE, dataset), jobs, on_records=records.extend, cost=lambda s: 2.0**-s.seed)
+    elapsed = time.perf_counter() - begin
+    answers = [json.loads(r.provenance["calibration"]) for r in records if r.is_done]
+    measured = {p: [*map(_mean, zip(*(answer["measured"][p] for answer in answers), strict=False))] for p in precisions}
+    points = {name: row for name, row in measured.items() if row}
     if not points:
-        say(f"this machine could not be measured: {reason}")
+        reasons = [r.reason for r in records if not r.is_done] + [answer["reason"] for answer in answers]
+        say(f"this machine could not be measured: {next(filter(None, reasons), 'its runs take too long')}")
         return None
     facts = {
         "measured": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "machine": ", ".join(machine),
         "engine": engine.name,
         "workers": engine.workers,
-        "start_seconds": start_seconds,
+        "start_seconds": elapsed - max(answer["seconds"] for answer in answers),
     }
     kept[key] = {**facts, "points": {name: [asdict(p) for p in row] for name, row in points.items()}}
     try:
@@ -185,6 +191,11 @@ def calibrate(
     except UserError as error:
         say(f"the measurement is not kept: {error}")
     return Calibration(**facts, points=points, flops=flops)
+
+
+def _mean(points: Sequence[Mapping[str, Any]]) -> Point:
+    # harmonic: of workers that differ in speed, the sum of the speeds counts
+    return Point(**{name: statistics.harmonic_mean([p[name] for p in points]) for name in points[0]})
 
 
 def _probes(specs: Sequence[RunSpec], flops: Flops, most: float) -> list[RunSpec]:
@@ -204,47 +215,12 @@ def _probes(specs: Sequence[RunSpec], flops: Flops, most: float) -> list[RunSpec
     return probes
 
 
-def _measure(
-    probes: Sequence[RunSpec],
-    sizes: Sequence[float],
-    dataset: Any,
-    runner: str,
-    engine: Engine,
-    precisions: Sequence[str],
-    seconds: float,
-) -> tuple[float, dict[str, list[Point]], str]:
-    """(seconds until workers train, points by precision, why there are none); sizes: FLOPs a step of the probes."""
-    texts = {p: [replace(s, precision=p).to_json() for s in probes] for p in precisions}
-    task = json.dumps({"runner": runner, "seconds": seconds, "probes": texts, "flops": sizes})
-    # One job a worker, so that all measure the same size at the same time; and as each costs more than all that follow,
-    # none is queued behind another while a worker is still to come.
-    jobs = [replace(probes[0], hps=(("calibration", task),), seed=i) for i in range(engine.workers)]
-    records: list[RunRecord] = []
-    begin = time.perf_counter()
-    schedule(engine.backend(MEASURE, dataset), jobs, on_records=records.extend, cost=lambda s: 2.0**-s.seed)
-    elapsed = time.perf_counter() - begin
-    answers = [json.loads(r.provenance["calibration"]) for r in records if r.is_done]
-    points: dict[str, list[Point]] = {}
-    for precision in precisions:
-        for i, (spec, size) in enumerate(zip(probes, sizes, strict=True)):
-            if taken := [row[i] for answer in answers if len(row := answer["measured"][precision]) > i]:
-                steps, besides, peaks = zip(*taken, strict=True)
-                # harmonic: of workers that differ in speed, the sum of the speeds counts
-                times = {"step_seconds": steps, "fixed_seconds": besides}
-                means = {name: statistics.harmonic_mean(values) for name, values in times.items()}
-                point = Point(width=spec.width, flops=size, peak_memory_mib=max(peaks), **means)
-                points.setdefault(precision, []).append(point)
-    reasons = [r.reason for r in records if not r.is_done] + [answer["reason"] for answer in answers]
-    start_seconds = elapsed - max((answer["seconds"] for answer in answers), default=0.0)
-    return start_seconds, points, next(filter(None, reasons), "its runs take too long")
-
-
 def measure(spec: RunSpec, dataset: Any, **options: Any) -> RunRecord:
     """The runner of a calibration: runs what the carrier ``spec`` names, as many steps as there is time for."""
     task = json.loads(str(spec.hp("calibration")))
     run = partial(resolve(task["runner"]), dataset=dataset, **options)
     begin, reason = time.perf_counter(), ""
-    measured: dict[str, list[tuple[float, float, float]]] = {}
+    measured: dict[str, list[dict[str, float]]] = {}  # as `Point`
     for precision, texts in task["probes"].items():
         row = measured[precision] = []
         try:
@@ -252,22 +228,23 @@ def measure(spec: RunSpec, dataset: Any, **options: Any) -> RunRecord:
             run(_cut(probes[0], MIN_STEPS))  # the first run of its kind warms the process up
             begin = begin if len(measured) > 1 else time.perf_counter()
             end = time.perf_counter() + task["seconds"] / len(task["probes"])
-            for i, probe in enumerate(probes):
+            for i, (probe, size) in enumerate(zip(probes, task["flops"], strict=True)):
                 left = end - time.perf_counter()
-                # the shortest run of the next size, at the FLOP/s of the last
-                if row and row[-1][1] + MIN_STEPS * row[-1][0] * task["flops"][i] / task["flops"][i - 1] > left:
-                    break
+                if row:  # the shortest run of this size, at the FLOP/s of the last
+                    last = row[-1]
+                    if last["fixed_seconds"] + MIN_STEPS * last["step_seconds"] * size / last["flops"] > left:
+                        break
                 if "device" in options:  # a GPU loads the kernels of every size at their first use
                     run(_cut(probe, MIN_STEPS))
-                row.append(_times(run, probe, left / (len(probes) - i)))
+                row.append({"width": probe.width, "flops": size, **_times(run, probe, left / (len(probes) - i))})
         except Exception as error:
             reason = one_line(error)
     answer = {"seconds": time.perf_counter() - begin, "measured": measured, "reason": reason}
     return RunRecord(spec=spec, status="finished", train_loss=0.0, provenance={"calibration": json.dumps(answer)})
 
 
-def _times(run: Callable[[RunSpec], RunRecord], spec: RunSpec, seconds: float) -> tuple[float, float, float]:
-    """(seconds a step, seconds besides, peak memory in MiB) of a short run and a long one within ``seconds``.
+def _times(run: Callable[[RunSpec], RunRecord], spec: RunSpec, seconds: float) -> dict[str, float]:
+    """What `Point` has of times and memory, by a short run and a long one within ``seconds``.
 
     Their difference leaves out what a run starts with.
     """
@@ -285,11 +262,11 @@ def _times(run: Callable[[RunSpec], RunRecord], spec: RunSpec, seconds: float) -
         if short and done > short[0] and took > short[1]:
             step = (took - short[1]) / (done - short[0])
         short = short or (done, took)
-        besides = max(now - begin - done * step, 1e-6)
+        fixed = max(now - begin - done * step, 1e-6)
         is_long = steps > MIN_STEPS and now - begin > (end - begin) / 2
-        steps = int(min((end - now - besides) / step, spec.steps))
+        steps = int(min((end - now - fixed) / step, spec.steps))
         if is_long or done == spec.steps or steps < 4 * MIN_STEPS:
-            return step, besides, record.peak_memory_mib
+            return {"step_seconds": step, "fixed_seconds": fixed, "peak_memory_mib": record.peak_memory_mib}
 
 
 def _cut(spec: RunSpec, steps: int) -> RunSpec:
@@ -297,9 +274,8 @@ def _cut(spec: RunSpec, steps: int) -> RunSpec:
 
 
 # Dense peak FLOP/s (without structured sparsity), SXM modules. "float32" is what torch multiplies float32 with by
-# default; "tf32" needs torch.set_float32_matmul_precision("high"). The V100 has neither TF32 nor bfloat16.
-#   V100: NVIDIA Tesla V100 datasheet (2018), SXM2. A100: NVIDIA A100 datasheet (2021). H100: NVIDIA H100 architecture
-#   whitepaper (2022), table "GPU peak rates", SXM5; its datasheet doubles the last two, for sparsity.
+# default; "tf32" needs torch.set_float32_matmul_precision("high"). Sources: NVIDIA's datasheets of the V100 (2018) and
+# A100 (2021); "GPU peak rates" of its H100 architecture whitepaper (2022): the datasheet doubles the last two.
 PEAKS: dict[str, dict[str, float]] = {
     "V100": {"float32": 15.7e12},
     "A100": {"float32": 19.5e12, "tf32": 156e12, "bfloat16": 312e12},
@@ -344,19 +320,19 @@ def plan_table(
     for spec in specs:
         groups.setdefault((spec.parametrization, spec.width), []).append(spec)
 
-    def cost(runs: Sequence[RunSpec], of: Callable[[Calibration], float]) -> list[str]:
-        """The memory of the largest of ``runs``, and the seconds ``of`` them all together, as minutes."""
-        known = (
-            [f"{max(map(calibration.mib, runs)):,.0f}", f"{of(calibration) / 60:,.1f}"] if calibration else ["?"] * 2
-        )
-        return [f"{sum(map(flops, runs)):.3g}", *known]
+    def row(runs: Sequence[RunSpec], seconds: Callable[[Calibration], float], *cells: object) -> list[str]:
+        """``cells``, and what ``runs`` take: the memory of the largest, the time of all workers together."""
+        known = ["?", "?"]
+        if calibration:
+            known = [f"{max(map(calibration.mib, runs)):,.0f}", f"{seconds(calibration) / 60:,.1f}"]
+        return [*map(str, cells), f"{sum(map(flops, runs)):.3g}", *known]
 
     rows = [["parametrization", "width", "log2 LR", "seeds", "runs", "steps", "FLOPs", "MiB a run", "minutes"]]
     for (name, width), runs in sorted(groups.items(), key=lambda g: (g[0][0] != "sp", *g[0])):
         rates, steps = _range([s.log2_lr for s in runs]), _range([s.steps for s in runs])
         cells = [name, width, rates, len({s.seed for s in runs}), len(runs), steps]
-        rows.append([*map(str, cells), *cost(runs, lambda c, r=runs: sum(map(c.seconds, r)) / c.workers)])
-    rows.append(["total", "", "", "", str(len(specs)), "", *cost(specs, lambda c: c.sweep_seconds(specs))])
+        rows.append(row(runs, lambda c, runs=runs: sum(map(c.seconds, runs)) / c.workers, *cells))  # type: ignore[misc]
+    rows.append(row(specs, lambda c: c.sweep_seconds(specs), "total", "", "", "", len(specs), ""))
     sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.rjust, cells, sizes)) for cells in rows]
     if calibration and specs:
