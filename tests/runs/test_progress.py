@@ -27,7 +27,7 @@ SPEC = RunSpec(
 )
 
 
-def record(status: str = "finished", seconds: float = float("nan")) -> RunRecord:
+def record(status: str = "finished", seconds: float = math.nan) -> RunRecord:
     return RunRecord(spec=SPEC, status=status, train_loss=1.0, wall_seconds=seconds)
 
 
@@ -93,11 +93,6 @@ def test_runs_under_way_count_half(clock: Clock) -> None:
         clock.now += 60
         shown.record(record(seconds=60.0), 1.0)
         assert 200 < shown.eta_seconds < 400  # the truth is 240; counting ended runs alone says 540
-        shown.record(record(seconds=60.0), 1.0)
-        clock.now += 60
-        for _ in range(2):
-            shown.record(record(seconds=60.0), 1.0)
-        assert 140 < shown.eta_seconds < 220  # the truth is 180
 
 
 def test_a_measured_plan_has_an_eta_from_the_start(clock: Clock) -> None:
@@ -125,8 +120,10 @@ def test_a_log_has_plain_lines_now_and_then(tmp_path: Path, monkeypatch: pytest.
     assert lines[-1].startswith("10000/10000 runs, 2500 diverged, 1 failed, 0 left")
 
 
-def on_terminal(columns: int) -> str:
-    """What a terminal of that many columns receives of twelve runs: less than its buffer."""
+@pytest.mark.parametrize(("columns", "term"), [(120, "xterm"), (60, "xterm"), (40, "xterm"), (80, "dumb")])
+def test_a_terminal_has_one_line_that_changes(columns: int, term: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Never wrapped, one line at the end, the failure above it. TERM=dumb cannot go back in a line: it is a log."""
+    monkeypatch.setenv("TERM", term)
     ours, theirs = pty.openpty()
     with open(theirs, "w") as file:
         drive(12, 0.1, Console(file=file, width=columns, highlight=False))
@@ -135,22 +132,11 @@ def on_terminal(columns: int) -> str:
         while part := os.read(ours, 1 << 16):
             received += part
     os.close(ours)
-    return received.decode()
-
-
-def test_a_dumb_terminal_is_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """TERM=dumb cannot go back in a line."""
-    monkeypatch.setenv("TERM", "dumb")
-    text = on_terminal(80)
-    assert "\x1b" not in text and text.replace("\r\n", "").count("\r") == 0
-    assert "12/12 runs" in text.splitlines()[-1]
-
-
-@pytest.mark.parametrize("columns", [120, 60, 40])
-def test_a_terminal_has_one_line_that_changes(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a screen of that width would show it: never wrapped, one line at the end, the failure above it."""
-    monkeypatch.setenv("TERM", "xterm-256color")
-    text = on_terminal(columns)
+    text = received.decode()
+    if term == "dumb":
+        assert "\x1b" not in text and text.replace("\r\n", "").count("\r") == 0
+        assert "12/12 runs" in text.splitlines()[-1]
+        return
     frames = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", part) for part in re.split(r"\r\n|\r", text)]
     frames = [frame for frame in frames if " runs, " in frame]
     assert len(frames) >= 3 and all(len(frame) <= columns for frame in frames)

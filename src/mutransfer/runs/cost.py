@@ -11,6 +11,7 @@ import os
 import statistics
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -100,11 +101,10 @@ class Calibration:
 
 def _interpolate(name: str, points: Sequence[Point], flops: float) -> float:
     """A field of ``points``: linear in the logarithms between two of them, proportional outside."""
-    if not points[0].flops < flops < points[-1].flops:
-        near = points[0 if flops <= points[0].flops else -1]
-        return float(getattr(near, name) * flops / near.flops)
     i = bisect_left(points, flops, key=lambda p: p.flops)
-    x, y = points[i - 1], points[i]
+    x, y = points[max(i - 1, 0)], points[min(i, len(points) - 1)]
+    if x is y:
+        return float(getattr(x, name) * flops / x.flops)
     share = math.log(flops / x.flops) / math.log(y.flops / x.flops)
     return float(getattr(x, name) ** (1 - share) * getattr(y, name) ** share)
 
@@ -276,32 +276,24 @@ def _cut(spec: RunSpec, steps: int) -> RunSpec:
 # Dense peak FLOP/s (without structured sparsity), SXM modules. "float32" is what torch multiplies float32 with by
 # default; "tf32" needs torch.set_float32_matmul_precision("high"). Sources: NVIDIA's datasheets of the V100 (2018) and
 # A100 (2021); "GPU peak rates" of its H100 architecture whitepaper (2022): the datasheet doubles the last two.
-PEAKS: dict[str, dict[str, float]] = {
-    "V100": {"float32": 15.7e12},
-    "A100": {"float32": 19.5e12, "tf32": 156e12, "bfloat16": 312e12},
-    "H100": {"float32": 66.9e12, "tf32": 494.7e12, "bfloat16": 989.4e12},
-}
+PEAKS = {"V100 float32": 15.7e12, "A100 float32": 19.5e12, "A100 tf32": 156e12, "A100 bfloat16": 312e12}
+PEAKS |= {"H100 float32": 66.9e12, "H100 tf32": 494.7e12, "H100 bfloat16": 989.4e12}
 # What well-tuned training of models with large matrices reaches of the peak on tensor cores (PaLM 46%, Llama 3 38-43%).
 UTILISATION = 0.4
 
 
 def device_hours(specs: Iterable[RunSpec], flops: Flops) -> str:
-    """Hours of one GPU that ``specs`` take at `UTILISATION` of its peak, one line per GPU.
+    """Hours of one GPU that ``specs`` take at `UTILISATION` of its peak, one line per GPU and precision.
 
     A bound from below: launching kernels, not arithmetic, limits narrow models, which stay far under it.
     """
-    totals: dict[str, float] = {}
+    totals = Counter[str]()
     for spec in specs:
-        for name in ("float32", "tf32") if spec.precision == "float32" else (spec.precision,):
-            totals[name] = totals.get(name, 0.0) + flops(spec)
+        totals[spec.precision] += flops(spec)  # type: ignore[assignment]
     lines = [f"device-hours, at least: {UTILISATION:.0%} of the published dense peak, which narrow models do not reach"]
-    for gpu, peaks in PEAKS.items():
-        cells = [
-            f"{name} {total / (UTILISATION * peaks[name]) / 3600:,.3g} h ({peaks[name] / 1e12:g} TFLOP/s)"
-            for name, total in totals.items()
-            if name in peaks
-        ]
-        lines.append(f"  {gpu}: {', '.join(cells) or 'has no ' + ' or '.join(totals)}")
+    for name, peak in PEAKS.items():
+        if total := totals[name.split()[1].replace("tf32", "float32")]:
+            lines.append(f"  {name}: {total / (UTILISATION * peak) / 3600:,.3g} h ({peak / 1e12:g} TFLOP/s)")
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mutransfer.errors import UserError
-from mutransfer.runs.engine import Cost, Engine, OnEvent, schedule
+from mutransfer.runs.engine import Cost, Engine, schedule
 from mutransfer.runs.progress import SweepProgress
 from mutransfer.runs.store import Store
 from mutransfer.runs.worker import in_environment
@@ -77,7 +77,7 @@ def sweep(
                 f"{dataset.fingerprint}; plan the runs again on the data you have."
             )
     folder = checkpoints(store.path)
-    with SweepProgress(progress, workers=engine.workers, is_timed=is_timed) as shown, checkpointed(folder, shown.say):
+    with SweepProgress(progress, workers=engine.workers, is_timed=is_timed) as shown, checkpointed(folder):
 
         def keep(records: list[RunRecord]) -> None:
             store.put_many(records)
@@ -134,12 +134,10 @@ def checkpoints(store: Path) -> Path:
 
 
 @contextlib.contextmanager
-def checkpointed(folder: Path, say: OnEvent) -> Iterator[None]:
+def checkpointed(folder: Path) -> Iterator[None]:
     """Runs that are made in the block keep their checkpoints in ``folder``, which is removed if it is empty."""
-    try:
+    with contextlib.suppress(OSError):  # a run that then cannot write one says so
         folder.mkdir(exist_ok=True)
-    except OSError as error:
-        say(f"no checkpoints are kept: {folder} cannot be made ({error.strerror})")
     try:
         with in_environment({checkpoint.FOLDER: str(folder)}):
             yield

@@ -31,7 +31,7 @@ _CONNECT_SECONDS = 3.0
 class RayEngine:
     """A running cluster that this machine belongs to: ``address`` is "auto", or HOST[:PORT] of its head.
 
-    Nodes come and go: its slots are counted anew every ``recount_seconds``.
+    Nodes come and go: its slots are counted anew at least every ``recount_seconds``.
 
     Raises `UserError` if Ray is not installed, no cluster answers, or the cluster has no slot.
     """
@@ -74,12 +74,9 @@ class _Actors:
         self.arguments = (self.ray.put(code), worker.environment())
         self.asked: dict[Any, tuple[Any, RunSpec | None]] = {}  # object reference -> actor, and the run if it is one
         self.nodes: dict[Any, str] = {}  # of the actors that are ready
-        self.counted = (0, 0.0)  # slots, and until when this is fresh
 
     def slots(self) -> int:
-        if time.monotonic() > self.counted[1]:
-            self.counted = self.engine.workers, time.monotonic() + self.engine.recount_seconds
-        return self.counted[0]
+        return self.engine.workers
 
     def start(self) -> Any:
         actor = self.actor.remote(*self.arguments)
@@ -114,9 +111,8 @@ class _Actors:
         return actor, kind, content
 
     def stop(self, actors: Iterable[Any]) -> None:
-        actors = list(actors)
-        self.asked = {reference: what for reference, what in self.asked.items() if what[0] not in actors}
-        for actor in actors:
+        for actor in [*actors]:
+            self.asked = {reference: what for reference, what in self.asked.items() if what[0] != actor}
             self.ray.kill(actor)
 
 

@@ -43,6 +43,8 @@ SCHEMA = {  # what is asked for in bulk, so that no JSON need be parsed; the rec
     "record": "TEXT NOT NULL",  # JSON, the spec included
 }
 COLUMNS = tuple(SCHEMA)
+_CREATE = f"CREATE TABLE runs ({', '.join(map(' '.join, SCHEMA.items()))})"
+_INSERT = f"INSERT OR REPLACE INTO runs VALUES ({','.join('?' * len(COLUMNS))})"
 _FAULTS = (sqlite3.Error, UnicodeDecodeError)  # Python fails on SQLite's message where that quotes damaged bytes
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 _NO_ACCESS = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
@@ -110,8 +112,8 @@ class Store:
         with _explained(self.path, "write"):
             with _journal(self.path).open("ab") as file:  # first: it may have what the store lacks, not the reverse
                 file.write(_lines(rows))
-            with self._db as db:
-                _insert(db, rows)
+            with self._db:
+                self._db.executemany(_INSERT, rows)
 
     def done(self, run_ids: Collection[str]) -> set[str]:
         """Those of ``run_ids`` that are done (a failed run is not: it will be retried); parses no record."""
@@ -146,8 +148,8 @@ class Store:
         """Delete runs, all of them or none."""
         with _explained(self.path, "write"):
             _journal(self.path).unlink(missing_ok=True)  # should this be killed, it is written anew at the next start
-            with self._db as db:
-                db.execute(f"DELETE FROM runs WHERE {where[0]}", where[1])
+            with self._db:
+                self._db.execute(f"DELETE FROM runs WHERE {where[0]}", where[1])
             self._write_journal()
 
     @classmethod
@@ -254,14 +256,10 @@ def _filled(db: sqlite3.Connection, rows: Iterable[Row]) -> sqlite3.Connection:
     with db:
         db.execute("BEGIN IMMEDIATE")
         db.execute("DROP TABLE IF EXISTS runs")
-        db.execute(f"CREATE TABLE runs ({', '.join(map(' '.join, SCHEMA.items()))})")
-        _insert(db, rows)
+        db.execute(_CREATE)
+        db.executemany(_INSERT, rows)
         db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
     return db
-
-
-def _insert(db: sqlite3.Connection, rows: Iterable[Row]) -> None:
-    db.executemany(f"INSERT OR REPLACE INTO runs VALUES ({','.join('?' * len(COLUMNS))})", rows)
 
 
 def _row(record: RunRecord, finished_at: str | None) -> Row:
@@ -292,9 +290,8 @@ def _journal(path: Path) -> Path:
 
 def _lines(rows: Iterable[Row]) -> bytes:
     """What the journal says of ``rows``: each line begins with its newline, lest it continue one that was cut short."""
-    at = COLUMNS.index("finished_at")
     line = '\n{{"run_id":"{}","finished_at":{},"record":{}}}'
-    return "".join(line.format(row[0], json.dumps(row[at]), row[-1]) for row in rows).encode()
+    return "".join(line.format(row[0], json.dumps(row[-3]), row[-1]) for row in rows).encode()
 
 
 def _readable(path: Path) -> list[Row]:

@@ -94,37 +94,29 @@ def runs(
     yes: bool = False,
     salvage: bool = False,
 ) -> int:
-    """Print the runs of the store at ``path`` as a table; or export, delete or salvage them.
+    """Print the runs of the store at ``path`` as a table; or export, delete or salvage them, as the command line says.
 
-    Args:
-        where: conditions such as ``width=1024``, ``log2_lr<=-4``, ``status!=finished``, ``hps.alpha=2``; all must hold.
-        export: to this file instead, .csv or .parquet: the whole runs table (`to_frame`), whole or not at all.
-        delete: delete the runs instead, after asking on a terminal.
-        every: delete all of them; without it, deleting needs a condition.
-        yes: delete without asking.
-        salvage: put what can be read of a damaged file in its place, and the file aside.
-
-    Returns:
-        0; 1 if the deletion was declined.
-
-    Raises:
-        UserError: there is no store, it is damaged, it is in use (to delete or salvage), a condition makes no sense,
-            the export cannot be written, or the options contradict each other. Nothing is changed then.
+    Returns 0, or 1 if the deletion was declined. Raises `UserError`, with nothing changed, if there is no store, it is
+    damaged or in use (to delete or salvage), a condition makes no sense, the export cannot be written, or the options
+    contradict each other.
     """
-    if (export is not None) + delete + salvage > 1:
-        raise UserError("export, delete and salvage are three commands: give one of them.")
-    if (every or yes) and not delete:
-        raise UserError("--all and --yes belong to --delete.")
-    if delete and bool(where) == every:
-        raise UserError("delete which runs? Give --where, such as --where status=failed, or --all, and not both.")
+    suffix = export.suffix if export is not None else ".csv"
+    for is_wrong, problem in [
+        (
+            (export is not None) + delete + salvage > 1,
+            "export, delete and salvage are three commands: give one.",
+        ),
+        ((every or yes) and not delete, "--all and --yes belong to --delete."),
+        (delete and bool(where) == every, "delete which runs? Give --where, such as --where status=failed, or --all."),
+        (salvage and where, "--salvage keeps every run that can be read: it takes no --where."),
+        (suffix not in (".csv", ".parquet"), f"cannot export to {export}: expected a name with .csv or .parquet."),
+    ]:
+        if is_wrong:
+            raise UserError(problem)
     if salvage:
-        if where:
-            raise UserError("--salvage keeps every run that can be read: it takes no --where.")
         count, aside = Store.salvage(path)
         print(f"{path} has the {count} runs that could be read; the damaged file is {aside}")
         return 0
-    if export is not None and export.suffix not in (".csv", ".parquet"):
-        raise UserError(f"cannot export to {export}: its name ends in '{export.suffix}', expected .csv or .parquet.")
     with Store(existing(path), read_only=not delete) as store:
         chosen = _where(where, store)
         total = len(list(store.rows(["run_id"])))
@@ -134,7 +126,7 @@ def runs(
             _print(list(store.rows(_SHOWN.split(), chosen, order=_ORDER)), total)
             return 0
         frame = to_frame(store.records(where=chosen))
-    if export.suffix == ".csv":
+    if suffix == ".csv":
         write_csv(frame, export)
     else:
         content = io.BytesIO()
