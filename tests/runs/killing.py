@@ -51,14 +51,19 @@ def undisturbed(specs: Iterable[RunSpec]) -> dict[str, dict[str, object]]:
     return {spec.run_id: tiny.outcome(run(spec)) for spec in specs}
 
 
+def driver_of(path: Path, runs: int, **environment: str) -> subprocess.Popen[bytes]:
+    """A process that sweeps `plan`, or tiny's grid and a long run if ``runs`` is 0."""
+    command = [sys.executable, "-m", "tests.runs.killing", str(path), str(runs)]
+    return subprocess.Popen(command, cwd=tiny.ROOT, env=tiny.environment(**environment), stdout=subprocess.DEVNULL)
+
+
 def play(path: Path, runs: int, rng: random.Random, expected: dict[str, dict[str, object]]) -> Round:
     """Sweep into a new store at ``path``, with one to three kills, then resume to the end."""
     came = Round()
-    command = [sys.executable, "-m", "tests.runs.killing", str(path), str(runs)]
 
     def start() -> subprocess.Popen[bytes]:
         came.drivers += 1
-        return subprocess.Popen(command, cwd=tiny.ROOT, env=tiny.environment(), stdout=subprocess.DEVNULL)
+        return driver_of(path, runs)
 
     driver = start()
     is_new = True
@@ -106,6 +111,7 @@ def _drive(path: Path, runs: int) -> int:
     from mutransfer.runs.driver import sweep
     from mutransfer.runs.engine import LocalEngine
 
+    specs = plan(runs) if runs else [*tiny.grid(DATA), tiny.long(DATA)]
     with Store(path) as store, path.with_name("durable").open("a") as durable:
         put_many = store.put_many
 
@@ -115,7 +121,7 @@ def _drive(path: Path, runs: int) -> int:
             durable.flush()
 
         store.put_many = put  # type: ignore[method-assign, assignment]
-        return int(bool(sweep(plan(runs), store, tiny.RUNNER, engine=LocalEngine(2), dataset=DATA).failed))
+        return int(bool(sweep(specs, store, tiny.RUNNER, engine=LocalEngine(2), dataset=DATA).failed))
 
 
 if __name__ == "__main__":

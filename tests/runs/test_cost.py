@@ -136,13 +136,6 @@ def calibration(workers: int = 2, bfloat16: float = 0.0, sizes: dict[float, floa
 SMALL = tiny.spec(DATA, width=8, batch=1, steps=10)
 
 
-def test_between_two_sizes_seconds_grow_as_a_power() -> None:
-    """Half way in the logarithm of the FLOPs is half way in the logarithm of the seconds."""
-    machine = calibration(sizes={160.0: 2e-3, 2560.0: 8e-3})
-    assert flops(SMALL) / 10 == 640
-    assert machine.seconds(SMALL) == pytest.approx(10 * math.sqrt(2e-3 * 8e-3) + 1)
-
-
 @pytest.mark.parametrize(
     ("runs", "workers", "seconds"),
     [

@@ -63,19 +63,9 @@ def test_done_parses_nothing(path: Path) -> None:
         assert store.done([*ids(good, failed(seed=1), broken), "absent"]) == set(ids(good, broken))
         both = sorted(ids(good, failed(seed=1)))
         assert ids(*store.records(both[::-1])) == both
+        assert list(store.get(both)) == ids(good)
         with pytest.raises(Damaged, match="a row is damaged"):
             list(store.records())
-
-
-def test_failed_runs_are_not_done_and_give_way(path: Path) -> None:
-    """A failed run is retried by the next sweep, and its result takes the place of the failure."""
-    with Store(path) as store:
-        store.put_many([failed()])
-        assert not store.done(ids(failed())) and not store.get(ids(failed()))
-        assert [r.status for r in Store.read(path)] == ["failed"]
-        store.put_many([record()])
-        assert store.done(ids(record())) == set(store.get(ids(record()))) == set(ids(record()))
-    assert [r.status for r in Store.read(path)] == ["finished"]
 
 
 def test_one_writer_at_a_time(path: Path) -> None:

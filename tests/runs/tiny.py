@@ -1,8 +1,9 @@
-"""A sweep of runs that take milliseconds, for the tests; ``python -m`` makes it a driver to kill."""
+"""Runs that take milliseconds, for the tests."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -34,12 +35,8 @@ HANG = "MUTRANSFER_TEST_HANG"  # run_ids that never end, in the environment and 
 
 def environment(**more: str) -> dict[str, str]:
     """For a process of its own that imports what this one can; its runs' commit is ours, even if somebody commits."""
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, sys.path)]),
-        COMMIT: git_commit(),
-        **more,
-    }
+    path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+    return {**os.environ, "PYTHONPATH": path, COMMIT: git_commit(), **more}
 
 
 def dataset() -> ImageDataset:
@@ -62,9 +59,8 @@ def spec(data: ImageDataset, **changes: object) -> RunSpec:
 
 def grid(data: ImageDataset) -> list[RunSpec]:
     """Eight runs; those at a learning rate of 2^30 diverge."""
-    return [
-        spec(data, parametrization=p, width=w, log2_lr=lr) for p in ("mup", "sp") for w in (8, 16) for lr in (-4, 30)
-    ]
+    cells = itertools.product(("mup", "sp"), (8, 16), (-4, 30))
+    return [spec(data, parametrization=p, width=width, log2_lr=lr) for p, width, lr in cells]
 
 
 def long(data: ImageDataset) -> RunSpec:
@@ -105,31 +101,24 @@ def run(spec: RunSpec, dataset: ImageDataset) -> RunRecord:
 
 
 def report(spec: RunSpec, dataset: ImageDataset, device: str = "cpu") -> RunRecord:
-    """Train nothing: sleep for hp "seconds", write start and end to a file in hp "log", say where this was."""
+    """Train nothing: sleep for hp "seconds", say when and where this was."""
     start = time.time()
     time.sleep(float(spec.hp("seconds")) / 2)
     _die(spec)
     time.sleep(float(spec.hp("seconds")) / 2)
-    with open(str(spec.hp("log")), "a") as log:
-        log.write(f"{spec.run_id} {start} {time.time()}\n")
-    facts = {"device": device, "pid": str(os.getpid()), "code": str(mutransfer.__file__)}
     ray = sys.modules.get("ray")
-    facts |= {"node": ray.get_runtime_context().get_node_id() if ray else "", "threads": str(torch.get_num_threads())}
-    facts |= {"folder": str(dataset.folder), "data": dataset.content_fingerprint()}
-    return RunRecord(spec=spec, status="finished", train_loss=1.0, provenance=facts)
+    facts = {"device": device, "pid": os.getpid(), "code": mutransfer.__file__, "folder": dataset.folder}
+    facts |= {"node": ray.get_runtime_context().get_node_id() if ray else "", "threads": torch.get_num_threads()}
+    facts |= {"data": dataset.content_fingerprint(), "start": start, "end": time.time()}
+    provenance = {name: str(fact) for name, fact in facts.items()}
+    return RunRecord(spec=spec, status="finished", train_loss=1.0, provenance=provenance)
 
 
 def reports(folder: Path, count: int, *, seconds: float, dies_once: int | None = None) -> list[RunSpec]:
-    """Runs of `report` that write into ``folder``; the worker of run ``dies_once`` dies in the first attempt."""
-    data, hps = dataset(), {"log": str(folder / "log"), "seconds": seconds}
+    """Runs of `report`; the worker of run ``dies_once`` dies in the first attempt, of which ``folder`` has a marker."""
+    data, hps = dataset(), {"seconds": seconds}
     fault = {"fault": "die once", "marker": str(folder / "marker")}
     return [spec(data, seed=i, hps=tuple((hps | (fault if i == dies_once else {})).items())) for i in range(count)]
-
-
-def reported(folder: Path) -> list[tuple[str, float, float]]:
-    """(run_id, start, end) of every run of `reports` that came to its end, in the order of the ends."""
-    lines = [line.split() for line in (folder / "log").read_text().splitlines()]
-    return [(run_id, float(start), float(end)) for run_id, start, end in lines]
 
 
 def _die(spec: RunSpec) -> None:
@@ -161,12 +150,3 @@ def wait_for(condition: Callable[[], bool], seconds: float) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.002)
-
-
-if __name__ == "__main__":
-    from mutransfer.runs.driver import sweep
-    from mutransfer.runs.engine import LocalEngine  # not above: the workers need no pandas
-
-    data = dataset()
-    with Store(sys.argv[1]) as store:
-        sweep([*grid(data), long(data)], store, RUNNER, engine=LocalEngine(2), dataset=data)
