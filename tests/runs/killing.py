@@ -19,7 +19,7 @@ from mutransfer.runs.worker import Runner
 from mutransfer.training.spec import RunRecord, RunSpec
 from tests.runs import tiny
 
-DATA = tiny.dataset()
+DATA = tiny.DATA
 START_SECONDS = 4.0  # of a driver and its workers, about: kills fall there too
 PATIENCE_SECONDS = 120.0
 RESUMES = 5  # a run that two kills hit is a failed one, which the next sweep tries again
@@ -85,13 +85,13 @@ def play(path: Path, runs: int, rng: random.Random, expected: dict[str, dict[str
             os.kill(rng.choice(workers) if is_worker else driver.pid, signal.SIGKILL)
         if not is_worker:
             driver.wait()
-            came.lost |= set(_durable(path)) - {r.spec.run_id for r in tiny.stored(path) if r.is_done}
+            came.lost |= set(_durable(path)) - {r.spec.run_id for r in tiny.runs_in(path) if r.is_done}
     for _ in range(RESUMES):
         if driver.poll() is not None:
             driver = start()
         if driver.wait(PATIENCE_SECONDS) == 0:
             break
-    records = {r.spec.run_id: tiny.outcome(r) for r in tiny.stored(path)}
+    records = {r.spec.run_id: tiny.outcome(r) for r in tiny.runs_in(path)}
     came.lost |= {run_id for run_id in expected if records.get(run_id, {}).get("status", "failed") == "failed"}
     came.doubled |= {run_id for run_id, times in Counter(_durable(path)).items() if times > 1}
     for run_id in {*expected, *records} - came.lost:

@@ -23,7 +23,7 @@ from mutransfer.training.spec import RunRecord, RunSpec
 from tests.here import Here, Queue
 from tests.runs import tiny
 
-DATA = tiny.dataset()
+DATA = tiny.DATA
 START, WARM_UP, RECORDING, OVERHEAD, EVALUATION, FLOOR = 3.0, 2.0, 0.01, 2e-4, 0.05, 200.0
 SPEED = {"float32": 1e10, "bfloat16": 4e10}  # FLOP/s of the fake machine
 BOTH = tuple(SPEED)

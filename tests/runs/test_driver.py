@@ -26,9 +26,9 @@ from mutransfer.runs.store import Store
 from mutransfer.training.checkpoint import EVERY, FOLDER
 from mutransfer.training.spec import RunRecord
 from tests.runs import killing, tiny
-from tests.runs.stores import ids, record
+from tests.runs.tiny import ids, record
 
-DATA = tiny.dataset()
+DATA = tiny.DATA
 GRID = tiny.grid(DATA)
 LONG = tiny.long(DATA)
 RAISES = tiny.spec(DATA, hps=(("fault", "raise"),))
@@ -132,7 +132,7 @@ def test_kill_the_driver_interrupt_it_and_resume(
     checkpoint = checkpoints(path) / f"{LONG.run_id}.pt"
     driver = killing.driver_of(path, 0, **{tiny.HANG: GRID[-1].run_id, EVERY: "0"})
     try:
-        tiny.wait_for(lambda: checkpoint.exists() and len(tiny.stored(path)) == len(GRID) - 1, seconds=60)
+        tiny.wait_for(lambda: checkpoint.exists() and len(tiny.runs_in(path)) == len(GRID) - 1, seconds=60)
         with pytest.raises(UserError, match=rf"in use by another run \(process {driver.pid}\)"), Store(path):
             pass
         workers = tiny.workers(driver.pid)

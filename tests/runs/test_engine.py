@@ -14,7 +14,7 @@ from mutransfer.runs.worker import BROKEN, READY, RECORD
 from mutransfer.training.spec import RunRecord, RunSpec
 from tests.runs import tiny
 
-DATA = tiny.dataset()
+DATA = tiny.DATA
 
 
 def runs(*seconds: float) -> list[RunSpec]:

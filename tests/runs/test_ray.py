@@ -24,7 +24,7 @@ from mutransfer.runs.worker import Runner
 from mutransfer.training.spec import RunRecord, RunSpec
 from tests.runs import tiny
 
-DATA = tiny.dataset()
+DATA = tiny.DATA
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 

@@ -19,7 +19,7 @@ from mutransfer.runs.store import Store
 from mutransfer.runs.table import runs, to_frame, write_csv
 from mutransfer.training.spec import RunRecord
 from tests.runs import tiny
-from tests.runs.stores import ids, record, stored, version_1
+from tests.runs.tiny import ids, record, stored, version_1
 
 HPS = (("alpha", 2.0), ("loss", "xent"))
 EVERY = {"delete": True, "every": True, "yes": True}
