@@ -19,13 +19,14 @@ from typing import Any
 
 import pytest
 
+from benchmarks import kill
 from mutransfer.errors import UserError
 from mutransfer.runs.driver import Interrupted, SweepResult, checkpoints, on_disk, sweep
 from mutransfer.runs.engine import LocalEngine, schedule
 from mutransfer.runs.store import Store
 from mutransfer.training.checkpoint import EVERY, FOLDER
 from mutransfer.training.spec import RunRecord
-from tests.runs import killing, tiny
+from tests.runs import tiny
 from tests.runs.tiny import ids, record
 
 DATA = tiny.DATA
@@ -130,7 +131,7 @@ def test_kill_the_driver_interrupt_it_and_resume(
     """
     path = tmp_path / "store.sqlite"
     checkpoint = checkpoints(path) / f"{LONG.run_id}.pt"
-    driver = killing.driver_of(path, 0, **{tiny.HANG: GRID[-1].run_id, EVERY: "0"})
+    driver = kill.driver_of(path, 0, **{tiny.HANG: GRID[-1].run_id, EVERY: "0"})
     try:
         tiny.wait_for(lambda: checkpoint.exists() and len(tiny.runs_in(path)) == len(GRID) - 1, seconds=60)
         with pytest.raises(UserError, match=rf"in use by another run \(process {driver.pid}\)"), Store(path):
@@ -164,7 +165,7 @@ def test_kill_the_driver_interrupt_it_and_resume(
     assert re.search(rf"run {LONG.run_id} goes on from its checkpoint: [1-9]\d* of 3000", capfd.readouterr().err)
     assert not checkpoints(path).exists()  # its record is durable
 
-    whole = killing.undisturbed([LONG]) | {r.spec.run_id: tiny.outcome(r) for r in faulty.result.records}
+    whole = kill.undisturbed([LONG]) | {r.spec.run_id: tiny.outcome(r) for r in faulty.result.records}
     for r in result.records:
         assert tiny.outcome(r) == whole[r.spec.run_id]
     assert not list(tmp_path.glob("*.data"))
@@ -178,9 +179,9 @@ def is_running(pid: int) -> bool:
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    """kill -9 on driver and workers, then resume: no run lost, none doubled; `benchmarks/kill.py` is the long form."""
-    undisturbed = killing.undisturbed(killing.plan(40))  # the seed: first a worker is killed, then the driver
-    played = killing.play(tmp_path / "store.sqlite", 40, random.Random(9), undisturbed)
+    """kill -9 on driver and workers, then resume: no run lost, none doubled; `benchmarks/kill.py` does more of it."""
+    undisturbed = kill.undisturbed(kill.plan(40))  # the seed: first a worker is killed, then the driver
+    played = kill.play(tmp_path / "store.sqlite", 40, random.Random(9), undisturbed)
     assert len(played.kills) == 2
     assert played.is_good, played
     assert not list(tmp_path.glob("*.data"))
