@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 from mutransfer.errors import UserError
 from mutransfer.runs.worker import BROKEN, READY, RECORD, environment, in_environment, main
@@ -133,32 +133,30 @@ class _Crew:
             self.backend.stop(self.queues)
 
     def _take(self, worker: Hashable, kind: str, content: Any) -> RunRecord | None:
+        if kind == RECORD:
+            self.queues[worker].remove(content.spec)
+            return cast(RunRecord, content)
+        if kind == BROKEN:
+            raise UserError(f"no run can start: {content}")
         if kind == READY:
             self.ready.add(worker)
             self.stillborn = 0
-        elif kind == BROKEN:
-            raise UserError(f"no run can start: {content}")
-        elif kind in (DIED, LOST):
-            self._bury(worker, kind, content)
-        else:
-            self.queues[worker].remove(content.spec)
-        return content if kind == RECORD else None
-
-    def _bury(self, worker: Hashable, kind: str, how: str) -> None:
+            return None
         queue = self.queues.pop(worker)
         if kind == LOST:
-            self.on_event(f"a machine was lost ({how}): {len(queue)} runs go back in the queue")
+            self.on_event(f"a machine was lost ({content}): {len(queue)} runs go back in the queue")
         elif worker not in self.ready:
             self.stillborn += 1
             if self.stillborn == _STILLBORN_LIMIT:
-                raise UserError(f"no run can start: the workers die as they start ({how}); is memory short?")
+                raise UserError(f"no run can start: the workers die as they start ({content}); is memory short?")
         elif queue:
             spec = queue.popleft()
-            self.on_event(f"a worker died ({how}) in run {spec.run_id}")
-            self.on_death(spec, how)
+            self.on_event(f"a worker died ({content}) in run {spec.run_id}")
+            self.on_death(spec, content)
         self.ready.discard(worker)
         self.waiting.extendleft(reversed(queue))
         self.left += sum(map(self.cost, queue))
+        return None
 
     def _hand_out(self) -> None:
         # With runs queued behind the one under way, no worker waits while the driver stores records. But what waits
@@ -170,10 +168,9 @@ class _Crew:
                 if not self.waiting:
                     break
                 if len(queue) == ahead and (not ahead or sum(map(self.cost, [*queue, self.waiting[0]])) <= share):
-                    spec = self.waiting.popleft()
-                    self.left -= self.cost(spec)
-                    queue.append(spec)
-                    self.backend.send(worker, spec)
+                    queue.append(self.waiting.popleft())
+                    self.left -= self.cost(queue[-1])
+                    self.backend.send(worker, queue[-1])
         if not self.waiting:
             idle = [worker for worker, queue in self.queues.items() if not queue]
             self.backend.stop(idle)

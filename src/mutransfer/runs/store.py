@@ -94,7 +94,7 @@ class Store:
                 db = stack.enter_context(contextlib.closing(sqlite3.connect(":memory:")))
             self._db = db if version == SCHEMA_VERSION else _filled(db, old)
             if not self._read_only and not _journal(self.path).exists():
-                self._write_journal()
+                write(_journal(self.path), _lines(self.rows(COLUMNS)))
             self._stack = stack.pop_all()
         return self
 
@@ -134,15 +134,12 @@ class Store:
                 record = _parsed(str(text))
             yield record
 
-    def rows(self, columns: Sequence[str], where: Where = ALL, order: str = "") -> Iterator[Row]:
+    def rows(self, columns: Sequence[str], where: Where = ALL, order: str = "rowid") -> Iterator[Row]:
         """The values of ``columns``, of `COLUMNS`, run by run; no record is parsed."""
-        query = f"SELECT {', '.join(columns)} FROM runs WHERE {where[0]} {order and 'ORDER BY ' + order}"
-        return self._read(query, where[1])
-
-    def hps(self) -> set[str]:
-        """Names of the experiments' own hyperparameters, of all runs."""
-        query = "SELECT DISTINCT json_extract(value, '$[0]') FROM runs, json_each(record, '$.spec.hps')"
-        return {str(name) for (name,) in self._read(query)}
+        query = f"SELECT {', '.join(columns)} FROM runs WHERE {where[0]} ORDER BY {order}"
+        with _explained(self.path, "read"):
+            for row in self._db.execute(query, where[1]):  # noqa: UP028 - left half read, `yield from`
+                yield row  # closes the cursor, maybe of a closed store
 
     def delete(self, where: Where) -> None:
         """Delete runs, all of them or none."""
@@ -150,7 +147,7 @@ class Store:
             _journal(self.path).unlink(missing_ok=True)  # should this be killed, it is written anew at the next start
             with self._db:
                 self._db.execute(f"DELETE FROM runs WHERE {where[0]}", where[1])
-            self._write_journal()
+            write(_journal(self.path), _lines(self.rows(COLUMNS)))
 
     @classmethod
     def read(cls, path: Path | str) -> list[RunRecord]:
@@ -184,14 +181,6 @@ class Store:
             os.replace(new, path)
             write(_journal(path), _lines(rows))
         return len(rows), aside
-
-    def _write_journal(self) -> None:
-        write(_journal(self.path), _lines(self.rows(COLUMNS)))
-
-    def _read(self, query: str, values: Sequence[str | float] = ()) -> Iterator[Row]:
-        with _explained(self.path, "read"):
-            for row in self._db.execute(query, values):  # noqa: UP028 - left half read, `yield from`
-                yield row  # closes the cursor, maybe of a closed store
 
 
 def existing(path: Path) -> Path:

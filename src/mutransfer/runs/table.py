@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import os
 import re
 import sys
@@ -81,6 +82,7 @@ _ORDER = "experiment, variant, parametrization != 'sp', parametrization, width, 
 _COLUMNS = [name for name in SCHEMA if name != "record"]
 _NUMBERS = {name for name, kind in SCHEMA.items() if not kind.startswith("TEXT")}
 _CONDITION = re.compile(r"\s*([\w.]+)\s*(<=|>=|!=|==?|<|>)\s*(.*?)\s*")
+_HPS = "(SELECT json_group_array(json_extract(value, '$[0]')) FROM json_each(record, '$.spec.hps'))"
 _HP = "(SELECT json_extract(value, '$[1]') FROM json_each(record, '$.spec.hps') WHERE json_extract(value, '$[0]') = ?)"
 
 
@@ -164,7 +166,7 @@ def _where(texts: Sequence[str], store: Store) -> Where:
             number = float(value)
         expression, hp = name, name.removeprefix("hps.")
         if hp != name:
-            if hp not in (known := store.hps()):
+            if hp not in (known := {name for (names,) in store.rows([_HPS]) for name in json.loads(str(names))}):
                 raise unknown("hyperparameter", hp, sorted(known))
             expression = _HP
             values.append(hp)
