@@ -263,9 +263,9 @@ def test_device_hours_by_hand() -> None:
     """One hour of an A100 at 40% of 312 TFLOP/s; a V100 has no bfloat16; float32 without and with TF32."""
     lines = device_hours([replace(SMALL, precision="bfloat16")], lambda s: 0.4 * 312e12 * 3600).splitlines()
     assert "40% of the published dense peak" in lines[0]
-    assert lines[1:] == ["  A100 bfloat16: 1 h (312 TFLOP/s)", "  H100 bfloat16: 0.315 h (989.4 TFLOP/s)"]
+    assert lines[1:] == ["  A100: bfloat16 1 h (312 TFLOP/s)", "  H100: bfloat16 0.315 h (989.4 TFLOP/s)"]
     lines = device_hours([SMALL] * 2, lambda s: 0.2 * 15.7e12 * 3600).splitlines()
-    assert lines[1:3] == ["  V100 float32: 1 h (15.7 TFLOP/s)", "  A100 float32: 0.805 h (19.5 TFLOP/s)"]
+    assert lines[1:3] == ["  V100: float32 1 h (15.7 TFLOP/s)", "  A100: float32 0.805 h (19.5 TFLOP/s)"]
 
 
 PROBE = """

@@ -21,7 +21,7 @@ import pytest
 
 from benchmarks import kill
 from mutransfer.errors import UserError
-from mutransfer.runs.driver import Interrupted, SweepResult, checkpoints, on_disk, sweep
+from mutransfer.runs.driver import CHECKPOINTS, Interrupted, SweepResult, beside, on_disk, sweep
 from mutransfer.runs.engine import LocalEngine, schedule
 from mutransfer.runs.store import Store
 from mutransfer.training.checkpoint import EVERY, FOLDER
@@ -59,9 +59,9 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
     specs, said = [KNOWN.spec, GRID[0], RAISES, dies_once, *GRID[1:], dies], io.StringIO()
     with Store(folder / "store.sqlite") as store:
         store.put_many([KNOWN])
-        checkpoints(store.path).mkdir()
+        beside(store.path, CHECKPOINTS).mkdir()
         for spec in (RAISES, KNOWN.spec, FOREIGN.spec):
-            (checkpoints(store.path) / f"{spec.run_id}.pt").touch()
+            (beside(store.path, CHECKPOINTS) / f"{spec.run_id}.pt").touch()
         with contextlib.redirect_stdout(said):
             result = sweep(specs, store, tiny.RUNNER, engine=LocalEngine(1), dataset=DATA)
         yield Faulty(result, store, said.getvalue())
@@ -102,7 +102,7 @@ def test_nothing_is_left_beside_the_store(faulty: Faulty) -> None:
     left = {path.name for path in faulty.store.path.parent.glob("store*")}
     assert left <= {f"store.sqlite{end}" for end in ("", ".lock", ".jsonl", "-wal", "-shm", ".checkpoints")}
     assert FOLDER not in os.environ
-    left = {path.name for path in checkpoints(faulty.store.path).iterdir()}
+    left = {path.name for path in beside(faulty.store.path, CHECKPOINTS).iterdir()}
     assert left == {f"{spec.run_id}.pt" for spec in (RAISES, FOREIGN.spec)}
 
 
@@ -130,7 +130,7 @@ def test_kill_the_driver_interrupt_it_and_resume(
     The run that was under way goes on from its checkpoint, to an undisturbed run's record, byte for byte.
     """
     path = tmp_path / "store.sqlite"
-    checkpoint = checkpoints(path) / f"{LONG.run_id}.pt"
+    checkpoint = beside(path, CHECKPOINTS) / f"{LONG.run_id}.pt"
     driver = kill.driver_of(path, 0, **{tiny.HANG: GRID[-1].run_id, EVERY: "0"})
     try:
         tiny.wait_for(lambda: checkpoint.exists() and len(tiny.runs_in(path)) == len(GRID) - 1, seconds=60)
@@ -163,7 +163,7 @@ def test_kill_the_driver_interrupt_it_and_resume(
         result = resume(store)
     assert result.skipped == len(GRID)
     assert re.search(rf"run {LONG.run_id} goes on from its checkpoint: [1-9]\d* of 3000", capfd.readouterr().err)
-    assert not checkpoints(path).exists()  # its record is durable
+    assert not beside(path, CHECKPOINTS).exists()  # its record is durable
 
     whole = kill.undisturbed([LONG]) | {r.spec.run_id: tiny.outcome(r) for r in faulty.result.records}
     for r in result.records:

@@ -276,8 +276,8 @@ def _cut(spec: RunSpec, steps: int) -> RunSpec:
 # Dense peak FLOP/s (without structured sparsity), SXM modules. "float32" is what torch multiplies float32 with by
 # default; "tf32" needs torch.set_float32_matmul_precision("high"). Sources: NVIDIA's datasheets of the V100 (2018) and
 # A100 (2021); "GPU peak rates" of its H100 architecture whitepaper (2022): the datasheet doubles the last two.
-PEAKS = {"V100 float32": 15.7e12, "A100 float32": 19.5e12, "A100 tf32": 156e12, "A100 bfloat16": 312e12}
-PEAKS |= {"H100 float32": 66.9e12, "H100 tf32": 494.7e12, "H100 bfloat16": 989.4e12}
+PEAKS = {"V100: float32": 15.7e12, "A100: float32": 19.5e12, "A100: tf32": 156e12, "A100: bfloat16": 312e12}
+PEAKS |= {"H100: float32": 66.9e12, "H100: tf32": 494.7e12, "H100: bfloat16": 989.4e12}
 # What well-tuned training of models with large matrices reaches of the peak on tensor cores (PaLM 46%, Llama 3 38-43%).
 UTILISATION = 0.4
 
@@ -293,7 +293,7 @@ def device_hours(specs: Iterable[RunSpec], flops: Flops) -> str:
     lines = [f"device-hours, at least: {UTILISATION:.0%} of the published dense peak, which narrow models do not reach"]
     for name, peak in PEAKS.items():
         if total := totals[name.split()[1].replace("tf32", "float32")]:
-            lines.append(f"  {name}: {total / (UTILISATION * peak) / 3600:,.3g} h ({peak / 1e12:g} TFLOP/s)")
+            lines.append(f"  {name} {total / (UTILISATION * peak) / 3600:,.3g} h ({peak / 1e12:g} TFLOP/s)")
     return "\n".join(lines)
 
 

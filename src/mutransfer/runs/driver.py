@@ -17,6 +17,8 @@ from mutransfer.runs.worker import in_environment
 from mutransfer.training import checkpoint
 from mutransfer.training.spec import RunRecord, RunSpec
 
+CHECKPOINTS = ".checkpoints"  # of runs under way: the end of their folder's name
+
 
 class Interrupted(UserError):
     """Ctrl-C: what is finished is kept. The command line prints the line and exits with ``exit_code``."""
@@ -76,7 +78,7 @@ def sweep(
                 f"run {spec.run_id} is declared on data {spec.data_fingerprint}, but the data set given is "
                 f"{dataset.fingerprint}; plan the runs again on the data you have."
             )
-    folder = checkpoints(store.path)
+    folder = beside(store.path, CHECKPOINTS)
     with SweepProgress(progress, workers=engine.workers, is_timed=is_timed) as shown, checkpointed(folder):
 
         def keep(records: list[RunRecord]) -> None:
@@ -123,14 +125,9 @@ def on_disk(dataset: Any, folder: Path) -> Iterator[Any]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def beside(store: Path) -> Path:
+def beside(store: Path, end: str = ".data") -> Path:
     """A folder whose only user is the sweep that has the store's lock: what is left in it is a dead one's."""
-    return store.with_name(store.name + ".data")
-
-
-def checkpoints(store: Path) -> Path:
-    """The folder of the checkpoints of runs under way."""
-    return store.with_name(store.name + ".checkpoints")
+    return store.with_name(store.name + end)
 
 
 @contextlib.contextmanager
