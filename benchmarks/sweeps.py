@@ -7,6 +7,7 @@ import os
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,7 +75,7 @@ def timed(runs: Sequence[RunSpec], engine: Engine, dataset: Any) -> Timed:
             cost=lambda spec: 1e9 if spec.steps == 1 else 1.0,  # first, and no worker gets two
             progress=False,
         )
-        counts = dict(result.counts)
+        counts = dict(Counter(r.status for r in result.records))
     if counts != {"finished": len(marks) + len(runs)}:
         raise RuntimeError(f"the benchmark's runs did not all finish: {counts}")
     start = arrivals[len(marks) - 1]

@@ -20,7 +20,7 @@ EXPERIMENTS = cli.experiments()
 ELSEWHERE = {  # why a command is not run here
     "test": "it is what runs this: tests/test_house.py compares it with .ci/run",
     "bench": "reproduce.sh hands it to benchmarks/, for minutes: tests/test_bench_translation.py",
-    "bench kill": "reproduce.sh hands it to benchmarks/, for minutes: tests/runs/test_damage.py kills sweeps",
+    "bench kill": "reproduce.sh hands it to benchmarks/, for minutes: tests/runs/test_driver.py plays a round of it",
     "lab 1": "reproduce.sh hands it to labs/: tests/labs/test_runner.py goes a student's way",
     "cifar_mlp --engine ray": "it needs a Ray cluster: tests/runs/test_ray.py starts one",
 }

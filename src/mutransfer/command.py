@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import tempfile
@@ -142,7 +141,6 @@ class Command:
             self.runner,
             engine=self.engine,
             flops=code.flops,
-            memory=getattr(code, "memory", None),
             path=self.out / "results" / "calibration.json",
             precisions=PRECISIONS if is_auto else (self.precision,),
             say=lambda line: print(line, flush=True),
@@ -162,8 +160,7 @@ class Command:
             f"{len(specs)} runs on {self.engine.workers} {self.engine.name} workers, {specs[0].precision}"
         )
         notes = [*hours, *notes]
-        memory = getattr(code, "memory", None)
-        print(plan_table(specs, code.flops, calibration=calibration, memory=memory, notes=notes), flush=True)
+        print(plan_table(specs, code.flops, calibration=calibration, notes=notes), flush=True)
 
     def provenance(self, records: Sequence[RunRecord], facts: Mapping[str, Any], variant: str, dataset: Any) -> str:
         """Where a folder's numbers come from, and ``facts``, as JSON."""
@@ -284,7 +281,7 @@ def _run(command: Command, output: Output, dataset: Any, store: Store) -> int:
         tables = output.tables(bench, follow(output.design(bench), train))
         folder, sha256 = command.folder(output, bench), dict[str, str]()
         for name, table in {"runs.csv": tables.runs, **tables.others}.items():
-            sha256[name] = hashlib.sha256(write_csv(table, folder / name).read_bytes()).hexdigest()
+            sha256[name] = write_csv(table, folder / name)
         facts = {**tables.facts, "sha256": sha256}
         text = command.provenance([*records.values()], facts, bench.variant, dataset)
         write(folder / "provenance.json", text.encode())

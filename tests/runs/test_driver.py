@@ -10,37 +10,30 @@ import pickle
 import random
 import re
 import signal
-import subprocess
-import sys
-import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from benchmarks import kill
 from mutransfer.errors import UserError
-from mutransfer.runs.driver import Interrupted, SweepResult, checkpoints, on_disk, sweep
+from mutransfer.runs.driver import CHECKPOINTS, Interrupted, SweepResult, beside, on_disk, sweep
 from mutransfer.runs.engine import LocalEngine, schedule
 from mutransfer.runs.store import Store
-from mutransfer.runs.table import to_frame, write_csv
-from mutransfer.runs.worker import Runner
 from mutransfer.training.checkpoint import EVERY, FOLDER
-from mutransfer.training.spec import RunRecord, RunSpec
-from tests.runs import killing, tiny
-from tests.runs.stores import ids, record
+from mutransfer.training.spec import RunRecord
+from tests.runs import tiny
+from tests.runs.tiny import ids, record
 
-DATA = tiny.dataset()
+DATA = tiny.DATA
 GRID = tiny.grid(DATA)
 LONG = tiny.long(DATA)
 RAISES = tiny.spec(DATA, hps=(("fault", "raise"),))
 KNOWN, FOREIGN = record(seed=5), record(seed=6)
-
-
-def here(spec: RunSpec) -> RunRecord:
-    """The run, made undisturbed in this process."""
-    return Runner(tiny.RUNNER, DATA, "cpu")(spec)
 
 
 @dataclass
@@ -48,10 +41,6 @@ class Faulty:
     result: SweepResult
     store: Store
     said: str
-
-    @property
-    def grid(self) -> list[RunRecord]:
-        return [r for r in self.result.records if r.spec in GRID]
 
     def record(self, fault: str) -> RunRecord:
         (match,) = [r for r in self.result.records if dict(r.spec.hps).get("fault") == fault]
@@ -70,9 +59,9 @@ def faulty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faulty]:
     specs, said = [KNOWN.spec, GRID[0], RAISES, dies_once, *GRID[1:], dies], io.StringIO()
     with Store(folder / "store.sqlite") as store:
         store.put_many([KNOWN])
-        checkpoints(store.path).mkdir()
+        beside(store.path, CHECKPOINTS).mkdir()
         for spec in (RAISES, KNOWN.spec, FOREIGN.spec):
-            (checkpoints(store.path) / f"{spec.run_id}.pt").touch()
+            (beside(store.path, CHECKPOINTS) / f"{spec.run_id}.pt").touch()
         with contextlib.redirect_stdout(said):
             result = sweep(specs, store, tiny.RUNNER, engine=LocalEngine(1), dataset=DATA)
         yield Faulty(result, store, said.getvalue())
@@ -85,43 +74,35 @@ def test_a_run_that_raises_fails_alone(faulty: Faulty) -> None:
 
 
 def test_a_killed_worker_loses_only_its_own_run(faulty: Faulty) -> None:
-    """kill -9 in mid-run: it is made again, from its start; one that dies twice fails, and the sweep completes."""
+    """kill -9 in mid-run: it is made again, from its start; one that dies twice fails, and the sweep completes.
+
+    The next sweep retries what failed: the store does not give it out as done. A divergence is a result.
+    """
     survivor = faulty.record("die once")
     assert (survivor.status, survivor.steps_done) == ("finished", survivor.spec.steps)
     reason = "two workers died in this run: the first by SIGKILL, the second, alone, by SIGKILL"
     assert (faulty.record("die").status, faulty.record("die").reason) == ("failed", reason)
     assert faulty.said.count("a worker died (SIGKILL) in run") == 3
-    assert faulty.result.counts == {"finished": 6, "diverged": 4, "failed": 2}
+    records = [*faulty.result.records]
+    assert Counter(r.status for r in records) == {"finished": 6, "diverged": 4, "failed": 2}
     assert (faulty.result.failed, faulty.result.skipped) == (2, 1)
     assert not multiprocessing.active_children()
-
-
-def test_failed_runs_are_not_done(faulty: Faulty) -> None:
-    """The next sweep retries what failed: the store does not give it out as done, but reports see it."""
     run_ids = set(faulty.result.run_ids)
     assert run_ids - faulty.store.done(run_ids) == set(ids(faulty.record("raise"), faulty.record("die")))
-    assert {r.status for r in Store.read(faulty.store.path)} == {"finished", "diverged", "failed"}
-
-
-def test_divergence_is_a_result(faulty: Faulty) -> None:
-    """Diverged runs are kept as such with a loss of inf, and were stopped early."""
-    diverged = [r for r in faulty.result.records if r.spec.log2_lr == 30]
-    assert len(diverged) == 4
-    for r in diverged:
-        assert (r.status, r.train_loss) == ("diverged", float("inf"))
-        assert r.steps_done < r.spec.steps
+    for r in records:
+        if r.status == "diverged":
+            assert r.spec.log2_lr == 30 and r.train_loss == float("inf") and r.steps_done < r.spec.steps
 
 
 def test_nothing_is_left_beside_the_store(faulty: Faulty) -> None:
-    """The workers' copy of the data set is 180 MB of CIFAR-10: it must not stay behind."""
+    """The workers' copy of the data set is 180 MB of CIFAR-10: it must not stay behind.
+
+    Only what is done loses its checkpoint, also after a kill: what failed is tried again from its own.
+    """
     left = {path.name for path in faulty.store.path.parent.glob("store*")}
     assert left <= {f"store.sqlite{end}" for end in ("", ".lock", ".jsonl", "-wal", "-shm", ".checkpoints")}
     assert FOLDER not in os.environ
-
-
-def test_only_what_is_done_loses_its_checkpoint(faulty: Faulty) -> None:
-    """A sweep that was killed between record and removal left one behind; a failed run is tried again from its own."""
-    left = {path.name for path in checkpoints(faulty.store.path).iterdir()}
+    left = {path.name for path in beside(faulty.store.path, CHECKPOINTS).iterdir()}
     assert left == {f"{spec.run_id}.pt" for spec in (RAISES, FOREIGN.spec)}
 
 
@@ -130,8 +111,6 @@ def test_the_result_holds_no_record(faulty: Faulty) -> None:
     result = faulty.result
     assert len(pickle.dumps(result)) < 100 * len(result.run_ids)
     assert ids(*result.records) == list(result.run_ids)
-    assert [r.spec for r in faulty.grid] == GRID
-    assert sum(result.counts.values()) == len(GRID) + 4
     assert isinstance(result.records, Iterator)
 
 
@@ -143,33 +122,26 @@ def test_what_the_store_has_is_not_run_again(faulty: Faulty) -> None:
     assert result.skipped == len(GRID)
 
 
-def without_times(records: list[RunRecord], path: Path) -> list[str]:
-    """The lines of their runs.csv."""
-    write_csv(to_frame(records).drop(columns="wall_seconds"), path)
-    return path.read_text().splitlines()
-
-
 def test_kill_the_driver_interrupt_it_and_resume(
     faulty: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """kill -9 on the driver, Ctrl-C on the next, other order and workers: the same runs.csv but for times.
+    """kill -9 on the driver, Ctrl-C on the next, other order and workers: the same records but for times.
 
     The run that was under way goes on from its checkpoint, to an undisturbed run's record, byte for byte.
     """
     path = tmp_path / "store.sqlite"
-    checkpoint = checkpoints(path) / f"{LONG.run_id}.pt"
-    environment = tiny.environment(**{tiny.HANG: GRID[-1].run_id, EVERY: "0"})
-    driver = subprocess.Popen([sys.executable, "-m", "tests.runs.tiny", str(path)], cwd=tiny.ROOT, env=environment)
+    checkpoint = beside(path, CHECKPOINTS) / f"{LONG.run_id}.pt"
+    driver = kill.driver_of(path, 0, **{tiny.HANG: GRID[-1].run_id, EVERY: "0"})
     try:
-        wait_for(lambda: checkpoint.exists() and stored(path) == len(GRID) - 1, seconds=60)
+        tiny.wait_for(lambda: checkpoint.exists() and len(tiny.runs_in(path)) == len(GRID) - 1, seconds=60)
         with pytest.raises(UserError, match=rf"in use by another run \(process {driver.pid}\)"), Store(path):
             pass
-        workers = children(driver.pid)
-        assert len(workers) >= 2
+        workers = tiny.workers(driver.pid)
+        assert len(workers) == 2
     finally:
         driver.kill()
         driver.wait()
-    wait_for(lambda: not any(map(is_running, workers)), seconds=5)  # they were in a run without end
+    tiny.wait_for(lambda: not any(map(is_running, workers)), seconds=5)  # they were in a run without end
     assert path.with_name(path.name + ".data").exists() and checkpoint.exists()
 
     def resume(store: Store) -> SweepResult:
@@ -190,29 +162,13 @@ def test_kill_the_driver_interrupt_it_and_resume(
     with Store(path) as store:
         result = resume(store)
     assert result.skipped == len(GRID)
-    going_on = re.findall(
-        rf"run {LONG.run_id} goes on from its checkpoint: (\d+) of 3000 steps", capfd.readouterr().err
-    )
-    assert going_on and int(going_on[-1]) > 0
-    assert not checkpoints(path).exists()  # its record is durable
+    assert re.search(rf"run {LONG.run_id} goes on from its checkpoint: [1-9]\d* of 3000", capfd.readouterr().err)
+    assert not beside(path, CHECKPOINTS).exists()  # its record is durable
 
-    resumed, whole = [*result.records], [here(LONG), *faulty.grid]
-    outcomes = [{r.spec.run_id: tiny.outcome(r) for r in records} for records in (resumed, whole)]
-    assert outcomes[0] == outcomes[1]
-    assert without_times(resumed, tmp_path / "resumed.csv") == without_times(whole, tmp_path / "whole.csv")
+    whole = kill.undisturbed([LONG]) | {r.spec.run_id: tiny.outcome(r) for r in faulty.result.records}
+    for r in result.records:
+        assert tiny.outcome(r) == whole[r.spec.run_id]
     assert not list(tmp_path.glob("*.data"))
-
-
-def stored(path: Path) -> int:
-    """Runs in the store; 0 while it is being made."""
-    try:
-        return len(Store.read(path))
-    except UserError:
-        return 0
-
-
-def children(pid: int) -> list[int]:
-    return [int(x) for x in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def is_running(pid: int) -> bool:
@@ -222,30 +178,13 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-
-
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    """kill -9 on driver and workers, then resume: no run lost, none doubled; `benchmarks/kill.py` is the long form."""
-    undisturbed = killing.undisturbed(killing.plan(40))  # the seed: first a worker is killed, then the driver
-    played = killing.play(tmp_path / "store.sqlite", 40, random.Random(9), undisturbed)
+    """kill -9 on driver and workers, then resume: no run lost, none doubled; `benchmarks/kill.py` does more of it."""
+    undisturbed = kill.undisturbed(kill.plan(40))  # the seed: first a worker is killed, then the driver
+    played = kill.play(tmp_path / "store.sqlite", 40, random.Random(9), undisturbed)
     assert len(played.kills) == 2
     assert played.is_good, played
     assert not list(tmp_path.glob("*.data"))
-
-
-def test_no_folder_for_checkpoints_is_no_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A file in its place: the sweep says so and goes on."""
-    path = tmp_path / "store.sqlite"
-    checkpoints(path).touch()
-    with Store(path) as store:
-        store.put_many([record()])
-        assert sweep([record().spec], store, tiny.RUNNER, engine=LocalEngine(1), dataset=DATA).skipped == 1
-    assert "no checkpoints are kept: " in " ".join(capsys.readouterr().out.split())
 
 
 def test_specs_of_other_data_are_refused(tmp_path: Path) -> None:
@@ -292,9 +231,8 @@ def test_a_runner_that_cannot_start_is_one_error() -> None:
     assert not multiprocessing.active_children()
 
 
-def test_bad_arguments() -> None:
+@pytest.mark.parametrize("arguments", [(0,), (2, ())])
+def test_bad_arguments(arguments: tuple[Any, ...]) -> None:
     """No workers, or nothing for them to work on, is refused before anything starts."""
-    with pytest.raises(UserError, match="workers is 0"):
-        LocalEngine(0)
-    with pytest.raises(UserError, match="devices is empty"):
-        LocalEngine(2, ())
+    with pytest.raises(UserError, match="expected at least one of each"):
+        LocalEngine(*arguments)

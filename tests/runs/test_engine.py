@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 import pytest
@@ -13,7 +14,7 @@ from mutransfer.runs.worker import BROKEN, READY, RECORD
 from mutransfer.training.spec import RunRecord, RunSpec
 from tests.runs import tiny
 
-DATA = tiny.dataset()
+DATA = tiny.DATA
 
 
 def runs(*seconds: float) -> list[RunSpec]:
@@ -26,29 +27,24 @@ def seconds(spec: RunSpec) -> float:
 
 
 class Simulated:
-    """A backend: workers are numbers, ready after ``start_seconds``; ``fate`` says how a run ends (RECORD if None)."""
+    """A backend: workers are numbers, ready one after another; ``faults``: how attempts of a run end, by its seed."""
 
     def __init__(
-        self,
-        slots: int | Callable[[float], int],
-        *,
-        fate: Callable[[RunSpec, int], str | None] = lambda spec, attempt: None,
-        start_seconds: Callable[[int], float] = lambda worker: 0.1 * worker,
-        birth: str = READY,
+        self, slots: int | Callable[[float], int], *, faults: dict[int, list[str]] | None = None, birth: str = READY
     ) -> None:
         self.slots = (lambda: slots(self.time)) if callable(slots) else (lambda: slots)
-        self.fate, self.start_seconds, self.birth = fate, start_seconds, birth
-        self.time = 0.0
+        self.faults, self.birth, self.time = faults or {}, birth, 0.0
         self.queues: dict[int, list[RunSpec]] = {}
         self.history: list[tuple[RunSpec, int, float, float]] = []  # run, worker, start, end
+        self.started = 0
         self._events: list[tuple[float, int, int, str, object]] = []
-        self._count = self._workers = 0
+        self._order = itertools.count()
 
     def start(self) -> int:
-        self._workers += 1
-        self.queues[self._workers] = []
-        self._at(self.time + self.start_seconds(self._workers), self._workers, self.birth, "it is broken")
-        return self._workers
+        self.started += 1
+        self.queues[self.started] = []
+        self._at(self.time + 0.1 * self.started, self.started, self.birth, "it is broken")
+        return self.started
 
     def send(self, worker: int, spec: RunSpec) -> None:
         self.queues[worker].append(spec)
@@ -57,20 +53,19 @@ class Simulated:
 
     def wait(self) -> Iterable[tuple[int, str, object]]:
         assert self._events, "the scheduler waits for nothing"
-        now, found = self._events[0][0], []
+        now = self._events[0][0]
         while self._events and self._events[0][0] == now:
             _, _, worker, kind, content = heapq.heappop(self._events)
             if worker not in self.queues:  # stopped
                 continue
             self.time = now
-            found.append((worker, kind, content))
             if kind == RECORD:
                 self.queues[worker].pop(0)
                 if self.queues[worker]:
                     self._begin(worker)
             elif kind in (DIED, LOST):
                 del self.queues[worker]
-        return found
+            yield worker, kind, content
 
     def stop(self, workers: Iterable[int]) -> None:
         for worker in list(workers):
@@ -78,38 +73,29 @@ class Simulated:
 
     def _begin(self, worker: int) -> None:
         spec = self.queues[worker][0]
-        attempt = 1 + sum(spec == other for other, *_ in self.history)
-        end = self.time + seconds(spec)
+        end, faults = self.time + seconds(spec), self.faults.get(spec.seed)
         self.history.append((spec, worker, self.time, end))
-        kind = self.fate(spec, attempt) or RECORD
-        self._at(end, worker, kind, RunRecord(spec=spec, status="finished", train_loss=1) if kind == RECORD else "KILL")
+        record = RunRecord(spec=spec, status="finished", train_loss=1)
+        self._at(end, worker, *((faults.pop(0), "KILL") if faults else (RECORD, record)))
 
     def _at(self, time: float, worker: int, kind: str, content: object) -> None:
-        self._count += 1
-        heapq.heappush(self._events, (time, self._count, worker, kind, content))
+        heapq.heappush(self._events, (time, next(self._order), worker, kind, content))
 
 
-def play(backend: Simulated, specs: Sequence[RunSpec], cost=seconds) -> tuple[list[RunRecord], list[str]]:  # type: ignore[no-untyped-def]
-    """All records as they came, and what was said."""
+def play(backend: Simulated, specs: Sequence[RunSpec]) -> tuple[list[RunRecord], list[str]]:
+    """All records as they came, each run's once, and what was said."""
     records: list[RunRecord] = []
     said: list[str] = []
-    schedule(backend, specs, on_records=records.extend, on_event=said.append, cost=cost)
+    schedule(backend, specs, on_records=records.extend, on_event=said.append, cost=seconds)
     assert not backend.queues, "workers are left"
+    assert sorted(r.spec.seed for r in records) == list(range(len(specs)))
     return records, said
-
-
-def dies(*seeds: int, times: int = 1, how: str = DIED) -> Callable[[RunSpec, int], str | None]:
-    """These runs kill their worker in so many attempts."""
-    return lambda spec, attempt: how if spec.seed in seeds and attempt <= times else None
 
 
 def test_the_longest_runs_go_first_and_all_are_made_once() -> None:
     """Else the last core works alone at the end; equal costs keep the order of the plan."""
-    specs = runs(1, 3, 2, 3)
-    backend = Simulated(1)
-    records, said = play(backend, specs)
-    assert [spec.seed for spec, *_ in backend.history] == [1, 3, 2, 0]
-    assert [r.spec.seed for r in records] == [1, 3, 2, 0]
+    records, said = play(backend := Simulated(1), runs(1, 3, 2, 3))
+    assert [spec.seed for spec, *_ in backend.history] == [r.spec.seed for r in records] == [1, 3, 2, 0]
     assert not said
 
 
@@ -117,8 +103,7 @@ def test_the_longest_runs_go_first_and_all_are_made_once() -> None:
 @pytest.mark.parametrize("lengths", [[60.0] * 3 + [1.0] * 400, [60.0] * 16 + [20.0] * 50, [5.0] * 100, [60.0] * 2])
 def test_queueing_ahead_costs_no_time(lengths: list[float], workers: int) -> None:
     """Against the longest-first rule by hand: no run may wait behind a long one that another worker could have made."""
-    backend = Simulated(workers)
-    play(backend, runs(*lengths))
+    play(backend := Simulated(workers), runs(*lengths))
     free = sorted(0.1 * (i + 1) for i in range(workers))
     for length in sorted(lengths, reverse=True):
         free = sorted([free[0] + length, *free[1:]])
@@ -140,10 +125,7 @@ def test_short_runs_are_queued_ahead() -> None:
 
 def test_a_run_whose_worker_died_is_retried_alone_at_the_end() -> None:
     """Out of memory beside others, it may fit alone; the others must not wait for it."""
-    specs = runs(*[1.0] * 20)
-    backend = Simulated(3, fate=dies(5, 7))
-    records, said = play(backend, specs)
-    assert sorted(r.spec.seed for r in records) == list(range(20))
+    records, said = play(backend := Simulated(3, faults={5: [DIED], 7: [DIED]}), runs(*[1.0] * 20))
     assert {r.status for r in records} == {"finished"}
     *others, first, second = backend.history
     assert {first[0].seed, second[0].seed} == {5, 7}
@@ -154,46 +136,35 @@ def test_a_run_whose_worker_died_is_retried_alone_at_the_end() -> None:
 
 def test_a_run_that_kills_two_workers_has_failed() -> None:
     """For ever retried, it would keep the sweep from its end; its reason names both deaths, and the others are made."""
-    backend = Simulated(2, fate=dies(3, times=9))
-    records, _ = play(backend, runs(*[1.0] * 8))
-    failed = [r for r in records if r.status == "failed"]
-    assert [r.spec.seed for r in failed] == [3]
-    assert failed[0].reason == "two workers died in this run: the first by KILL, the second, alone, by KILL"
-    assert len(records) == 8 and sum(spec.seed == 3 for spec, *_ in backend.history) == 2
+    records, _ = play(backend := Simulated(2, faults={3: [DIED] * 9}), runs(*[1.0] * 8))
+    (failed,) = (r for r in records if r.status == "failed")
+    assert failed.reason == "two workers died in this run: the first by KILL, the second, alone, by KILL"
+    assert failed.spec.seed == 3 and sum(spec.seed == 3 for spec, *_ in backend.history) == 2
 
 
 def test_what_was_only_queued_loses_no_attempt() -> None:
     """A worker that dies with runs queued behind the one under way costs an attempt of that one alone."""
-    backend = Simulated(1, fate=dies(0))
-    records, said = play(backend, runs(*[1.0] * 100))
-    assert len(records) == 100 and {r.status for r in records} == {"finished"}
+    records, said = play(backend := Simulated(1, faults={0: [DIED]}), runs(*[1.0] * 100))
+    assert {r.status for r in records} == {"finished"}
     assert len(said) == 2 and len(backend.history) == 101
     assert [spec.seed for spec, *_ in backend.history][:3] == [0, 1, 2]  # and keeps its place
 
 
 def test_the_death_of_a_machine_is_no_attempt() -> None:
     """Three machines in a row may die over one run: it is not the run's fault, and nothing is lost."""
-    backend = Simulated(2, fate=dies(2, times=3, how=LOST))
-    records, said = play(backend, runs(*[1.0] * 10))
-    assert len(records) == 10 and {r.status for r in records} == {"finished"}
+    records, said = play(Simulated(2, faults={2: [LOST] * 3}), runs(*[1.0] * 10))
+    assert {r.status for r in records} == {"finished"}
     assert sum("machine was lost" in line for line in said) == 3
 
 
-def test_new_machines_are_used() -> None:
-    """Slots that come later take part, and those that are gone are not waited for."""
-    backend = Simulated(lambda time: 1 if time < 5 else 3)
-    play(backend, runs(*[1.0] * 40))
+def test_workers_are_as_many_as_are_of_use() -> None:
+    """New machines are used; two runs need two processes, not sixteen: each costs seconds and hundreds of MiB."""
+    play(backend := Simulated(lambda time: 1 if time < 5 else 3), runs(*[1.0] * 40))
     assert {worker for _, worker, *_ in backend.history} == {1, 2, 3}
     assert backend.time < 20
-
-
-def test_no_worker_is_started_for_nothing() -> None:
-    """Two runs need two processes, not sixteen: each costs seconds and hundreds of MiB."""
-    backend = Simulated(16)
-    play(backend, runs(1, 1))
-    assert backend._workers == 2
-    play(idle := Simulated(4), [])
-    assert idle._workers == 0
+    for count in (2, 0):
+        play(backend := Simulated(16), runs(*[1.0] * count))
+        assert backend.started == count
 
 
 def test_workers_that_cannot_work_end_the_sweep() -> None:
@@ -202,7 +173,7 @@ def test_workers_that_cannot_work_end_the_sweep() -> None:
         play(Simulated(2, birth=BROKEN), runs(1, 1))
     with pytest.raises(UserError, match=r"the workers die as they start \(it is broken\); is memory short"):
         play(backend := Simulated(2, birth=DIED), runs(1, 1, 1))
-    assert backend._workers == 4 and not backend.queues
+    assert backend.started == 4 and not backend.queues
 
 
 def test_an_error_while_storing_stops_the_workers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import heapq
 import json
@@ -10,9 +11,11 @@ import os
 import statistics
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +26,13 @@ from mutransfer.runs.worker import one_line, resolve
 from mutransfer.training.provenance import device_name, git_commit
 from mutransfer.training.spec import RunRecord, RunSpec
 
-Flops = Callable[[RunSpec], float]
+Flops = Callable[[RunSpec], float]  # of a whole run
 FASTER = 1.1  # bfloat16 is chosen from this speedup of the whole plan on: below, noise would choose
 SECONDS = "MUTRANSFER_CALIBRATION_SECONDS"  # in the environment: of measuring, instead of 10
 SIZES = 6  # of runs that are measured, at most
 MIN_STEPS = 4  # of a measured run
 SLOW = {"cpu": 3e10, "cuda": 1e12}  # FLOP/s, guessed from below: what is too large at it is tried in smaller batches
-VERSION = 2  # of the file
 MEASURE = "mutransfer.runs.cost:measure"
-_Times = tuple[float, float, float]  # seconds a step, seconds besides, peak memory in MiB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +45,6 @@ class Point:
     fixed_seconds: float  # of a run, besides its steps: making the model, evaluation
     peak_memory_mib: float  # of the worker
 
-    @property
-    def speed(self) -> float:
-        """FLOP/s of one worker while it steps."""
-        return self.flops / self.step_seconds
-
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
@@ -59,19 +55,16 @@ class Calibration:
     engine: str
     workers: int
     start_seconds: float  # until the workers train
-    floor_mib: float  # memory of a worker without a model
-    points: Mapping[str, tuple[Point, ...]]  # by precision; by rising FLOPs, never empty
-    flops: Flops = field(compare=False, repr=False)  # of a whole run
+    points: Mapping[str, Sequence[Point]]  # by precision; by rising FLOPs, never empty
+    flops: Flops = field(compare=False, repr=False)
 
     def seconds(self, spec: RunSpec, precision: str | None = None) -> float:
         """Of one run that does not diverge. Raises `KeyError` for a precision that was not measured.
 
         Between two measured sizes a power law in the FLOPs a step; outside of them constant FLOP/s.
         """
-        points = self.points[precision or spec.precision]
-        size, sizes = self.flops(spec) / spec.steps, [p.flops for p in points]
-        step = _interpolate(size, sizes, [p.step_seconds for p in points])
-        return spec.steps * step + _interpolate(size, sizes, [p.fixed_seconds for p in points])
+        points, size = self.points[precision or spec.precision], self.flops(spec) / spec.steps
+        return spec.steps * _interpolate("step_seconds", points, size) + _interpolate("fixed_seconds", points, size)
 
     def mib(self, spec: RunSpec) -> float:
         """Peak memory of the worker of one run: as measured, between two sizes by a power law in the FLOPs a step.
@@ -79,16 +72,12 @@ class Calibration:
         Above the largest, what it has more than the smallest grows with the FLOPs. Raises as `seconds` does.
         """
         points = self.points[spec.precision]
-        size, sizes, peaks = (
-            self.flops(spec) / spec.steps,
-            [p.flops for p in points],
-            [p.peak_memory_mib for p in points],
-        )
-        if size >= sizes[-1]:
-            return (
-                peaks[0] + (peaks[-1] - peaks[0]) * size / sizes[-1] if len(points) > 1 else peaks[0] * size / sizes[0]
-            )
-        return max(peaks[0], _interpolate(size, sizes, peaks))
+        first, last = points[0], points[-1]
+        size, least = max(first.flops, self.flops(spec) / spec.steps), first.peak_memory_mib
+        if size <= last.flops:
+            return _interpolate("peak_memory_mib", points, size)
+        floor = least if len(points) > 1 else 0.0
+        return floor + (last.peak_memory_mib - floor) * size / last.flops
 
     def sweep_seconds(self, specs: Iterable[RunSpec], precision: str | None = None) -> float:
         """Of a whole sweep, longest runs first, the start of its workers included."""
@@ -99,29 +88,25 @@ class Calibration:
 
     def describe(self, specs: Sequence[RunSpec]) -> str:
         """When, on what and how fast, by width; names the widths of ``specs`` that are extrapolated."""
-        speeds = [
-            f"{name} {', '.join(f'{p.speed / 1e9:.3g} at width {p.width}' for p in points)}"
+        text = f"measured {self.measured} on {self.machine}: {self.workers} {self.engine} worker"
+        text += f"{'s, all busy' if self.workers > 1 else ''}; GFLOP/s of one: " + "; ".join(
+            f"{name} {', '.join(f'{p.flops / p.step_seconds / 1e9:.3g} at width {p.width}' for p in points)}"
             for name, points in self.points.items()
-        ]
-        text = (
-            f"measured {self.measured} on {self.machine}: {self.workers} {self.engine} worker"
-            f"{'s, all busy' if self.workers > 1 else ''}; GFLOP/s of one: {'; '.join(speeds)}"
         )
         largest = self.points[specs[0].precision][-1]
         beyond = sorted({s.width for s in specs if self.flops(s) / s.steps > 1.01 * largest.flops})
-        if not beyond:
-            return text
-        return f"{text}; extrapolated from width {largest.width} by FLOPs: {', '.join(map(str, beyond))}"
+        more = f"; extrapolated from width {largest.width} by FLOPs: {', '.join(map(str, beyond))}"
+        return text + (more if beyond else "")
 
 
-def _interpolate(x: float, xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Linear in the logarithms between two points, proportional outside."""
-    if x <= xs[0] or x >= xs[-1]:
-        i = 0 if x <= xs[0] else -1
-        return ys[i] * x / xs[i]
-    i = bisect_left(xs, x)
-    share = math.log(x / xs[i - 1]) / math.log(xs[i] / xs[i - 1])
-    return ys[i - 1] * (ys[i] / ys[i - 1]) ** share
+def _interpolate(name: str, points: Sequence[Point], flops: float) -> float:
+    """A field of ``points``: linear in the logarithms between two of them, proportional outside."""
+    i = bisect_left(points, flops, key=lambda p: p.flops)
+    x, y = points[max(i - 1, 0)], points[min(i, len(points) - 1)]
+    if x is y:
+        return float(getattr(x, name) * flops / x.flops)
+    share = math.log(flops / x.flops) / math.log(y.flops / x.flops)
+    return float(getattr(x, name) ** (1 - share) * getattr(y, name) ** share)
 
 
 def fastest(calibration: Calibration | None, specs: Sequence[RunSpec]) -> str:
@@ -142,24 +127,19 @@ def calibrate(
     *,
     engine: Engine,
     flops: Flops,
-    memory: Callable[[RunSpec], float] | None = None,
     path: Path | None = None,
     precisions: Sequence[str] = ("float32",),
-    seconds: float | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Calibration | None:
     """Measure ``engine`` on a few sizes of ``specs``, cut to few steps, with all its workers busy; or read ``path``.
 
-    What was measured before on the same machine, torch, engine, workers, batch and sizes is taken from ``path``; a
-    file that is damaged, or cannot be written, only costs the time to measure again. A size that is too large to
-    be stepped in ``seconds`` is left to extrapolation; if all are, smaller batches of the smallest are stepped.
+    It takes 10 seconds, or what the variable `SECONDS` says, and the start of the workers. What was measured before
+    on the same machine, torch, engine, workers, batch, sizes and precisions is taken from ``path``; a file that is
+    damaged, or cannot be written, only costs the time to measure again. A size too large to be stepped in that time is
+    left to extrapolation; if all are, smaller batches of the smallest are stepped.
 
     Args:
         runner, dataset: as for the engine.
-        flops: of a whole run.
-        memory: bytes that a run adds to a worker's; without it `Calibration.floor_mib` has the smallest run's in it.
-        seconds: of measuring, in all (default: what the variable `SECONDS` says, or 10); the start of the workers
-            comes on top.
         say: called with a line before a measurement, and when nothing could be measured.
 
     Returns:
@@ -167,62 +147,55 @@ def calibrate(
     """
     import torch
 
-    seconds = float(os.environ.get(SECONDS, 10)) if seconds is None else seconds
-    devices = sorted(set(engine.devices))
+    seconds, devices = float(os.environ.get(SECONDS, 10)), sorted(set(engine.devices))
     probes = _probes(specs, flops, SLOW[devices[-1].split(":")[0]] * seconds / (4 * MIN_STEPS))
     if not probes:
         return None
     first, sizes = probes[0], [flops(s) / s.steps for s in probes]
-    machine = [*map(device_name, devices), f"{os.cpu_count()} cores"]
-    key = [machine, torch.__version__, git_commit(), first.experiment, first.variant, engine.name, engine.workers]
-    key += [first.batch, sizes]
-
-    def asked(values: Mapping[str, Any]) -> Calibration | None:
-        """The calibration in an entry; None if it has none of ``precisions``: those that raised are asked in vain."""
-        points = {name: tuple(Point(**p) for p in row) for name, row in values["points"].items()}
-        return Calibration(**{**values, "points": points, "flops": flops}) if set(precisions) & set(points) else None
-
-    entries = _kept(path)
-    for entry in entries:
-        if entry["key"] == key and set(precisions) <= set(entry["precisions"]):
-            return asked(entry["calibration"])
+    machine = [*dict.fromkeys(map(device_name, devices)), f"{os.cpu_count()} cores"]
+    what = [machine, torch.__version__, git_commit(), first.experiment, first.variant, engine.name, engine.workers]
+    key = hashlib.sha256(json.dumps([*what, first.batch, sizes, [*precisions]]).encode()).hexdigest()
+    kept: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+        kept.update(json.loads(path.read_bytes()) if path else {})
+        points = {name: [Point(**p) for p in row] for name, row in kept[key]["points"].items()}
+        return Calibration(**{**kept[key], "points": points, "flops": flops})
     say(f"measuring this machine for {seconds:g} seconds, on runs of {first.experiment}")
-    start_seconds, points, reason = _measure(probes, sizes, dataset, runner, engine, precisions, seconds)
+    texts = {p: [replace(s, precision=p).to_json() for s in probes] for p in precisions}
+    task = json.dumps({"runner": runner, "seconds": seconds, "probes": texts, "flops": sizes})
+    # One job a worker, so that all measure the same size at the same time; and as each costs more than all that follow,
+    # none is queued behind another while a worker is still to come.
+    jobs = [replace(first, hps=(("calibration", task),), seed=i) for i in range(engine.workers)]
+    records: list[RunRecord] = []
+    begin = time.perf_counter()
+    schedule(engine.backend(MEASURE, dataset), jobs, on_records=records.extend, cost=lambda s: 2.0**-s.seed)
+    elapsed = time.perf_counter() - begin
+    answers = [json.loads(r.provenance["calibration"]) for r in records if r.is_done]
+    measured = {p: [*map(_mean, zip(*(answer["measured"][p] for answer in answers), strict=False))] for p in precisions}
+    points = {name: row for name, row in measured.items() if row}
     if not points:
-        say(f"this machine could not be measured: {reason}")
+        reasons = [r.reason for r in records if not r.is_done] + [answer["reason"] for answer in answers]
+        say(f"this machine could not be measured: {next(filter(None, reasons), 'its runs take too long')}")
         return None
-    precision, (smallest, *_) = next(iter(points.items()))  # it ran first, so that its peak is the peak until then
-    own = memory(replace(first, precision=precision)) / 2**20 if memory else 0.0
-    calibration = {
+    facts = {
         "measured": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "machine": ", ".join([*dict.fromkeys(machine)]),
+        "machine": ", ".join(machine),
         "engine": engine.name,
         "workers": engine.workers,
-        "start_seconds": start_seconds,
-        "floor_mib": max(0.0, smallest.peak_memory_mib - own),
-        "points": {name: [asdict(p) for p in row] for name, row in points.items()},
+        "start_seconds": elapsed - max(answer["seconds"] for answer in answers),
     }
-    entry = {"key": key, "precisions": [*precisions], "calibration": calibration}
-    entries = [*(e for e in entries if e["key"] != key), {**entry, "sha256": _sha256(entry)}]
-    if path is not None:
-        try:
-            write(path, (json.dumps({"entries": entries}, indent=1) + "\n").encode())
-        except UserError as error:
-            say(f"the measurement is not kept: {error}")
-    return asked(calibration)
-
-
-def _kept(path: Path | None) -> list[dict[str, Any]]:
-    """The entries of the file that are as they were written; none if it is missing, damaged or of another version."""
+    kept[key] = {**facts, "points": {name: [asdict(p) for p in row] for name, row in points.items()}}
     try:
-        entries = json.loads(path.read_bytes())["entries"] if path else []
-        return [e for e in entries if e["sha256"] == _sha256({k: v for k, v in e.items() if k != "sha256"})]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return []
+        if path is not None:
+            write(path, (json.dumps(kept, indent=1) + "\n").encode())
+    except UserError as error:
+        say(f"the measurement is not kept: {error}")
+    return Calibration(**facts, points=points, flops=flops)
 
 
-def _sha256(entry: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps([VERSION, entry], sort_keys=True).encode()).hexdigest()
+def _mean(points: Sequence[Mapping[str, Any]]) -> Point:
+    # harmonic: of workers that differ in speed, the sum of the speeds counts
+    return Point(**{name: statistics.harmonic_mean([p[name] for p in points]) for name in points[0]})
 
 
 def _probes(specs: Sequence[RunSpec], flops: Flops, most: float) -> list[RunSpec]:
@@ -230,9 +203,8 @@ def _probes(specs: Sequence[RunSpec], flops: Flops, most: float) -> list[RunSpec
 
     most: FLOPs that are.
     """
-    by_size: dict[float, RunSpec] = {}
-    for spec in sorted(specs, key=lambda s: s.log2_lr, reverse=True):  # the lowest rate is the last: it diverges least
-        by_size[flops(spec) / spec.steps] = spec
+    # of each size the lowest rate, which comes last: it diverges least
+    by_size = {flops(s) / s.steps: s for s in sorted(specs, key=lambda s: s.log2_lr, reverse=True)}
     sizes = sorted(by_size)
     chosen = sorted({round(i * (len(sizes) - 1) / (SIZES - 1)) for i in range(SIZES)}) if sizes else []
     probes = [by_size[sizes[i]] for i in chosen]
@@ -243,88 +215,45 @@ def _probes(specs: Sequence[RunSpec], flops: Flops, most: float) -> list[RunSpec
     return probes
 
 
-def _measure(
-    probes: Sequence[RunSpec],
-    sizes: Sequence[float],
-    dataset: Any,
-    runner: str,
-    engine: Engine,
-    precisions: Sequence[str],
-    seconds: float,
-) -> tuple[float, dict[str, list[Point]], str]:
-    """(seconds until workers train, points by precision, why there are none); sizes: FLOPs a step of the probes."""
-    texts = [[replace(s, precision=p).to_json() for s in probes] for p in precisions]
-    task = {"runner": runner, "seconds": seconds, "probes": texts, "flops": sizes}
-    # One job a worker, so that all measure the same size at the same time; and as each costs more than all that follow,
-    # none is queued behind another while a worker is still to come.
-    jobs = [replace(probes[0], hps=(("calibration", json.dumps(task)),), seed=i) for i in range(engine.workers)]
-    records: list[RunRecord] = []
-    begin = time.perf_counter()
-    schedule(engine.backend(MEASURE, dataset), jobs, on_records=records.extend, cost=lambda s: 2.0**-s.seed)
-    elapsed = time.perf_counter() - begin
-    answers = [json.loads(r.provenance["calibration"]) for r in records if r.is_done]
-    points: dict[str, list[Point]] = {}
-    for i, precision in enumerate(precisions):
-        for j, (spec, size) in enumerate(zip(probes, sizes, strict=True)):
-            if taken := [times for answer in answers if (times := answer["measured"][i][j])]:
-                # harmonic: of workers that differ in speed, the sum of the speeds counts
-                step, besides = (statistics.harmonic_mean([times[k] for times in taken]) for k in (0, 1))
-                memory = max(times[2] for times in taken)
-                point = Point(
-                    width=spec.width, flops=size, step_seconds=step, fixed_seconds=besides, peak_memory_mib=memory
-                )
-                points.setdefault(precision, []).append(point)
-    reasons = [r.reason for r in records if not r.is_done] + [answer["reason"] for answer in answers]
-    start_seconds = elapsed - max((answer["seconds"] for answer in answers), default=0.0)
-    return start_seconds, points, next(filter(None, reasons), "its runs take too long")
-
-
 def measure(spec: RunSpec, dataset: Any, **options: Any) -> RunRecord:
     """The runner of a calibration: runs what the carrier ``spec`` names, as many steps as there is time for."""
     task = json.loads(str(spec.hp("calibration")))
-    run = resolve(task["runner"])
+    run = partial(resolve(task["runner"]), dataset=dataset, **options)
     begin, reason = time.perf_counter(), ""
-    measured: list[list[_Times | None]] = []
-    for texts in task["probes"]:
-        row: list[_Times] = []
+    measured: dict[str, list[dict[str, float]]] = {}  # as `Point`
+    for precision, texts in task["probes"].items():
+        row = measured[precision] = []
         try:
             probes = [RunSpec.from_json(text) for text in texts]
-            run(_cut(probes[0], MIN_STEPS), dataset, **options)  # the first run of its kind warms the process up
-            begin = begin if measured else time.perf_counter()
+            run(_cut(probes[0], MIN_STEPS))  # the first run of its kind warms the process up
+            begin = begin if len(measured) > 1 else time.perf_counter()
             end = time.perf_counter() + task["seconds"] / len(task["probes"])
-            for probe, size in zip(probes, task["flops"], strict=True):
+            for i, (probe, size) in enumerate(zip(probes, task["flops"], strict=True)):
                 left = end - time.perf_counter()
-                if row and _least_seconds(row, task["flops"], size) > left:
-                    break
+                if row:  # the shortest run of this size, at the FLOP/s of the last
+                    last = row[-1]
+                    if last["fixed_seconds"] + MIN_STEPS * last["step_seconds"] * size / last["flops"] > left:
+                        break
                 if "device" in options:  # a GPU loads the kernels of every size at their first use
-                    run(_cut(probe, MIN_STEPS), dataset, **options)
-                row.append(_times(run, probe, dataset, options, left / (len(probes) - len(row))))
+                    run(_cut(probe, MIN_STEPS))
+                row.append({"width": probe.width, "flops": size, **_times(run, probe, left / (len(probes) - i))})
         except Exception as error:
             reason = one_line(error)
-        measured.append([*row, *[None] * (len(texts) - len(row))])
     answer = {"seconds": time.perf_counter() - begin, "measured": measured, "reason": reason}
     return RunRecord(spec=spec, status="finished", train_loss=0.0, provenance={"calibration": json.dumps(answer)})
 
 
-def _least_seconds(row: Sequence[_Times], sizes: Sequence[float], size: float) -> float:
-    """Of the shortest run of the next ``size``: on the line through the last two, or at the FLOP/s of the only one."""
-    now = row[-1][1] + MIN_STEPS * row[-1][0]
-    if len(row) == 1:
-        return now * size / sizes[0]
-    before, (x, y) = row[-2][1] + MIN_STEPS * row[-2][0], sizes[len(row) - 2 : len(row)]
-    return now + max(0.0, now - before) * (size - y) / (y - x)
+def _times(run: Callable[[RunSpec], RunRecord], spec: RunSpec, seconds: float) -> dict[str, float]:
+    """What `Point` has of times and memory, by a short run and a long one within ``seconds``.
 
-
-def _times(
-    run: Callable[..., RunRecord], spec: RunSpec, dataset: Any, options: Mapping[str, Any], seconds: float
-) -> _Times:
-    """Of a short run and a long one within ``seconds``: their difference leaves out what a run starts with."""
+    Their difference leaves out what a run starts with.
+    """
     end = time.perf_counter() + seconds
     short: tuple[int, float] | None = None  # steps, seconds of them
     steps = MIN_STEPS
     while True:
         begin = time.perf_counter()
-        record = run(_cut(spec, steps), dataset, **options)
+        record = run(_cut(spec, steps))
         now = time.perf_counter()
         done, took = record.steps_done, record.wall_seconds
         if not (done and took > 0 and record.peak_memory_mib > 0):
@@ -333,11 +262,11 @@ def _times(
         if short and done > short[0] and took > short[1]:
             step = (took - short[1]) / (done - short[0])
         short = short or (done, took)
-        besides = max(now - begin - done * step, 1e-6)
+        fixed = max(now - begin - done * step, 1e-6)
         is_long = steps > MIN_STEPS and now - begin > (end - begin) / 2
-        steps = int(min((end - now - besides) / step, spec.steps))
+        steps = int(min((end - now - fixed) / step, spec.steps))
         if is_long or done == spec.steps or steps < 4 * MIN_STEPS:
-            return step, besides, record.peak_memory_mib
+            return {"step_seconds": step, "fixed_seconds": fixed, "peak_memory_mib": record.peak_memory_mib}
 
 
 def _cut(spec: RunSpec, steps: int) -> RunSpec:
@@ -345,81 +274,57 @@ def _cut(spec: RunSpec, steps: int) -> RunSpec:
 
 
 # Dense peak FLOP/s (without structured sparsity), SXM modules. "float32" is what torch multiplies float32 with by
-# default; "tf32" needs torch.set_float32_matmul_precision("high"). The V100 has neither TF32 nor bfloat16.
-#   V100: NVIDIA Tesla V100 datasheet (2018), SXM2. A100: NVIDIA A100 datasheet (2021). H100: NVIDIA H100 architecture
-#   whitepaper (2022), table "GPU peak rates", SXM5; its datasheet doubles the last two, for sparsity.
-PEAKS: dict[str, dict[str, float]] = {
-    "V100": {"float32": 15.7e12},
-    "A100": {"float32": 19.5e12, "tf32": 156e12, "bfloat16": 312e12},
-    "H100": {"float32": 66.9e12, "tf32": 494.7e12, "bfloat16": 989.4e12},
-}
+# default; "tf32" needs torch.set_float32_matmul_precision("high"). Sources: NVIDIA's datasheets of the V100 (2018) and
+# A100 (2021); "GPU peak rates" of its H100 architecture whitepaper (2022): the datasheet doubles the last two.
+PEAKS = {"V100: float32": 15.7e12, "A100: float32": 19.5e12, "A100: tf32": 156e12, "A100: bfloat16": 312e12}
+PEAKS |= {"H100: float32": 66.9e12, "H100: tf32": 494.7e12, "H100: bfloat16": 989.4e12}
 # What well-tuned training of models with large matrices reaches of the peak on tensor cores (PaLM 46%, Llama 3 38-43%).
 UTILISATION = 0.4
 
 
-def device_hours(specs: Iterable[RunSpec], flops: Callable[[RunSpec], float]) -> str:
-    """Hours of one GPU that ``specs`` take at `UTILISATION` of its peak, one line per GPU.
+def device_hours(specs: Iterable[RunSpec], flops: Flops) -> str:
+    """Hours of one GPU that ``specs`` take at `UTILISATION` of its peak, one line per GPU and precision.
 
     A bound from below: launching kernels, not arithmetic, limits narrow models, which stay far under it.
     """
-    by_precision: dict[str, float] = {}
+    totals = Counter[str]()
     for spec in specs:
-        by_precision[spec.precision] = by_precision.get(spec.precision, 0.0) + flops(spec)
+        totals[spec.precision] += flops(spec)  # type: ignore[assignment]
     lines = [f"device-hours, at least: {UTILISATION:.0%} of the published dense peak, which narrow models do not reach"]
-    for gpu, peaks in PEAKS.items():
-        cells = []
-        for precision, total in by_precision.items():
-            for name in (precision, "tf32") if precision == "float32" else (precision,):
-                if name in peaks:
-                    hours = total / (UTILISATION * peaks[name]) / 3600
-                    cells.append(f"{name} {hours:,.3g} h ({peaks[name] / 1e12:g} TFLOP/s)")
-        lines.append(f"  {gpu}: {', '.join(cells) or 'has no ' + ' or '.join(by_precision)}")
+    for name, peak in PEAKS.items():
+        if total := totals[name.split()[1].replace("tf32", "float32")]:
+            lines.append(f"  {name} {total / (UTILISATION * peak) / 3600:,.3g} h ({peak / 1e12:g} TFLOP/s)")
     return "\n".join(lines)
 
 
 def plan_table(
-    specs: Sequence[RunSpec],
-    flops: Callable[[RunSpec], float],
-    *,
-    calibration: Calibration | None = None,
-    memory: Callable[[RunSpec], float] | None = None,
-    notes: Sequence[str] = (),
+    specs: Sequence[RunSpec], flops: Flops, *, calibration: Calibration | None = None, notes: Sequence[str] = ()
 ) -> str:
     """A table, one row per parametrization and width, with the totals; then how it was measured, and ``notes``.
 
     Args:
-        flops: floating-point operations of one run.
-        calibration: of this machine, for the minutes; without it, or for a precision that it lacks, they are "?".
-        memory: bytes that one run adds to a worker's; without it `Calibration.mib`, or "?".
+        calibration: of this machine, for memory and minutes; without it, or a precision that it lacks, they are "?".
         notes: lines to print below, such as a tuning cost.
     """
     if calibration and not {s.precision for s in specs} <= set(calibration.points):
         calibration = None
-    floor = calibration.floor_mib if calibration else 0.0
     groups: dict[tuple[str, int], list[RunSpec]] = {}
     for spec in specs:
         groups.setdefault((spec.parametrization, spec.width), []).append(spec)
 
-    def row(runs: Sequence[RunSpec], seconds: float | None, *cells: object) -> list[str]:
+    def row(runs: Sequence[RunSpec], seconds: Callable[[Calibration], float], *cells: object) -> list[str]:
         """``cells``, and what ``runs`` take: the memory of the largest, the time of all workers together."""
-        peaks = (
-            [memory(spec) / 2**20 + floor for spec in runs]
-            if memory
-            else [*map(calibration.mib, runs)]
-            if calibration
-            else []
-        )
-        mib = f"{max(peaks):,.0f}" if peaks else "?"
-        minutes = "?" if seconds is None else f"{seconds / 60:,.1f}"
-        return [*map(str, cells), f"{sum(map(flops, runs)):.3g}", mib, minutes]
+        known = ["?", "?"]
+        if calibration:
+            known = [f"{max(map(calibration.mib, runs)):,.0f}", f"{seconds(calibration) / 60:,.1f}"]
+        return [*map(str, cells), f"{sum(map(flops, runs)):.3g}", *known]
 
     rows = [["parametrization", "width", "log2 LR", "seeds", "runs", "steps", "FLOPs", "MiB a run", "minutes"]]
     for (name, width), runs in sorted(groups.items(), key=lambda g: (g[0][0] != "sp", *g[0])):
-        seconds = sum(map(calibration.seconds, runs)) / calibration.workers if calibration else None
         rates, steps = _range([s.log2_lr for s in runs]), _range([s.steps for s in runs])
-        rows.append(row(runs, seconds, name, width, rates, len({s.seed for s in runs}), len(runs), steps))
-    seconds = calibration.sweep_seconds(specs) if calibration else None
-    rows.append(row(specs, seconds, "total", "", "", "", len(specs), ""))
+        cells = [name, width, rates, len({s.seed for s in runs}), len(runs), steps]
+        rows.append(row(runs, lambda c, runs=runs: sum(map(c.seconds, runs)) / c.workers, *cells))  # type: ignore[misc]
+    rows.append(row(specs, lambda c: c.sweep_seconds(specs), "total", "", "", "", len(specs), ""))
     sizes = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(str.rjust, cells, sizes)) for cells in rows]
     if calibration and specs:

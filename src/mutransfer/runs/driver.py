@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mutransfer.errors import UserError
-from mutransfer.runs.engine import Cost, Engine, OnEvent, schedule
+from mutransfer.runs.engine import Cost, Engine, schedule
 from mutransfer.runs.progress import SweepProgress
 from mutransfer.runs.store import Store
 from mutransfer.runs.worker import in_environment
 from mutransfer.training import checkpoint
 from mutransfer.training.spec import RunRecord, RunSpec
 
-_CHUNK = 500  # records read at once
-
-
-class Saved(Protocol):
-    """A data set that can be saved to a folder, and whose class has ``open(folder)``."""
-
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def folder(self) -> Path | None: ...  # where it is memory-mapped from, if it is
-    def save(self, folder: Path) -> None: ...
-    @classmethod
-    def open(cls, folder: Path) -> Any: ...
+CHECKPOINTS = ".checkpoints"  # of runs under way: the end of their folder's name
 
 
 class Interrupted(UserError):
@@ -52,15 +39,8 @@ class SweepResult:
     def records(self) -> Iterator[RunRecord]:
         """The record of every run, one by one, in the order of the specs."""
         with Store(self.store, read_only=True) as store:
-            for start in range(0, len(self.run_ids), _CHUNK):
-                run_ids = self.run_ids[start : start + _CHUNK]
-                records = {record.spec.run_id: record for record in store.records(run_ids)}
-                yield from (records[run_id] for run_id in run_ids)
-
-    @property
-    def counts(self) -> Counter[str]:
-        """Runs by status."""
-        return Counter(record.status for record in self.records)
+            for run_id in self.run_ids:
+                yield from store.records([run_id])
 
 
 def sweep(
@@ -69,7 +49,7 @@ def sweep(
     runner: str,
     *,
     engine: Engine,
-    dataset: Saved,
+    dataset: Any,
     cost: Cost = lambda spec: 1.0,
     progress: bool = True,
     is_timed: bool = False,
@@ -82,7 +62,8 @@ def sweep(
     Args:
         store: open (``with Store(path) as store``).
         runner: "module:function", called in a worker as ``function(spec, dataset)`` (see `Engine.backend`).
-        dataset: if it is only in memory, it is put on the disk while runs are made (`on_disk`).
+        dataset: with ``fingerprint``, ``folder``, ``save(folder)`` and its class's ``open(folder)``; if it is only in
+            memory, it is put on the disk while runs are made (`on_disk`).
         cost: of a run, in any unit (FLOPs, say): the longest go first, and the ETA is weighted by it.
         is_timed: ``cost`` is in seconds: then there is an ETA before the first run has ended.
 
@@ -97,8 +78,8 @@ def sweep(
                 f"run {spec.run_id} is declared on data {spec.data_fingerprint}, but the data set given is "
                 f"{dataset.fingerprint}; plan the runs again on the data you have."
             )
-    folder = checkpoints(store.path)
-    with SweepProgress(progress, workers=engine.workers, is_timed=is_timed) as shown, checkpointed(folder, shown.say):
+    folder = beside(store.path, CHECKPOINTS)
+    with SweepProgress(progress, workers=engine.workers, is_timed=is_timed) as shown, checkpointed(folder):
 
         def keep(records: list[RunRecord]) -> None:
             store.put_many(records)
@@ -120,10 +101,8 @@ def sweep(
                     workers = engine.backend(runner, dataset)
                     schedule(workers, todo, on_records=keep, on_event=shown.say, cost=cost)
         except KeyboardInterrupt:
-            raise Interrupted(
-                f"interrupted: {len(store.done(wanted))} of {len(wanted)} runs are kept; "
-                "the same command goes on from here."
-            ) from None
+            kept = f"{len(store.done(wanted))} of {len(wanted)} runs are kept"
+            raise Interrupted(f"interrupted: {kept}; the same command goes on from here.") from None
         return SweepResult(store.path, tuple(wanted), len(known), shown.counts["failed"])
 
 
@@ -146,23 +125,16 @@ def on_disk(dataset: Any, folder: Path) -> Iterator[Any]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def beside(store: Path) -> Path:
+def beside(store: Path, end: str = ".data") -> Path:
     """A folder whose only user is the sweep that has the store's lock: what is left in it is a dead one's."""
-    return store.with_name(store.name + ".data")
-
-
-def checkpoints(store: Path) -> Path:
-    """The folder of the checkpoints of runs under way."""
-    return store.with_name(store.name + ".checkpoints")
+    return store.with_name(store.name + end)
 
 
 @contextlib.contextmanager
-def checkpointed(folder: Path, say: OnEvent) -> Iterator[None]:
+def checkpointed(folder: Path) -> Iterator[None]:
     """Runs that are made in the block keep their checkpoints in ``folder``, which is removed if it is empty."""
-    try:
+    with contextlib.suppress(OSError):  # a run that then cannot write one says so
         folder.mkdir(exist_ok=True)
-    except OSError as error:
-        say(f"no checkpoints are kept: {folder} cannot be made ({error.strerror})")
     try:
         with in_environment({checkpoint.FOLDER: str(folder)}):
             yield

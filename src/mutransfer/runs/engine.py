@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import multiprocessing
 import signal
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 from mutransfer.errors import UserError
-from mutransfer.runs.worker import BROKEN, READY, environment, in_environment, main
+from mutransfer.runs.worker import BROKEN, READY, RECORD, environment, in_environment, main
 from mutransfer.training.spec import RunRecord, RunSpec
 
 OnRecords = Callable[[list[RunRecord]], None]
@@ -52,13 +53,10 @@ class Engine(Protocol):
 class Backend(Protocol):
     """The workers of one sweep, each known by what `start` returned."""
 
-    def slots(self) -> int:
-        """How many workers there is room for, at this moment."""
-
+    def slots(self) -> int: ...  # how many workers there is room for, at this moment
     def start(self) -> Hashable: ...
-
-    def send(self, worker: Any, spec: RunSpec) -> None:
-        """Queue a run behind those that the worker has; a dead worker is no error here."""
+    def send(self, worker: Any, spec: RunSpec) -> None: ...  # behind the runs that it has; a dead worker is no error
+    def stop(self, workers: Iterable[Any]) -> None: ...  # at once
 
     def wait(self) -> Iterable[tuple[Hashable, str, Any]]:
         """All that has happened, as (worker, kind, content); after a while, nothing.
@@ -66,9 +64,6 @@ class Backend(Protocol):
         kind and content: READY; a RECORD and the `RunRecord`; BROKEN and why no run can be made; DIED or LOST and
         how, once and last. The records of a worker come in the order in which its runs were sent.
         """
-
-    def stop(self, workers: Iterable[Any]) -> None:
-        """End them at once."""
 
 
 def schedule(
@@ -101,37 +96,35 @@ def schedule(
         reason = f"two workers died in this run: the first by {died[spec]}, the second, alone, by {how}"
         on_records([RunRecord.failed(spec, reason)])
 
-    _Crew(backend, order, cost, None, on_records, on_event, died.__setitem__).work()
+    _Crew(backend, deque(order), cost, on_records, on_event, died.__setitem__).work()
     if died:
         on_event(f"{len(died)} runs whose worker died are tried once more, one by one")
-        _Crew(backend, list(died), cost, 1, on_records, on_event, give_up).work()
+        _Crew(backend, deque(died), cost, on_records, on_event, give_up, limit=1).work()
 
 
+@dataclass
 class _Crew:
-    """Workers, at most ``limit``, that work off ``specs``; a run whose worker dies is given to ``on_death``."""
+    """Workers, at most ``limit``, that work off what is ``waiting``; who dies in a run gives it to ``on_death``."""
 
-    def __init__(
-        self,
-        backend: Backend,
-        specs: Sequence[RunSpec],
-        cost: Cost,
-        limit: int | None,
-        on_records: OnRecords,
-        on_event: OnEvent,
-        on_death: Callable[[RunSpec, str], None],
-    ) -> None:
-        self.backend, self.cost, self.limit = backend, cost, limit
-        self.on_records, self.on_event, self.on_death = on_records, on_event, on_death
-        self.waiting = deque(specs)
-        self.left = sum(map(cost, specs))  # of all that wait
-        self.queues: dict[Hashable, deque[RunSpec]] = {}  # of all workers; the first spec is under way
-        self.ready: set[Hashable] = set()
-        self.stillborn = 0
+    backend: Backend
+    waiting: deque[RunSpec]
+    cost: Cost
+    on_records: OnRecords
+    on_event: OnEvent
+    on_death: Callable[[RunSpec, str], None]
+    limit: float = math.inf
+    queues: dict[Hashable, deque[RunSpec]] = field(default_factory=dict)  # of all workers; the first is under way
+    ready: set[Hashable] = field(default_factory=set)
+    stillborn: int = 0
 
     def work(self) -> None:
+        self.left = sum(map(self.cost, self.waiting))
         try:
             while self.waiting or any(self.queues.values()):
-                self._hire()
+                # as many workers as there are slots, but none that would have nothing to do
+                useful = len(self.waiting) + sum(map(bool, self.queues.values()))
+                while len(self.queues) < min(self.limit, self.backend.slots(), useful):
+                    self.queues[self.backend.start()] = deque()
                 records = [record for event in self.backend.wait() if (record := self._take(*event))]
                 self._hand_out()  # first: the workers go on while the records are stored
                 if records:
@@ -139,42 +132,31 @@ class _Crew:
         finally:
             self.backend.stop(self.queues)
 
-    def _hire(self) -> None:
-        """As many workers as there are slots, but none that would have nothing to do."""
-        slots = self.backend.slots() if self.limit is None else self.limit
-        busy = sum(map(bool, self.queues.values()))
-        while len(self.queues) < min(slots, busy + len(self.waiting)):
-            self.queues[self.backend.start()] = deque()
-
     def _take(self, worker: Hashable, kind: str, content: Any) -> RunRecord | None:
+        if kind == RECORD:
+            self.queues[worker].remove(content.spec)
+            return cast(RunRecord, content)
+        if kind == BROKEN:
+            raise UserError(f"no run can start: {content}")
         if kind == READY:
             self.ready.add(worker)
             self.stillborn = 0
-        elif kind == BROKEN:
-            raise UserError(f"no run can start: {content}")
-        elif kind in (DIED, LOST):
-            self._bury(worker, kind, content)
-        else:
-            record: RunRecord = content
-            self.queues[worker].remove(record.spec)
-            return record
-        return None
-
-    def _bury(self, worker: Hashable, kind: str, how: str) -> None:
+            return None
         queue = self.queues.pop(worker)
         if kind == LOST:
-            self.on_event(f"a machine was lost ({how}): {len(queue)} runs go back in the queue")
+            self.on_event(f"a machine was lost ({content}): {len(queue)} runs go back in the queue")
         elif worker not in self.ready:
             self.stillborn += 1
             if self.stillborn == _STILLBORN_LIMIT:
-                raise UserError(f"no run can start: the workers die as they start ({how}); is memory short?")
+                raise UserError(f"no run can start: the workers die as they start ({content}); is memory short?")
         elif queue:
             spec = queue.popleft()
-            self.on_event(f"a worker died ({how}) in run {spec.run_id}")
-            self.on_death(spec, how)
+            self.on_event(f"a worker died ({content}) in run {spec.run_id}")
+            self.on_death(spec, content)
         self.ready.discard(worker)
         self.waiting.extendleft(reversed(queue))
         self.left += sum(map(self.cost, queue))
+        return None
 
     def _hand_out(self) -> None:
         # With runs queued behind the one under way, no worker waits while the driver stores records. But what waits
@@ -186,10 +168,9 @@ class _Crew:
                 if not self.waiting:
                     break
                 if len(queue) == ahead and (not ahead or sum(map(self.cost, [*queue, self.waiting[0]])) <= share):
-                    spec = self.waiting.popleft()
-                    self.left -= self.cost(spec)
-                    queue.append(spec)
-                    self.backend.send(worker, spec)
+                    queue.append(self.waiting.popleft())
+                    self.left -= self.cost(queue[-1])
+                    self.backend.send(worker, queue[-1])
         if not self.waiting:
             idle = [worker for worker, queue in self.queues.items() if not queue]
             self.backend.stop(idle)
@@ -210,10 +191,8 @@ class LocalEngine:
     name: ClassVar[str] = "local"
 
     def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise UserError(f"workers is {self.workers}, expected at least 1.")
-        if not self.devices:
-            raise UserError("devices is empty, expected at least one, such as 'cpu' or 'cuda:0'.")
+        if self.workers < 1 or not self.devices:
+            raise UserError(f"{self.workers} workers on the devices {self.devices}: expected at least one of each.")
 
     def backend(self, runner: str, dataset: Any) -> _Processes:
         """See `Engine.backend`: single-threaded processes on this machine, on its cores or its GPUs."""
@@ -265,8 +244,8 @@ class _Processes:
             to.pipe.send(spec)
 
     def wait(self) -> Iterator[tuple[_Worker, str, Any]]:
-        awake = set(wait([x for w in self.workers for x in (w.pipe, w.process.sentinel)]))
-        for w in [w for w in self.workers if {w.pipe, w.process.sentinel} & awake]:
+        wait([x for w in self.workers for x in (w.pipe, w.process.sentinel)])
+        for w in [*self.workers]:
             is_alive = w.process.is_alive()  # before the pipe is emptied: the dead send no more
             with contextlib.suppress(EOFError, OSError):  # the other end is gone
                 while w.pipe.poll():
@@ -288,7 +267,6 @@ class _Processes:
 
 def _how(code: int | None) -> str:
     """An exit code in words."""
-    if code is not None and code < 0:
-        with contextlib.suppress(ValueError):
-            return signal.Signals(-code).name
+    with contextlib.suppress(ValueError):
+        return signal.Signals(-(code or 0)).name
     return f"exit code {code}"

@@ -11,8 +11,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from mutransfer.training.spec import STATUSES, RunRecord
@@ -20,7 +18,7 @@ from mutransfer.training.spec import STATUSES, RunRecord
 LINE_SECONDS = 30.0  # in a log: at least so long between two lines, ...
 LINE_SHARE = 0.1  # ... or this share of the cost
 CELL_SECONDS = 0.5  # between two updates in a notebook
-BAR = 30  # columns of the bar, where the terminal has them; below a third of it there is none
+BAR = 30  # columns of the bar, where there are so many
 
 
 class SweepProgress:
@@ -38,23 +36,22 @@ class SweepProgress:
         self, is_shown: bool, console: Console | None = None, *, workers: int = 1, is_timed: bool = False
     ) -> None:
         self.counts: Counter[str] = Counter(dict.fromkeys(STATUSES, 0))  # of this sweep; complete: threads read it
-        self.done = 0
-        self.runs = 0  # to be done in all
-        self.cost = self.cost_done = 0.0
+        self.done = self.runs = 0  # ended, and to be done in all
+        self._cost = self._cost_done = 0.0
         self._workers, self._is_timed, self._is_shown = workers, is_timed, is_shown
         self._console = console or Console(highlight=False)
         self._start = self._last_time = time.monotonic()
         self._working = math.nan  # since when runs are made: the start of workers says nothing of the rest
-        self._end: float | None = None  # expected
+        self._end = math.nan  # expected
         self._last_share = 0.0
         self._live: Live | None = None
         self._cell: Any = None  # of a notebook
         if is_shown and _can_redraw(self._console):
-            self._live = Live(get_renderable=self._bar, console=self._console)
+            self._live = Live(get_renderable=lambda: Text(self._line(self._console.width)), console=self._console)
         elif is_shown and self._console.is_jupyter:
             with contextlib.suppress(ImportError):
                 display = importlib.import_module("IPython.display").display
-                self._cell = display({"text/plain": "starting workers"}, raw=True, display_id=True)
+                self._cell = display({"text/plain": self._line()}, raw=True, display_id=True)
 
     def __enter__(self) -> SweepProgress:
         if self._live:
@@ -65,24 +62,28 @@ class SweepProgress:
         if self._live:
             self._live.stop()
         elif self._cell:
-            self._fill_cell()
+            self._show(is_due=True)
 
     def add(self, runs: int, cost: float) -> None:
         """So many runs are to be done; called once, before the first record."""
-        self.runs, self.cost = runs, cost
+        self.runs, self._cost = runs, cost
         if self._is_timed:
-            self._end = self._start + self.cost / max(1, min(self._workers, self.runs))
+            self._end = self._start + cost / max(1, min(self._workers, runs))
         if runs:
             self._show(is_due=True)
 
     def record(self, record: RunRecord, cost: float) -> None:
         """A run has ended."""
+        now = time.monotonic()
         if not self.done:
-            self._working = max(self._start, time.monotonic() - record.wall_seconds)  # nan if it failed: the start
+            self._working = max(self._start, now - record.wall_seconds)  # nan if it failed: the start
         self.counts[record.status] += 1
         self.done += 1
-        self.cost_done += cost
-        self._expect(cost)
+        self._cost_done += cost
+        # each run under way beside the one that follows this one is half done, on average
+        beside = max(0, min(self._workers, self.runs - self.done) - 1)
+        if done := self._cost_done + min(beside * cost, self._cost - self._cost_done) / 2:
+            self._end = now + (now - self._working) * (self._cost - done) / done
         self._show(is_due=self.done == self.runs)
 
     def say(self, line: str) -> None:
@@ -91,68 +92,51 @@ class SweepProgress:
             return
         line = "".join(c if c.isprintable() else " " for c in line)
         if self._live:
-            self._console.print(line, markup=False, emoji=False, highlight=False, soft_wrap=True)
+            self._console.out(line, highlight=False)
             return
         with contextlib.suppress(OSError, ValueError):  # a full disk under the log must not end the sweep
             print(line, file=self._console.file, flush=True)
 
     @property
-    def eta_seconds(self) -> float | None:
-        """Seconds that the rest takes at the speed so far; None while nothing is known of it."""
-        if self._end is None:
-            return None
+    def eta_seconds(self) -> float:
+        """Seconds that the rest takes at the speed so far; nan while nothing is known of it."""
         left = self._end - time.monotonic()
-        return None if left < 0 and not self.done else max(0.0, left)
-
-    def _expect(self, last_cost: float) -> None:
-        """Set the expected end; each run under way beside the one that follows the last is half done, on average."""
-        beside = min(self._workers, self.runs - self.done) - 1
-        done = self.cost_done + max(0.0, min(beside * last_cost, self.cost - self.cost_done)) / 2
-        if done:
-            now = time.monotonic()
-            self._end = now + (now - self._working) * (self.cost - done) / done
+        return math.nan if left < 0 and not self.done else max(left, 0.0)
 
     def _words(self) -> list[str]:
         """Runs done, diverged, failed and left, and the time."""
+        if not self.runs:
+            return ["starting workers"]
         failed = [f"{self.counts['failed']} failed"] if self.counts["failed"] else []
         words = [f"{self.done}/{self.runs} runs", f"{self.counts['diverged']} diverged", *failed]
         words += [f"{self.runs - self.done} left", f"{_clock(time.monotonic() - self._start)} so far"]
         if self.done == self.runs:
             return words
         eta = self.eta_seconds
-        return [*words, "ETA unknown" if eta is None else f"ETA {_clock(eta)}"]
+        return [*words, "ETA unknown" if math.isnan(eta) else f"ETA {_clock(eta)}"]
+
+    def _line(self, width: int = 1000) -> str:
+        """The bar and the words, within ``width`` columns: what matters least goes first where it is narrow."""
+        words = self._words()
+        while len(text := ", ".join(words)) >= width and len(words) > 2:
+            del words[-2]  # the clock, the runs left, ...: never the runs done and the ETA
+        if not self.runs or len(text) + BAR + 2 > width:
+            return text[:width]
+        full = round(BAR * self._cost_done / self._cost) if self._cost else 0
+        done, left = "█░" if self._console.encoding.startswith("utf") else "#-"
+        return f"{done * full}{left * (BAR - full)} {text}"
 
     def _show(self, is_due: bool) -> None:
-        if self._live or not self._is_shown:
-            return
         now = time.monotonic()
         if self._cell:
             if is_due or now >= self._last_time + CELL_SECONDS:
                 self._last_time = now
-                self._fill_cell()
-            return
-        share = self.cost_done / self.cost if self.cost else 0.0
-        if is_due or share >= self._last_share + LINE_SHARE or now >= self._last_time + LINE_SECONDS:
-            self._last_time, self._last_share = now, share
-            self.say(", ".join(self._words()))
-
-    def _fill_cell(self) -> None:
-        full = round(BAR * self.cost_done / self.cost) if self.cost else 0
-        text = f"{'█' * full}{'░' * (BAR - full)} {', '.join(self._words())}"
-        self._cell.update({"text/plain": text}, raw=True)
-
-    def _bar(self) -> Table | Text:
-        """One line of the terminal's width: what matters least goes first where it is narrow."""
-        words, width = self._words() if self.runs else ["starting workers"], self._console.width
-        while len(", ".join(words)) >= width and len(words) > 2:
-            del words[-2]  # the clock, the runs left, ...: never the runs done and the ETA
-        text = Text(", ".join(words), no_wrap=True, overflow="crop")
-        bar = min(BAR, width - len(text) - 2)
-        if bar < BAR // 3:
-            return text
-        row = Table.grid(padding=(0, 1))
-        row.add_row(ProgressBar(self.cost or None, self.cost_done, width=bar), text)
-        return row
+                self._cell.update({"text/plain": self._line()}, raw=True)
+        elif self._is_shown and not self._live:
+            share = self._cost_done / self._cost if self._cost else 0.0
+            if is_due or share >= self._last_share + LINE_SHARE or now >= self._last_time + LINE_SECONDS:
+                self._last_time, self._last_share = now, share
+                self.say(", ".join(self._words()))
 
 
 def _can_redraw(console: Console) -> bool:

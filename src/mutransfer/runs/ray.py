@@ -10,15 +10,12 @@ import io
 import logging
 import os
 import re
-import site
 import socket
 import sys
-import sysconfig
 import time
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any, ClassVar
 
 from mutransfer.errors import UserError
@@ -34,7 +31,7 @@ _CONNECT_SECONDS = 3.0
 class RayEngine:
     """A running cluster that this machine belongs to: ``address`` is "auto", or HOST[:PORT] of its head.
 
-    Nodes come and go: its slots are counted anew every ``recount_seconds``.
+    Nodes come and go: its slots are counted anew at least every ``recount_seconds``.
 
     Raises `UserError` if Ray is not installed, no cluster answers, or the cluster has no slot.
     """
@@ -50,16 +47,13 @@ class RayEngine:
     @property
     def workers(self) -> int:
         """GPUs of the cluster, or cores if it has none; now, as nodes may come and go."""
-        return self._gpus or int(self._ray.cluster_resources().get("CPU", 0))
+        resources = self._ray.cluster_resources()
+        return int(resources.get("GPU", 0)) or int(resources.get("CPU", 0))
 
     @property
     def devices(self) -> tuple[str, ...]:
         """What a run is given: Ray shows an actor its own GPU only."""
-        return ("cuda",) if self._gpus else ("cpu",)
-
-    @property
-    def _gpus(self) -> int:
-        return int(self._ray.cluster_resources().get("GPU", 0))
+        return ("cuda",) if self._ray.cluster_resources().get("GPU", 0) else ("cpu",)
 
     def backend(self, runner: str, dataset: Any) -> _Actors:
         """See `mutransfer.runs.engine.Engine.backend`: an actor for each slot."""
@@ -80,12 +74,9 @@ class _Actors:
         self.arguments = (self.ray.put(code), worker.environment())
         self.asked: dict[Any, tuple[Any, RunSpec | None]] = {}  # object reference -> actor, and the run if it is one
         self.nodes: dict[Any, str] = {}  # of the actors that are ready
-        self.counted = (0, 0.0)  # slots, and until when this is fresh
 
     def slots(self) -> int:
-        if time.monotonic() > self.counted[1]:
-            self.counted = self.engine.workers, time.monotonic() + self.engine.recount_seconds
-        return self.counted[0]
+        return self.engine.workers
 
     def start(self) -> Any:
         actor = self.actor.remote(*self.arguments)
@@ -120,9 +111,8 @@ class _Actors:
         return actor, kind, content
 
     def stop(self, actors: Iterable[Any]) -> None:
-        actors = list(actors)
-        self.asked = {reference: what for reference, what in self.asked.items() if what[0] not in actors}
-        for actor in actors:
+        for actor in [*actors]:
+            self.asked = {reference: what for reference, what in self.asked.items() if what[0] != actor}
             self.ray.kill(actor)
 
 
@@ -139,16 +129,16 @@ def _actor_class() -> type:
             os.write(archive, code)
             sys.path.insert(0, f"/proc/self/fd/{archive}")
 
-        def open(self, runner: str, dataset: object, device: str) -> tuple[str, str]:
+        def open(self, *work: Any) -> tuple[str, str]:
             import ray
 
-            from mutransfer.runs.worker import BROKEN, READY, Runner, one_line
+            from mutransfer.runs import worker
 
             try:
-                self.runner = Runner(runner, dataset, device)
+                self.runner = worker.Runner(*work)
             except Exception as error:
-                return BROKEN, one_line(error)
-            return READY, ray.get_runtime_context().get_node_id()
+                return worker.BROKEN, worker.one_line(error)
+            return worker.READY, ray.get_runtime_context().get_node_id()
 
         def run(self, spec: Any) -> tuple[str, object]:
             from mutransfer.runs.worker import RECORD
@@ -172,8 +162,8 @@ def _connected(address: str) -> Any:
     try:
         if address != "auto":
             socket.create_connection((host, int(port or _PORT)), _CONNECT_SECONDS).close()  # Ray itself takes minutes
-        where = address if port or address == "auto" else f"{host}:{_PORT}"
-        ray.init(where, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            address = f"{host}:{port or _PORT}"
+        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(
             f"no Ray cluster at '{address}' ({' '.join(str(error).split())}); expected auto, or HOST[:PORT] of a "
@@ -189,25 +179,19 @@ def _packed(runner: str) -> bytes:
     Raises `UserError` if there is no such ``runner``.
     """
     worker.resolve(runner)
-    places = {name: place for name, module in sys.modules.items() if "." not in name and (place := _place(module))}
+    places: dict[str, Path] = {}  # of modules and packages: files, folders
+    for name, module in sys.modules.items():
+        if "." not in name and (where := [*getattr(module, "__path__", []), getattr(module, "__file__", None)][0]):
+            places[name] = Path(where).resolve()
     root = places[runner.partition(":")[0].partition(".")[0]].parent
-    installed = {*site.getsitepackages(), site.getusersitepackages(), *sysconfig.get_paths().values()}
-    ours = {place for place in places.values() if place.parent == root and str(root) not in installed}
+    ours = {place for place in places.values() if place.parent == root and "site-packages" not in place.parts}
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for place in sorted(ours | {places["mutransfer"]}):
             for path in [place, *place.rglob("*")]:
-                if path.suffix == ".py":
+                if path.suffix == ".py" or path.is_dir():  # a package without __init__.py is found by its folder
                     archive.write(path, path.relative_to(place.parent))
-                elif path.is_dir():  # a package without __init__.py is found by this entry
-                    archive.writestr(f"{path.relative_to(place.parent)}/", "")
     return file.getvalue()
-
-
-def _place(module: ModuleType) -> Path | None:
-    """The folder of a package, the file of a module; None if it is built in."""
-    where = next(iter(getattr(module, "__path__", [])), None) or getattr(module, "__file__", None)
-    return Path(where).resolve() if where else None
 
 
 def _how(error: Exception) -> str:

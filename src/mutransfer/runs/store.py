@@ -17,12 +17,13 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 from mutransfer.errors import UserError
 from mutransfer.files import write
 from mutransfer.training.spec import RunRecord
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 2  # version 1, which had other columns, is read and brought up to date
 SCHEMA = {  # what is asked for in bulk, so that no JSON need be parsed; the record itself is last, as it is long
     "run_id": "TEXT PRIMARY KEY",
     "experiment": "TEXT NOT NULL",
@@ -43,17 +44,10 @@ SCHEMA = {  # what is asked for in bulk, so that no JSON need be parsed; the rec
 }
 COLUMNS = tuple(SCHEMA)
 _CREATE = f"CREATE TABLE runs ({', '.join(map(' '.join, SCHEMA.items()))})"
-# The rows of version 1 (run_id, spec, status, record, experiment to seed, train_loss: NULL unless finite) as ours.
-_FROM_1 = """SELECT run_id, experiment, variant, parametrization, width, log2_lr, seed,
-    json_extract(record, '$.spec.steps') AS steps, json_extract(record, '$.spec.precision') AS precision, status,
-    CASE status WHEN 'diverged' THEN 9e999 ELSE train_loss END AS train_loss,
-    json_extract(record, '$.steps_done') AS steps_done,
-    nullif(json_extract(record, '$.wall_seconds'), 'nan') AS wall_seconds, NULL AS finished_at,
-    json_extract(record, '$.reason') AS reason, record FROM """
-_UPGRADE_1 = f"ALTER TABLE runs RENAME TO runs_1; {_CREATE}; INSERT INTO runs {_FROM_1} runs_1; DROP TABLE runs_1"
-_NO_ACCESS = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-_NO_ACCESS |= {sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}
+_INSERT = f"INSERT OR REPLACE INTO runs VALUES ({','.join('?' * len(COLUMNS))})"
 _FAULTS = (sqlite3.Error, UnicodeDecodeError)  # Python fails on SQLite's message where that quotes damaged bytes
+_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+_NO_ACCESS = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 Row = tuple[str | float | None, ...]  # as COLUMNS
 Where = tuple[str, Sequence[str | float]]  # a condition on the columns, in SQL, and a value for each `?` in it
@@ -62,16 +56,7 @@ DONE: Where = ("status != 'failed'", ())  # a failed run will be retried
 
 
 class Damaged(UserError):
-    """The file of a store is damaged; the line says how many runs can still be read, and how to keep them."""
-
-    def __init__(self, path: Path, why: str) -> None:
-        self.readable = len(_readable(path))
-        cure = "it is damaged or no store; move it away and run again"
-        if self.readable:
-            of_all = f" of {all_runs}" if (all_runs := _count(path)) >= self.readable else ""
-            command = f"./reproduce.sh runs {path.stem} --salvage --out {path.parent.parent}"
-            cure = f"it is damaged, but {self.readable}{of_all} runs can still be read; to keep them: {command}"
-        super().__init__(f"cannot read the store {path}: {' '.join(why.split())}; {cure}.")
+    """The file of a store is damaged; the line says how to keep the runs that can still be read."""
 
 
 class Store:
@@ -91,33 +76,31 @@ class Store:
     def __init__(self, path: Path | str, *, read_only: bool = False) -> None:
         self.path = Path(path).resolve()  # the lock must be the same one by whatever name the store is opened
         self._read_only = read_only
-        self._lock: int | None = None
-        self._db: sqlite3.Connection | None = None
+        self._db: sqlite3.Connection
 
     def __enter__(self) -> Store:
-        if self._db is None:  # else it is `salvaged`
-            try:
-                if self._read_only:
-                    self._open_to_read()
-                else:
-                    self._open_to_write()
-            except BaseException:
-                self.close()
-                raise
+        with contextlib.ExitStack() as stack, _explained(self.path, "read" if self._read_only else "write"):
+            if self._read_only:
+                db = stack.enter_context(_connected_to_read(self.path))
+            else:
+                stack.enter_context(_locked(self.path))
+                db = stack.enter_context(contextlib.closing(sqlite3.connect(self.path, timeout=10)))
+            version = _version(db, self.path)
+            old = [_row(_parsed(text), None) for _, _, text in _texts(db)] if version == 1 else []
+            if not self._read_only:
+                db.execute("PRAGMA journal_mode=WAL")
+                db.execute("PRAGMA synchronous=FULL")  # a commit returns when it is on the disk
+            elif version < SCHEMA_VERSION:
+                db = stack.enter_context(contextlib.closing(sqlite3.connect(":memory:")))
+            self._db = db if version == SCHEMA_VERSION else _filled(db, old)
+            if not self._read_only and not _journal(self.path).exists():
+                write(_journal(self.path), _lines(self.rows(COLUMNS)))
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Release the file, then the lock. Closing twice is fine."""
-        if self._db is not None:
-            with contextlib.suppress(sqlite3.Error):  # every record is durable already
-                self._db.close()
-            self._db = None
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        with contextlib.suppress(sqlite3.Error):  # every record is durable already
+            self._stack.close()
 
     def put_many(self, records: Iterable[RunRecord]) -> None:
         """Write ``records``, each in place of an older one of its run; when this returns, all are on the disk.
@@ -129,7 +112,8 @@ class Store:
         with _explained(self.path, "write"):
             with _journal(self.path).open("ab") as file:  # first: it may have what the store lacks, not the reverse
                 file.write(_lines(rows))
-            _insert(self._connection(), rows)
+            with self._db:
+                self._db.executemany(_INSERT, rows)
 
     def done(self, run_ids: Collection[str]) -> set[str]:
         """Those of ``run_ids`` that are done (a failed run is not: it will be retried); parses no record."""
@@ -146,42 +130,30 @@ class Store:
             condition = f"({condition}) AND run_id IN (SELECT value FROM json_each(?))"
             values = [*values, json.dumps(list(run_ids))]
         for (text,) in self.rows(["record"], (condition, values), order="run_id"):
-            try:
-                yield RunRecord.from_json(str(text))
-            except Exception as error:  # damaged text may parse as anything
-                raise Damaged(self.path, f"a row is damaged ({error})") from None
+            with _explained(self.path, "read"):
+                record = _parsed(str(text))
+            yield record
 
-    def rows(self, columns: Sequence[str], where: Where = ALL, order: str = "") -> Iterator[Row]:
+    def rows(self, columns: Sequence[str], where: Where = ALL, order: str = "rowid") -> Iterator[Row]:
         """The values of ``columns``, of `COLUMNS`, run by run; no record is parsed."""
-        query = f"SELECT {', '.join(columns)} FROM runs WHERE {where[0]} {order and 'ORDER BY ' + order}"
-        return self._read(query, where[1])
+        query = f"SELECT {', '.join(columns)} FROM runs WHERE {where[0]} ORDER BY {order}"
+        with _explained(self.path, "read"):
+            for row in self._db.execute(query, where[1]):  # noqa: UP028 - left half read, `yield from`
+                yield row  # closes the cursor, maybe of a closed store
 
-    def hps(self) -> set[str]:
-        """Names of the experiments' own hyperparameters, of all runs."""
-        query = "SELECT DISTINCT json_extract(value, '$[0]') FROM runs, json_each(record, '$.spec.hps')"
-        return {str(name) for (name,) in self._read(query)}
-
-    def delete(self, where: Where) -> int:
-        """Delete runs, all of them or none; returns how many."""
+    def delete(self, where: Where) -> None:
+        """Delete runs, all of them or none."""
         with _explained(self.path, "write"):
             _journal(self.path).unlink(missing_ok=True)  # should this be killed, it is written anew at the next start
-            with self._connection() as db:
-                count = db.execute(f"DELETE FROM runs WHERE {where[0]}", where[1]).rowcount
-            self._write_journal()
-        return count
+            with self._db:
+                self._db.execute(f"DELETE FROM runs WHERE {where[0]}", where[1])
+            write(_journal(self.path), _lines(self.rows(COLUMNS)))
 
     @classmethod
     def read(cls, path: Path | str) -> list[RunRecord]:
         """All records, failed ones too, without the lock: for reports, also beside a running sweep."""
         with cls(path, read_only=True) as store:
             return list(store.records())
-
-    @classmethod
-    def salvaged(cls, path: Path | str) -> Store:
-        """A copy in memory of what can still be read of a damaged file."""
-        store = cls(path, read_only=True)
-        store._db = _new(":memory:", _readable(store.path))
-        return store
 
     @classmethod
     def salvage(cls, path: Path | str) -> tuple[int, Path]:
@@ -191,17 +163,16 @@ class Store:
         nothing in it can be read, another process has it open, or the folder cannot be written.
         """
         path = existing(Path(path).resolve())
-        lock = _locked(path)
-        try:
+        with _locked(path):
             with contextlib.suppress(Damaged):
-                cls.read(path)
-                raise UserError(f"the store {path} is whole: there is nothing to salvage.")
+                if cls.read(path):
+                    raise UserError(f"the store {path} is whole: there is nothing to salvage.")
             if not (rows := _readable(path)):
                 raise UserError(f"no run can be read in {path}; move it away and run again.")
             new = path.with_name(path.name + ".new")
             new.unlink(missing_ok=True)
-            with _explained(path, "write"):
-                _new(new, rows).close()
+            with _explained(path, "write"), contextlib.closing(sqlite3.connect(new)) as db:
+                _filled(db, rows)
             names = (path.with_name(f"{path.name}.damaged{i or ''}") for i in itertools.count())
             aside = next(name for name in names if not name.exists())
             for end in ("-wal", "-shm", ""):  # what is left in the old log must not be applied to the new file
@@ -209,48 +180,7 @@ class Store:
                     os.replace(f"{path}{end}", f"{aside}{end}")
             os.replace(new, path)
             write(_journal(path), _lines(rows))
-        finally:
-            os.close(lock)
         return len(rows), aside
-
-    def _open_to_read(self) -> None:
-        """Whatever the version of the file, the table ``runs`` then has our `COLUMNS`."""
-        with _explained(existing(self.path), "read"):
-            self._db = db = _connected_to_read(self.path)
-            if _check(db, self.path) == 1:
-                db.execute("PRAGMA temp_store=MEMORY")
-                db.execute(f"CREATE TEMP VIEW runs AS {_FROM_1} main.runs")
-            db.execute("PRAGMA query_only=ON")
-
-    def _open_to_write(self) -> None:
-        """The file is made if it is new, brought up to date if it is old."""
-        self._lock = _locked(self.path)
-        if self.path.exists() and not self.path.is_file():
-            raise UserError(f"{self.path} is not a file, expected the store of a sweep; move it or use another --out.")
-        with _explained(self.path, "write"):
-            self._db = db = sqlite3.connect(self.path, timeout=10)
-            is_new = not (db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] or _version(db))
-            version = 0 if is_new else _check(db, self.path)
-            db.execute("PRAGMA journal_mode=WAL")
-            db.execute("PRAGMA synchronous=FULL")  # a commit returns when it is on the disk
-            if version < SCHEMA_VERSION:
-                script = _CREATE if is_new else _UPGRADE_1
-                db.executescript(f"BEGIN IMMEDIATE; {script}; PRAGMA user_version={SCHEMA_VERSION}; COMMIT")
-        if not _journal(self.path).exists():
-            self._write_journal()
-
-    def _write_journal(self) -> None:
-        write(_journal(self.path), _lines(self.rows(COLUMNS)))
-
-    def _read(self, query: str, values: Sequence[str | float] = ()) -> Iterator[Row]:
-        with _explained(self.path, "read"):
-            for row in self._connection().execute(query, values):  # noqa: UP028 - left half read, `yield from`
-                yield row  # closes the cursor, maybe of a closed store
-
-    def _connection(self) -> sqlite3.Connection:
-        if self._db is None:
-            raise RuntimeError(f"the store {self.path} is not open; use it as a context manager")
-        return self._db
 
 
 def existing(path: Path) -> Path:
@@ -260,68 +190,87 @@ def existing(path: Path) -> Path:
     return path
 
 
-def _locked(path: Path) -> int:
-    """The lock of the store at ``path``, a file descriptor that only this process has; its folder is made."""
-    file = path.with_name(path.name + ".lock")
+def _locked(path: Path) -> IO[bytes]:
+    """The lock of the store at ``path``, which only this process has until it closes it; its folder is made."""
+    file = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)  # not inherited by the workers
+        file = path.with_name(path.name + ".lock").open("ab+", buffering=0)  # not inherited by the workers
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        cure = "make it writable or use another --out"
-        raise UserError(f"cannot write in {path.parent}: {error.strerror}; {cure}.") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        owner = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
-        if not isinstance(error, BlockingIOError):
-            raise UserError(f"cannot lock {file}: {error.strerror}; use another --out.") from None
-        raise UserError(
-            f"the store {path} is in use by another run (process {owner}); wait until it is done or use another --out."
-        ) from None
+        problem = f"cannot write in {path.parent}: {error.strerror}; make it writable"
+        if file:
+            if isinstance(error, BlockingIOError):
+                owner = os.pread(file.fileno(), 32, 0).decode(errors="replace").strip() or "unknown"
+                problem = f"the store {path} is in use by another run (process {owner}); wait until it is done"
+            file.close()
+        raise UserError(f"{problem} or use another --out.") from None
     with contextlib.suppress(OSError):  # a full disk: the number is a courtesy, the lock holds without it
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n".encode())
+    return file
 
 
-def _connected_to_read(path: Path) -> sqlite3.Connection:
-    log = path.with_name(path.name + "-wal")
+def _connected_to_read(path: Path) -> contextlib.closing[sqlite3.Connection]:
     # The files of the log, which a reader needs too, are removed again. On a full disk or in a read-only folder SQLite
     # cannot make them. If there is no log, nothing is in it, and the file can be read as it is.
-    for mode in ("mode=rw", "immutable=1"):
-        db = sqlite3.connect(f"{path.as_uri()}?{mode}", uri=True)
-        try:
-            db.execute("SELECT count(*) FROM sqlite_master")
-            break
-        except BaseException as error:
-            db.close()
-            has_log = log.exists() and log.stat().st_size
-            if not isinstance(error, sqlite3.OperationalError) or has_log or mode == "immutable=1":
-                raise
-    return db
+    log = path.with_name(path.name + "-wal")
+    db = sqlite3.connect(f"{existing(path).as_uri()}?mode=rw", uri=True)
+    try:
+        db.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.OperationalError:
+        db.close()
+        if log.exists() and log.stat().st_size:
+            raise
+        db = sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True)
+    return contextlib.closing(db)
 
 
-def _new(path: Path | str, rows: Iterable[Row]) -> sqlite3.Connection:
-    """A new database with ``rows`` at ``path``."""
-    db = sqlite3.connect(path)
-    db.executescript(f"{_CREATE}; PRAGMA user_version={SCHEMA_VERSION}")
-    _insert(db, rows)
-    return db
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    """Of the schema, 0 of an empty file; `UserError` unless this is a whole store of a version that we know."""
+    version = int(db.execute("PRAGMA user_version").fetchone()[0])
+    tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    if (version or tables) and ("runs" not in tables or not 1 <= version <= SCHEMA_VERSION):
+        known = f"(format {version}, this one knows {SCHEMA_VERSION})"
+        raise UserError(
+            f"{path} is not the store of a sweep, or a newer mutransfer's {known}; move it or use another --out."
+        )
+    if (verdict := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+        raise sqlite3.DatabaseError(verdict)
+    return version
 
 
-def _insert(db: sqlite3.Connection, rows: Iterable[Row]) -> None:
-    """Write ``rows``, each in place of an older one of its run, in one transaction."""
+def _filled(db: sqlite3.Connection, rows: Iterable[Row]) -> sqlite3.Connection:
+    """Make ``rows`` all that is in the store, in one transaction; returns ``db``."""
     with db:
-        db.executemany(f"INSERT OR REPLACE INTO runs VALUES ({','.join('?' * len(COLUMNS))})", rows)
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("DROP TABLE IF EXISTS runs")
+        db.execute(_CREATE)
+        db.executemany(_INSERT, rows)
+        db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+    return db
 
 
 def _row(record: RunRecord, finished_at: str | None) -> Row:
-    """What is stored of a record."""
-    s, r = record.spec, record
-    what = (s.run_id, s.experiment, s.variant, s.parametrization, s.width, s.log2_lr, s.seed, s.steps, s.precision)
-    # SQLite stores nan as NULL
-    return (*what, r.status, r.train_loss, r.steps_done, r.wall_seconds, finished_at, r.reason, r.to_json())
+    """What is stored of a record; SQLite makes a NULL of nan."""
+    values = {**vars(record.spec), **vars(record), "run_id": record.spec.run_id}
+    values |= {"finished_at": finished_at, "record": record.to_json()}
+    return tuple(values[name] for name in COLUMNS)
+
+
+def _parsed(text: str) -> RunRecord:
+    try:
+        return RunRecord.from_json(text)
+    except Exception as error:  # damaged text may parse as anything
+        raise sqlite3.DatabaseError(f"a row is damaged ({error})") from None
+
+
+def _texts(db: sqlite3.Connection, order: str = "ASC") -> Iterator[tuple[str, str | None, str]]:
+    """(run_id, finished_at, record) of every run of a file of any version."""
+    cursor = db.execute(f"SELECT * FROM runs ORDER BY rowid {order}")
+    cursor.row_factory = sqlite3.Row
+    for row in map(dict, cursor):
+        yield row["run_id"], row.get("finished_at"), row["record"]
 
 
 def _journal(path: Path) -> Path:
@@ -330,81 +279,46 @@ def _journal(path: Path) -> Path:
 
 def _lines(rows: Iterable[Row]) -> bytes:
     """What the journal says of ``rows``: each line begins with its newline, lest it continue one that was cut short."""
-    at = COLUMNS.index("finished_at")
     line = '\n{{"run_id":"{}","finished_at":{},"record":{}}}'
-    return "".join(line.format(row[0], json.dumps(row[at]), row[-1]) for row in rows).encode()
+    return "".join(line.format(row[0], json.dumps(row[-3]), row[-1]) for row in rows).encode()
 
 
 def _readable(path: Path) -> list[Row]:
     """The rows of a damaged file: those that SQLite still reads, and those in the journal."""
     rows: dict[str, Row] = {}
-    for run_id, finished_at, text in itertools.chain(_around_the_damage(path), _journalled(path)):
+
+    def keep(run_id: str, finished_at: str | None, text: str) -> None:
         with contextlib.suppress(Exception):  # damaged text may parse as anything
             record = RunRecord.from_json(text)
             if record.spec.run_id == run_id:
                 rows[run_id] = _row(record, finished_at)
-    return list(rows.values())
 
-
-def _around_the_damage(path: Path) -> Iterator[tuple[str, str | None, str]]:
-    """(run_id, finished_at, record) from both ends of the table to the damage: all there is without a journal."""
-    for order in ("ASC", "DESC"):
-        with contextlib.suppress(*_FAULTS, KeyError), contextlib.closing(_connected_to_read(path)) as db:
-            db.row_factory = sqlite3.Row
-            for row in map(dict, db.execute(f"SELECT * FROM runs ORDER BY rowid {order}")):
-                yield row["run_id"], row.get("finished_at"), row["record"]
-
-
-def _journalled(path: Path) -> Iterator[tuple[str, str | None, str]]:
-    """(run_id, finished_at, record) of every whole line."""
+    for order in ("ASC", "DESC"):  # from both ends of the table to the damage: all there is without a journal
+        with contextlib.suppress(*_FAULTS, KeyError), _connected_to_read(path) as db:
+            for values in _texts(db, order):
+                keep(*values)
     with contextlib.suppress(FileNotFoundError), _journal(path).open("rb") as file:
         for line in file:
             with contextlib.suppress(ValueError, TypeError, KeyError):
-                values = json.loads(line)
-                yield values["run_id"], values["finished_at"], json.dumps(values["record"])
-
-
-def _count(path: Path) -> int:
-    """How many runs a damaged file had; 0 if that cannot be read either."""
-    with contextlib.suppress(*_FAULTS), contextlib.closing(_connected_to_read(path)) as db:
-        return int(db.execute("SELECT count(*) FROM runs").fetchone()[0])  # of the index, which holds no records
-    return 0
+                entry = json.loads(line)
+                keep(entry["run_id"], entry["finished_at"], json.dumps(entry["record"]))
+    return list(rows.values())
 
 
 @contextlib.contextmanager
 def _explained(path: Path, verb: str) -> Iterator[None]:
     """SQLite's errors, and a full disk's, as `UserError`: the file, what is wrong, what to do."""
-    full = "free space on the disk; all runs so far are kept, and the same command goes on from there"
-    access = "make file and folder accessible or use another --out"
     try:
         yield
     except sqlite3.ProgrammingError:
         raise
-    except OSError as error:
-        cure = full if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO) else access
-        raise UserError(f"cannot {verb} the store {path}: {error.strerror}; {cure}.") from error
-    except _FAULTS as error:
+    except (OSError, *_FAULTS) as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
-        is_full = code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
-        if not is_full and code not in _NO_ACCESS:
-            raise Damaged(path, str(error)) from error
-        raise UserError(f"cannot {verb} the store {path}: {error}; {full if is_full else access}.") from error
-
-
-def _check(db: sqlite3.Connection, path: Path) -> int:
-    """The version of the schema; `UserError` unless this is a whole store of a version that we know."""
-    has_runs = db.execute("SELECT count(*) FROM main.sqlite_master WHERE name = 'runs'").fetchone()[0]
-    if (version := _version(db)) > SCHEMA_VERSION and has_runs:
-        raise UserError(
-            f"{path} was written by a newer mutransfer (format {version}, this one knows {SCHEMA_VERSION}); "
-            "update mutransfer or use another --out."
-        )
-    if not 1 <= version <= SCHEMA_VERSION or not has_runs:
-        raise UserError(f"{path} is a database, but not the store of a sweep; move it or use another --out.")
-    if (verdict := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-        raise sqlite3.DatabaseError(verdict)
-    return version
-
-
-def _version(db: sqlite3.Connection) -> int:
-    return int(db.execute("PRAGMA user_version").fetchone()[0])
+        kind, cure = UserError, "make file and folder accessible or use another --out"
+        if code in _FULL or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            cure = "free space on the disk; all runs so far are kept, and the same command goes on from there"
+        elif not isinstance(error, OSError) and code not in _NO_ACCESS:
+            command = f"./reproduce.sh runs {path.stem} --salvage --out {path.parent.parent}"
+            kind, cure = Damaged, f"it is damaged or no store; to keep what can still be read: {command}"
+        why = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise kind(f"cannot {verb} the store {path}: {why}; {cure}.") from error

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
+import json
 import os
 import re
 import sys
@@ -12,13 +14,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.text import Text
-
 from mutransfer.errors import UserError, unknown
 from mutransfer.files import write
-from mutransfer.runs.store import ALL, SCHEMA, Damaged, Row, Store, Where, existing
-from mutransfer.runs.store import COLUMNS as STORED
+from mutransfer.runs.store import SCHEMA, Row, Store, Where, existing
 from mutransfer.training.spec import STATUSES, RunRecord
 
 if TYPE_CHECKING:
@@ -67,23 +65,24 @@ def curve_rows(runs: Iterable[tuple[str, RunRecord]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names).sort_values(names[:-1], ignore_index=True)
 
 
-def write_csv(frame: pd.DataFrame, path: Path | str) -> Path:
+def write_csv(frame: pd.DataFrame, path: Path | str) -> str:
     """Write ``frame`` so that it reads back exactly: floats in full, ``inf`` and ``nan`` spelled out.
 
-    The file is replaced whole or not at all; returns its path. Raises `UserError` if it cannot be written.
+    The file is replaced whole or not at all; returns its sha256. Raises `UserError` if it cannot be written.
     """
-    return write(Path(path), frame.to_csv(index=False, na_rep="nan", lineterminator="\n").encode())
+    content = frame.to_csv(index=False, na_rep="nan", lineterminator="\n").encode()
+    write(Path(path), content)
+    return hashlib.sha256(content).hexdigest()
 
 
-_SHOWN: tuple[str, ...]
-_SHOWN = ("run_id", "variant", "parametrization", "width", "log2_lr", "seed", "steps", "status", "train_loss")
-_SHOWN += ("wall_seconds", "precision", "finished_at", "reason")
+_SHOWN = "run_id variant parametrization width log2_lr seed steps status train_loss wall_seconds precision"
+_SHOWN += " finished_at reason"
 _FORMATS = {"log2_lr": "g", "train_loss": "#.5g", "wall_seconds": ".1f"}
 _ORDER = "experiment, variant, parametrization != 'sp', parametrization, width, log2_lr, seed, run_id"  # as `to_frame`
-_COLUMNS = [name for name in STORED if name != "record"]
+_COLUMNS = [name for name in SCHEMA if name != "record"]
 _NUMBERS = {name for name, kind in SCHEMA.items() if not kind.startswith("TEXT")}
-_STYLES = {"diverged": "yellow", "failed": "red"}
 _CONDITION = re.compile(r"\s*([\w.]+)\s*(<=|>=|!=|==?|<|>)\s*(.*?)\s*")
+_HPS = "(SELECT json_group_array(json_extract(value, '$[0]')) FROM json_each(record, '$.spec.hps'))"
 _HP = "(SELECT json_extract(value, '$[1]') FROM json_each(record, '$.spec.hps') WHERE json_extract(value, '$[0]') = ?)"
 
 
@@ -97,97 +96,66 @@ def runs(
     yes: bool = False,
     salvage: bool = False,
 ) -> int:
-    """Print the runs of the store at ``path`` as a table; or export, delete or salvage them.
+    """Print the runs of the store at ``path`` as a table; or export, delete or salvage them, as the command line says.
 
-    Of a damaged store, what can still be read is listed and exported, and what cannot is counted on stderr.
-
-    Args:
-        where: conditions such as ``width=1024``, ``log2_lr<=-4``, ``status!=finished``, ``hps.alpha=2``; all must hold.
-        export: to this file instead, .csv or .parquet: the whole runs table (`to_frame`), whole or not at all.
-        delete: delete the runs instead, after asking on a terminal.
-        every: delete all of them; without it, deleting needs a condition.
-        yes: delete without asking.
-        salvage: put what can be read of a damaged file in its place, and the file aside.
-
-    Returns:
-        0; 1 if the store is damaged or the deletion was declined.
-
-    Raises:
-        UserError: there is no store, it is in use (to delete or salvage), a condition makes no sense, the export
-            cannot be written, or the options contradict each other. Nothing is changed then.
+    Returns 0, or 1 if the deletion was declined. Raises `UserError`, with nothing changed, if there is no store, it is
+    damaged or in use (to delete or salvage), a condition makes no sense, the export cannot be written, or the options
+    contradict each other.
     """
-    if (export is not None) + delete + salvage > 1:
-        raise UserError("export, delete and salvage are three commands: give one of them.")
-    if (every or yes) and not delete:
-        raise UserError("--all and --yes belong to --delete.")
+    suffix = export.suffix if export is not None else ".csv"
+    for is_wrong, problem in [
+        (
+            (export is not None) + delete + salvage > 1,
+            "export, delete and salvage are three commands: give one.",
+        ),
+        ((every or yes) and not delete, "--all and --yes belong to --delete."),
+        (delete and bool(where) == every, "delete which runs? Give --where, such as --where status=failed, or --all."),
+        (salvage and where, "--salvage keeps every run that can be read: it takes no --where."),
+        (suffix not in (".csv", ".parquet"), f"cannot export to {export}: expected a name with .csv or .parquet."),
+    ]:
+        if is_wrong:
+            raise UserError(problem)
     if salvage:
-        if where:
-            raise UserError("--salvage keeps every run that can be read: it takes no --where.")
         count, aside = Store.salvage(path)
         print(f"{path} has the {count} runs that could be read; the damaged file is {aside}")
         return 0
-    if delete:
-        return _delete(path, where, every, yes)
-    if export is not None and export.suffix not in (".csv", ".parquet"):
-        raise UserError(f"cannot export to {export}: its name ends in '{export.suffix}', expected .csv or .parquet.")
-    try:
-        with Store(path, read_only=True) as store:
-            _answer(store, where, export)
+    with Store(existing(path), read_only=not delete) as store:
+        chosen = _where(where, store)
+        total = len(list(store.rows(["run_id"])))
+        if delete:
+            return _delete(store, chosen, total, yes)
+        if export is None:
+            _print(list(store.rows(_SHOWN.split(), chosen, order=_ORDER)), total)
             return 0
-    except Damaged as error:
-        if not error.readable:
-            raise
-        print(f"warning: {error}", file=sys.stderr)
-        with Store.salvaged(path) as store:
-            _answer(store, where, export)
-        return 1
-
-
-def _answer(store: Store, where: Sequence[str], export: Path | None) -> None:
-    chosen = _where(where, store)
-    if export is None:
-        _print(list(store.rows(_SHOWN, chosen, order=_ORDER)), _count(store, ALL))
-        return
-    frame = to_frame(store.records(where=chosen))
-    if export.suffix == ".csv":
+        frame = to_frame(store.records(where=chosen))
+    if suffix == ".csv":
         write_csv(frame, export)
     else:
         content = io.BytesIO()
         frame.to_parquet(content, index=False)
         write(export, content.getvalue())
-    print(f"wrote {len(frame)} of {_count(store, ALL)} runs to {export}")
-
-
-def _delete(path: Path, where: Sequence[str], every: bool, yes: bool) -> int:
-    if bool(where) == every:
-        raise UserError("delete which runs? Give --where, such as --where status=failed, or --all, and not both.")
-    with Store(existing(path)) as store:
-        chosen = _where(where, store)
-        count, total = _count(store, chosen), _count(store, ALL)
-        what = f"{count} of {total} runs of {path}"
-        if count and not yes:
-            if not sys.stdin.isatty():
-                raise UserError(f"{what} would be deleted, for good; to do it without being asked, add --yes.")
-            try:
-                answer = input(f"delete {what}, for good? [y/N] ")
-            except EOFError:
-                answer = ""
-            if answer.strip().lower() not in ("y", "yes"):
-                print("nothing is deleted")
-                return 1
-        store.delete(chosen)
-        print(f"deleted {what}")
+    print(f"wrote {len(frame)} of {total} runs to {export}")
     return 0
 
 
-def _count(store: Store, where: Where) -> int:
-    ((count,),) = store.rows(["count(*)"], where)
-    return int(count or 0)
+def _delete(store: Store, chosen: Where, total: int, yes: bool) -> int:
+    count = len(list(store.rows(["run_id"], chosen)))
+    what = f"{count} of {total} runs of {store.path}"
+    if count and not yes:
+        if not sys.stdin.isatty():
+            raise UserError(f"{what} would be deleted, for good; to do it without being asked, add --yes.")
+        print(f"delete {what}, for good? [y/N] ", end="", flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            print("nothing is deleted")
+            return 1
+    store.delete(chosen)
+    print(f"deleted {what}")
+    return 0
 
 
 def _where(texts: Sequence[str], store: Store) -> Where:
     """The conditions in SQL. Only names that are checked here are part of it; the values are not."""
-    parts, values = [], list[str | float]()
+    parts, values = ["1"], list[str | float]()
     for text in texts:
         match = _CONDITION.fullmatch(text)
         if match is None:
@@ -196,54 +164,45 @@ def _where(texts: Sequence[str], store: Store) -> Where:
         number = None
         with contextlib.suppress(ValueError):
             number = float(value)
-        if name.startswith("hps."):
-            expression, hp = _HP, name.removeprefix("hps.")
-            if hp not in (known := store.hps()):
+        expression, hp = name, name.removeprefix("hps.")
+        if hp != name:
+            if hp not in (known := {name for (names,) in store.rows([_HPS]) for name in json.loads(str(names))}):
                 raise unknown("hyperparameter", hp, sorted(known))
+            expression = _HP
             values.append(hp)
-        elif name in _COLUMNS:
-            expression = name
-            if name in _NUMBERS and number is None:
-                raise UserError(f"--where '{text}': {name} is a number, expected one instead of '{value}'.")
+        elif name not in _COLUMNS:
+            raise unknown("column", name, [*_COLUMNS, "hps.NAME"])
+        elif name not in _NUMBERS:
+            number = None
             if name == "status" and value not in STATUSES:
                 raise unknown("status", value, STATUSES)
-        else:
-            raise unknown("column", name, [*_COLUMNS, "hps.NAME"])
+        elif number is None:
+            raise UserError(f"--where '{text}': {name} is a number, expected one instead of '{value}'.")
         # IS, unlike =, takes what is missing (NULL) for a value of its own, different from every other
         sign = {"=": "IS", "==": "IS", "!=": "IS NOT"}.get(operator, operator)
         parts.append(f"{expression} {sign} ?")
-        is_text = name in _COLUMNS and name not in _NUMBERS
-        values.append(value if number is None or is_text else number)
-    return (" AND ".join(parts), values) if parts else ALL
+        values.append(value if number is None else number)
+    return " AND ".join(parts), values
 
 
 def _print(rows: Sequence[Row], total: int) -> None:
     """Aligned columns. On a terminal, what is the same in every run is said once above, so that the lines are short."""
-    is_terminal = sys.stdout.isatty()
-    lines = []
-    table = {name: [_cell(name, row[i]) for row in rows] for i, name in enumerate(_SHOWN) if rows}
-    if is_terminal and len(rows) > 1:
+    lines, columns = [], []
+    table = {name: [_cell(name, row[i]) for row in rows] for i, name in enumerate(_SHOWN.split()) if rows}
+    counts = Counter(table.get("status", ()))
+    if sys.stdout.isatty() and len(rows) > 1:
         same = {name: cells[0] for name, cells in table.items() if len(set(cells)) == 1}
         table = {name: cells for name, cells in table.items() if name not in same}
         said = ", ".join(f"{name} {cell}" for name, cell in same.items() if cell not in ("", "-"))
         lines += [f"every run: {said}"] if said else []
-    columns = []
     for name, cells in table.items():
         width, side = max(map(len, [name, *cells])), ">" if name in _NUMBERS else "<"
         columns.append([f"{cell:{side}{width}}" for cell in [name, *cells]])
     lines += ["  ".join(cells).rstrip() for cells in zip(*columns, strict=True)]
-    counts = Counter(str(row[_SHOWN.index("status")]) for row in rows)
     words = ", ".join(f"{counts[status]} {status}" for status in STATUSES if counts[status])
     lines.append(f"{len(rows)} of {total} runs" + (f": {words}" if words else ""))
     try:
-        if is_terminal:
-            text = Text("\n".join(lines))
-            for status, style in _STYLES.items():
-                text.highlight_regex(rf"(?<=  ){status}(?=  |$)", style)
-            Console(highlight=False).print(text, soft_wrap=True)
-        else:
-            print("\n".join(lines))
-        sys.stdout.flush()
+        print("\n".join(lines), flush=True)
     except BrokenPipeError:  # ... | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

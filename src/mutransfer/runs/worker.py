@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 import multiprocessing
 import os
+import pkgutil
 import random
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mutransfer.errors import UserError
 from mutransfer.training.checkpoint import EVERY, FOLDER
@@ -57,8 +57,13 @@ class Runner:
 
     def __call__(self, spec: RunSpec) -> RunRecord:
         """The record of the run: a failed one, with the reason, if it raises."""
-        try:
-            _seed(spec)
+        import numpy as np
+        import torch
+
+        try:  # all global generators: a run does not depend on those before it in the same process
+            random.seed(spec.seed)
+            np.random.seed(spec.seed % 2**32)
+            torch.manual_seed(spec.seed)
             record = self._function(spec, self._dataset, **self._options)
             if not isinstance(record, RunRecord) or record.spec != spec:
                 raise TypeError(f"the runner {self._name} did not return the RunRecord of its spec")
@@ -69,12 +74,10 @@ class Runner:
 
 def resolve(reference: str) -> Callable[..., Any]:
     """What ``"module:function"`` names; `UserError` if there is no such thing."""
-    module, _, name = reference.partition(":")
     try:
-        function: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        return cast(Callable[..., Any], pkgutil.resolve_name(reference))
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(f"cannot find '{reference}' ({one_line(error)}), expected 'module:function'.") from error
-    return function
 
 
 def one_line(error: BaseException) -> str:
@@ -107,21 +110,9 @@ def keep_freed_memory() -> None:
 
     Each page is zeroed again then, and steps allocate tensors of the weights' size.
     """
-    trim_threshold, mmap_max = -1, -4  # from malloc.h
     with contextlib.suppress(AttributeError, OSError):  # another C library
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(trim_threshold, -1)  # never
-        mallopt(mmap_max, 0)
-
-
-def _seed(spec: RunSpec) -> None:
-    """All global generators, so that a run does not depend on those before it in the same process."""
-    import numpy as np
-    import torch
-
-    random.seed(spec.seed)
-    np.random.seed(spec.seed % 2**32)
-    torch.manual_seed(spec.seed)
+        for parameter, value in ((-1, -1), (-4, 0)):  # of malloc.h: M_TRIM_THRESHOLD: never; M_MMAP_MAX
+            ctypes.CDLL(None).mallopt(parameter, value)
 
 
 def _die_with_driver() -> None:
