@@ -17,7 +17,7 @@ from mutransfer.data.standins.grammar import grammar_texts
 
 REFUSED = "http://127.0.0.1:9"  # the discard port
 SCRIPTS = {"iwslt14": iwslt14, "wmt14": wmt14}
-GERMAN, ENGLISH = grammar_texts(counts={"train": 150})["train"]
+GERMAN, ENGLISH = grammar_texts({"train": 150})["train"]
 
 
 def put(folder: Path, files: Mapping[str, str | Sequence[str]]) -> Path:

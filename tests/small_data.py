@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from mutransfer.data import ImageDataset, TokenDataset
 from mutransfer.data.pairs import PairDataset
 from mutransfer.data.sentences import Examples, SentenceDataset, TaskTexts
 from mutransfer.data.standins.grammar import grammar_texts, stories_task, stories_texts
+from mutransfer.data.tokens import tokenize
 
-SENTENCES = grammar_texts(counts={"test": 7, "valid": 5, "train": 90})
-STORIES = stories_texts(counts={"test": 4, "train": 40})
+SENTENCES = grammar_texts({"test": 7, "valid": 5, "train": 90})
+STORIES = stories_texts({"test": 4, "train": 40})
 _LINES = [line for story in STORIES["train"] for line in story]
 SINGLE = TaskTexts(
     "matthews", 3, "a test", True, Examples(_LINES[:5], None, [0, 1, 2, 0, 1]), Examples(_LINES[5:7], None, [2, 2])
 )
-TASKS = {"single": SINGLE, "pairs": stories_task(counts={"test": 6, "train": 9})}
+TASKS = {"single": SINGLE, "pairs": stories_task({"test": 6, "train": 9})}
 
 
 def images(seed: int = 0) -> ImageDataset:
@@ -30,10 +34,14 @@ def images(seed: int = 0) -> ImageDataset:
 def tokens(vocab: int = 256, seed: int = 0) -> TokenDataset:
     """Thirty random tokens."""
     rng = np.random.default_rng(seed)
-    train, test = (rng.integers(0, vocab, n) for n in (21, 9))
-    return TokenDataset.from_arrays(
-        "made-up", "test", is_real=False, vocab=vocab, tokenizer="bytes", train=train, test=test
-    )
+    arrays = {"train": rng.integers(0, vocab, 21), "test": rng.integers(0, vocab, 9)}
+    return TokenDataset.from_arrays("made-up", "test", is_real=False, vocab=vocab, tokenizer="bytes", **arrays)
+
+
+def pieces(tokenizer: str = "sentencepiece-300", **changes: Any) -> TokenDataset:
+    """Ninety sentences as one text."""
+    given: dict[str, Any] = {"is_real": False, "train": "\n".join(SENTENCES["train"][1]), "test": "The  end.\n\n"}
+    return tokenize("made-up", "test", tokenizer, **(given | changes))
 
 
 def pairs(pieces: int = 120, **changes: Any) -> PairDataset:
@@ -46,3 +54,20 @@ def sentences(**changes: Any) -> SentenceDataset:
     """Forty stories with two tasks."""
     given: dict[str, Any] = {"is_real": False, "pieces": 250, "tasks": TASKS, **STORIES}
     return SentenceDataset.from_texts("made-up", "test", **(given | changes))
+
+
+def words_of(text: str) -> str:
+    """The words and signs of an English text as WordPiece has them, with spaces between."""
+    return " ".join(re.findall(r"\w+|[^\w\s]", text.lower()))
+
+
+def spelt(dataset: SentenceDataset, tokens: Tensor) -> str:
+    """What tokens spell."""
+    return " ".join(dataset.pieces.pieces[n] for n in tokens.tolist()).replace(" ##", "")
+
+
+def documents(dataset: SentenceDataset, part: str) -> list[list[str]]:
+    """The sentences of each document of a part."""
+    found = dataset.documents(part)
+    sentences = [spelt(dataset, tokens) for tokens in found.tokens.tensor_split(found.sentence_ends[:-1])]
+    return [sentences[a:b] for a, b in pairwise([0, *found.document_ends.tolist()])]

@@ -75,14 +75,9 @@ def test_files_become_examples(place: Path, capsys: pytest.CaptureFixture[str]) 
     assert found["pan"].source == "PAN paraphrase (stands in for QQP)"
     assert "not the same" in found["rte"].source and "its test set" in found["mrpc"].source
     assert (found["sst2"].source, found["cola"].source) == ("SST-2", "CoLA")
-
-
-def test_another_file_says_so(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Someone's own task under the name is taken and named."""
     (place / "glue_like" / "SST-2" / "dev.tsv").write_text("label\tsentence\n0\tanother one, and longer\n")
-    found = glue.load(place, tasks=["sst2"])
-    assert found["sst2"].source == "other text in the place of SST-2"
-    assert found["sst2"].test == Examples(["another one, and longer"], None, [0])
+    other = glue.load(place, tasks=["sst2"])["sst2"]
+    assert other.source == "other text in the place of SST-2" and other.test.first == ["another one, and longer"]
     assert "not the documented" in capsys.readouterr().err
 
 
@@ -91,6 +86,7 @@ def test_another_file_says_so(place: Path, capsys: pytest.CaptureFixture[str]) -
     [
         ("SST-2/train.tsv", TASKS["SST-2/train.tsv"][:-3], "cut short"),
         ("SST-2/dev.tsv", None, r"dev\.tsv"),
+        ("SST-2/dev.tsv", "label\tsentence\n", "has no row below its first line"),
         ("RTE/rte2_dev.tsv", None, r"rte2_dev\.tsv"),
         ("CoLA/in_domain_dev.tsv", "gj04\t1\tno mark, and so too few\n" + "x" * 20, "line 2: 1 columns, expected 3"),
         ("CoLA/in_domain_dev.tsv", "gj04\t2\t\tA label that is none.\n", "unknown label in .*CoLA '2'"),
@@ -136,26 +132,9 @@ def test_a_task_from_the_hub_alone(folder: Path, asked: list, capsys: pytest.Cap
 
 def test_the_documented_files_are_those_that_are_read() -> None:
     """A digit lost in the table would make each real file another text."""
-    lines = glue._TABLE.strip().split("\n")
-    assert {line.split()[0] for line in lines} == {
-        path for task in glue.FILES.values() for path in task.train + task.test
-    }
-    assert all([len(x) for x in line.split()[1::2]] == [16, 64] for line in lines)
-
-
-def test_as_a_command(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Source, counts and fingerprint, or one line."""
-    with pytest.raises(UserError, match="Did you mean 'sst2'"):
-        glue.load(tasks=["sst-2"])
-    given = ["--data", str(place), "--no-download", "--tasks"]
-    assert glue.main([*given, "pan", "cola"]) == 0
-    said = capsys.readouterr()
-    for line in ("pan          PAN paraphrase (stands in for QQP)", "1 pairs to train, 1 to test; accuracy"):
-        assert line in said.out
-    assert said.err == "" and said.out.splitlines()[-1].startswith("fingerprint  ")
-    assert glue.main([*given, "colla"]) == 2
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.startswith("error: ") and "'cola'" in said.err and said.err.count("\n") == 1
+    lines = [line.split() for line in glue._TABLE.strip().split("\n")]
+    assert {path for path, *_ in lines} == {path for task in glue.FILES.values() for path in task.train + task.test}
+    assert all((len(head), len(sha256)) == (16, 64) for _, head, _, sha256 in lines)
 
 
 def test_who_does_not_answer_is_asked_once(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

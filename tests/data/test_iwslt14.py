@@ -86,7 +86,7 @@ def assert_recipe(dataset: PairDataset) -> None:
 
 
 @pytest.mark.parametrize("form", ["archive", "unpacked"])
-def test_official_archive_on_disk(folder: Path, archive: Path, form: str) -> None:
+def test_official_archive_on_disk(folder: Path, archive: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cleaned and split as fairseq does, from the archive or from what its script unpacks; prepared once."""
     place = folder / "iwslt14"
     if form == "archive":
@@ -100,12 +100,9 @@ def test_official_archive_on_disk(folder: Path, archive: Path, form: str) -> Non
     other = iwslt14.load(folder, languages=("en", "de"), pieces=150, lowercase=False, clean=False)
     assert other.references("test")[1] == GERMAN[61] and other.source.startswith("IWSLT14 en-de, 51 training pairs, j")
     assert other.sources("test")[0] == "It's <one> &c."
-
-
-def test_other_files_in_its_place_say_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unpacked folder is not verified: its test part must at least have the known size."""
-    put(folder / "iwslt14" / "de-en", archive_files())
-    assert iwslt14.load(folder, pieces=150).source.startswith("other text in the place of IWSLT14")
+    if form == "unpacked":  # which is not verified: its test part must at least have the known size
+        monkeypatch.setitem(iwslt14.COUNTS, "test", 6_750)
+        assert iwslt14.load(folder, pieces=150).source.startswith("other text in the place of IWSLT14")
 
 
 @pytest.mark.parametrize(
@@ -155,8 +152,14 @@ def test_an_archive_cannot_write_elsewhere(folder: Path, archive: Path, monkeypa
     assert sorted(folder.parent.rglob("*")) == before
 
 
-def test_download_is_verified_and_kept(folder: Path, server: str, archive: Path) -> None:
+def test_download_is_verified_and_kept(
+    folder: Path, server: str, archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Fetched once: the second load finds the archive on disk, with the same fingerprint."""
+    (folder / "iwslt14").write_text("a file where the folder should be: no reason to train on anything else")
+    assert_recipe(iwslt14.load(folder, pieces=150))
+    assert "cannot be kept" in capsys.readouterr().err
+    (folder / "iwslt14").unlink()
     first = iwslt14.load(folder, pieces=150)
     assert_recipe(first)
     assert (folder / "iwslt14" / "de-en.tgz").read_bytes() == archive.read_bytes()
@@ -203,10 +206,3 @@ def test_fetch_gives_the_documented_file_or_nothing(
     with pytest.raises(DownloadError, match=r"bytes in 0\.2 seconds"):
         fetch(f"{server}/drip", "sha256:0", 10**6)
     assert time.monotonic() - start < 2
-
-
-def test_download_into_unwritable_folder_is_used(folder: Path, server: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A place that cannot keep the archive is no reason to train on anything else."""
-    (folder / "iwslt14").write_text("a file where the folder should be")
-    assert_recipe(iwslt14.load(folder, pieces=150))
-    assert "cannot be kept" in capsys.readouterr().err

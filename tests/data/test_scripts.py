@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus_files import REFUSED
+from corpus_files import DAMAGE, ENGLISH, GERMAN, REFUSED, damage, put
 from huggingface_hub import HfApi, constants
 from torchvision.datasets import CIFAR10
 
@@ -180,3 +182,63 @@ def test_a_whole_run_alone(folder: Path) -> None:
     assert run.returncode == 0, run.stderr
     assert_loud("text", run.stderr)
     assert "STAND-IN" in run.stdout and topics_dataset().fingerprint in run.stdout
+
+
+PARTS = {"train": slice(0, 100), "valid": slice(100, 106), "test": slice(106, 110)}
+PROSE = {"train.txt": "He came. She saw.\n" * 40, "valid.txt": "Call me Ishmael. It ends.\n"}
+PAN = {
+    "train": "label\tsentence1\tsentence2\n1\tThe dog.\tA dog.\n",
+    "test": "label\tsentence1\tsentence2\n0\tA.\tB.\n",
+}
+FILES: dict[str, tuple[str, dict[str, Any]]] = {  # what a script finds, and where
+    "books": ("classic_books", PROSE),
+    "text": ("classic_books", PROSE),
+    "openwebtext": ("openwebtext", PROSE),
+    "bert_corpus": ("bert_corpus", PROSE),
+    "glue": ("glue_like/PAN-paraphrase", {f"{part}.tsv": text for part, text in PAN.items()}),
+    "iwslt14": (
+        "iwslt14",
+        {f"{x}.{y}": side[cut] for y, side in (("de", GERMAN), ("en", ENGLISH)) for x, cut in PARTS.items()},
+    ),
+}
+
+
+@pytest.mark.parametrize("how", DAMAGE)
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_file_is_refused(folder: Path, name: str, how: str) -> None:
+    """It was meant to be the data: never the stand-in, never half the text in silence. One line with its name."""
+    where, files = FILES[name]
+    for file in files:
+        shutil.rmtree(folder / where, ignore_errors=True)
+        damage(put(folder / where, files) / file, how)
+        with pytest.raises(UserError, match=re.escape(file)) as error:
+            ALL[name]()
+        assert "\n" not in str(error.value) and not isinstance(error.value, Missing)
+
+
+COMMANDS: dict[str, tuple[Callable[..., int], str, str, str, str]] = {  # options, what is said; a mistake, what is said
+    "books": (books.main, "", "novels and essays), bytes", "--tokenizer x", "unknown tokenizer"),
+    "text": (text.main, "--dataset books --tokenizer words", "essays), words", "--dataset book", "'books'"),
+    "openwebtext": (openwebtext.main, "--documents 50", "OpenWebText (", "--data no-such", "no-such"),
+    "bert_corpus": (bert_corpus.main, "--pieces 120 --no-download --tasks", "26 pieces", "--tasks pam", "'pan'"),
+    "glue": (glue.main, "--no-download --tasks pan", "1 pairs to train, 1 to test; accuracy", "--tasks pam", "'pan'"),
+    "iwslt14": (
+        *(iwslt14.main, "--languages en-de --pieces 150 --lowercase --binary BINARY", "100 train, 6 valid, 4 test"),
+        *("--languages german", "are no pair"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_as_a_command(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Source, counts and fingerprint, exit code 0; or one line, exit code 2. fairseq's folder is written on demand."""
+    main, given, says, wrong, mistake = COMMANDS[name]
+    put(folder / FILES[name][0], FILES[name][1])
+    options = ["--data", str(folder), *given.replace("BINARY", str(folder / "binary")).split()]
+    assert main(options) == 0
+    said = capsys.readouterr()
+    assert says in said.out and said.out.splitlines()[-1 - ("--binary" in options)].startswith("fingerprint  ")
+    assert (folder / "binary" / "dict.en.txt").exists() == ("--binary" in options)
+    assert main([*options, *wrong.split()]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("error: ") and said.err.count("\n") == 1 and mistake in said.err and not said.out

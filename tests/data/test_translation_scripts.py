@@ -13,7 +13,6 @@ from corpus_files import ENGLISH, GERMAN, SCRIPTS, assert_stand_in, corpus, put
 from data_scripts import iwslt14, multi30k, parallel, wmt14
 from data_scripts.parallel import Cleaning
 from data_scripts.places import Missing
-from mutransfer.data import fairseq_format
 from mutransfer.data.pairs import PARTS
 from mutransfer.errors import UserError
 
@@ -53,10 +52,9 @@ def test_names_can_be_given(tmp_path: Path) -> None:
     load = functools.partial(iwslt14.load, corpus=place, languages=("xx", "yy"), pieces=150)
     assert load().count("valid") == 6
     assert load(names={"test": "extra"}).references("test") == ["Der Mann."]
-    with pytest.raises(UserError, match="Did you mean 'extra'"):
-        load(names={"test": "extras"})
-    with pytest.raises(UserError, match="Did you mean 'valid'"):
-        load(names={"vlid": "dev"})
+    for names, says in (({"test": "extras"}, "Did you mean 'extra'"), ({"vlid": "dev"}, "Did you mean 'valid'")):
+        with pytest.raises(UserError, match=says):
+            load(names=names)
     with pytest.raises(UserError, match="for a corpus of your own"):
         iwslt14.load(names={"valid": "dev"})
 
@@ -65,7 +63,7 @@ def test_lines_are_tidied_and_empty_pairs_left_out(tmp_path: Path) -> None:
     """Moses' escapes are undone in text and references; a training pair without a side teaches nothing."""
     place = corpus(tmp_path / "mine")
     put(place, {"train.de": [*GERMAN[:100], ""], "train.en": [*ENGLISH[:100], "alone"]})
-    put(place, {"test.de": ["Er  sagt : &quot; A &amp; B &quot;\r"], "test.en": ["", "&#91; it &apos;s &#93;"][1:]})
+    put(place, {"test.de": ["Er  sagt : &quot; A &amp; B &quot;\r"], "test.en": ["&#91; it &apos;s &#93;"]})
     dataset = wmt14.load(corpus=place, languages=("de", "en"), pieces=150)
     assert dataset.count("train") == 100
     assert dataset.sources("test") == ['Er sagt : " A & B "'] and dataset.references("test") == ["[ it 's ]"]
@@ -88,31 +86,25 @@ def test_cleaning_and_lower_case_are_options(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("files", "says"),
     [
-        ("lines", r"train\.de has 100 lines, but train\.en 99"),
-        ("side", r"has valid\.de, but no valid\.en; .*found: de"),
-        ("part", r"no valid part: expected valid\.de and \.en \(or instead of valid: val, .*found test\.de, test\.en"),
-        ("empty", r"test\.en is not a whole text"),
-        ("latin-1", r"test\.en is not a whole text in UTF-8"),
-        ("subwords", r"train\.de is cut into subwords already"),
-        ("folder", "does not exist"),
+        ({"train.en": ENGLISH[:99]}, r"train\.de has 100 lines, but train\.en 99"),
+        ({"valid.en": None}, r"has valid\.de, but no valid\.en; .*found: de"),
+        (
+            {"valid.en": None, "valid.de": None},
+            r"no valid part: expected valid\.de and \.en \(or instead of valid: val, .*found test\.de, test\.en",
+        ),
+        ({"test.en": ""}, r"test\.en is not a whole text"),
+        ({"train.de": ["Sch@@ lüssel"] * 100}, r"train\.de is cut into subwords already"),
+        (None, "does not exist"),
     ],
+    ids=["lines", "side", "part", "empty", "subwords", "folder"],
 )
-def test_a_broken_corpus_is_refused(tmp_path: Path, damage: str, says: str) -> None:
+def test_a_broken_corpus_is_refused(tmp_path: Path, files: dict[str, Any] | None, says: str) -> None:
     """One line that names the file, what was expected, and what is there."""
-    place = corpus(tmp_path / "mine")
-    if damage == "lines":
-        put(place, {"train.en": ENGLISH[:99]})
-    elif damage in ("side", "part"):
-        for language in ("en",) if damage == "side" else ("de", "en"):
-            (place / f"valid.{language}").unlink()
-    elif damage in ("empty", "latin-1"):
-        (place / "test.en").write_bytes(b"" if damage == "empty" else "é\n".encode("latin-1"))
-    elif damage == "subwords":
-        put(place, {"train.de": ["Sch@@ lüssel"] * 100})
-    else:
-        place = tmp_path / "no-such"
+    place = corpus(tmp_path / "mine") if files is not None else tmp_path / "no-such"
+    for name, content in (files or {}).items():
+        (place / name).unlink() if content is None else put(place, {name: content})
     with pytest.raises(UserError, match=says) as error:
         wmt14.load(corpus=place, languages=("de", "en"))
     assert "\n" not in str(error.value)
@@ -147,8 +139,16 @@ def asked(hub: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | No
     return hub.asked
 
 
-def test_wmt14_is_downloaded_cleaned_and_kept(folder: Path, asked: list) -> None:
-    """The hub's rows become files, and the next run asks nobody and gets the same."""
+def test_wmt14_is_downloaded_cleaned_and_kept(folder: Path, asked: list, capsys: pytest.CaptureFixture[str]) -> None:
+    """The hub's rows become files, and the next run asks nobody and gets the same. A place that cannot keep them is no
+    reason to train on anything else."""
+    folder.chmod(0o555)
+    try:
+        unkept = wmt14.load(folder, pieces=150)
+    finally:
+        folder.chmod(0o755)
+    assert "read-only" in capsys.readouterr().err and asked
+    asked.clear()
     kept = sum(wmt14.CLEANING.keeps(*pair) for pair in zip(GERMAN[:100], ENGLISH[:100], strict=True))
     dataset = wmt14.load(folder, pieces=150)
     assert asked == [("wmt/wmt14", "de-en", split, True) for split in ("validation", "test", "train")]
@@ -157,7 +157,8 @@ def test_wmt14_is_downloaded_cleaned_and_kept(folder: Path, asked: list) -> None
     files = sorted(path.name for path in (folder / "wmt14").iterdir() if path.is_file())
     assert files == sorted(f"{part}.{language}" for part in PARTS for language in ("de", "en"))
     again = wmt14.load(folder, pieces=150)
-    assert again.fingerprint == dataset.fingerprint and again.folder == dataset.folder and len(asked) == 3
+    assert again.fingerprint == dataset.fingerprint == unkept.fingerprint
+    assert again.folder == dataset.folder and len(asked) == 3
     assert wmt14.load(folder, pieces=150, clean=False).count("train") == 101
 
 
@@ -175,61 +176,23 @@ def test_half_of_wmt14_is_not_kept(folder: Path, asked: list, hub: Any, capsys: 
     assert not list(folder.rglob("*"))
 
 
-def test_wmt14_into_a_read_only_folder_is_used(folder: Path, asked: list, capsys: pytest.CaptureFixture[str]) -> None:
-    """A place that cannot keep it is no reason to train on anything else."""
-    folder.chmod(0o555)
-    try:
-        assert wmt14.load(folder, pieces=150).source.startswith("WMT14 en-de")
-    finally:
-        folder.chmod(0o755)
-    assert "read-only" in capsys.readouterr().err
-
-
-def test_commands_take_their_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The same from the command line as from Python; fairseq's folder is written on demand."""
-    place, binary = corpus(tmp_path / "mine", ("train", "val", "late")), tmp_path / "binary"
-    options = ["--corpus", str(place), "--languages", "en-de", "--pieces", "150", "--test", "late", "--lowercase"]
-    assert iwslt14.main([*options, "--binary", str(binary)]) == 0
-    said = capsys.readouterr().out
-    dataset = iwslt14.load(corpus=place, languages=("en", "de"), pieces=150, names={"test": "late"}, lowercase=True)
-    for part in ("lower-cased", "100 train, 6 valid, 4 test", "150 pieces, en-de", dataset.fingerprint, str(binary)):
-        assert part in said
-    assert list(fairseq_format.read(binary).parts) == list(PARTS)
-    for wrong in ([*options[:-3]], [*options, "--languages", "german"], ["--data", str(tmp_path / "no-such")]):
-        assert wmt14.main(wrong) == 2
-        captured = capsys.readouterr()
-        assert captured.err.startswith("error: ") and captured.err.count("\n") == 1 and not captured.out
-
-
-def photographs(tmp_path: Path) -> Path:
-    """A made-up Multi30k."""
-    files = {"train.de": GERMAN[:40], "train.en": ENGLISH[:40]}
-    for part, at in (("val", 50), ("test", 60)):
-        files |= {f"{part}.de": GERMAN[at : at + 4], f"{part}.en": ENGLISH[at : at + 4]}
-    put(tmp_path / multi30k.FOLDER, files)
-    return tmp_path
-
-
-def test_multi30k_is_made_lower_case_unless_told_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """References too: BLEU is then of lower-case text. Other sizes than Multi30k's are another text, and say so."""
-    lowered = multi30k.load(photographs(tmp_path), pieces=150)
-    assert lowered.references("test") == [line.lower() for line in ENGLISH[60:64]]
-    assert lowered.source == "other text in the place of Multi30k de-en, 40 training pairs, lower-cased, joint-bpe-150"
-    monkeypatch.setattr(multi30k, "COUNTS", {"train": 40, "valid": 4, "test": 4})
-    cased = multi30k.load(tmp_path, pieces=150, lowercase=False)
-    assert cased.references("test") == ENGLISH[60:64] and cased.fingerprint != lowered.fingerprint
-    assert cased.source == "Multi30k de-en, 40 training pairs, joint-bpe-150"
-
-
-def test_absence_of_multi30k_says_where_it_belongs(tmp_path: Path) -> None:
-    """No stand-in and no download; a corpus of one's own is that corpus, not Multi30k."""
+def test_multi30k(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made lower case unless told otherwise, references too: BLEU is then of lower-case text. Other sizes than
+    Multi30k's are another text, and say so. No stand-in and no download; a corpus of one's own is that corpus."""
     with pytest.raises(Missing, match=f"expected {tmp_path / multi30k.FOLDER / 'train'}.de"):
         multi30k.load(tmp_path)
-    (photographs(tmp_path) / multi30k.FOLDER / "val.en").unlink()
+    place = corpus(tmp_path / multi30k.FOLDER, ("train", "val", "test"))
+    lowered = multi30k.load(tmp_path, pieces=150)
+    assert lowered.references("test") == [line.lower() for line in ENGLISH[106:110]]
+    assert lowered.source == "other text in the place of Multi30k de-en, 100 training pairs, lower-cased, joint-bpe-150"
+    monkeypatch.setattr(multi30k, "COUNTS", {"train": 100, "valid": 6, "test": 4})
+    cased = multi30k.load(tmp_path, pieces=150, lowercase=False)
+    assert cased.references("test") == ENGLISH[106:110] and cased.fingerprint != lowered.fingerprint
+    assert cased.source == "Multi30k de-en, 100 training pairs, joint-bpe-150"
+    assert multi30k.load(corpus=place, pieces=150).source.startswith("parallel corpus multi30k_de_en de-en")
+    (place / "val.en").unlink()
     with pytest.raises(UserError, match=r"val\.de, but no val\.en"):
         multi30k.load(tmp_path)
-    own = photographs(tmp_path / "own") / multi30k.FOLDER
-    assert multi30k.load(corpus=own, pieces=150).source.startswith("parallel corpus multi30k_de_en de-en")
 
 
 # 1.5; signs are words: 4 to 3; one word each; 175; one word, whatever the letters
