@@ -99,10 +99,10 @@ def test_names(dataset: SentenceDataset) -> None:
 def test_texts_that_do_not_fit_are_refused() -> None:
     """Each by the task and the part."""
     for task, says in (
-        (replace(SINGLE, train=SINGLE.train._replace(labels=[0])), r"task x, train: .* got \{1, 5\}"),
-        (replace(SINGLE, test=Examples([], None, [])), "task x, test: .* at least one"),
+        (replace(SINGLE, train=SINGLE.train._replace(labels=[0])), r"task x, train: \[1, 5\] texts or labels"),
+        (replace(SINGLE, test=Examples([], None, [])), "task x, test: .0. texts"),
         (replace(SINGLE, test=TASKS["pairs"].test), "pairs in one part only"),
-        (replace(SINGLE, classes=2), r"task x, train: .*labels in 0\.\.1, got .*\[0, 1, 2\]"),
+        (replace(SINGLE, classes=2), r"task x, train: .*labels of \[0, 1, 2\]; .* in 0\.\.1"),
     ):
         with pytest.raises(UserError, match=says):
             made(tasks={"x": task})

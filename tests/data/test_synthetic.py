@@ -9,17 +9,16 @@ shows the same after three epochs, and the same order of the losses after one.
 from __future__ import annotations
 
 import inspect
-import math
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
 
+from experiments.cifar_mlp.runs import Hps, run
 from mutransfer.data import ImageDataset, synthetic_cifar
 from mutransfer.data.standins import synthetic
-
-BATCH = 64
+from mutransfer.training.spec import RunRecord
+from tests.training.specs import spec_of
 
 
 @pytest.fixture(scope="module")
@@ -28,51 +27,12 @@ def data() -> ImageDataset:
     return synthetic_cifar(n_train=12_800, n_test=2000)
 
 
-def normalised(images: torch.Tensor) -> torch.Tensor:
-    """uint8 [N, 32, 32, 3] -> float32 [N, 3072] in -1..1."""
-    return images.flatten(1).float() / 127.5 - 1
-
-
-def train(net: torch.nn.Module, groups: list[dict], data: ImageDataset, epochs: int) -> tuple[list[float], float]:
-    """Plain SGD on cross-entropy: (mean training loss of the last tenth of each epoch, test accuracy)."""
-    optimizer = torch.optim.SGD(groups, lr=0.0)
-    order = torch.Generator().manual_seed(1)
-    losses = []
-    for _ in range(epochs):
-        for rows in torch.randperm(len(data.train_labels), generator=order).split(BATCH):
-            logits = net(normalised(data.train_images[rows]))
-            loss = torch.nn.functional.cross_entropy(logits, data.train_labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.detach())
-    with torch.no_grad():
-        right = net(normalised(data.test_images)).argmax(1) == data.test_labels
-    last = torch.stack(losses).view(epochs, -1)[:, -len(losses) // epochs // 10 :].mean(1)
-    return last.tolist(), right.float().mean().item()
-
-
-class MLP(torch.nn.Module):
-    """Figure 3's network with its tuned multipliers (input 2**-8, output 32), no biases, zero readout."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.w1 = torch.nn.Parameter(torch.randn(width, 3072) / math.sqrt(3072) * 2**4)
-        self.w2 = torch.nn.Parameter(torch.randn(width, width) / math.sqrt(width))
-        self.w3 = torch.nn.Parameter(torch.zeros(10, width))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        h = torch.relu((x * 2**-4) @ self.w1.T)
-        return 32 * torch.relu(h @ self.w2.T) @ self.w3.T
-
-
-@cache
-def mlp(data: ImageDataset, width: int, log2_lr: int, mup: bool, epochs: int) -> tuple[list[float], float]:
-    """The MLP trained; µP has base width 64 (Eq. (4) of the paper)."""
-    net, m = MLP(width), width / 64 if mup else 1.0
-    factors = {net.w1: m, net.w2: 1.0, net.w3: 1 / m}
-    return train(net, [{"params": [w], "lr": 2.0**log2_lr * f} for w, f in factors.items()], data, epochs)
+def trained(data: ImageDataset, width: int, log2_lr: int, parametrization: str, epochs: int = 1) -> RunRecord:
+    """Figure 3's MLP after plain SGD on these images; base width 64."""
+    own = Hps("relu", "xent", input_mult=2.0**-8, output_mult=32.0)
+    steps = epochs * len(data.train_labels) // 64
+    given = dict(width=width, base_width=64, log2_lr=log2_lr, parametrization=parametrization, steps=steps, batch=64)
+    return run(spec_of(data, seed=0, hps=tuple(vars(own).items()), **given), data)
 
 
 def test_same_bytes_on_every_machine(data: ImageDataset) -> None:
@@ -117,18 +77,18 @@ def test_statistics_are_near_cifar10s(data: ImageDataset) -> None:
 
 def test_a_linear_model_does_not_solve_it(data: ImageDataset) -> None:
     """Where a linear model is as good as an MLP, nothing about hidden layers can be learnt."""
-    linear = torch.nn.Linear(3072, 10)
-    _, linear_accuracy = train(linear, [{"params": linear.parameters(), "lr": 2.0**-8}], data, epochs=3)
-    losses, accuracy = mlp(data, 256, -4, True, 3)
-    assert 0.30 < linear_accuracy < 0.42
-    assert accuracy > linear_accuracy + 0.05
-    assert 1.3 < losses[-1] < 1.7
+    x, test = (images.flatten(1).float() / 127.5 - 1 for images in (data.train_images, data.test_images))
+    one_hot = torch.nn.functional.one_hot(data.train_labels, 10).float()
+    weights = torch.linalg.solve(x.T @ x + 3e3 * torch.eye(3072), x.T @ one_hot)
+    linear = ((test @ weights).argmax(1) == data.test_labels).float().mean().item()
+    record = trained(data, 256, -4, "mup", epochs=3)
+    assert 0.30 < linear < 0.42
+    assert record.test_accuracy > linear + 0.02
+    assert 1.3 < record.train_loss < 1.7
 
 
 def test_best_learning_rate_moves_in_sp_and_stays_in_mup(data: ImageDataset) -> None:
     """The effect the suite is about must be seen on a machine without the data too."""
-    for width, better, worse, mup in ((64, -4, -6, False), (256, -6, -4, False), (256, -4, -6, True)):
-        # the first epoch of three where another test trains them
-        epochs = {log2_lr: 3 if (mup, log2_lr) == (True, -4) else 1 for log2_lr in (better, worse)}
-        best, other = (mlp(data, width, log2_lr, mup, n)[0][0] for log2_lr, n in epochs.items())
-        assert best < other - 0.01, (width, mup)
+    for width, better, worse, parametrization in ((64, -4, -6, "sp"), (256, -6, -4, "sp"), (256, -4, -6, "mup")):
+        best, other = (trained(data, width, log2_lr, parametrization).train_loss for log2_lr in (better, worse))
+        assert best < other - 0.01, (width, parametrization)

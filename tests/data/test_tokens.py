@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import small_data
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from sentencepiece import SentencePieceProcessor
 
 from mutransfer.data import TokenDataset
-from mutransfer.data.tokens import SentencePiece, Words, tokenize
+from mutransfer.data.tokens import SentencePiece, frequent_words, tokenize
 from mutransfer.errors import UserError
 
 TEXT = "".join(f"The cat number {i} sat on the mat, {'and so on ' * (i % 4)}\n\n" for i in range(200)) + "ünï 漢字 end"
@@ -70,22 +72,21 @@ def test_bytes_are_utf_8() -> None:
 
 
 def test_words_as_wikitext_counts_them() -> None:
-    """Split at white space, <eos> at the end of each line (a blank one too), <unk> for a stranger."""
-    words = Words(["<eos>", "=", "the", "<unk>", "cat"])
-    tokens = words.encode(" \n = the cat = \n the dog <unk>")
-    assert tokens.tolist() == [0, 1, 2, 4, 1, 0, 2, 3, 3, 0] and tokens.dtype == np.uint8
-    assert words.encode("").tolist() == []
-
-
-def test_words_are_fitted_by_frequency() -> None:
-    """The frequent first; ties as they appear; what comes less than three times is unknown, as in WikiText.
+    """Split at white space, <eos> at the end of each line (a blank one too), <unk> for a stranger.
 
     WikiText-2's 33,278 words in a byte would be 256.
     """
-    text = "z b a a b a z rare\na b z a once rare\n"
-    assert Words.fit(text).words == ["<eos>", "<unk>", "a", "z", "b"]
-    many = Words(["<eos>", "<unk>", *(f"w{i}" for i in range(33_276))])
-    assert many.encode("w33275").tolist() == [33_277, 0] and many.encode("w0").dtype == np.int32
+    made = partial(tokenize, "made-up", "made-up text", "words", is_real=False, test="")
+    words = made(train=" \n = the cat = \n the dog <unk>", vocabulary=["<eos>", "=", "the", "<unk>", "cat"])
+    assert (words.vocab, words.train_tokens.tolist()) == (5, [0, 1, 2, 4, 1, 0, 2, 3, 3, 0])
+    assert words.train_tokens.dtype == torch.uint8 and len(words.test_tokens) == 0
+    many = made(train="w33275 w0", vocabulary=["<eos>", "<unk>", *(f"w{i}" for i in range(33_276))])
+    assert many.train_tokens.tolist() == [33_277, 2, 0] and many.train_tokens.dtype == torch.int32
+
+
+def test_words_are_fitted_by_frequency() -> None:
+    """The frequent first; ties as they appear; what comes less than three times is unknown, as in WikiText."""
+    assert frequent_words("z b a a b a z rare\na b z a once rare\n") == ["<eos>", "<unk>", "a", "z", "b"]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_words_are_fitted_by_frequency() -> None:
 def test_a_vocabulary_that_cannot_be_read_back_is_refused(vocabulary: list[str], says: str) -> None:
     """Two numbers for one word, or a blank line, is a broken vocab.txt."""
     with pytest.raises(UserError, match=says):
-        Words(vocabulary)
+        tokenize("made-up", "text", "words", is_real=False, train="a", test="a", vocabulary=vocabulary)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\N{LOWER ONE EIGHTH BLOCK}")))

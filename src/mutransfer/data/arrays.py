@@ -7,7 +7,7 @@ import io
 import json
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -46,8 +46,7 @@ class ArrayDataset:
     def made(cls, name: str, source: str, *, is_real: bool, **content: Any) -> Self:
         """A data set of this content, with its fingerprint."""
         dataset = cls(name, source, is_real, "", **content)
-        object.__setattr__(dataset, "fingerprint", dataset.content_fingerprint())
-        return dataset
+        return replace(dataset, fingerprint=dataset.content_fingerprint())
 
     def tensors(self) -> dict[str, Tensor]:
         """The arrays by name."""
@@ -69,10 +68,7 @@ class ArrayDataset:
         return digest.hexdigest()[:16]
 
     def __getstate__(self) -> dict[str, Any]:
-        """With arrays instead of tensors: pickle protocol 5 can share their memory instead of copying it.
-
-        Without the folder, which another machine has not, and without what can be made of the fields again.
-        """
+        """With arrays, whose memory pickle protocol 5 can share, and without the folder, which is on this machine."""
         state = {f.name: getattr(self, f.name) for f in fields(self)}
         return state | {name: tensor.numpy() for name, tensor in self.tensors().items()} | {"folder": None}
 

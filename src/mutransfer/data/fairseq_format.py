@@ -7,8 +7,7 @@ sentence with `EOS` at its end; ``PREFIX.idx`` says of which type they are and w
 are little-endian, as on every machine that fairseq runs on.
 
 The pieces of a `PairDataset` have the numbers that fairseq gives them, so that a model trained on one side can be
-used on the other. The text and the SentencePiece model go along as ``PART.SOURCE-TARGET.LANG.txt`` and
-``sentencepiece.model``; fairseq does not look at them.
+used on the other. Text and SentencePiece model go along, which fairseq does not look at.
 """
 
 from __future__ import annotations

@@ -159,8 +159,8 @@ class PairDataset(ArrayDataset):
         source = f"{source}, {tokenizer}"
 
         def make() -> PairDataset:
-            lines = [*train[0], *train[1]]
-            model = JointPieces.fit(lines[:: -(-len(lines) // LINES)], pieces)
+            both = [*train[0], *train[1]]
+            model = JointPieces.fit(both[:: -(-len(both) // LINES)], pieces)
             content: dict[str, Any] = {"model": bytes_of(model.model), "vocab": model.vocab, "tokenizer": tokenizer}
             content |= {"source_lang": languages[0], "target_lang": languages[1]}
             for part, texts in parts.items():

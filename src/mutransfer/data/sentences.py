@@ -215,8 +215,8 @@ def _check_texts(name: str, task: TaskTexts) -> None:
     for part, (first, second, labels) in (("train", task.train), ("test", task.test)):
         counts = {len(labels), len(first), len(first if second is None else second)}
         if len(counts) > 1 or not labels or not {*labels} <= {*range(task.classes)}:
-            expected = f"as many texts as labels, at least one, and labels in 0..{task.classes - 1}"
-            raise UserError(f"task {name}, {part}: expected {expected}, got {counts} and {sorted({*labels})[:9]}.")
+            has = f"{sorted(counts)} texts or labels of {sorted({*labels})[:9]}"
+            raise UserError(f"task {name}, {part}: {has}; expected as many of both, in 0..{task.classes - 1}.")
 
 
 def _cut_documents(name: str, part: str, pieces: WordPiece, documents: Text) -> dict[str, Any]:

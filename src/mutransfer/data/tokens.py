@@ -44,10 +44,7 @@ class TokenDataset(ArrayDataset):
     def from_arrays(
         cls, name: str, source: str, *, is_real: bool, vocab: int, tokenizer: str, train: np.ndarray, test: np.ndarray
     ) -> TokenDataset:
-        """From token numbers [N] and [M] of any integer type.
-
-        Raises ValueError if one is not in 0..vocab-1 or an array is not a vector of integers.
-        """
+        """From token numbers [N] and [M] of any integer type. Raises ValueError for others, or outside 0..vocab-1."""
         content: dict[str, Any] = {"vocab": vocab, "tokenizer": tokenizer}
         for key, array in (("train_tokens", train), ("test_tokens", test)):
             is_form = array.ndim == 1 and array.dtype.kind in "ui"
@@ -59,9 +56,8 @@ class TokenDataset(ArrayDataset):
     def windows(self, part: str, length: int) -> Tensor:
         """[n, length + 1]: consecutive windows of ``part`` ("train" or "test"), a view of its tokens, no copy.
 
-        The last token of a window is the first of the next, so that with inputs ``[:, :-1]`` and targets
-        ``[:, 1:]`` each token of the text but the first is the target once; what fills no window is left out.
-        n = (tokens - 1) // length. Raises `UserError` if that is 0.
+        The last token of a window is the first of the next: with inputs ``[:, :-1]`` and targets ``[:, 1:]`` each token
+        but the first is the target once; what fills no window is left out. Raises `UserError` if there is none.
         """
         if part not in PARTS:
             raise unknown("part of the text", part, PARTS)
@@ -74,27 +70,10 @@ class TokenDataset(ArrayDataset):
         return tokens.unfold(0, length + 1, length)
 
 
-class Words:
-    """Whatever stands between white space, with <eos> at the end of each line; <unk> where the word is unknown."""
-
-    def __init__(self, vocabulary: Sequence[str]) -> None:
-        """``vocabulary``: the words, each at its number. Raises `UserError` unless they can be read back."""
-        self.words = list(vocabulary)
-        self.vocab = len(self.words)
-        self._number = numbers_of("the vocabulary", self.words, (EOS, UNK))
-
-    @classmethod
-    def fit(cls, text: str) -> Words:
-        """The words that ``text`` has `LEAST` times or more: the frequent first, then in order of appearance."""
-        counts = Counter(split_words(text))
-        special = {EOS: counts.pop(EOS, 0), UNK: counts.pop(UNK, 0)}
-        return cls([*special, *(word for word, count in counts.most_common() if count >= LEAST)])
-
-    def encode(self, text: str) -> np.ndarray:
-        """uint8 or int32 [N]; a line without an end gets its <eos> too."""
-        words, unk = split_words(text), self._number[UNK]
-        numbers = map(self._number.get, words, [unk] * len(words))
-        return np.fromiter(numbers, dtype_of(self.vocab), len(words))
+def frequent_words(text: str) -> list[str]:
+    """<eos>, <unk>, and what ``text`` has `LEAST` times or more: the frequent first, then in order of appearance."""
+    counts = Counter(split_words(text))
+    return list(dict.fromkeys([EOS, UNK, *(word for word, count in counts.most_common() if count >= LEAST)]))
 
 
 def split_words(text: str) -> list[str]:
@@ -210,20 +189,18 @@ def tokenize(
     size, source = pieces_of(tokenizer), f"{source}, {tokenizer}"
 
     def make() -> TokenDataset:
-        vocab, encode = 256, _bytes
         if size is not None:
             pieces = SentencePiece.fit(train.split("\n"), size)
-            vocab, encode = pieces.vocab, pieces.encode
-        elif tokenizer == "words":
-            words = Words.fit(train) if vocabulary is None else Words(vocabulary)
-            vocab, encode = words.vocab, words.encode
+            vocab, arrays = pieces.vocab, [pieces.encode(text) for text in (train, test)]
+        elif tokenizer == "bytes":
+            vocab, arrays = 256, [np.frombuffer(text.encode(), np.uint8) for text in (train, test)]
+        else:
+            number = numbers_of("the vocabulary", vocabulary or frequent_words(train), (EOS, UNK))
+            numbers = ([number.get(word, number[UNK]) for word in split_words(text)] for text in (train, test))
+            vocab, arrays = len(number), [np.array(some, np.int64) for some in numbers]
         return TokenDataset.from_arrays(
-            name, source, is_real=is_real, vocab=vocab, tokenizer=tokenizer, train=encode(train), test=encode(test)
+            name, source, is_real=is_real, vocab=vocab, tokenizer=tokenizer, train=arrays[0], test=arrays[1]
         )
 
     content = [f"{(name, source, is_real)} {SentencePiece.SETTINGS}", train, test]
     return TokenDataset.prepared(cache if size else None, tokenizer, content, make)
-
-
-def _bytes(text: str) -> np.ndarray:
-    return np.frombuffer(text.encode(), np.uint8)

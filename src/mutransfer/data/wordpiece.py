@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from heapq import heapify, heappop, heappush
 from itertools import chain, pairwise
 from typing import NamedTuple
@@ -26,7 +27,6 @@ LEAST = 2  # times a pair stands in the training text, to become a piece
 LETTERS = 1000  # different characters at most, and at most a quarter of the pieces: rarer ones are [UNK]
 WORDS = 1_000_000  # different words, the most frequent ones, that pieces are trained on
 LONGEST = 100  # characters of a word; a longer one is [UNK], as in BERT
-_LINES = 10_000  # at once: bounds memory, changes no token
 
 _NORMALIZER = normalizers.BertNormalizer(lowercase=True)
 _WORDS = pre_tokenizers.BertPreTokenizer()
@@ -74,13 +74,8 @@ class WordPiece:
 
         What stands between two spaces is cut once, however often it comes.
         """
-        chunks = list({chunk: None for line in lines for chunk in line.split(" ")})
-        ids = dict[str, list[int]]()
-        for start in range(0, len(chunks), _LINES):
-            some = chunks[start : start + _LINES]
-            ids |= zip(some, (encoding.ids for encoding in self._tokenizer.encode_batch(some)), strict=True)
-        cut = ([*chain.from_iterable(map(ids.__getitem__, line.split(" ")))] for line in lines)
-        return joined(cut, self.vocab)
+        cut = cache(lambda chunk: self._tokenizer.encode(chunk).ids)
+        return joined((list(chain.from_iterable(map(cut, line.split(" ")))) for line in lines), self.vocab)
 
 
 def word_counts(lines: Sequence[str]) -> Counter[str]:
@@ -121,12 +116,12 @@ def _merges(parts: list[list[str]], counts: Sequence[int]) -> Iterable[str]:
     """
     total: defaultdict[tuple[str, str], int] = defaultdict(int)
     where: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
-    changed = set[tuple[str, str]]()
+    before = dict[tuple[str, str], int]()
 
     def count(i: int, sign: int) -> None:
         for pair in pairwise(parts[i]):
+            before.setdefault(pair, total[pair])
             total[pair] += sign * counts[i]
-            changed.add(pair)
             if sign > 0:
                 where[pair].add(i)
 
@@ -142,7 +137,7 @@ def _merges(parts: list[list[str]], counts: Sequence[int]) -> Iterable[str]:
             return
         whole = pair[0] + pair[1].removeprefix(INSIDE)
         yield whole
-        changed.clear()
+        before.clear()
         for i in where.pop(pair):
             count(i, -1)
             word, place = parts[i], 0
@@ -151,5 +146,6 @@ def _merges(parts: list[list[str]], counts: Sequence[int]) -> Iterable[str]:
                     word[place : place + 2] = [whole]
                 place += 1
             count(i, 1)
-        for other in changed:
-            heappush(heap, (-total[other], other))
+        for other, number in before.items():
+            if total[other] != number:
+                heappush(heap, (-total[other], other))

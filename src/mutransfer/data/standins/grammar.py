@@ -5,8 +5,8 @@ makes the real task hard on a small scale: German articles and adjectives agree 
 with the subject, and split (the finite part second, prefix or participle at the end); in subordinate clauses the finite
 verb comes last; English has "a" and "an", irregular plurals and pasts.
 
-A story is some English sentences with a small cast: a few people, animals, things and verbs of the grammar's many. So
-next-sentence prediction can be learnt, and the task that comes along, whether two sentences are of one story.
+A story is some English sentences with a small cast, so that next-sentence prediction can be learnt, and the task that
+comes along: whether two sentences are of one story.
 
 The same text on every machine: of Python's generator only `random`, whose numbers are promised to stay, is used.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mutransfer.data.pairs import PairDataset, Texts
 from mutransfer.data.sentences import Examples, SentenceDataset, TaskTexts
@@ -169,7 +169,7 @@ def grammar_dataset(
     """
     if set(languages) != set(LANGUAGES):
         raise UserError(f"the synthetic grammar has no {'-'.join(languages)}; expected de-en or en-de.")
-    texts = grammar_texts(counts)
+    texts: dict[str, Any] = grammar_texts(counts)
     if languages != LANGUAGES:
         texts = {part: (english, german) for part, (german, english) in texts.items()}
     size = min(pieces, MOST_PIECES)
@@ -207,7 +207,5 @@ def stories_dataset(
     pieces: int, tasks: Mapping[str, TaskTexts] | None = None, counts: Mapping[str, int] = STORY_COUNTS
 ) -> SentenceDataset:
     """Stories as tokens of at most ``pieces``; with their own task, unless others are given."""
-    tasks = {STORIES: stories_task()} if tasks is None else tasks
-    return SentenceDataset.from_texts(
-        STORIES, STORIES_SOURCE, is_real=False, pieces=pieces, tasks=tasks, **stories_texts(counts)
-    )
+    given: dict[str, Any] = {"tasks": {STORIES: stories_task()} if tasks is None else tasks, **stories_texts(counts)}
+    return SentenceDataset.from_texts(STORIES, STORIES_SOURCE, is_real=False, pieces=pieces, **given)

@@ -1,12 +1,10 @@
 """A procedural stand-in for CIFAR-10, for machines without the data: its shape and statistics, no photographs.
 
-An image is a sum of smooth random grids (coarse ones stronger, so that the spectrum falls as in photographs),
-in brightness and, weaker, in each colour. Its class adds two patterns of the same kind: the *mean*, which a
-linear model can see, and one of several *variants* with a random sign, which averages to nothing, so that only
-hidden features can use it. Contrast and the strength of the class patterns vary from image to image.
-
-The strengths are tuned so that a linear model and the MLP of the paper's Figure 3 (widths 64 and 256, plain
-SGD, one epoch) reach about the losses, accuracies and best learning rates that they reach on CIFAR-10.
+An image is a sum of smooth random grids (coarse ones stronger, so that the spectrum falls as in photographs), in
+brightness and, weaker, in each colour. Its class adds two patterns of the same kind: the *mean*, which a linear model
+can see, and one of several *variants* with a random sign, which only hidden features can use. Contrast and the strength
+of the class patterns vary. They are tuned so that a linear model and the MLP of the paper's Figure 3 (widths 64 and
+256, plain SGD, one epoch) reach about the losses, accuracies and best learning rates that they reach on CIFAR-10.
 
 Identical bytes on every machine: the random bits are Philox4x64's own (`random_raw`), the arithmetic is
 integer, and the matrix products are of integers whose sums stay below 2**24, which float32 adds exactly.

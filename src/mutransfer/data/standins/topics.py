@@ -6,9 +6,6 @@ import platform
 
 from mutransfer.data.tokens import TokenDataset, tokenize
 
-NAME = "topics"
-TEST_SHARE = 10  # one topic in ten
-
 
 def topics_dataset(tokenizer: str = "bytes") -> TokenDataset:
     """All topics of `pydoc_data` in sorted order as tokens, the last tenth of them for testing.
@@ -18,6 +15,6 @@ def topics_dataset(tokenizer: str = "bytes") -> TokenDataset:
     from pydoc_data.topics import topics
 
     texts = [topics[name].rstrip() + "\n\n" for name in sorted(topics)]
-    cut = len(texts) - len(texts) // TEST_SHARE
+    cut = len(texts) - len(texts) // 10
     source = f"STAND-IN: the documentation text that ships with Python {platform.python_version()} (pydoc_data.topics)"
-    return tokenize(NAME, source, tokenizer, is_real=False, train="".join(texts[:cut]), test="".join(texts[cut:]))
+    return tokenize("topics", source, tokenizer, is_real=False, train="".join(texts[:cut]), test="".join(texts[cut:]))
