@@ -142,18 +142,3 @@ def test_tasks_come_along(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "no data for mnli, qqp (pan stands in for it), mrpc" in capsys.readouterr().err
     assert [*bert_corpus.load(folder, pieces=200, tasks=["stories", "pan"]).tasks] == ["stories", "pan"]
     assert [*bert_corpus.load(folder, dataset="stories", tasks=["pan"]).tasks] == ["pan"]
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ({"dataset": "book"}, "unknown data set of bert 'book'. Did you mean 'books'"),
-        ({"tasks": ["sst"]}, "Did you mean 'sst2'"),
-        ({"pieces": 99}, "99 pieces are no vocabulary; expected 100"),
-        ({"documents": 10}, "10 documents are too few"),
-    ],
-)
-def test_what_is_none_is_refused(folder: Path, options: dict[str, Any], says: str) -> None:
-    """Before anything is read or downloaded."""
-    with pytest.raises(UserError, match=says):
-        bert_corpus.load(folder, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -34,17 +35,16 @@ from data_scripts import (
     wmt14,
 )
 from data_scripts.places import Missing
-from mutransfer.data import topics_dataset
 from mutransfer.data.standins import synthetic
 from mutransfer.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-STAND_INS: dict[str, tuple[Callable[..., Any], str, str]] = {  # what stands in, and what is loud about it
-    "cifar10": (cifar10.load, "synthetic", "WARNING: NOT CIFAR-10"),
-    "text": (text.load, "topics", "WARNING: NO REAL TEXT"),
-    "bert_corpus": (bert_corpus.load, "stories", "WARNING: NO REAL TEXT"),
-    "iwslt14": (iwslt14.load, "grammar", "WARNING: NOT IWSLT14"),
-    "wmt14": (wmt14.load, "grammar", "WARNING: NOT WMT14"),
+STAND_INS: dict[str, tuple[Callable[..., Any], str, tuple[str, ...]]] = {  # what stands in, what the loud line says
+    "cifar10": (cifar10.load, "synthetic", ("WARNING: NOT CIFAR-10", CIFAR10.filename)),
+    "text": (text.load, "topics", ("WARNING: NO REAL TEXT", "wiki.train.raw", "train.txt")),
+    "bert_corpus": (bert_corpus.load, "stories", ("WARNING: NO REAL TEXT", "bert_corpus", "train.txt")),
+    "iwslt14": (iwslt14.load, "grammar", ("WARNING: NOT IWSLT14", "iwslt14/train.de", "--corpus")),
+    "wmt14": (wmt14.load, "grammar", ("WARNING: NOT WMT14", "wmt14/train.en", "--corpus")),
 }
 WITHOUT: dict[str, Callable[..., Any]] = {
     "wikitext2": wikitext2.load,
@@ -53,13 +53,6 @@ WITHOUT: dict[str, Callable[..., Any]] = {
     "multi30k": multi30k.load,
 }
 ALL = {name: load for name, (load, *_) in STAND_INS.items()} | WITHOUT | {"glue": glue.load, "imagenet": imagenet.load}
-HELP = {  # what the loud line names: files, folders
-    "cifar10": (CIFAR10.filename, "MUTRANSFER_DATA"),
-    "text": ("wiki.train.raw", "train.txt", "MUTRANSFER_DATA"),
-    "bert_corpus": ("bert_corpus", "train.txt", "MUTRANSFER_DATA"),
-    "iwslt14": ("iwslt14/train.de", "--corpus", "MUTRANSFER_DATA"),
-    "wmt14": ("wmt14/train.en", "--corpus", "MUTRANSFER_DATA"),
-}
 
 
 @pytest.fixture(autouse=True)
@@ -72,34 +65,39 @@ def nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def assert_loud(name: str, said: str) -> None:
     """One line that tells what to do."""
-    assert said.count("\n") == 1 and said.startswith(STAND_INS[name][2])
-    assert all(help_ in said for help_ in HELP[name]), said
+    assert said.count("\n") == 1 and said.startswith(STAND_INS[name][2][0])
+    assert all(help_ in said for help_ in (*STAND_INS[name][2], "MUTRANSFER_DATA")), said
 
 
-@pytest.mark.parametrize("name", STAND_INS)
-def test_refused_network_gives_the_stand_in_at_once(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A newcomer without data or network trains within seconds, knows on what, and how to do better.
+@pytest.mark.parametrize("network", ["refuses", "is silent"])
+@pytest.mark.parametrize("name", [*STAND_INS, *WITHOUT])
+def test_without_data_and_network(
+    folder: Path, name: str, network: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A newcomer trains within seconds, knows on what, and how to do better; or is told where the data belongs.
 
-    The real clients against a closed port: they must not retry for minutes.
+    The real clients against a closed port must not retry for minutes, nor hang where nobody answers (a captive
+    firewall).
     """
-    load, stand_in, _ = STAND_INS[name]
     start = time.monotonic()
-    dataset = load()
-    assert time.monotonic() - start < 10
-    assert (dataset.name, dataset.is_real) == (stand_in, False)
-    said = capsys.readouterr().err
-    assert_loud(name, said)
-    assert "refused" in said
-
-
-@pytest.mark.parametrize("name", WITHOUT)
-def test_without_a_stand_in_absence_is_one_line_at_once(folder: Path, name: str) -> None:
-    """It says where the data belongs."""
-    start = time.monotonic()
-    with pytest.raises(Missing, match=r"hub failed .*refused|not in|not here") as error:
-        WITHOUT[name](folder)
-    assert time.monotonic() - start < 10
-    assert "\n" not in str(error.value) and str(folder) in str(error.value)
+    with contextlib.ExitStack() as stack:
+        if network == "is silent":
+            monkeypatch.setattr(places, "CONNECT_SECONDS", 0.2)
+            deaf = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            address = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+            for where, what, url in ((constants, "ENDPOINT", ""), (CIFAR10, "url", "/x.gz"), (iwslt14, "URL", "/x")):
+                monkeypatch.setattr(where, what, address + url)
+        if name in WITHOUT:
+            with pytest.raises(Missing, match=r"hub failed .*|not in|not here") as error:
+                WITHOUT[name](folder)
+            assert "\n" not in str(error.value) and str(folder) in str(error.value)
+        else:
+            load, stand_in, _ = STAND_INS[name]
+            dataset, said = load(), capsys.readouterr().err
+            assert (dataset.name, dataset.is_real) == (stand_in, False)
+            assert_loud(name, said)
+            assert "refused" in said or network == "is silent"
+    assert time.monotonic() - start < 10 and socket.getdefaulttimeout() is None
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in ("text", "imagenet")])
@@ -116,25 +114,6 @@ def test_turned_off_download_asks_nobody(name: str, monkeypatch: pytest.MonkeyPa
     assert "turned off" in said
     if name in STAND_INS:
         assert_loud(name, said)
-
-
-@pytest.mark.parametrize("name", ["cifar10", "wikitext2", "iwslt14"])
-def test_silent_network_times_out(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    """A network that accepts and never answers (a captive firewall) must not hang the run."""
-    monkeypatch.setattr(places, "CONNECT_SECONDS", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        address = f"http://127.0.0.1:{deaf.getsockname()[1]}"
-        monkeypatch.setattr(constants, "ENDPOINT", address)
-        monkeypatch.setattr(CIFAR10, "url", f"{address}/x.tar.gz")
-        monkeypatch.setattr(iwslt14, "URL", f"{address}/x.tgz")
-        start = time.monotonic()
-        if name in STAND_INS:
-            assert not ALL[name]().is_real
-        else:
-            with pytest.raises(Missing):
-                ALL[name]()
-    assert time.monotonic() - start < 5
-    assert socket.getdefaulttimeout() is None
 
 
 @pytest.mark.parametrize("by", ["argument", "environment"])
@@ -174,14 +153,6 @@ def test_nothing_heavy_is_imported_before_it_is_needed(folder: Path) -> None:
     code = f"from data_scripts import {', '.join(ALL)}; print([m for m in {heavy} if m in sys.modules])"
     run = alone("-c", f"import sys; sys.path.insert(0, '.'); {code}", folder=folder)
     assert run.stdout.strip() == "[]", run.stderr
-
-
-def test_a_whole_run_alone(folder: Path) -> None:
-    """One loud line, the summary, exit code 0."""
-    run = alone("data_scripts/text.py", folder=folder)
-    assert run.returncode == 0, run.stderr
-    assert_loud("text", run.stderr)
-    assert "STAND-IN" in run.stdout and topics_dataset().fingerprint in run.stdout
 
 
 PARTS = {"train": slice(0, 100), "valid": slice(100, 106), "test": slice(106, 110)}
@@ -242,3 +213,28 @@ def test_as_a_command(folder: Path, name: str, capsys: pytest.CaptureFixture[str
     assert main([*options, *wrong.split()]) == 2
     said = capsys.readouterr()
     assert said.err.startswith("error: ") and said.err.count("\n") == 1 and mistake in said.err and not said.out
+
+
+@pytest.mark.parametrize(
+    ("load", "options", "says"),
+    [
+        *((script.load, {"tokenizer": "word"}, "Did you mean 'words'") for script in (wikitext2, books, openwebtext)),
+        (text.load, {"dataset": "wikitext-2"}, "Did you mean 'wikitext2'"),
+        (openwebtext.load, {"documents": 49}, "49"),
+        (bert_corpus.load, {"dataset": "book"}, "unknown data set of bert 'book'. Did you mean 'books'"),
+        (bert_corpus.load, {"tasks": ["sst"]}, "Did you mean 'sst2'"),
+        (bert_corpus.load, {"pieces": 99}, "99 pieces are no vocabulary; expected 100"),
+        (bert_corpus.load, {"documents": 10}, "10 documents are too few"),
+        (glue.load, {"tasks": ["sst-2"]}, "Did you mean 'sst2'"),
+        (wmt14.load, {"pieces": 7}, "7 pieces are no vocabulary; expected 100 to"),
+        (iwslt14.load, {"names": {"vlid": "dev"}}, "Did you mean 'valid'"),
+        (iwslt14.load, {"names": {"valid": "dev"}}, "for a corpus of your own"),
+        # they go into names of files
+        *((iwslt14.load, {"languages": x}, "are no pair") for x in (("de", "de"), ("de", ""), ("de", "e/n"))),
+        *((script.load, {"languages": ("fr", "en")}, r"fr-en is not here.*--corpus") for script in (iwslt14, wmt14)),
+    ],
+)
+def test_what_is_none_is_refused(load: Callable[..., Any], options: dict[str, Any], says: str) -> None:
+    """With the nearest valid name; and who asks for French must not get German."""
+    with pytest.raises(UserError, match=says):
+        load(**options)

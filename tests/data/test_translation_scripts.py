@@ -52,11 +52,8 @@ def test_names_can_be_given(tmp_path: Path) -> None:
     load = functools.partial(iwslt14.load, corpus=place, languages=("xx", "yy"), pieces=150)
     assert load().count("valid") == 6
     assert load(names={"test": "extra"}).references("test") == ["Der Mann."]
-    for names, says in (({"test": "extras"}, "Did you mean 'extra'"), ({"vlid": "dev"}, "Did you mean 'valid'")):
-        with pytest.raises(UserError, match=says):
-            load(names=names)
-    with pytest.raises(UserError, match="for a corpus of your own"):
-        iwslt14.load(names={"valid": "dev"})
+    with pytest.raises(UserError, match="Did you mean 'extra'"):
+        load(names={"test": "extras"})
 
 
 def test_lines_are_tidied_and_empty_pairs_left_out(tmp_path: Path) -> None:
@@ -108,19 +105,6 @@ def test_a_broken_corpus_is_refused(tmp_path: Path, files: dict[str, Any] | None
     with pytest.raises(UserError, match=says) as error:
         wmt14.load(corpus=place, languages=("de", "en"))
     assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_no_pair_of_languages(folder: Path, name: str) -> None:
-    """They go into names of files; and who asks for French must not get German."""
-    load = SCRIPTS[name].load
-    for languages in (("de", "de"), ("de", ""), ("de", "e/n"), ("d-e", "en")):
-        with pytest.raises(UserError, match="are no pair"):
-            load(languages=languages)
-    with pytest.raises(UserError, match="7 pieces are no vocabulary; expected 100 to"):
-        load(pieces=7)
-    with pytest.raises(Missing, match=r"fr-en is not here.*--corpus"):
-        load(folder, languages=("fr", "en"))
 
 
 @pytest.fixture
