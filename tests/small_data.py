@@ -1,13 +1,9 @@
 """A small data set of each kind."""
 
-from __future__ import annotations
-
 import re
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from mutransfer.data import ImageDataset, TokenDataset
 from mutransfer.data.pairs import PairDataset
@@ -24,49 +20,49 @@ SINGLE = TaskTexts(
 TASKS = {"single": SINGLE, "pairs": stories_task({"test": 6, "train": 9})}
 
 
-def images(seed: int = 0) -> ImageDataset:
+def images(seed=0):
     """Twelve random images."""
     rng = np.random.default_rng(seed)
     train, test = ((rng.integers(0, 256, (n, 32, 32, 3), np.uint8), rng.integers(0, 10, n)) for n in (8, 4))
     return ImageDataset.from_arrays("synthetic", "test", is_real=False, train=train, test=test)
 
 
-def tokens(vocab: int = 256, seed: int = 0) -> TokenDataset:
+def tokens(vocab=256, seed=0):
     """Thirty random tokens."""
     rng = np.random.default_rng(seed)
     arrays = {"train": rng.integers(0, vocab, 21), "test": rng.integers(0, vocab, 9)}
     return TokenDataset.from_arrays("made-up", "test", is_real=False, vocab=vocab, tokenizer="bytes", **arrays)
 
 
-def pieces(tokenizer: str = "sentencepiece-300", **changes: Any) -> TokenDataset:
+def pieces(tokenizer="sentencepiece-300", **changes):
     """Ninety sentences as one text."""
-    given: dict[str, Any] = {"is_real": False, "train": "\n".join(SENTENCES["train"][1]), "test": "The  end.\n\n"}
+    given = {"is_real": False, "train": "\n".join(SENTENCES["train"][1]), "test": "The  end.\n\n"}
     return tokenize("made-up", "test", tokenizer, **(given | changes))
 
 
-def pairs(pieces: int = 120, **changes: Any) -> PairDataset:
+def pairs(pieces=120, **changes):
     """A hundred sentences of the grammar."""
-    given: dict[str, Any] = {"languages": ("de", "en"), "pieces": pieces, "is_real": False, **SENTENCES}
+    given = {"languages": ("de", "en"), "pieces": pieces, "is_real": False, **SENTENCES}
     return PairDataset.from_texts("made-up", "test", **(given | changes))
 
 
-def sentences(**changes: Any) -> SentenceDataset:
+def sentences(**changes):
     """Forty stories with two tasks."""
-    given: dict[str, Any] = {"is_real": False, "pieces": 250, "tasks": TASKS, **STORIES}
+    given = {"is_real": False, "pieces": 250, "tasks": TASKS, **STORIES}
     return SentenceDataset.from_texts("made-up", "test", **(given | changes))
 
 
-def words_of(text: str) -> str:
+def words_of(text):
     """The words and signs of an English text as WordPiece has them, with spaces between."""
     return " ".join(re.findall(r"\w+|[^\w\s]", text.lower()))
 
 
-def spelt(dataset: SentenceDataset, tokens: Tensor) -> str:
+def spelt(dataset, tokens):
     """What tokens spell."""
     return " ".join(dataset.pieces.pieces[n] for n in tokens.tolist()).replace(" ##", "")
 
 
-def documents(dataset: SentenceDataset, part: str) -> list[list[str]]:
+def documents(dataset, part):
     """The sentences of each document of a part."""
     found = dataset.documents(part)
     sentences = [spelt(dataset, tokens) for tokens in found.tokens.tensor_split(found.sentence_ends[:-1])]

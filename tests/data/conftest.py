@@ -1,17 +1,11 @@
 """Scripts that look in an empty folder, and have no network but a hub on this machine."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any
-
 import pytest
 from corpus_files import REFUSED
 
 
 @pytest.fixture
-def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def folder(monkeypatch, tmp_path):
     """An empty data folder, which the environment names too; no network; small stand-ins."""
     from huggingface_hub import constants
 
@@ -33,18 +27,18 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 class Hub:
     """What was asked, and what is answered: rows by the name of a data set, made of its config and split."""
 
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, str | None, str, bool]] = []  # name, config, split, whether streamed
-        self.rows: dict[str, Callable[[str | None, str], Iterable[dict[str, Any]]]] = {}
+    def __init__(self):
+        self.asked = []  # name, config, split, whether streamed
+        self.rows = {}
 
-    def load_dataset(self, name: str, config: str | None = None, *, split: str, streaming: bool) -> Any:
+    def load_dataset(self, name, config=None, *, split, streaming):
         """The library's function of this name."""
         self.asked.append((name, config, split, streaming))
         return self.rows[name](config, split)
 
 
 @pytest.fixture
-def hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+def hub(folder, monkeypatch):
     """A hub on this machine, empty as yet; the scripts ask it."""
     import datasets
     from huggingface_hub import HfApi

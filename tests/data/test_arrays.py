@@ -1,17 +1,13 @@
 """What every data set does: what is saved is what is opened, shared, and noticed when damaged; prepared once."""
 
-from __future__ import annotations
-
 import copy
 import errno
 import functools
 import json
 import pickle
 import warnings
-from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,10 +16,9 @@ import torch
 from small_data import SENTENCES, SINGLE, STORIES, TASKS
 
 from mutransfer.data import ImageDataset
-from mutransfer.data.arrays import ArrayDataset
 from mutransfer.errors import UserError
 
-KINDS: dict[str, Callable[..., ArrayDataset]] = {
+KINDS = {
     "images": small_data.images,
     "bytes": small_data.tokens,
     "words": functools.partial(small_data.tokens, vocab=1000),
@@ -35,12 +30,12 @@ KINDS: dict[str, Callable[..., ArrayDataset]] = {
 
 
 @pytest.fixture(scope="module", params=KINDS)
-def dataset(request: pytest.FixtureRequest) -> ArrayDataset:
+def dataset(request):
     """Made once: it cannot be written."""
     return KINDS[request.param]()
 
 
-def assert_equal(some: ArrayDataset, other: ArrayDataset) -> None:
+def assert_equal(some, other):
     """In all but the folder."""
     assert repr(some) == repr(other)
     for name in (f.name for f in fields(some) if f.init):
@@ -48,7 +43,7 @@ def assert_equal(some: ArrayDataset, other: ArrayDataset) -> None:
         assert torch.equal(a, b) and a.dtype == b.dtype if isinstance(a, torch.Tensor) else a == b, name
 
 
-def test_opened_equals_saved(dataset: ArrayDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_opened_equals_saved(dataset, tmp_path, monkeypatch):
     """Workers must train on exactly what the driver loaded, and open it by a path that is absolute."""
     monkeypatch.chdir(tmp_path)
     dataset.save(Path("new", "folder"))
@@ -60,7 +55,7 @@ def test_opened_equals_saved(dataset: ArrayDataset, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "empty", "flipped"])
-def test_damaged_folder_is_refused(dataset: ArrayDataset, tmp_path: Path, damage: str) -> None:
+def test_damaged_folder_is_refused(dataset, tmp_path, damage):
     """Each file of it: after a full disk or a killed copy the run must stop with the folder's name, not train on zeros.
 
     So the fingerprint sees every array: any changed number is another data set.
@@ -85,7 +80,7 @@ def test_damaged_folder_is_refused(dataset: ArrayDataset, tmp_path: Path, damage
     assert_equal(dataset.open(tmp_path), dataset)
 
 
-def test_changed_facts_are_refused(dataset: ArrayDataset, tmp_path: Path) -> None:
+def test_changed_facts_are_refused(dataset, tmp_path):
     """The same numbers of another tokenizer, language or task are another data set, whose runs must not be mixed."""
     dataset.save(tmp_path)
     meta = json.loads((tmp_path / "dataset.json").read_text())
@@ -104,7 +99,7 @@ def test_changed_facts_are_refused(dataset: ArrayDataset, tmp_path: Path) -> Non
             dataset.open(tmp_path)
 
 
-def test_fingerprint_sees_shape_and_place_but_no_caption(dataset: ArrayDataset) -> None:
+def test_fingerprint_sees_shape_and_place_but_no_caption(dataset):
     """The same bytes cut elsewhere are another data set; where a task or text came from is not what is trained on."""
     same = copy.copy(dataset)
     object.__setattr__(same, "source", "elsewhere")
@@ -118,7 +113,7 @@ def test_fingerprint_sees_shape_and_place_but_no_caption(dataset: ArrayDataset) 
     assert small_data.sentences(tasks=moved).fingerprint == small_data.sentences().fingerprint
 
 
-def test_opened_is_a_private_view_of_the_file(tmp_path: Path) -> None:
+def test_opened_is_a_private_view_of_the_file(tmp_path):
     """Mapped, not read, so that workers share the page cache; copy-on-write, so that none harms another."""
     small_data.images().save(tmp_path)
     first, second = ImageDataset.open(tmp_path), ImageDataset.open(tmp_path)
@@ -132,7 +127,7 @@ def test_opened_is_a_private_view_of_the_file(tmp_path: Path) -> None:
     assert torch.equal(ImageDataset.open(tmp_path).train_images, small_data.images(1).train_images)
 
 
-def test_pickled_without_a_copy(dataset: ArrayDataset, tmp_path: Path) -> None:
+def test_pickled_without_a_copy(dataset, tmp_path):
     """Ray's object store holds one copy per node, which all workers there read and none can write; no warning of it.
 
     What is made of the tensors does not travel, and no folder: another machine has no such one.
@@ -140,7 +135,7 @@ def test_pickled_without_a_copy(dataset: ArrayDataset, tmp_path: Path) -> None:
     dataset.save(tmp_path)
     for whole in (dataset, dataset.open(tmp_path)):
         assert not hasattr(whole, "pieces") or whole.pieces.vocab == whole.vocab  # made of the tensors
-        buffers: list[pickle.PickleBuffer] = []
+        buffers = []
         head = pickle.dumps(whole, protocol=5, buffer_callback=buffers.append)
         assert len(head) < 4000 and len(buffers) == len(dataset.ARRAYS)
         shared = [bytes(buffer.raw()) for buffer in buffers]
@@ -155,12 +150,12 @@ def test_pickled_without_a_copy(dataset: ArrayDataset, tmp_path: Path) -> None:
         assert first.data_ptr() == np.frombuffer(shared[0], np.uint8).ctypes.data
 
 
-def test_interrupted_save_does_not_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_save_does_not_open(tmp_path, monkeypatch):
     """A save that runs out of space over an older one leaves no mixture of the two, and no litter."""
     small_data.images(0).save(tmp_path / "data")
     real, calls = Path.write_bytes, []
 
-    def full(path: Path, content: bytes) -> int:
+    def full(path, content):
         calls.append(path)
         if len(calls) == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -177,7 +172,7 @@ def test_interrupted_save_does_not_open(tmp_path: Path, monkeypatch: pytest.Monk
         small_data.images().save(tmp_path / "file" / "folder")
 
 
-OTHERS: dict[str, list[dict[str, Any]]] = {
+OTHERS = {
     "pairs": [
         {"valid": (SENTENCES["valid"][0][::-1], SENTENCES["valid"][1])},
         *({"pieces": 130}, {"is_real": True}, {"languages": ("de", "fr")}),
@@ -198,7 +193,7 @@ OTHERS: dict[str, list[dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_prepared_once(tmp_path: Path, kind: str) -> None:
+def test_prepared_once(tmp_path, kind):
     """The second time the folder is opened; another text, name, label or number of pieces is prepared on its own."""
     made = functools.partial(KINDS[kind], cache=tmp_path)
     first = made()
@@ -220,7 +215,7 @@ def test_prepared_once(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", OTHERS)
-def test_a_read_only_folder_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+def test_a_read_only_folder_is_left_alone(tmp_path, capsys, kind):
     """Data may lie where nobody should write, even if root could; that is no reason to stop."""
     tmp_path.chmod(0o555)
     try:
@@ -230,7 +225,7 @@ def test_a_read_only_folder_is_left_alone(tmp_path: Path, capsys: pytest.Capture
     assert not list(tmp_path.iterdir()) and "read-only" in capsys.readouterr().err
 
 
-def test_wrong_images_are_refused() -> None:
+def test_wrong_images_are_refused():
     """Float pixels or one label too few would train, silently, on something else."""
     x, y = np.zeros((4, 2, 2, 3), np.uint8), np.arange(4)
     for wrong in ((x.astype(float), y), (x, y[:3]), (x[0], y), (x, y[:, None])):
@@ -239,7 +234,7 @@ def test_wrong_images_are_refused() -> None:
                 ImageDataset.from_arrays("n", "s", is_real=True, **parts)
 
 
-def test_head_is_the_first_images_and_says_so() -> None:
+def test_head_is_the_first_images_and_says_so():
     whole = small_data.images()
     head = whole.head(2, 1)
     assert torch.equal(head.train_images, whole.train_images[:2])

@@ -1,10 +1,5 @@
 """The text for BERT on made-up files: where it looks, what becomes a document, what it refuses and says."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
 import pytest
 from corpus_files import documented, put
 from small_data import documents, spelt, words_of
@@ -24,13 +19,13 @@ BOOKS = {
 
 
 @pytest.fixture(autouse=True)
-def known(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def known(folder, monkeypatch):
     """The made-up books are the documented ones."""
     monkeypatch.setattr(books, "FILES", {name: documented(content) for name, content in BOOKS.items()})
 
 
 @pytest.fixture
-def asked(hub: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, str, bool]]:
+def asked(hub, monkeypatch):
     """The hub has endless texts; the list of what it was asked for."""
     articles = ({"text": f"Title {i}\n\nArticle {i} is here. It ends.\n\nSee also {i}"} for i in range(10**9))
     hub.rows[bert_corpus.WIKIPEDIA] = lambda *_: articles
@@ -39,14 +34,14 @@ def asked(hub: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | No
     return hub.asked
 
 
-def put_corpus(folder: Path, **more: str) -> Path:
+def put_corpus(folder, **more):
     """Stories as a text of one's own: one line per sentence, a blank line between documents."""
     files = {"train.txt": STORIES["train"], "valid.txt": STORIES["test"]}
     whole = {name: "\n\n".join("\n".join(story) for story in text) + "\n" for name, text in files.items()}
     return put(folder / "bert_corpus", whole | more)
 
 
-def test_text_of_ones_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_of_ones_own(folder, capsys):
     """Its documents and sentences as they are; prepared once, and found by the next run."""
     place = put_corpus(folder)
     dataset = bert_corpus.load(folder, pieces=300, tasks=())
@@ -61,7 +56,7 @@ def test_text_of_ones_own(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert bert_corpus.load(folder, pieces=300, tasks=()).source.startswith("my diary, 40 training documents")
 
 
-def test_a_published_vocabulary_is_taken(folder: Path) -> None:
+def test_a_published_vocabulary_is_taken(folder):
     """Special pieces where it has them; a file that is none is refused by name of what it lacks."""
     letters = [chr(ord("a") + i) for i in range(26)]
     pieces = ["[PAD]", "[unused0]", *SPECIALS[1:], ".", *letters, *(f"##{x}" for x in letters), "the"]
@@ -74,7 +69,7 @@ def test_a_published_vocabulary_is_taken(folder: Path) -> None:
         bert_corpus.load(folder, tasks=())
 
 
-def test_books(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_books(folder, capsys, monkeypatch):
     """Chapters without headings, line ends as spaces, long chapters in parts; chosen where no other text is."""
     put(folder / "classic_books", BOOKS)
     dataset = bert_corpus.load(folder, pieces=100, tasks=[])
@@ -93,7 +88,7 @@ def test_books(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: py
     assert bert_corpus.load(folder, dataset="books", pieces=100, tasks=[]).name == "books"
 
 
-def test_a_download_is_streamed_and_kept(folder: Path, asked: list, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_download_is_streamed_and_kept(folder, asked, capsys):
     """No more than asked for; no document in both parts; titles are lines of their own; asked once."""
     dataset = bert_corpus.load(folder, pieces=200, documents=100, tasks=())
     assert asked == [
@@ -110,10 +105,10 @@ def test_a_download_is_streamed_and_kept(folder: Path, asked: list, capsys: pyte
     assert capsys.readouterr().err == ""
 
 
-def test_wikipedia_alone_says_so(folder: Path, asked: list, hub: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wikipedia_alone_says_so(folder, asked, hub, capsys):
     """The hub may not give BookCorpus: newer versions of `datasets` run no script."""
 
-    def refuses(*_: object) -> Any:
+    def refuses(*_):
         raise RuntimeError("Dataset scripts are no longer supported")
 
     hub.rows[bert_corpus.BOOKCORPUS] = refuses
@@ -122,7 +117,7 @@ def test_wikipedia_alone_says_so(folder: Path, asked: list, hub: Any, capsys: py
     assert "no longer supported" in capsys.readouterr().err
 
 
-def test_what_is_named_is_not_replaced(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_named_is_not_replaced(folder, capsys):
     """The stand-in may be named, without a warning; books that are not there are not asked for."""
     stand_in = bert_corpus.load(folder, dataset="stories")
     assert (stand_in.name, [*stand_in.tasks]) == ("stories", ["stories"]) and capsys.readouterr().err == ""
@@ -130,7 +125,7 @@ def test_what_is_named_is_not_replaced(folder: Path, capsys: pytest.CaptureFixtu
         bert_corpus.load(folder, dataset="books")
 
 
-def test_tasks_come_along(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tasks_come_along(folder, capsys):
     """In the same vocabulary: those that are there by default, those that are named, or none."""
     put_corpus(folder)
     head = "label\tsentence1\tsentence2\n"

@@ -1,14 +1,10 @@
 """The CIFAR-10 loader on miniature files: where it looks, what it refuses, and what it says."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os
 import pickle
 import tarfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +15,6 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from data_scripts import cifar10
-from mutransfer.data import ImageDataset
 from mutransfer.data.standins import synthetic
 from mutransfer.errors import UserError
 
@@ -27,7 +22,7 @@ COUNTS = {"train": 50, "test": 10}
 
 
 @pytest.fixture(autouse=True)
-def miniature(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def miniature(folder, monkeypatch):
     """Ten images of each class at most; no network; an empty place for the data."""
     monkeypatch.setattr(cifar10, "COUNTS", COUNTS)
     small = synthetic.synthetic_cifar(n_train=20, n_test=10)
@@ -36,19 +31,19 @@ def miniature(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "cifar10").mkdir()
 
 
-def pixels(count: int, seed: int) -> np.ndarray:
+def pixels(count, seed):
     """Random images that JPEG keeps apart."""
     return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
 
 
-def jpeg(x: np.ndarray) -> bytes:
+def jpeg(x):
     """One image as a JPEG file."""
     file = io.BytesIO()
     Image.fromarray(x).save(file, "JPEG")
     return file.getvalue()
 
 
-def write_parquet(folder: Path, train: int = 50, labels: np.ndarray | None = None, size: int = 32) -> Path:
+def write_parquet(folder, train=50, labels=None, size=32):
     """A parquet file of the shared layout, with ``train`` + 10 random images."""
     images = [jpeg(x[:size, :size]) for x in pixels(train + 10, seed=0)]
     split = ["train"] * train + ["test"] * 10
@@ -60,7 +55,7 @@ def write_parquet(folder: Path, train: int = 50, labels: np.ndarray | None = Non
 
 
 @pytest.fixture
-def archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def archive(monkeypatch, tmp_path):
     """A miniature of torchvision's archive (and its unpacked folder), with torchvision told its md5 sums."""
     root = tmp_path / "official"
     batches = root / CIFAR10.base_folder
@@ -81,14 +76,14 @@ def archive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server(archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def server(archive, monkeypatch):
     """The archive's folder served on this machine, as torchvision's download address."""
     with served(archive.parent) as address:
         monkeypatch.setattr(CIFAR10, "url", f"{address}/{archive.name}")
         yield
 
 
-def assert_official(dataset: ImageDataset) -> None:
+def assert_official(dataset):
     """The miniature archive's pixels, in its order and as height x width x colour."""
     assert (dataset.name, dataset.source, dataset.is_real) == ("cifar10", "CIFAR-10", True)
     expected = np.concatenate([pixels(10, seed) for seed in range(1, 6)])
@@ -97,7 +92,7 @@ def assert_official(dataset: ImageDataset) -> None:
     assert dataset.train_labels.tolist() == [i % 10 for i in range(50)]
 
 
-def test_parquet_is_decoded_in_row_order(folder: Path, archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_parquet_is_decoded_in_row_order(folder, archive, capsys):
     """Row i must be image i: a label beside another image's pixels would be noise nobody sees.
 
     It comes before the archive, always; the reader of the log learns that it is not the documented file.
@@ -130,7 +125,7 @@ def test_parquet_is_decoded_in_row_order(folder: Path, archive: Path, capsys: py
         lambda path, _: write_parquet(path.parents[1], size=16),
     ],
 )
-def test_damaged_parquet_is_refused(folder: Path, damage: Callable[[Path, bytes], object]) -> None:
+def test_damaged_parquet_is_refused(folder, damage):
     """It must never end in the stand-in: the user believes to have the real data. One line, no traceback."""
     path = write_parquet(folder)
     raw = path.read_bytes()
@@ -143,7 +138,7 @@ def test_damaged_parquet_is_refused(folder: Path, damage: Callable[[Path, bytes]
 
 @pytest.mark.parametrize("place", [".", "cifar10"])
 @pytest.mark.parametrize("form", ["archive", "unpacked"])
-def test_official_copy_on_disk(folder: Path, archive: Path, place: str, form: str) -> None:
+def test_official_copy_on_disk(folder, archive, place, form):
     """Both forms in both places are what torchvision's users already have."""
     source = archive if form == "archive" else archive.parent / CIFAR10.base_folder
     source.rename(folder / place / source.name)
@@ -153,7 +148,7 @@ def test_official_copy_on_disk(folder: Path, archive: Path, place: str, form: st
 
 
 @pytest.mark.parametrize("form", ["archive", "unpacked"])
-def test_damaged_official_copy_is_refused(folder: Path, archive: Path, form: str) -> None:
+def test_damaged_official_copy_is_refused(folder, archive, form):
     """Checked before it is unpickled: a pickle runs whatever code it holds. A whole one beside it is used."""
     batches = archive.parent / CIFAR10.base_folder
     whole, damaged = (batches, archive) if form == "archive" else (archive, batches)
@@ -167,9 +162,7 @@ def test_damaged_official_copy_is_refused(folder: Path, archive: Path, form: str
     assert_official(cifar10.load(folder))
 
 
-def test_download_is_verified_and_kept(
-    folder: Path, server: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_download_is_verified_and_kept(folder, server, monkeypatch, capsys):
     """Fetched once: the second load finds the archive on disk, with the same fingerprint.
 
     A place that cannot keep the archive is no reason to train on anything else. A changed archive is neither unpickled

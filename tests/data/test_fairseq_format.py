@@ -1,9 +1,6 @@
 """fairseq's preprocessed folder: byte for byte its format, and what fairseq itself reads."""
 
-from __future__ import annotations
-
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,26 +10,24 @@ from small_data import SENTENCES
 
 from mutransfer.data import fairseq_format
 from mutransfer.data.fairseq_format import write
-from mutransfer.data.pairs import EOS, PARTS, PairDataset
+from mutransfer.data.pairs import EOS, PARTS
 from mutransfer.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def dataset() -> PairDataset:
+def dataset():
     """Ninety sentences of the grammar."""
     return small_data.pairs(300)
 
 
 @pytest.fixture
-def folder(dataset: PairDataset, tmp_path: Path) -> Path:
+def folder(dataset, tmp_path):
     """What is written of it."""
     return write(dataset, tmp_path / "new" / "binary")
 
 
 @pytest.mark.parametrize(("code", "most"), [(8, fairseq_format.MOST_SMALL), (4, 200)])
-def test_bytes_are_the_formats(
-    dataset: PairDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, most: int
-) -> None:
+def test_bytes_are_the_formats(dataset, tmp_path, monkeypatch, code, most):
     """Spelt out once by hand: magic, version, type, count, sizes, addresses; each sentence with 2 at its end.
 
     65,500 symbols in two bytes would wrap; fairseq draws the line there too.
@@ -49,7 +44,7 @@ def test_bytes_are_the_formats(
     assert (folder / "valid.de-en.de.bin").read_bytes() == content
 
 
-def test_dictionary_gives_each_piece_its_number(dataset: PairDataset, folder: Path) -> None:
+def test_dictionary_gives_each_piece_its_number(dataset, folder):
     """A line "piece count" from number 4 on; the counts are those of the training part, the rare ones too.
 
     Text and model go along: who has the folder can score and encode without us.
@@ -66,7 +61,7 @@ def test_dictionary_gives_each_piece_its_number(dataset: PairDataset, folder: Pa
         write(dataset, folder / "dict.de.txt")
 
 
-def test_fairseq_reads_it_and_writes_the_same(dataset: PairDataset, folder: Path, tmp_path: Path) -> None:
+def test_fairseq_reads_it_and_writes_the_same(dataset, folder, tmp_path):
     """The real thing: its classes find our numbers, and their own file has the same bytes."""
     pytest.importorskip("fairseq", reason="needs fairseq (pip install --no-deps fairseq-fixed, extra fairseq)")
     from fairseq.data import Dictionary

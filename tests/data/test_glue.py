@@ -1,10 +1,5 @@
 """The tasks on made-up files: which rows become what, what is refused, what is said, and how fast it gives up."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
 import pytest
 from corpus_files import documented, put
 
@@ -34,7 +29,7 @@ ROWS = {
 
 
 @pytest.fixture
-def place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(folder, monkeypatch):
     """A data folder with the made-up tasks, which are the documented ones."""
     monkeypatch.setattr(places, "HEAD_BYTES", 8)
     monkeypatch.setattr(glue, "DOCUMENTED", {path: documented(content, head=8) for path, content in TASKS.items()})
@@ -43,7 +38,7 @@ def place(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def asked(hub: Any) -> list[tuple[str, str | None, str, bool]]:
+def asked(hub):
     """The hub has three tasks; the list of what it was asked for."""
     import datasets
 
@@ -51,7 +46,7 @@ def asked(hub: Any) -> list[tuple[str, str | None, str, bool]]:
     return hub.asked
 
 
-def test_files_become_examples(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_become_examples(place, capsys):
     """Each task's own columns and labels; quotes are signs; runs of white space are one space.
 
     A stand-in, another split or another text is never shown as GLUE's own.
@@ -94,7 +89,7 @@ def test_files_become_examples(place: Path, capsys: pytest.CaptureFixture[str]) 
         ("MRPC/msr_paraphrase_test.txt", TASKS["MRPC/msr_paraphrase_test.txt"] + "1\t7\n", "line 3: 2 columns"),
     ],
 )
-def test_broken_files_are_refused(place: Path, path: str, content: str | None, says: str) -> None:
+def test_broken_files_are_refused(place, path, content, says):
     """By name: a task with half of its examples, or shifted ones, gives a score that looks like one."""
     file = place / "glue_like" / path
     file.unlink() if content is None else file.write_text(content)
@@ -103,7 +98,7 @@ def test_broken_files_are_refused(place: Path, path: str, content: str | None, s
     assert "\n" not in str(error.value)
 
 
-def test_missing_tasks_are_downloaded_and_kept(place: Path, asked: list) -> None:
+def test_missing_tasks_are_downloaded_and_kept(place, asked):
     """Local files first; then the hub, once; tabs and line ends in a text must not shift the columns that are kept."""
     found = glue.load(place)
     assert [*found] == ["mnli", "qqp", "mrpc", "rte", "sst2", "cola"]
@@ -121,7 +116,7 @@ def test_missing_tasks_are_downloaded_and_kept(place: Path, asked: list) -> None
     assert more["mnli_mm"].train == found["mnli"].train
 
 
-def test_a_task_from_the_hub_alone(folder: Path, asked: list, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_from_the_hub_alone(folder, asked, capsys):
     """A machine with a network and no files has GLUE's own; that PAN has no download says nothing of it."""
     found = glue.load(folder, tasks=["pan", "sst2"])
     assert [*found] == ["sst2"] and found["sst2"].source == "SST-2"
@@ -130,14 +125,14 @@ def test_a_task_from_the_hub_alone(folder: Path, asked: list, capsys: pytest.Cap
     assert glue.load(folder, tasks=[]) == {} and capsys.readouterr().err == ""
 
 
-def test_the_documented_files_are_those_that_are_read() -> None:
+def test_the_documented_files_are_those_that_are_read():
     """A digit lost in the table would make each real file another text."""
     lines = [line.split() for line in glue._TABLE.strip().split("\n")]
     assert {path for path, *_ in lines} == {path for task in glue.FILES.values() for path in task.train + task.test}
     assert all((len(head), len(sha256)) == (16, 64) for _, head, _, sha256 in lines)
 
 
-def test_who_does_not_answer_is_asked_once(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_who_does_not_answer_is_asked_once(place, capsys):
     """Not for each task; the others are still found, in one line."""
     found = glue.load(place, tasks=["qqp", "mnli", "stories", "pan"])
     said = capsys.readouterr().err

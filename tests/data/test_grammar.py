@@ -1,7 +1,5 @@
 """The stand-in for translations: exact, grammatical, never twice the same, and named as what it is."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 
@@ -18,7 +16,7 @@ NOUNS = [noun for kind in ("people", "animals", "things") for noun in LEXICON[ki
 VERBS = [verb for kind in grammar.OBJECTS for verb in LEXICON[kind]]
 
 
-def test_the_same_sentences_everywhere() -> None:
+def test_the_same_sentences_everywhere():
     """On every machine and version of Python, or two results on the stand-in could not be compared.
 
     A smaller training part is the beginning: losses over its sizes are comparable.
@@ -30,7 +28,7 @@ def test_the_same_sentences_everywhere() -> None:
     assert grammar.COUNTS == {"test": 1000, "valid": 1000, "train": 20_000}
 
 
-def test_sentences_are_written_as_such_and_once() -> None:
+def test_sentences_are_written_as_such_and_once():
     """A capital letter, one end, single spaces, commas behind their word. In neither language, within a part or across,
     does one come twice: a test on seen sentences would measure memory."""
     for side in (0, 1):
@@ -40,14 +38,14 @@ def test_sentences_are_written_as_such_and_once() -> None:
             assert sentence[0].isupper() and re.fullmatch(r"\w+(,? \w+)*\.", sentence), sentence
 
 
-def test_articles_and_adjectives_agree() -> None:
+def test_articles_and_adjectives_agree():
     """Gender, number and case: only the forms that German has, and every article and gender is seen."""
-    right: dict[str, set[str]] = {}
+    right = {}
     for noun, gender, plural, *_ in NOUNS:
         right.setdefault(noun, set()).update({"m": {"der", "den"}, "f": {"die"}, "n": {"das"}}[gender])
         right.setdefault(plural, set()).add("die")
     genders = {noun: gender for noun, gender, *_ in NOUNS}
-    seen, adjectives = set[str](), 0
+    seen, adjectives = set(), 0
     for german, _ in PAIRS:
         for article, form in re.findall(r"\b([Dd](?:er|ie|as|en|em)) (?:[a-zäöüß]+ )?([A-ZÄÖÜ]\w+)", german):
             assert article.lower() in right[form], german
@@ -60,7 +58,7 @@ def test_articles_and_adjectives_agree() -> None:
     assert seen == {"der", "die", "das", "den"} and adjectives > 50
 
 
-def test_verbs_agree_and_stand_where_they_belong() -> None:
+def test_verbs_agree_and_stand_where_they_belong():
     """Second in main clauses, last in subordinate ones: the order that a model has to learn."""
     prefixes = {infinitive.rpartition("-")[0] for infinitive, *_ in VERBS} - {""}
     one, many = {"hat"}, {"haben"}
@@ -83,7 +81,7 @@ def test_verbs_agree_and_stand_where_they_belong() -> None:
     assert min(last, inverted, torn) > 50
 
 
-def test_english_is_english_and_says_the_same() -> None:
+def test_english_is_english_and_says_the_same():
     """Plurals, "a" and "an"; each noun is there in both languages: both sides come from one rule."""
     german_of = {en: {de, plural} for de, _, plural, en, _ in NOUNS}
     german_of |= {plural_en: german_of[en] for _, _, _, en, plural_en in NOUNS}
@@ -95,7 +93,7 @@ def test_english_is_english_and_says_the_same() -> None:
         assert any(word in english for _, english in PAIRS), word
 
 
-def test_it_says_what_it_is() -> None:
+def test_it_says_what_it_is():
     """Nobody can mistake it for a corpus; its vocabulary is small, whatever is wanted."""
     dataset = grammar_dataset(pieces=10_000, counts=COUNTS)
     assert not dataset.is_real and dataset.name == "grammar"
@@ -104,7 +102,7 @@ def test_it_says_what_it_is() -> None:
     assert min(int(side.tokens.min()) for side in dataset.pairs("test")) > 3  # nothing unknown
 
 
-def test_either_language_is_the_source() -> None:
+def test_either_language_is_the_source():
     """The other direction has the same sentences; a third language is refused with what there is."""
     counts = {"test": 5, "valid": 5, "train": 50}
     dataset = grammar_dataset(("en", "de"), pieces=150, counts=counts)

@@ -1,12 +1,8 @@
 """IWSLT14's archive, in miniature: verified before it is read, read without being unpacked, cleaned as fairseq does."""
 
-from __future__ import annotations
-
 import hashlib
 import tarfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from corpus_files import ENGLISH, GERMAN, REFUSED, assert_stand_in, put, served
@@ -14,13 +10,12 @@ from corpus_files import ENGLISH, GERMAN, REFUSED, assert_stand_in, put, served
 from data_scripts import download, iwslt14, places
 from data_scripts.download import DownloadError, fetch
 from data_scripts.places import Missing
-from mutransfer.data.pairs import PairDataset
 from mutransfer.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("folder")
 
 
-def archive_files() -> dict[str, list[str]]:
+def archive_files():
     """A miniature of WIT3's archive: 54 pairs of talks, of which 4 are cleaned away, and five test sets of 2 to 4."""
     files = {}
     for language, lines in (("de", GERMAN), ("en", ENGLISH)):
@@ -38,7 +33,7 @@ def archive_files() -> dict[str, list[str]]:
     return files
 
 
-def pack(path: Path, files: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> Path:
+def pack(path, files, monkeypatch):
     """An archive of these files, known to the script."""
     with tarfile.open(path, "w:gz") as tar:
         tar.add(put(path.parent.parent / "packed", files), "de-en")
@@ -48,21 +43,21 @@ def pack(path: Path, files: dict[str, list[str]], monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.fixture
-def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def archive(tmp_path, monkeypatch):
     """The miniature archive, in a folder of its own."""
     (tmp_path / "official").mkdir()
     return pack(tmp_path / "official" / "de-en.tgz", archive_files(), monkeypatch)
 
 
 @pytest.fixture
-def server(archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def server(archive, monkeypatch):
     """The archive served on this machine as the address of the download."""
     with served(archive.parent) as address:
         monkeypatch.setattr(iwslt14, "URL", f"{address}/{archive.name}")
         yield address
 
 
-def assert_recipe(dataset: PairDataset) -> None:
+def assert_recipe(dataset):
     """fairseq's steps on the miniature, by hand."""
     assert (dataset.name, dataset.is_real) == ("iwslt14", True)
     assert dataset.source.startswith("IWSLT14 de-en, 48 training pairs, lower-cased, joint-bpe-")
@@ -78,7 +73,7 @@ def assert_recipe(dataset: PairDataset) -> None:
 
 
 @pytest.mark.parametrize("form", ["archive", "unpacked"])
-def test_official_archive_on_disk(folder: Path, archive: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_official_archive_on_disk(folder, archive, form, monkeypatch):
     """Cleaned and split as fairseq does, from the archive or from what its script unpacks; prepared once."""
     place = folder / "iwslt14"
     if form == "archive":
@@ -108,7 +103,7 @@ def test_official_archive_on_disk(folder: Path, archive: Path, form: str, monkey
         ("link", r"train\.tags\.de-en\.de .*no file"),
     ],
 )
-def test_damaged_archive_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch, damage: str, says: str) -> None:
+def test_damaged_archive_is_refused(folder, monkeypatch, damage, says):
     """It was meant to be the data: never the stand-in. Nothing of an unknown archive is read.
 
     A known one's files are read in memory, by name, and only if they are files: links and paths upwards lead nowhere.
@@ -139,9 +134,7 @@ def test_damaged_archive_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert sorted(folder.parent.rglob("*")) == before
 
 
-def test_download_is_verified_and_kept(
-    folder: Path, server: str, archive: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_download_is_verified_and_kept(folder, server, archive, capsys):
     """Fetched once: the second load finds the archive on disk, with the same fingerprint."""
     (folder / "iwslt14").write_text("a file where the folder should be: no reason to train on anything else")
     assert_recipe(iwslt14.load(folder, pieces=150))
@@ -154,9 +147,7 @@ def test_download_is_verified_and_kept(
     assert again.fingerprint == first.fingerprint and again.folder == first.folder
 
 
-def test_a_bad_download_gives_the_stand_in(
-    folder: Path, server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_bad_download_gives_the_stand_in(folder, server, monkeypatch, capsys):
     """With the reason; nothing is left that the next run would find."""
     monkeypatch.setattr(iwslt14, "CHECKSUM", "md5:0123")
     assert_stand_in(iwslt14.load(folder), said := capsys.readouterr().err, "iwslt14")
@@ -176,9 +167,7 @@ def test_a_bad_download_gives_the_stand_in(
         ("nowhere", "md5:0123", 9, "nowhere"),
     ],
 )
-def test_fetch_gives_the_documented_file_or_nothing(
-    server: str, archive: Path, monkeypatch: pytest.MonkeyPatch, address: str, checksum: str, most: int, says: str
-) -> None:
+def test_fetch_gives_the_documented_file_or_nothing(server, archive, monkeypatch, address, checksum, most, says):
     """Within seconds, in one line."""
     monkeypatch.setattr(places, "CONNECT_SECONDS", 0.3)
     monkeypatch.setattr(download, "TOTAL_SECONDS", 0.3)

@@ -1,7 +1,5 @@
 """Sentences, chapters and documents: tricky ends of sentences, and that no word is lost or added."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,13 +30,13 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_sentences_end_where_they_should(case: str) -> None:
+def test_sentences_end_where_they_should(case):
     """Abbreviations, initials, quotes, dashes."""
     assert prose.sentences(case.replace(" | ", " ")) == case.split(" | ")
 
 
 @given(st.text(st.sampled_from("aB1 .?!…\"'”)-—(IMr"), max_size=60))
-def test_no_character_is_lost(text: str) -> None:
+def test_no_character_is_lost(text):
     """Whatever the text, its sentences are the text but for white space, and none is empty."""
     paragraph = " ".join(text.split())
     found = prose.sentences(paragraph)
@@ -46,7 +44,7 @@ def test_no_character_is_lost(text: str) -> None:
     assert all(sentence == sentence.strip() != "" for sentence in found)
 
 
-def test_line_ends_are_spaces() -> None:
+def test_line_ends_are_spaces():
     """Inside of a paragraph; blank lines, with spaces or not, are between two."""
     text = "One line\r\ngoes on.\r\n\r\n  Two\n \n\nThree.\n"
     assert prose.paragraphs(text) == ["One line goes on.", "Two", "Three."]
@@ -73,13 +71,13 @@ OTHERS = [
 ]
 
 
-def test_headings() -> None:
+def test_headings():
     """Short lines of a few forms; what only begins like one is text."""
     assert [line for line in HEADINGS if not prose.is_heading(line)] == []
     assert [line for line in OTHERS if prose.is_heading(line)] == []
 
 
-def test_chapters_are_documents() -> None:
+def test_chapters_are_documents():
     """Without their headings; a long one is cut; headings in a row begin one document."""
     found = ["VOLUME I", "CHAPTER I", "One. Two.", "Three.", "CHAPTER II", "Four. Five. Six. Seven.", "THE END"]
     assert list(prose.chapters(found, 3)) == [

@@ -1,7 +1,5 @@
 """What every data script does: it finds nothing quickly, says so in one line, and runs alone."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re
@@ -11,9 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from corpus_files import DAMAGE, ENGLISH, GERMAN, REFUSED, damage, put
@@ -39,14 +35,14 @@ from mutransfer.data.standins import synthetic
 from mutransfer.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
-STAND_INS: dict[str, tuple[Callable[..., Any], str, tuple[str, ...]]] = {  # what stands in, what the loud line says
+STAND_INS = {  # what stands in, what the loud line says
     "cifar10": (cifar10.load, "synthetic", ("WARNING: NOT CIFAR-10", CIFAR10.filename)),
     "text": (text.load, "topics", ("WARNING: NO REAL TEXT", "wiki.train.raw", "train.txt")),
     "bert_corpus": (bert_corpus.load, "stories", ("WARNING: NO REAL TEXT", "bert_corpus", "train.txt")),
     "iwslt14": (iwslt14.load, "grammar", ("WARNING: NOT IWSLT14", "iwslt14/train.de", "--corpus")),
     "wmt14": (wmt14.load, "grammar", ("WARNING: NOT WMT14", "wmt14/train.en", "--corpus")),
 }
-WITHOUT: dict[str, Callable[..., Any]] = {
+WITHOUT = {
     "wikitext2": wikitext2.load,
     "openwebtext": openwebtext.load,
     "books": books.load,
@@ -56,14 +52,14 @@ ALL = {name: load for name, (load, *_) in STAND_INS.items()} | WITHOUT | {"glue"
 
 
 @pytest.fixture(autouse=True)
-def nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def nothing(folder, monkeypatch):
     """No data and no network, and a small stand-in for CIFAR-10 too."""
     small = synthetic.synthetic_cifar(n_train=20, n_test=10)
     monkeypatch.setattr(synthetic, "synthetic_cifar", lambda: small)
     monkeypatch.setattr(CIFAR10, "url", f"{REFUSED}/cifar-10-python.tar.gz")
 
 
-def assert_loud(name: str, said: str) -> None:
+def assert_loud(name, said):
     """One line that tells what to do."""
     assert said.count("\n") == 1 and said.startswith(STAND_INS[name][2][0])
     assert all(help_ in said for help_ in (*STAND_INS[name][2], "MUTRANSFER_DATA")), said
@@ -71,9 +67,7 @@ def assert_loud(name: str, said: str) -> None:
 
 @pytest.mark.parametrize("network", ["refuses", "is silent"])
 @pytest.mark.parametrize("name", [*STAND_INS, *WITHOUT])
-def test_without_data_and_network(
-    folder: Path, name: str, network: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_data_and_network(folder, name, network, monkeypatch, capsys):
     """A newcomer trains within seconds, knows on what, and how to do better; or is told where the data belongs.
 
     The real clients against a closed port must not retry for minutes, nor hang where nobody answers (a captive
@@ -101,7 +95,7 @@ def test_without_data_and_network(
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in ("text", "imagenet")])
-def test_turned_off_download_asks_nobody(name: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_turned_off_download_asks_nobody(name, monkeypatch, capsys):
     """``download=False`` means it, even where the download would work."""
     for where, client in ((HfApi, "dataset_info"), (urllib.request, "urlopen"), (CIFAR10, "download")):
         monkeypatch.setattr(where, client, lambda *_, **__: pytest.fail("asked"))
@@ -118,7 +112,7 @@ def test_turned_off_download_asks_nobody(name: str, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("by", ["argument", "environment"])
 @pytest.mark.parametrize("name", ALL)
-def test_named_folder_must_exist(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, by: str) -> None:
+def test_named_folder_must_exist(folder, monkeypatch, name, by):
     """A mistyped path must not end in the stand-in."""
     missing = folder / "no-such"
     monkeypatch.setenv("MUTRANSFER_DATA", str(missing if by == "environment" else folder))
@@ -126,14 +120,14 @@ def test_named_folder_must_exist(folder: Path, monkeypatch: pytest.MonkeyPatch, 
         ALL[name](*[missing] * (by == "argument"))
 
 
-def test_which_folder(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_which_folder(folder, monkeypatch, tmp_path):
     """What is typed for this run is meant more than what the shell was set up with; else the repository's own."""
     assert places.data_folder(tmp_path, "x") == tmp_path and places.data_folder(None, "x") == folder
     monkeypatch.delenv("MUTRANSFER_DATA")
     assert places.data_folder(None, "x") == ROOT / "data"
 
 
-def alone(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def alone(*command, folder):
     """A process in which no path is set."""
     env = {**os.environ, "HF_ENDPOINT": REFUSED, "MUTRANSFER_DATA": str(folder)}
     env.pop("PYTHONPATH", None)
@@ -141,13 +135,13 @@ def alone(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_runs_alone(folder: Path, name: str) -> None:
+def test_runs_alone(folder, name):
     """Without any path set, and without importing what only the work needs."""
     run = alone(f"data_scripts/{name}.py", "--help", folder=folder)
     assert run.returncode == 0 and "--data DIR" in run.stdout, run.stderr
 
 
-def test_nothing_heavy_is_imported_before_it_is_needed(folder: Path) -> None:
+def test_nothing_heavy_is_imported_before_it_is_needed(folder):
     """The list of experiments, which import the scripts, must not wait for torch."""
     heavy = ("torch", "torchvision", "pandas", "pyarrow", "datasets", "sentencepiece", "tokenizers", "huggingface_hub")
     code = f"from data_scripts import {', '.join(ALL)}; print([m for m in {heavy} if m in sys.modules])"
@@ -161,7 +155,7 @@ PAN = {
     "train": "label\tsentence1\tsentence2\n1\tThe dog.\tA dog.\n",
     "test": "label\tsentence1\tsentence2\n0\tA.\tB.\n",
 }
-FILES: dict[str, tuple[str, dict[str, Any]]] = {  # what a script finds, and where
+FILES = {  # what a script finds, and where
     "books": ("classic_books", PROSE),
     "text": ("classic_books", PROSE),
     "openwebtext": ("openwebtext", PROSE),
@@ -176,7 +170,7 @@ FILES: dict[str, tuple[str, dict[str, Any]]] = {  # what a script finds, and whe
 
 @pytest.mark.parametrize("how", DAMAGE)
 @pytest.mark.parametrize("name", FILES)
-def test_a_damaged_file_is_refused(folder: Path, name: str, how: str) -> None:
+def test_a_damaged_file_is_refused(folder, name, how):
     """It was meant to be the data: never the stand-in, never half the text in silence. One line with its name."""
     where, files = FILES[name]
     for file in files:
@@ -187,7 +181,7 @@ def test_a_damaged_file_is_refused(folder: Path, name: str, how: str) -> None:
         assert "\n" not in str(error.value) and not isinstance(error.value, Missing)
 
 
-COMMANDS: dict[str, tuple[Callable[..., int], str, str, str, str]] = {  # options, what is said; a mistake, what is said
+COMMANDS = {  # options, what is said; a mistake, what is said
     "books": (books.main, "", "novels and essays), bytes", "--tokenizer x", "unknown tokenizer"),
     "text": (text.main, "--dataset books --tokenizer words", "essays), words", "--dataset book", "'books'"),
     "openwebtext": (openwebtext.main, "--documents 50", "OpenWebText (", "--data no-such", "no-such"),
@@ -201,7 +195,7 @@ COMMANDS: dict[str, tuple[Callable[..., int], str, str, str, str]] = {  # option
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_as_a_command(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_as_a_command(folder, name, capsys):
     """Source, counts and fingerprint, exit code 0; or one line, exit code 2. fairseq's folder is written on demand."""
     main, given, says, wrong, mistake = COMMANDS[name]
     put(folder / FILES[name][0], FILES[name][1])
@@ -234,7 +228,7 @@ def test_as_a_command(folder: Path, name: str, capsys: pytest.CaptureFixture[str
         *((script.load, {"languages": ("fr", "en")}, r"fr-en is not here.*--corpus") for script in (iwslt14, wmt14)),
     ],
 )
-def test_what_is_none_is_refused(load: Callable[..., Any], options: dict[str, Any], says: str) -> None:
+def test_what_is_none_is_refused(load, options, says):
     """With the nearest valid name; and who asks for French must not get German."""
     with pytest.raises(UserError, match=says):
         load(**options)

@@ -1,7 +1,5 @@
 """Documents and labelled sentences: tokens spell the text, ends cut it where it was cut."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,18 +9,18 @@ import torch
 from small_data import SINGLE, STORIES, TASKS, documents, spelt, words_of
 from small_data import sentences as made
 
-from mutransfer.data.sentences import PARTS, Examples, LabelledTask, SentenceDataset, TaskTexts
+from mutransfer.data.sentences import PARTS, Examples, LabelledTask, TaskTexts
 from mutransfer.data.standins.grammar import stories_dataset, stories_task, stories_texts
 from mutransfer.errors import UserError
 
 
 @pytest.fixture(scope="module")
-def dataset() -> SentenceDataset:
+def dataset():
     """Made once: it cannot be written."""
     return made()
 
 
-def examples(dataset: SentenceDataset, name: str, part: str) -> list[tuple[str, str, int]]:
+def examples(dataset, name, part):
     """First and second text, and label."""
     found = dataset.examples(name, part)
     texts = [spelt(dataset, found.tokens[a:b]) for a, b in pairwise([0, *found.ends.flatten().tolist()])]
@@ -30,7 +28,7 @@ def examples(dataset: SentenceDataset, name: str, part: str) -> list[tuple[str, 
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_tokens_spell_the_text(dataset: SentenceDataset, part: str) -> None:
+def test_tokens_spell_the_text(dataset, part):
     """Sentence by sentence in every document: a shift would make each next sentence another one."""
     expected = [[words_of(sentence) for sentence in story] for story in STORIES[part]]
     assert documents(dataset, part) == expected
@@ -41,7 +39,7 @@ def test_tokens_spell_the_text(dataset: SentenceDataset, part: str) -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("name", TASKS)
-def test_examples_spell_the_task(dataset: SentenceDataset, name: str, part: str) -> None:
+def test_examples_spell_the_task(dataset, name, part):
     """Texts and labels of each example, of the second task too, which lies behind the first."""
     found, texts = dataset.examples(name, part), getattr(TASKS[name], part)
     second = texts.second or [""] * len(texts.first)
@@ -52,7 +50,7 @@ def test_examples_spell_the_task(dataset: SentenceDataset, name: str, part: str)
     assert found.tokens.untyped_storage().data_ptr() == dataset.task_tokens.untyped_storage().data_ptr()
 
 
-def test_what_is_known_of_a_task(dataset: SentenceDataset) -> None:
+def test_what_is_known_of_a_task(dataset):
     """For captions and for the head of a model."""
     assert [*dataset.tasks] == ["single", "pairs"]
     assert dataset.tasks["single"] == LabelledTask("matthews", 3, "a test", True, False, 5, 2)
@@ -60,7 +58,7 @@ def test_what_is_known_of_a_task(dataset: SentenceDataset) -> None:
     assert "STAND-IN" in dataset.tasks["pairs"].source
 
 
-def test_one_vocabulary_for_all(dataset: SentenceDataset) -> None:
+def test_one_vocabulary_for_all(dataset):
     """No special piece is in the text; the tokens take the smallest type; a published vocabulary keeps its numbers."""
     assert dataset.special == (0, 1, 2, 3, 4) and dataset.vocab == 250 == dataset.pieces.vocab
     assert (dataset.tokenizer, dataset.source) == ("wordpiece-250", "test, wordpiece-250")
@@ -73,7 +71,7 @@ def test_one_vocabulary_for_all(dataset: SentenceDataset) -> None:
     assert torch.equal(found.train_tokens, dataset.train_tokens + 1)
 
 
-def test_nothing_empty_is_kept() -> None:
+def test_nothing_empty_is_kept():
     """Sentences and documents without a token; of a task every example stays, its text as [UNK]."""
     pairs = Examples(["", "the dog", "\x00"], ["the cat", "", " "], [0, 1, 1])
     train = [["", "\x00"], *STORIES["train"][:2], [], ["  ", STORIES["train"][2][0], ""], []]
@@ -83,7 +81,7 @@ def test_nothing_empty_is_kept() -> None:
     assert texts == [("[UNK]", "the cat"), ("the dog", "[UNK]"), ("[UNK]", "[UNK]")]
 
 
-def test_names(dataset: SentenceDataset) -> None:
+def test_names(dataset):
     """The nearest name is in the line; pretraining alone has no task, and else the same text."""
     with pytest.raises(UserError, match="Did you mean 'train'"):
         dataset.documents("trian")
@@ -96,7 +94,7 @@ def test_names(dataset: SentenceDataset) -> None:
     assert torch.equal(alone.train_tokens, dataset.train_tokens)
 
 
-def test_texts_that_do_not_fit_are_refused() -> None:
+def test_texts_that_do_not_fit_are_refused():
     """Each by the task and the part."""
     for task, says in (
         (replace(SINGLE, train=SINGLE.train._replace(labels=[0])), r"task x, train: \[1, 5\] texts or labels"),
@@ -111,7 +109,7 @@ def test_texts_that_do_not_fit_are_refused() -> None:
             made(**change)
 
 
-def test_the_stand_in() -> None:
+def test_the_stand_in():
     """Stories that say what they are, the same everywhere; the first ones do not depend on how many are drawn."""
     found = stories_dataset(300, counts={"test": 4, "train": 100})
     assert (found.name, found.is_real, found.vocab) == ("stories", False, 300)
@@ -121,7 +119,7 @@ def test_the_stand_in() -> None:
     assert documents(found, "train")[39] == [words_of(sentence) for sentence in STORIES["train"][39]]
 
 
-def test_sentences_of_a_story_are_alike() -> None:
+def test_sentences_of_a_story_are_alike():
     """What the stand-in's task has to learn is there: common words tell three pairs of four, or nearly."""
     task = stories_task({"train": 600, "test": 1}).train
     common = {"the", "a", "an", "this", "these", "my", "."}

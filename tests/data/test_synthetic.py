@@ -6,8 +6,6 @@ the best log2 LR is -4 at width 64 and between -5 and -6 at width 256 in SP, -4 
 shows the same after three epochs, and the same order of the losses after one.
 """
 
-from __future__ import annotations
-
 import inspect
 
 import numpy as np
@@ -15,19 +13,18 @@ import pytest
 import torch
 
 from experiments.cifar_mlp.runs import Hps, run
-from mutransfer.data import ImageDataset, synthetic_cifar
+from mutransfer.data import synthetic_cifar
 from mutransfer.data.standins import synthetic
-from mutransfer.training.spec import RunRecord
 from tests.training.specs import spec_of
 
 
 @pytest.fixture(scope="module")
-def data() -> ImageDataset:
+def data():
     """The beginning of the stand-in as users get it."""
     return synthetic_cifar(n_train=12_800, n_test=2000)
 
 
-def trained(data: ImageDataset, width: int, log2_lr: int, parametrization: str, epochs: int = 1) -> RunRecord:
+def trained(data, width, log2_lr, parametrization, epochs=1):
     """Figure 3's MLP after plain SGD on these images; base width 64."""
     own = Hps("relu", "xent", input_mult=2.0**-8, output_mult=32.0)
     steps = epochs * len(data.train_labels) // 64
@@ -35,7 +32,7 @@ def trained(data: ImageDataset, width: int, log2_lr: int, parametrization: str, 
     return run(spec_of(data, seed=0, hps=tuple(vars(own).items()), **given), data)
 
 
-def test_same_bytes_on_every_machine(data: ImageDataset) -> None:
+def test_same_bytes_on_every_machine(data):
     """Runs on the stand-in are compared between machines; any change to it must be on purpose."""
     assert data.fingerprint == "a3e0fa2d630bc488"
     assert (data.name, data.is_real, "not CIFAR-10" in data.source) == ("synthetic", False, True)
@@ -43,7 +40,7 @@ def test_same_bytes_on_every_machine(data: ImageDataset) -> None:
     assert (sizes["n_train"].default, sizes["n_test"].default) == (50_000, 10_000)  # CIFAR-10's
 
 
-def test_smaller_set_is_the_beginning_of_a_larger_one(data: ImageDataset) -> None:
+def test_smaller_set_is_the_beginning_of_a_larger_one(data):
     """Sizes that do not fit the working chunks must not shift the random stream."""
     small, large = synthetic_cifar(n_train=37, n_test=3), synthetic_cifar(n_train=2051, n_test=20)
     assert torch.equal(small.train_images, large.train_images[:37])
@@ -52,7 +49,7 @@ def test_smaller_set_is_the_beginning_of_a_larger_one(data: ImageDataset) -> Non
     assert synthetic_cifar(seed=1, n_train=37, n_test=3).fingerprint != small.fingerprint
 
 
-def test_sums_are_exact_in_float32() -> None:
+def test_sums_are_exact_in_float32():
     """Only below 2**24 does float32 add integers exactly, and so alike on every machine."""
     maker = synthetic._Maker(synthetic.DEFAULT_SEED)
     patterns = abs(maker.means).max(0) + abs(maker.variants).max(0)
@@ -65,7 +62,7 @@ def test_sums_are_exact_in_float32() -> None:
     assert (maker.luma.sum(0) == 1024 * len(synthetic.LUMA)).all(), "each grid's weights must add up to one"
 
 
-def test_statistics_are_near_cifar10s(data: ImageDataset) -> None:
+def test_statistics_are_near_cifar10s(data):
     """The normalisation and the multipliers were tuned for CIFAR-10's mean 0.47 and std 0.25."""
     x = data.train_images[:5000].numpy() / np.float32(255)
     assert abs(x.mean() - 0.473) < 0.015
@@ -75,7 +72,7 @@ def test_statistics_are_near_cifar10s(data: ImageDataset) -> None:
     assert len(data.train_images.flatten(1)[:2000].unique(dim=0)) == 2000, "no image twice"
 
 
-def test_a_linear_model_does_not_solve_it(data: ImageDataset) -> None:
+def test_a_linear_model_does_not_solve_it(data):
     """Where a linear model is as good as an MLP, nothing about hidden layers can be learnt."""
     x, test = (images.flatten(1).float() / 127.5 - 1 for images in (data.train_images, data.test_images))
     one_hot = torch.nn.functional.one_hot(data.train_labels, 10).float()
@@ -87,7 +84,7 @@ def test_a_linear_model_does_not_solve_it(data: ImageDataset) -> None:
     assert 1.3 < record.train_loss < 1.7
 
 
-def test_best_learning_rate_moves_in_sp_and_stays_in_mup(data: ImageDataset) -> None:
+def test_best_learning_rate_moves_in_sp_and_stays_in_mup(data):
     """The effect the suite is about must be seen on a machine without the data too."""
     for width, better, worse, parametrization in ((64, -4, -6, "sp"), (256, -6, -4, "sp"), (256, -4, -6, "mup")):
         best, other = (trained(data, width, log2_lr, parametrization).train_loss for log2_lr in (better, worse))

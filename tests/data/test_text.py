@@ -1,13 +1,8 @@
 """The text scripts on made-up texts: where they look, what they refuse, what they say, and how fast they give up."""
 
-from __future__ import annotations
-
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from corpus_files import documented, put
@@ -15,7 +10,7 @@ from corpus_files import documented, put
 from data_scripts import books, openwebtext, text, wikitext2
 from data_scripts import hub as client
 from data_scripts.places import Missing
-from mutransfer.data import TokenDataset, topics_dataset
+from mutransfer.data import topics_dataset
 from mutransfer.errors import UserError
 
 ROWS = {
@@ -27,7 +22,7 @@ BOOKS = {"train.txt": "It was a truth\r\n\r\nuniversally acknowledged — " * 20
 
 
 @pytest.fixture(autouse=True)
-def miniature(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def miniature(folder, monkeypatch):
     """Made-up texts are the documented ones."""
     monkeypatch.setattr(wikitext2, "LINES", TRAIN.count("\n"))
     monkeypatch.setattr(wikitext2, "FILES", {f"wiki.valid.{form}": documented(VALID) for form in ("raw", "tokens")})
@@ -36,7 +31,7 @@ def miniature(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def asked(hub: Any) -> list[tuple[str, str | None, str, bool]]:
+def asked(hub):
     """The hub has the made-up texts; the list of what it was asked for."""
     import datasets
 
@@ -45,22 +40,22 @@ def asked(hub: Any) -> list[tuple[str, str | None, str, bool]]:
     return hub.asked
 
 
-def put_wikitext(folder: Path, form: str = "tokens") -> Path:
+def put_wikitext(folder, form="tokens"):
     """The made-up WikiText-2 on disk, without a vocabulary."""
     return put(folder / "wikitext2", {f"wiki.train.{form}": TRAIN, f"wiki.valid.{form}": VALID})
 
 
-def numbers(dataset: TokenDataset) -> list[list[int]]:
+def numbers(dataset):
     """Both parts."""
     return [dataset.train_tokens.tolist(), dataset.test_tokens.tolist()]
 
 
-def as_text(dataset: TokenDataset) -> list[str]:
+def as_text(dataset):
     """Both parts of a data set of bytes."""
     return [bytes(part).decode() for part in numbers(dataset)]
 
 
-def test_books_are_the_bytes_of_the_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_books_are_the_bytes_of_the_files(folder, capsys):
     """Line ends and long dashes included. Another text says so in the log and in every caption."""
     put(folder / "classic_books", BOOKS)
     dataset = books.load(folder)
@@ -76,7 +71,7 @@ def test_books_are_the_bytes_of_the_files(folder: Path, capsys: pytest.CaptureFi
         text.load(folder)
 
 
-def test_wikitext_as_words(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wikitext_as_words(folder, capsys):
     """The numbers are those of vocab.txt, without it those in which the words appear, as in the reference's vocab.txt.
 
     The test part is the validation text.
@@ -91,7 +86,7 @@ def test_wikitext_as_words(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err == ""
 
 
-def test_wikitext_as_bytes_prefers_the_raw_text(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wikitext_as_bytes_prefers_the_raw_text(folder, capsys):
     """Bytes of "<unk>" are WikiText's gaps, not English; captions say so where nothing better, or another text, is."""
     put_wikitext(folder, "tokens")
     assert wikitext2.load(folder).source == "WikiText-2 (rare words as <unk>), bytes"
@@ -104,7 +99,7 @@ def test_wikitext_as_bytes_prefers_the_raw_text(folder: Path, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize(("tokenizer", "form"), [("bytes", "raw"), ("words", "tokens")])
-def test_wikitext_is_downloaded_and_kept(folder: Path, asked: list, tokenizer: str, form: str) -> None:
+def test_wikitext_is_downloaded_and_kept(folder, asked, tokenizer, form):
     """The hub's rows give the original files, empty lines included, and the next run asks nobody."""
     dataset = wikitext2.load(folder, tokenizer=tokenizer)
     config = {"raw": "wikitext-2-raw-v1", "tokens": "wikitext-2-v1"}[form]
@@ -115,7 +110,7 @@ def test_wikitext_is_downloaded_and_kept(folder: Path, asked: list, tokenizer: s
     assert dataset.source == f"WikiText-2, {tokenizer}" and len(asked) == 2
 
 
-def test_half_a_download_is_not_kept(folder: Path, asked: list, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_a_download_is_not_kept(folder, asked, monkeypatch):
     """Or it would be refused, or used, for ever."""
     monkeypatch.setattr(wikitext2, "LINES", 5)
     with pytest.raises(UserError, match="cut short"):
@@ -126,7 +121,7 @@ def test_half_a_download_is_not_kept(folder: Path, asked: list, monkeypatch: pyt
     assert not list(folder.rglob("*"))
 
 
-def test_openwebtext_is_streamed_and_kept(folder: Path, asked: list) -> None:
+def test_openwebtext_is_streamed_and_kept(folder, asked):
     """No more documents than asked for (the whole is 40 GB); none is in both parts; the retries are set back."""
     import datasets
 
@@ -141,18 +136,18 @@ def test_openwebtext_is_streamed_and_kept(folder: Path, asked: list) -> None:
     assert dataset.source.startswith("OpenWebText (") and dataset.is_real
 
 
-def test_a_hub_that_breaks_off_gives_nothing(folder: Path, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_breaks_off_gives_nothing(folder, hub, monkeypatch):
     """Half a stream must not become a smaller data set that nobody asked for.
 
     One that stalls (files on another host, blocked) would be tried for minutes.
     """
     done = threading.Event()
 
-    def breaks(*_: object) -> Iterator[dict[str, str]]:
+    def breaks(*_):
         yield {"text": "one"}
         raise ConnectionError("gone\nfor good")
 
-    def stalls(*_: object) -> Iterator[dict[str, str]]:
+    def stalls(*_):
         yield {"text": "one"}
         done.wait(20)
 
@@ -170,7 +165,7 @@ def test_a_hub_that_breaks_off_gives_nothing(folder: Path, hub: Any, monkeypatch
     done.set()
 
 
-def test_the_order_is_declared(folder: Path, asked: list, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_order_is_declared(folder, asked, capsys):
     """WikiText-2 on disk, books on disk, WikiText-2 by download: the same folder always gives the same data."""
     put(folder / "classic_books", BOOKS)
     assert text.load(folder).name == "books" and asked == []
@@ -182,7 +177,7 @@ def test_the_order_is_declared(folder: Path, asked: list, capsys: pytest.Capture
     assert capsys.readouterr().err == ""
 
 
-def test_topics_are_pythons_own_documentation() -> None:
+def test_topics_are_pythons_own_documentation():
     """Named as a stand-in with its version; every topic is in one part, whole and in order."""
     from pydoc_data.topics import topics as entries
 

@@ -1,7 +1,5 @@
 """Text as tokens: what goes in comes out, the numbers are the declared ones, windows are a view."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np
@@ -21,13 +19,13 @@ PIECES = 320
 
 
 @pytest.fixture(scope="module")
-def pieces() -> SentencePiece:
+def pieces():
     """SentencePiece fitted to a text that leaves it few pieces to choose."""
     return SentencePiece.fit(TEXT.split("\n"), PIECES)
 
 
 @pytest.mark.parametrize(("vocab", "dtype"), [(2, torch.uint8), (256, torch.uint8), (257, torch.int32)])
-def test_tokens_take_the_smallest_type(vocab: int, dtype: torch.dtype) -> None:
+def test_tokens_take_the_smallest_type(vocab, dtype):
     """35 MB of text must not become 280 MB; and 256 is the last vocabulary of bytes."""
     dataset = small_data.tokens(vocab)
     assert dataset.train_tokens.dtype == dataset.test_tokens.dtype == dtype
@@ -35,7 +33,7 @@ def test_tokens_take_the_smallest_type(vocab: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("wrong", [[0, 1, 5], [-1, 0, 1], [256, 1, 0], [0.0, 1.0], [[0, 1], [1, 0]]])
-def test_what_is_no_token_is_refused(wrong: list) -> None:
+def test_what_is_no_token_is_refused(wrong):
     """256 as uint8 is 0 and -1 is 255: both would train, silently, on another text."""
     fine = np.arange(5)
     for train, test in ((np.array(wrong), fine), (fine, np.array(wrong))):
@@ -45,7 +43,7 @@ def test_what_is_no_token_is_refused(wrong: list) -> None:
 
 @pytest.mark.parametrize("vocab", [256, 1000])
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 7, 19, 20])
-def test_windows_predict_each_token_once(vocab: int, length: int) -> None:
+def test_windows_predict_each_token_once(vocab, length):
     """With the window's first tokens as inputs and its last as targets no token is learnt twice, or skipped.
 
     They are views: all workers share one copy of the text.
@@ -59,19 +57,19 @@ def test_windows_predict_each_token_once(vocab: int, length: int) -> None:
 
 
 @pytest.mark.parametrize(("part", "length"), [("train", 21), ("test", 9), ("train", 0), ("tset", 2)])
-def test_no_window_is_an_error(part: str, length: int) -> None:
+def test_no_window_is_an_error(part, length):
     """An experiment longer than its text is the user's to mend; a loop over no windows would say nothing."""
     with pytest.raises(UserError, match="test" if part == "tset" else str(length)):
         small_data.tokens().windows(part, length)
 
 
-def test_bytes_are_utf_8() -> None:
+def test_bytes_are_utf_8():
     """Line ends of any kind included: the bits a byte are comparable because nothing is lost."""
     dataset = tokenize("made-up", "made-up text", "bytes", is_real=False, train="a\r\né\x00", test=" ")
     assert (dataset.vocab, dataset.train_tokens.tolist()) == (256, [97, 13, 10, 195, 169, 0])
 
 
-def test_words_as_wikitext_counts_them() -> None:
+def test_words_as_wikitext_counts_them():
     """Split at white space, <eos> at the end of each line (a blank one too), <unk> for a stranger.
 
     WikiText-2's 33,278 words in a byte would be 256.
@@ -84,7 +82,7 @@ def test_words_as_wikitext_counts_them() -> None:
     assert many.train_tokens.tolist() == [33_277, 2, 0] and many.train_tokens.dtype == torch.int32
 
 
-def test_words_are_fitted_by_frequency() -> None:
+def test_words_are_fitted_by_frequency():
     """The frequent first; ties as they appear; what comes less than three times is unknown, as in WikiText."""
     assert frequent_words("z b a a b a z rare\na b z a once rare\n") == ["<eos>", "<unk>", "a", "z", "b"]
 
@@ -98,21 +96,21 @@ def test_words_are_fitted_by_frequency() -> None:
         (["<eos>", "<unk>", ""], "''"),
     ],
 )
-def test_a_vocabulary_that_cannot_be_read_back_is_refused(vocabulary: list[str], says: str) -> None:
+def test_a_vocabulary_that_cannot_be_read_back_is_refused(vocabulary, says):
     """Two numbers for one word, or a blank line, is a broken vocab.txt."""
     with pytest.raises(UserError, match=says):
         tokenize("made-up", "text", "words", is_real=False, train="a", test="a", vocabulary=vocabulary)
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\N{LOWER ONE EIGHTH BLOCK}")))
-def test_pieces_come_back(pieces: SentencePiece, text: str) -> None:
+def test_pieces_come_back(pieces, text):
     """Blank lines, runs of spaces, tabs, characters never seen: all exactly, whatever pieces were fitted."""
     tokens = pieces.encode(text)
     assert SentencePieceProcessor(model_proto=pieces.model).decode(tokens.tolist()) == text
     assert tokens.dtype == np.int32 and (tokens < pieces.vocab).all()
 
 
-def test_pieces_are_longer_than_letters_and_the_same_every_time(pieces: SentencePiece) -> None:
+def test_pieces_are_longer_than_letters_and_the_same_every_time(pieces):
     """A tokenizer that spelt everything would pass every round trip; text is encoded some lines at a time."""
     tokens = pieces.encode(TEXT)
     assert pieces.vocab == PIECES and len(tokens) < len(TEXT)
@@ -120,7 +118,7 @@ def test_pieces_are_longer_than_letters_and_the_same_every_time(pieces: Sentence
     np.testing.assert_array_equal(again.encode(TEXT * 30), np.concatenate([pieces.encode(TEXT)] * 30))
 
 
-def test_impossible_pieces_are_the_users_to_mend() -> None:
+def test_impossible_pieces_are_the_users_to_mend():
     """Fewer pieces than there are bytes: one line, no traceback of a C++ library."""
     with pytest.raises(UserError, match="cannot make 20 pieces") as error:
         SentencePiece.fit(TEXT.split("\n"), 20)
@@ -128,14 +126,14 @@ def test_impossible_pieces_are_the_users_to_mend() -> None:
 
 
 @pytest.mark.parametrize("name", ["byte", "sentencepiece", "sentencepiece-0", "sentencepiece-8k", "word"])
-def test_unknown_tokenizer(name: str) -> None:
+def test_unknown_tokenizer(name):
     """The valid names are in the line, the nearest first."""
     with pytest.raises(UserError, match="sentencepiece-8000"):
         tokenize("made-up", "made-up text", name, is_real=False, train=TEXT, test=TEXT)
 
 
 @pytest.mark.parametrize("name", ["bytes", "words", f"sentencepiece-{PIECES}"])
-def test_tokenized_text_is_a_data_set_that_says_what_it_is(name: str) -> None:
+def test_tokenized_text_is_a_data_set_that_says_what_it_is(name):
     """Captions name the tokenizer: losses per byte and per word cannot be confused."""
     dataset = tokenize("made-up", "made-up text", name, is_real=False, train=TEXT, test="The cat sat")
     assert (dataset.source, dataset.tokenizer) == (f"made-up text, {name}", name)

@@ -1,11 +1,6 @@
 """The scripts for translation on made-up corpora: where they look, what they refuse, what they say, and how fast."""
 
-from __future__ import annotations
-
 import functools
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from corpus_files import ENGLISH, GERMAN, SCRIPTS, assert_stand_in, corpus, put
@@ -20,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_prepared_files_come_first(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepared_files_come_first(folder, name, monkeypatch):
     """Taken as they are; named as other text unless their sizes are the documented ones."""
     corpus(folder / name)
     script = SCRIPTS[name]
@@ -35,7 +30,7 @@ def test_prepared_files_come_first(folder: Path, name: str, monkeypatch: pytest.
     ("name", "valid", "test"),
     [("iwslt14", "val", "test_2016_flickr"), ("wmt14", "dev", "newstest2014"), ("wmt14", "newstest2012", "test")],
 )
-def test_any_corpus_works(tmp_path: Path, name: str, valid: str, test: str) -> None:
+def test_any_corpus_works(tmp_path, name, valid, test):
     """Files as Multi30k, WMT and others name them; both directions; it gives the data set its name."""
     place = corpus(tmp_path / "mine", ("train", valid, test))
     dataset = SCRIPTS[name].load(corpus=place, languages=("en", "de"), pieces=150)
@@ -45,7 +40,7 @@ def test_any_corpus_works(tmp_path: Path, name: str, valid: str, test: str) -> N
     assert dataset.sources("valid") == ENGLISH[100:106] and dataset.references("test") == GERMAN[106:110]
 
 
-def test_names_can_be_given(tmp_path: Path) -> None:
+def test_names_can_be_given(tmp_path):
     """Where the rule finds none, or another; the first name of the rule wins."""
     place = corpus(tmp_path / "mine", ("train", "val", "test"), ("xx", "yy"))
     put(place, {f"extra.{x}": ["Der Mann."] for x in ("xx", "yy")} | {f"dev.{x}": ["Es."] for x in ("xx", "yy")})
@@ -56,7 +51,7 @@ def test_names_can_be_given(tmp_path: Path) -> None:
         load(names={"test": "extras"})
 
 
-def test_lines_are_tidied_and_empty_pairs_left_out(tmp_path: Path) -> None:
+def test_lines_are_tidied_and_empty_pairs_left_out(tmp_path):
     """Moses' escapes are undone in text and references; a training pair without a side teaches nothing."""
     place = corpus(tmp_path / "mine")
     put(place, {"train.de": [*GERMAN[:100], ""], "train.en": [*ENGLISH[:100], "alone"]})
@@ -66,7 +61,7 @@ def test_lines_are_tidied_and_empty_pairs_left_out(tmp_path: Path) -> None:
     assert dataset.sources("test") == ['Er sagt : " A & B "'] and dataset.references("test") == ["[ it 's ]"]
 
 
-def test_cleaning_and_lower_case_are_options(tmp_path: Path) -> None:
+def test_cleaning_and_lower_case_are_options(tmp_path):
     """Named in the source; the references follow the case, the other parts are never cleaned."""
     place = corpus(tmp_path / "mine")
     put(place, {"valid.de": ["Kurz."], "valid.en": ["One side is much longer than the other."]})
@@ -97,7 +92,7 @@ def test_cleaning_and_lower_case_are_options(tmp_path: Path) -> None:
     ],
     ids=["lines", "side", "part", "empty", "subwords", "folder"],
 )
-def test_a_broken_corpus_is_refused(tmp_path: Path, files: dict[str, Any] | None, says: str) -> None:
+def test_a_broken_corpus_is_refused(tmp_path, files, says):
     """One line that names the file, what was expected, and what is there."""
     place = corpus(tmp_path / "mine") if files is not None else tmp_path / "no-such"
     for name, content in (files or {}).items():
@@ -108,11 +103,11 @@ def test_a_broken_corpus_is_refused(tmp_path: Path, files: dict[str, Any] | None
 
 
 @pytest.fixture
-def asked(hub: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, str, bool]]:
+def asked(hub, monkeypatch):
     """The hub has a made-up WMT14; the list of what it was asked for."""
     cuts = {"train": slice(0, 100), "validation": slice(100, 106), "test": slice(106, 110)}
 
-    def rows(_: str | None, split: str) -> Iterator[dict[str, Any]]:
+    def rows(_, split):
         sides = [*zip(GERMAN[cuts[split]], ENGLISH[cuts[split]], strict=True)]
         if split == "train":
             sides += [("Kurz.", "One side is\n much longer than the other."), ("", "nothing")]
@@ -123,7 +118,7 @@ def asked(hub: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | No
     return hub.asked
 
 
-def test_wmt14_is_downloaded_cleaned_and_kept(folder: Path, asked: list, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wmt14_is_downloaded_cleaned_and_kept(folder, asked, capsys):
     """The hub's rows become files, and the next run asks nobody and gets the same. A place that cannot keep them is no
     reason to train on anything else."""
     folder.chmod(0o555)
@@ -146,11 +141,11 @@ def test_wmt14_is_downloaded_cleaned_and_kept(folder: Path, asked: list, capsys:
     assert wmt14.load(folder, pieces=150, clean=False).count("train") == 101
 
 
-def test_half_of_wmt14_is_not_kept(folder: Path, asked: list, hub: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_half_of_wmt14_is_not_kept(folder, asked, hub, capsys):
     """Or it would be taken for the whole, for ever."""
     whole = hub.rows[wmt14.HUB]
 
-    def breaks(config: str | None, split: str) -> Iterator[dict[str, Any]]:
+    def breaks(config, split):
         yield from whole(config, split)
         if split == "train":
             raise ConnectionError("gone")
@@ -160,7 +155,7 @@ def test_half_of_wmt14_is_not_kept(folder: Path, asked: list, hub: Any, capsys: 
     assert not list(folder.rglob("*"))
 
 
-def test_multi30k(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_multi30k(tmp_path, monkeypatch):
     """Made lower case unless told otherwise, references too: BLEU is then of lower-case text. Other sizes than
     Multi30k's are another text, and say so. No stand-in and no download; a corpus of one's own is that corpus."""
     with pytest.raises(Missing, match=f"expected {tmp_path / multi30k.FOLDER / 'train'}.de"):
@@ -184,7 +179,7 @@ KEPT = [("a b c", "a b"), ("a b c.", "a, b"), ("a" * 500, "b"), ("a " * 175, "b 
 LEFT_OUT = [("a b c d", "a b"), ("a b", "a b c d"), ("a " * 176, "b " * 175), ("", ""), ("a", "")]
 
 
-def test_cleaning_is_moses() -> None:
+def test_cleaning_is_moses():
     """Ratio at most 1.5 either way, 1 to 175 words: by hand."""
     first, second = zip(*KEPT[:2], *LEFT_OUT, *KEPT[2:], strict=True)
     assert list(zip(*parallel.clean(([*first], [*second]), Cleaning()), strict=True)) == KEPT
@@ -192,7 +187,7 @@ def test_cleaning_is_moses() -> None:
     assert not Cleaning(least=3).keeps(*KEPT[0])
 
 
-def test_steps_on_lines() -> None:
+def test_steps_on_lines():
     """Every n-th from the n-th on, as awk's NR%n; white space and Moses' escapes; blank sides."""
     lines = ([str(i) for i in range(1, 48)], [f"-{i}" for i in range(1, 48)])
     train, valid = parallel.split_every(lines, 23)

@@ -1,7 +1,5 @@
 """WordPiece: the same pieces in every process, cut as BERT cuts, and a published vocabulary that is one."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -27,23 +25,23 @@ PUBLISHED = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "#
 
 
 @pytest.fixture(scope="module")
-def pieces() -> WordPiece:
+def pieces():
     """Of some stories."""
     return WordPiece.fit(LINES, 300)
 
 
-def encode(pieces: WordPiece, text: str) -> list[int]:
+def encode(pieces, text):
     """The tokens of one text."""
     return pieces.encode_lines([text])[0].tolist()
 
 
-def slowly(words: dict[str, int], size: int) -> list[str]:
+def slowly(words, size):
     """`trained` as it is defined: count all pairs, join the most frequent one, again and again."""
     parts = {word: [word[0], *("##" + letter for letter in word[1:])] for word in words}
     pieces = [*SPECIALS, *sorted({c for word in words for c in word})]
     pieces += sorted({"##" + c for word in words for c in word[1:]})
     while len(pieces) < size:
-        counts = Counter[tuple[str, str]]()
+        counts = Counter()
         for word, symbols in parts.items():
             for pair in pairwise(symbols):
                 counts[pair] += words[word]
@@ -63,12 +61,12 @@ def slowly(words: dict[str, int], size: int) -> list[str]:
 
 
 @given(words=st.dictionaries(st.text("abc", min_size=1, max_size=9), st.integers(1, 5), min_size=1, max_size=12))
-def test_training_is_its_definition(words: dict[str, int]) -> None:
+def test_training_is_its_definition(words):
     """Ties and runs of one letter included: the counts that are kept must be those of counting anew."""
     assert trained(words, 80) == slowly(words, 80)
 
 
-def test_every_process_has_the_same_pieces(pieces: WordPiece) -> None:
+def test_every_process_has_the_same_pieces(pieces):
     """Whatever Python's hashes and the number of threads, or no two runs could be compared."""
     code = (
         "import json, sys; from mutransfer.data.wordpiece import WordPiece; lines = json.load(sys.stdin)\n"
@@ -82,7 +80,7 @@ def test_every_process_has_the_same_pieces(pieces: WordPiece) -> None:
     assert json.loads(run.stdout) == [pieces.vocabulary, pieces.encode_lines(LINES)[0].tolist()]
 
 
-def test_pieces_are_cut_greedily(pieces: WordPiece) -> None:
+def test_pieces_are_cut_greedily(pieces):
     """The longest piece first, as in BERT; a word that cannot be spelt is one [UNK]; signs stand alone.
 
     A trained vocabulary has the special ones as 0 to 4; what a text calls them is words.
@@ -101,7 +99,7 @@ TEXT = st.text(st.one_of(st.sampled_from(" aehs.,'-\t"), st.characters(blacklist
 
 
 @given(lines=st.lists(st.one_of(st.sampled_from(LINES), TEXT), max_size=8))
-def test_lines_are_cut_as_by_the_library(pieces: WordPiece, lines: list[str]) -> None:
+def test_lines_are_cut_as_by_the_library(pieces, lines):
     """What stands between spaces is cut once and put together: exactly what the library makes of the whole line."""
     tokens, ends = pieces.encode_lines(lines)
     assert ends.dtype == np.int64 and len(ends) == len(lines) and len(tokens) == (ends[-1] if lines else 0)
@@ -112,7 +110,7 @@ def test_lines_are_cut_as_by_the_library(pieces: WordPiece, lines: list[str]) ->
 
 
 @given(text=st.text(st.sampled_from("Theédog .,!?'-")))
-def test_words_come_back_normalised(pieces: WordPiece, text: str) -> None:
+def test_words_come_back_normalised(pieces, text):
     """Without case, accents and white space; nothing else is lost where all characters are known."""
     tokens = encode(pieces, text)
     if pieces.special.unk not in tokens:
@@ -120,7 +118,7 @@ def test_words_come_back_normalised(pieces: WordPiece, text: str) -> None:
         assert spelt == words_of(text.replace("é", "e"))
 
 
-def test_rare_characters_are_unknown() -> None:
+def test_rare_characters_are_unknown():
     """At most a quarter of the pieces are characters, or a text in many scripts would leave none for words."""
     lines = ["the cat sat on the mat"] * 9 + [chr(0x400 + i) for i in range(200)]
     pieces = WordPiece.fit(lines, 100)
@@ -128,7 +126,7 @@ def test_rare_characters_are_unknown() -> None:
     assert encode(pieces, "the \u0460") == [pieces.pieces.index("the"), pieces.special.unk]
 
 
-def test_a_short_text_has_fewer_pieces() -> None:
+def test_a_short_text_has_fewer_pieces():
     """A pair that comes once is none; a type as small as the vocabulary allows."""
     small = WordPiece.fit(["ab ab cd"], 1000)
     assert small.pieces == [*SPECIALS, "a", "b", "c", "d", "##b", "##d", "ab"]
@@ -139,7 +137,7 @@ def test_a_short_text_has_fewer_pieces() -> None:
     ("more", "says"),
     [(["the"], "'the' 2 times"), (["a b"], "'a b'.* white space"), (["", "x"], "''"), (["A", "T"], "uncased")],
 )
-def test_a_broken_vocabulary_is_refused(more: list[str], says: str) -> None:
+def test_a_broken_vocabulary_is_refused(more, says):
     """Each by what is wrong with it."""
     with pytest.raises(UserError, match=says):
         WordPiece("mine", "\n".join([*PUBLISHED, *more]))
