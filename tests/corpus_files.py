@@ -5,7 +5,6 @@ import hashlib
 import http.server
 import threading
 from contextlib import contextmanager
-from pathlib import Path
 
 from data_scripts import iwslt14, wmt14
 from data_scripts.places import Documented
@@ -30,38 +29,28 @@ DAMAGE = ("missing", "empty", "blank", "latin-1", "folder", "link")
 
 
 def damage(path, how):
-    """Spoil a text in a way of `DAMAGE`, or "cut" it."""
-    raw = path.read_bytes()
+    """Spoil a text in a way of `DAMAGE`."""
+    contents = {"empty": b"", "blank": b" \n" * 9, "latin-1": path.read_bytes() + "é".encode("latin-1")}
     path.unlink()
     if how == "folder":
         path.mkdir()
     elif how == "link":
         path.symlink_to("gone")
     elif how != "missing":
-        contents = {"cut": raw[:300], "empty": b"", "blank": b" \n" * 9, "latin-1": raw + "é".encode("latin-1")}
         path.write_bytes(contents[how])
 
 
-def corpus(folder, names=PARTS, languages=("de", "en")):
-    """A corpus of 100, 6 and 4 pairs."""
-    cuts = {names[0]: slice(0, 100), names[1]: slice(100, 106), names[2]: slice(106, 110)}
-    sides = zip(languages, (GERMAN, ENGLISH), strict=True)
-    return put(folder, {f"{name}.{x}": side[cut] for x, side in sides for name, cut in cuts.items()})
+def sides(names=PARTS, languages=("de", "en")):
+    """The files of a corpus of 100, 6 and 4 pairs."""
+    cuts = zip(names, (slice(0, 100), slice(100, 106), slice(106, 110)), strict=True)
+    texts = dict(zip(languages, (GERMAN, ENGLISH), strict=True))
+    return {f"{name}.{language}": text[cut] for name, cut in cuts for language, text in texts.items()}
 
 
 def documented(content, head=256):
     """What would be documented of a file with this content."""
     raw = content.encode()
     return Documented(hashlib.sha256(raw[:head]).hexdigest()[:16], len(raw), hashlib.sha256(raw).hexdigest())
-
-
-def assert_stand_in(dataset, said, name):
-    """Not real, and said so in exactly one line that tells what to do."""
-    assert not dataset.is_real and dataset.source.startswith("STAND-IN: synthetic")
-    loud = [line for line in said.splitlines() if line.startswith(f"WARNING: NOT {name.upper()}")]
-    assert len(loud) == 1 and said.count("\n") == 1
-    for help_ in ("MUTRANSFER_DATA", "--corpus", str(Path(name) / "train.")):
-        assert help_ in loud[0]
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):

@@ -1,5 +1,7 @@
 """Scripts that look in an empty folder, and have no network but a hub on this machine."""
 
+import functools
+
 import pytest
 from corpus_files import REFUSED
 
@@ -8,12 +10,16 @@ from corpus_files import REFUSED
 def folder(monkeypatch, tmp_path):
     """An empty data folder, which the environment names too; no network; small stand-ins."""
     from huggingface_hub import constants
+    from torchvision.datasets import CIFAR10
 
     from data_scripts import iwslt14
-    from mutransfer.data.standins import grammar
+    from mutransfer.data.standins import grammar, synthetic
 
     monkeypatch.setattr(constants, "ENDPOINT", REFUSED)
     monkeypatch.setattr(iwslt14, "URL", f"{REFUSED}/de-en.tgz")
+    monkeypatch.setattr(CIFAR10, "url", f"{REFUSED}/{CIFAR10.filename}")
+    small = functools.partial(synthetic.synthetic_cifar, n_train=20, n_test=10)
+    monkeypatch.setattr(synthetic, "synthetic_cifar", small)
     for part, count in {"test": 5, "valid": 5, "train": 60}.items():
         monkeypatch.setitem(grammar.COUNTS, part, count)
     for counts in (grammar.STORY_COUNTS, grammar.TASK_COUNTS):

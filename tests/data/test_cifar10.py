@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from corpus_files import REFUSED, served
+from corpus_files import served
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from data_scripts import cifar10
-from mutransfer.data.standins import synthetic
 from mutransfer.errors import UserError
 
 COUNTS = {"train": 50, "test": 10}
@@ -23,11 +22,8 @@ COUNTS = {"train": 50, "test": 10}
 
 @pytest.fixture(autouse=True)
 def miniature(folder, monkeypatch):
-    """Ten images of each class at most; no network; an empty place for the data."""
+    """Few images of each class."""
     monkeypatch.setattr(cifar10, "COUNTS", COUNTS)
-    small = synthetic.synthetic_cifar(n_train=20, n_test=10)
-    monkeypatch.setattr(synthetic, "synthetic_cifar", lambda: small)
-    monkeypatch.setattr(CIFAR10, "url", f"{REFUSED}/cifar-10-python.tar.gz")
     (folder / "cifar10").mkdir()
 
 
