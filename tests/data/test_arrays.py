@@ -56,10 +56,7 @@ def test_opened_equals_saved(dataset, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "empty", "flipped"])
 def test_damaged_folder_is_refused(dataset, tmp_path, damage):
-    """Each file of it: after a full disk or a killed copy the run must stop with the folder's name, not train on zeros.
-
-    So the fingerprint sees every array: any changed number is another data set.
-    """
+    """After a full disk or a killed copy: stop with the folder's name, since any changed number is other data."""
     dataset.save(tmp_path)
     for path in tmp_path.iterdir():
         raw = path.read_bytes()
@@ -128,10 +125,7 @@ def test_opened_is_a_private_view_of_the_file(tmp_path):
 
 
 def test_pickled_without_a_copy(dataset, tmp_path):
-    """Ray's object store holds one copy per node, which all workers there read and none can write; no warning of it.
-
-    What is made of the tensors does not travel, and no folder: another machine has no such one.
-    """
+    """Ray's object store holds one copy per node, which all workers read; what is made of the tensors stays behind."""
     dataset.save(tmp_path)
     for whole in (dataset, dataset.open(tmp_path)):
         assert not hasattr(whole, "pieces") or whole.pieces.vocab == whole.vocab  # made of the tensors

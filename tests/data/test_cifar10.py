@@ -89,10 +89,7 @@ def assert_official(dataset):
 
 
 def test_parquet_is_decoded_in_row_order(folder, archive, capsys):
-    """Row i must be image i: a label beside another image's pixels would be noise nobody sees.
-
-    It comes before the archive, always; the reader of the log learns that it is not the documented file.
-    """
+    """Row i must be image i. It comes before the archive; the log says that it is not the documented file."""
     write_parquet(folder)
     os.link(archive, folder / archive.name)
     dataset = cifar10.load(folder)
@@ -159,11 +156,7 @@ def test_damaged_official_copy_is_refused(folder, archive, form):
 
 
 def test_download_is_verified_and_kept(folder, server, monkeypatch, capsys):
-    """Fetched once: the second load finds the archive on disk, with the same fingerprint.
-
-    A place that cannot keep the archive is no reason to train on anything else. A changed archive is neither unpickled
-    nor left where the next run would find it.
-    """
+    """Fetched once, unpickled only if its md5 is right; a place that cannot keep it is no reason to train on others."""
     (folder / "cifar10").rmdir()
     with monkeypatch.context() as changed:
         changed.setattr(CIFAR10, "tgz_md5", "0" * 32)

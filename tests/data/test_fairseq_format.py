@@ -28,10 +28,7 @@ def folder(dataset, tmp_path):
 
 @pytest.mark.parametrize(("code", "most"), [(8, fairseq_format.MOST_SMALL), (4, 200)])
 def test_bytes_are_the_formats(dataset, tmp_path, monkeypatch, code, most):
-    """Spelt out once by hand: magic, version, type, count, sizes, addresses; each sentence with 2 at its end.
-
-    65,500 symbols in two bytes would wrap; fairseq draws the line there too.
-    """
+    """By hand: magic, version, type (two bytes: 65,500 symbols), count, sizes, addresses; sentences end with 2."""
     monkeypatch.setattr(fairseq_format, "MOST_SMALL", most)
     folder = write(dataset, tmp_path)
     sentences = [[*tokens.tolist(), 2] for tokens in dataset.pairs("valid").source]
@@ -45,10 +42,7 @@ def test_bytes_are_the_formats(dataset, tmp_path, monkeypatch, code, most):
 
 
 def test_dictionary_gives_each_piece_its_number(dataset, folder):
-    """A line "piece count" from number 4 on; the counts are those of the training part, the rare ones too.
-
-    Text and model go along: who has the folder can score and encode without us.
-    """
+    """From number 4 on, with counts of the training part; text and model go along, to score and encode without us."""
     lines = (folder / "dict.de.txt").read_text().splitlines()
     assert [line.split(" ")[0] for line in lines] == dataset.pieces.pieces()[4:]
     both = torch.cat([dataset.train_source, dataset.train_target]).int()

@@ -47,10 +47,7 @@ def asked(hub):
 
 
 def test_files_become_examples(place, capsys):
-    """Each task's own columns and labels; quotes are signs; runs of white space are one space.
-
-    A stand-in, another split or another text is never shown as GLUE's own.
-    """
+    """Each task's own columns and labels, quotes as signs; a stand-in or another text is never shown as GLUE's own."""
     found = glue.load(place, download=False)
     assert [*found] == ["pan", "mrpc", "rte", "sst2", "cola"]
     assert found["sst2"].train == Examples(['it "s good', "bad"], None, [1, 0])

@@ -17,10 +17,7 @@ VERBS = [verb for kind in grammar.OBJECTS for verb in LEXICON[kind]]
 
 
 def test_the_same_sentences_everywhere():
-    """On every machine and version of Python, or two results on the stand-in could not be compared.
-
-    A smaller training part is the beginning: losses over its sizes are comparable.
-    """
+    """On every machine, or two results could not be compared; a smaller training part is the beginning."""
     text = "\n".join("\n".join(side) for lines in TEXTS.values() for side in lines)
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == "e42a0d6ebdd8ae67"
     small = grammar_texts(COUNTS | {"train": 50})
@@ -29,8 +26,7 @@ def test_the_same_sentences_everywhere():
 
 
 def test_sentences_are_written_as_such_and_once():
-    """A capital letter, one end, single spaces, commas behind their word. In neither language, within a part or across,
-    does one come twice: a test on seen sentences would measure memory."""
+    """A capital letter, single spaces, one end; a test on sentences that were seen would measure memory."""
     for side in (0, 1):
         everything = [line for lines in TEXTS.values() for line in lines[side]]
         assert len(set(everything)) == len(everything) == sum(COUNTS.values())

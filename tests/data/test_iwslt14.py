@@ -104,10 +104,7 @@ def test_official_archive_on_disk(folder, archive, form, monkeypatch):
     ],
 )
 def test_damaged_archive_is_refused(folder, monkeypatch, damage, says):
-    """It was meant to be the data: never the stand-in. Nothing of an unknown archive is read.
-
-    A known one's files are read in memory, by name, and only if they are files: links and paths upwards lead nowhere.
-    """
+    """Never the stand-in. Of an unknown archive nothing is read, of a known one files only, no links."""
     path, files = folder / "iwslt14" / "de-en.tgz", archive_files()
     path.parent.mkdir()
     if damage == "no member":

@@ -49,26 +49,15 @@ def test_line_ends_are_spaces():
     text = "One line\r\ngoes on.\r\n\r\n  Two\n \n\nThree.\n"
     assert prose.paragraphs(text) == ["One line goes on.", "Two", "Three."]
     assert prose.blocks(text) == [["One line goes on."], ["Two"], ["Three."]]
-    assert prose.blocks("Anarchism\nIs a view. It\nhas roots.\n\n\nNext\n") == [
-        ["Anarchism", "Is a view. It has roots."],
-        ["Next"],
-    ]
+    anarchism = [["Anarchism", "Is a view. It has roots."], ["Next"]]
+    assert prose.blocks("Anarchism\nIs a view. It\nhas roots.\n\n\nNext\n") == anarchism
     assert prose.blocks('all small .\nletters ? "\nhere\nit is') == [["all small .", 'letters ? "', "here it is"]]
     assert prose.paragraphs(" \n\n") == prose.blocks("\n \n") == []
 
 
 HEADINGS = ["CHAPTER XIII", "Chapter 1", "VOLUME I", "BOOK FIRST", "Part the Second: Home", "Letter 4", "XIV", "7."]
 HEADINGS += ["CHAPTER 34. MY AUNT ASTONISHES ME", "CHAPTER XVI - Tom-all-Alone's", "II. The Mail", "3 - A Sound"]
-OTHERS = [
-    "I said so.",
-    "Part of it was gone.",
-    "A letter came.",
-    "Mix",
-    "i",
-    "CHAPTER I " + "x" * 80,
-    "He left.",
-    "1850s",
-]
+OTHERS = ["I said so.", "Part of it was gone.", "A letter came.", "Mix", "i", "CHAPTER I " + "x" * 80, "1850s"]
 
 
 def test_headings():
@@ -80,10 +69,7 @@ def test_headings():
 def test_chapters_are_documents():
     """Without their headings; a long one is cut; headings in a row begin one document."""
     found = ["VOLUME I", "CHAPTER I", "One. Two.", "Three.", "CHAPTER II", "Four. Five. Six. Seven.", "THE END"]
-    assert list(prose.chapters(found, 3)) == [
-        ["One.", "Two.", "Three."],
-        ["Four.", "Five.", "Six."],
-        ["Seven.", "THE END"],
-    ]
+    parts = [["One.", "Two.", "Three."], ["Four.", "Five.", "Six."], ["Seven.", "THE END"]]
+    assert list(prose.chapters(found, 3)) == parts
     assert list(prose.chapters(["No heading."], 3)) == [["No heading."]]
     assert list(prose.chapters(["XIV"], 3)) == []

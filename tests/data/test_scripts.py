@@ -42,11 +42,7 @@ def assert_loud(name, said):
 @pytest.mark.parametrize("network", ["refuses", "is silent"])
 @pytest.mark.parametrize("name", [*STAND_INS, *WITHOUT])
 def test_without_data_and_network(folder, name, network, monkeypatch, capsys):
-    """A newcomer trains within seconds, knows on what, and how to do better; or is told where the data belongs.
-
-    The real clients against a closed port must not retry for minutes, nor hang where nobody answers (a captive
-    firewall).
-    """
+    """Within seconds, by the real clients: the stand-in, loudly, and how to do better; or where the data belongs."""
     start = time.monotonic()
     with contextlib.ExitStack() as stack:
         if network == "is silent":

@@ -72,10 +72,7 @@ def test_books_are_the_bytes_of_the_files(folder, capsys):
 
 
 def test_wikitext_as_words(folder, capsys):
-    """The numbers are those of vocab.txt, without it those in which the words appear, as in the reference's vocab.txt.
-
-    The test part is the validation text.
-    """
+    """Numbers are those of vocab.txt, without it in order of appearance; the test part is the validation text."""
     put_wikitext(folder)
     dataset = wikitext2.load(folder, tokenizer="words")
     assert numbers(dataset) == [[0, 1, 2, 3, 4, 1, 0, 0, 5, 6, 7, 0], [0, 5, 8, 8, 0]] and dataset.vocab == 9
@@ -137,10 +134,7 @@ def test_openwebtext_is_streamed_and_kept(folder, asked):
 
 
 def test_a_hub_that_breaks_off_gives_nothing(folder, hub, monkeypatch):
-    """Half a stream must not become a smaller data set that nobody asked for.
-
-    One that stalls (files on another host, blocked) would be tried for minutes.
-    """
+    """Half a stream must not become a smaller data set; one that stalls is not tried for minutes."""
     done = threading.Event()
 
     def breaks(*_):

@@ -44,10 +44,7 @@ def test_what_is_no_token_is_refused(wrong):
 @pytest.mark.parametrize("vocab", [256, 1000])
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 7, 19, 20])
 def test_windows_predict_each_token_once(vocab, length):
-    """With the window's first tokens as inputs and its last as targets no token is learnt twice, or skipped.
-
-    They are views: all workers share one copy of the text.
-    """
+    """No token is learnt twice, or skipped; windows are views: all workers share one copy of the text."""
     dataset = small_data.tokens(vocab)
     windows, text = dataset.windows("train", length), dataset.train_tokens
     assert windows.shape == ((21 - 1) // length, length + 1) and windows.data_ptr() == text.data_ptr()
@@ -70,10 +67,7 @@ def test_bytes_are_utf_8():
 
 
 def test_words_as_wikitext_counts_them():
-    """Split at white space, <eos> at the end of each line (a blank one too), <unk> for a stranger.
-
-    WikiText-2's 33,278 words in a byte would be 256.
-    """
+    """Split at white space, <eos> ends a line, <unk> is a stranger; WikiText-2's 33,278 words need more than a byte."""
     made = partial(tokenize, "made-up", "made-up text", "words", is_real=False, test="")
     words = made(train=" \n = the cat = \n the dog <unk>", vocabulary=["<eos>", "=", "the", "<unk>", "cat"])
     assert (words.vocab, words.train_tokens.tolist()) == (5, [0, 1, 2, 4, 1, 0, 2, 3, 3, 0])

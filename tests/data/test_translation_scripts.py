@@ -119,8 +119,7 @@ def asked(hub, monkeypatch):
 
 
 def test_wmt14_is_downloaded_cleaned_and_kept(folder, asked, capsys):
-    """The hub's rows become files, and the next run asks nobody and gets the same. A place that cannot keep them is no
-    reason to train on anything else."""
+    """The hub's rows become files, and the next run asks nobody; a place that cannot keep them is no reason to stop."""
     folder.chmod(0o555)
     try:
         unkept = wmt14.load(folder, pieces=150)
@@ -156,8 +155,7 @@ def test_half_of_wmt14_is_not_kept(folder, asked, hub, capsys):
 
 
 def test_multi30k(tmp_path, monkeypatch):
-    """Made lower case unless told otherwise, references too: BLEU is then of lower-case text. Other sizes than
-    Multi30k's are another text, and say so. No stand-in and no download; a corpus of one's own is that corpus."""
+    """Lower case unless told otherwise, for BLEU too; other sizes are another text; no stand-in and no download."""
     with pytest.raises(Missing, match=f"expected {tmp_path / multi30k.FOLDER / 'train'}.de"):
         multi30k.load(tmp_path)
     place = put(tmp_path / multi30k.FOLDER, sides(("train", "val", "test")))

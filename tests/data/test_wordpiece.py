@@ -35,11 +35,21 @@ def encode(pieces, text):
     return pieces.encode_lines([text])[0].tolist()
 
 
+def merged(symbols, pair):
+    """The symbols with the pair joined, from the left."""
+    found = []
+    for symbol in symbols:
+        if found and (found[-1], symbol) == pair:
+            found[-1] += symbol.removeprefix("##")
+        else:
+            found.append(symbol)
+    return found
+
+
 def slowly(words, size):
     """`trained` as it is defined: count all pairs, join the most frequent one, again and again."""
     parts = {word: [word[0], *("##" + letter for letter in word[1:])] for word in words}
-    pieces = [*SPECIALS, *sorted({c for word in words for c in word})]
-    pieces += sorted({"##" + c for word in words for c in word[1:]})
+    pieces = dict.fromkeys([*SPECIALS, *sorted({*"".join(words)}), *sorted({"##" + c for w in words for c in w[1:]})])
     while len(pieces) < size:
         counts = Counter()
         for word, symbols in parts.items():
@@ -48,16 +58,9 @@ def slowly(words, size):
         if not counts or max(counts.values()) < LEAST:
             break
         best = min(counts, key=lambda pair: (-counts[pair], pair))
-        joined = best[0] + best[1].removeprefix("##")
-        for symbols in parts.values():
-            i = 0
-            while i < len(symbols) - 1:
-                if tuple(symbols[i : i + 2]) == best:
-                    symbols[i : i + 2] = [joined]
-                i += 1
-        if joined not in pieces:
-            pieces.append(joined)
-    return pieces
+        parts = {word: merged(symbols, best) for word, symbols in parts.items()}
+        pieces[best[0] + best[1].removeprefix("##")] = None
+    return list(pieces)
 
 
 @given(words=st.dictionaries(st.text("abc", min_size=1, max_size=9), st.integers(1, 5), min_size=1, max_size=12))
@@ -81,10 +84,7 @@ def test_every_process_has_the_same_pieces(pieces):
 
 
 def test_pieces_are_cut_greedily(pieces):
-    """The longest piece first, as in BERT; a word that cannot be spelt is one [UNK]; signs stand alone.
-
-    A trained vocabulary has the special ones as 0 to 4; what a text calls them is words.
-    """
+    """The longest piece first, as in BERT; what cannot be spelt is [UNK]; a special piece's name in a text is words."""
     published = WordPiece("vocab.txt", "\n".join(PUBLISHED))
     assert published.special == Special(pad=0, unk=2, cls=3, sep=4, mask=5)
     assert encode(published, "Unaffable,the  thé\tunthe") == [6, 7, 8, 9, 10, 10, 2]
