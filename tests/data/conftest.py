@@ -1,6 +1,7 @@
 """Scripts that look in an empty folder, and have no network but a hub on this machine."""
 
 import functools
+from types import SimpleNamespace
 
 import pytest
 from corpus_files import REFUSED
@@ -18,8 +19,7 @@ def folder(monkeypatch, tmp_path):
     monkeypatch.setattr(constants, "ENDPOINT", REFUSED)
     monkeypatch.setattr(iwslt14, "URL", f"{REFUSED}/de-en.tgz")
     monkeypatch.setattr(CIFAR10, "url", f"{REFUSED}/{CIFAR10.filename}")
-    small = functools.partial(synthetic.synthetic_cifar, n_train=20, n_test=10)
-    monkeypatch.setattr(synthetic, "synthetic_cifar", small)
+    monkeypatch.setattr(synthetic, "synthetic_cifar", functools.partial(synthetic.synthetic_cifar, 3, 20, 10))
     for part, count in {"test": 5, "valid": 5, "train": 60}.items():
         monkeypatch.setitem(grammar.COUNTS, part, count)
     for counts in (grammar.STORY_COUNTS, grammar.TASK_COUNTS):
@@ -30,26 +30,18 @@ def folder(monkeypatch, tmp_path):
     return tmp_path / "data"
 
 
-class Hub:
-    """What was asked, and what is answered: rows by the name of a data set, made of its config and split."""
-
-    def __init__(self):
-        self.asked = []  # name, config, split, whether streamed
-        self.rows = {}
-
-    def load_dataset(self, name, config=None, *, split, streaming):
-        """The library's function of this name."""
-        self.asked.append((name, config, split, streaming))
-        return self.rows[name](config, split)
-
-
 @pytest.fixture
 def hub(folder, monkeypatch):
-    """A hub on this machine, empty as yet; the scripts ask it."""
+    """A hub that the scripts ask. rows: by the name of a data set, made of its config and split; asked: for what."""
     import datasets
     from huggingface_hub import HfApi
 
-    found = Hub()
+    made = SimpleNamespace(asked=[], rows={})
+
+    def load_dataset(name, config=None, *, split, streaming):
+        made.asked.append((name, config, split, streaming))
+        return made.rows[name](config, split)
+
     monkeypatch.setattr(HfApi, "dataset_info", lambda *_, **__: None)
-    monkeypatch.setattr(datasets, "load_dataset", found.load_dataset)
-    return found
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return made

@@ -5,7 +5,6 @@ from corpus_files import documented, put
 from small_data import documents, spelt, words_of
 
 from data_scripts import bert_corpus, books
-from data_scripts.places import Missing
 from mutransfer.data.standins.grammar import stories_texts
 from mutransfer.data.wordpiece import SPECIALS
 from mutransfer.errors import UserError
@@ -36,9 +35,8 @@ def asked(hub, monkeypatch):
 
 def put_corpus(folder, **more):
     """Stories as a text of one's own: one line per sentence, a blank line between documents."""
-    files = {"train.txt": STORIES["train"], "valid.txt": STORIES["test"]}
-    whole = {name: "\n\n".join("\n".join(story) for story in text) + "\n" for name, text in files.items()}
-    return put(folder / "bert_corpus", whole | more)
+    train, test = ("\n\n".join(map("\n".join, STORIES[part])) + "\n" for part in ("train", "test"))
+    return put(folder / "bert_corpus", {"train.txt": train, "valid.txt": test, **more})
 
 
 def test_text_of_ones_own(folder, capsys):
@@ -91,10 +89,8 @@ def test_books(folder, capsys, monkeypatch):
 def test_a_download_is_streamed_and_kept(folder, asked, capsys):
     """No more than asked for; no document in both parts; titles are lines of their own; asked once."""
     dataset = bert_corpus.load(folder, pieces=200, documents=100, tasks=())
-    assert asked == [
-        (bert_corpus.WIKIPEDIA, "20231101.en", "train", True),
-        (bert_corpus.BOOKCORPUS, None, "train", True),
-    ]
+    names = [(bert_corpus.WIKIPEDIA, "20231101.en"), (bert_corpus.BOOKCORPUS, None)]
+    assert asked == [(*name, "train", True) for name in names]
     assert dataset.source.startswith("Wikipedia and BookCorpus (their beginnings), 101 training documents")
     train, test = documents(dataset, "train"), documents(dataset, "test")
     assert [document[0] for document in test] == ["title 49", "title 99"] and len(train) == 101
@@ -107,22 +103,16 @@ def test_a_download_is_streamed_and_kept(folder, asked, capsys):
 
 def test_wikipedia_alone_says_so(folder, asked, hub, capsys):
     """The hub may not give BookCorpus: newer versions of `datasets` run no script."""
-
-    def refuses(*_):
-        raise RuntimeError("Dataset scripts are no longer supported")
-
-    hub.rows[bert_corpus.BOOKCORPUS] = refuses
+    del hub.rows[bert_corpus.BOOKCORPUS]
     dataset = bert_corpus.load(folder, pieces=200, documents=50, tasks=())
     assert dataset.source.startswith("Wikipedia without BookCorpus (its beginning), 49 training documents")
-    assert "no longer supported" in capsys.readouterr().err
+    assert "Wikipedia without BookCorpus: the download" in capsys.readouterr().err
 
 
-def test_what_is_named_is_not_replaced(folder, capsys):
-    """The stand-in may be named, without a warning; books that are not there are not asked for."""
+def test_the_stand_in_may_be_named(folder, capsys):
+    """Then it needs no warning."""
     stand_in = bert_corpus.load(folder, dataset="stories")
     assert (stand_in.name, [*stand_in.tasks]) == ("stories", ["stories"]) and capsys.readouterr().err == ""
-    with pytest.raises(Missing, match="classic books are not in"):
-        bert_corpus.load(folder, dataset="books")
 
 
 def test_tasks_come_along(folder, capsys):

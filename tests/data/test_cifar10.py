@@ -17,13 +17,11 @@ from torchvision.datasets import CIFAR10
 from data_scripts import cifar10
 from mutransfer.errors import UserError
 
-COUNTS = {"train": 50, "test": 10}
-
 
 @pytest.fixture(autouse=True)
 def miniature(folder, monkeypatch):
     """Few images of each class."""
-    monkeypatch.setattr(cifar10, "COUNTS", COUNTS)
+    monkeypatch.setattr(cifar10, "COUNTS", {"train": 50, "test": 10})
     (folder / "cifar10").mkdir()
 
 

@@ -77,7 +77,6 @@ def test_files_become_examples(place, capsys):
     ("path", "content", "says"),
     [
         ("SST-2/train.tsv", TASKS["SST-2/train.tsv"][:-3], "cut short"),
-        ("SST-2/dev.tsv", None, r"dev\.tsv"),
         ("SST-2/dev.tsv", "label\tsentence\n", "has no row below its first line"),
         ("RTE/rte2_dev.tsv", None, r"rte2_dev\.tsv"),
         ("CoLA/in_domain_dev.tsv", "gj04\t1\tno mark, and so too few\n" + "x" * 20, "line 2: 1 columns, expected 3"),

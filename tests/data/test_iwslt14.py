@@ -131,8 +131,12 @@ def test_damaged_archive_is_refused(folder, monkeypatch, damage, says):
     assert sorted(folder.parent.rglob("*")) == before
 
 
-def test_download_is_verified_and_kept(folder, server, archive, capsys):
-    """Fetched once: the second load finds the archive on disk, with the same fingerprint."""
+def test_download_is_verified_and_kept(folder, server, archive, monkeypatch, capsys):
+    """Fetched once: the second load finds the archive on disk, with the same fingerprint; a bad one leaves nothing."""
+    with monkeypatch.context() as changed:
+        changed.setattr(iwslt14, "CHECKSUM", "md5:0123")
+        assert not iwslt14.load(folder).is_real
+    assert "not the documented 0123" in capsys.readouterr().err and not list(folder.rglob("*"))
     (folder / "iwslt14").write_text("a file where the folder should be: no reason to train on anything else")
     assert_recipe(iwslt14.load(folder, pieces=150))
     assert "cannot be kept" in capsys.readouterr().err
@@ -142,13 +146,6 @@ def test_download_is_verified_and_kept(folder, server, archive, capsys):
     assert (folder / "iwslt14" / "de-en.tgz").read_bytes() == archive.read_bytes()
     again = iwslt14.load(folder, pieces=150, download=False)
     assert again.fingerprint == first.fingerprint and again.folder == first.folder
-
-
-def test_a_bad_download_gives_the_stand_in(folder, server, monkeypatch, capsys):
-    """With the reason; nothing is left that the next run would find."""
-    monkeypatch.setattr(iwslt14, "CHECKSUM", "md5:0123")
-    assert not iwslt14.load(folder).is_real
-    assert "not the documented 0123" in capsys.readouterr().err and not list(folder.rglob("*"))
 
 
 @pytest.mark.parametrize(

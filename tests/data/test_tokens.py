@@ -74,10 +74,7 @@ def test_words_as_wikitext_counts_them():
     assert words.train_tokens.dtype == torch.uint8 and len(words.test_tokens) == 0
     many = made(train="w33275 w0", vocabulary=["<eos>", "<unk>", *(f"w{i}" for i in range(33_276))])
     assert many.train_tokens.tolist() == [33_277, 2, 0] and many.train_tokens.dtype == torch.int32
-
-
-def test_words_are_fitted_by_frequency():
-    """The frequent first; ties as they appear; what comes less than three times is unknown, as in WikiText."""
+    # the frequent first, ties as they appear; what comes less than three times is unknown
     assert frequent_words("z b a a b a z rare\na b z a once rare\n") == ["<eos>", "<unk>", "a", "z", "b"]
 
 

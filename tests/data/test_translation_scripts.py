@@ -84,13 +84,12 @@ def test_cleaning_and_lower_case_are_options(tmp_path):
         ({"valid.en": None}, r"has valid\.de, but no valid\.en; .*found: de"),
         (
             {"valid.en": None, "valid.de": None},
-            r"no valid part: expected valid\.de and \.en \(or instead of valid: val, .*found test\.de, test\.en",
+            r"no valid part: expected valid\.de and \.en .*found test\.de, test\.en",
         ),
-        ({"test.en": ""}, r"test\.en is not a whole text"),
         ({"train.de": ["Sch@@ lüssel"] * 100}, r"train\.de is cut into subwords already"),
         (None, "does not exist"),
     ],
-    ids=["lines", "side", "part", "empty", "subwords", "folder"],
+    ids=["lines", "side", "part", "subwords", "folder"],
 )
 def test_a_broken_corpus_is_refused(tmp_path, files, says):
     """One line that names the file, what was expected, and what is there."""
@@ -143,14 +142,8 @@ def test_wmt14_is_downloaded_cleaned_and_kept(folder, asked, capsys):
 def test_half_of_wmt14_is_not_kept(folder, asked, hub, capsys):
     """Or it would be taken for the whole, for ever."""
     whole = hub.rows[wmt14.HUB]
-
-    def breaks(config, split):
-        yield from whole(config, split)
-        if split == "train":
-            raise ConnectionError("gone")
-
-    hub.rows[wmt14.HUB] = breaks
-    assert not wmt14.load(folder).is_real and "gone" in capsys.readouterr().err
+    hub.rows[wmt14.HUB] = lambda config, split: [*whole(config, split), {"gone": 0}]
+    assert not wmt14.load(folder).is_real and "wmt14 from the Hugging Face hub failed" in capsys.readouterr().err
     assert not list(folder.rglob("*"))
 
 
@@ -190,9 +183,8 @@ def test_steps_on_lines():
     lines = ([str(i) for i in range(1, 48)], [f"-{i}" for i in range(1, 48)])
     train, valid = parallel.split_every(lines, 23)
     assert valid == (["23", "46"], ["-23", "-46"])
-    assert sorted(train[0] + valid[0]) == sorted(lines[0]) and not set(train[0]) & set(valid[0])
-    assert parallel.tidy(" a\u2028b\xa0 c\t&quot;d&apos;s&quot; &amp;lt; &#91;&#124;&#93; &euro;\r") == (
-        'a b c "d\'s" &lt; [|] &euro;'
-    )
+    assert train[0] == [line for line in lines[0] if line not in ("23", "46")]
+    tidy = parallel.tidy(" a\u2028b\xa0 c\t&quot;d&apos;s&quot; &amp;lt; &#91;&#124;&#93; &euro;\r")
+    assert tidy == 'a b c "d\'s" &lt; [|] &euro;'
     assert parallel.without_empty((["a", "", "c"], ["x", "y", ""])) == (["a"], ["x"])
     assert parallel.lower((["ÄB"], ["Cd"])) == (["äb"], ["cd"])
