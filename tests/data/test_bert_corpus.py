@@ -1,5 +1,7 @@
 """The text for BERT on made-up files: where it looks, what becomes a document, what it refuses and says."""
 
+from string import ascii_lowercase
+
 import pytest
 from corpus_files import documented, put
 from small_data import documents, spelt, words_of
@@ -56,8 +58,7 @@ def test_text_of_ones_own(folder, capsys):
 
 def test_a_published_vocabulary_is_taken(folder):
     """Special pieces where it has them; a file that is none is refused by name of what it lacks."""
-    letters = [chr(ord("a") + i) for i in range(26)]
-    pieces = ["[PAD]", "[unused0]", *SPECIALS[1:], ".", *letters, *(f"##{x}" for x in letters), "the"]
+    pieces = ["[PAD]", "[unused0]", *SPECIALS[1:], ".", *ascii_lowercase, *(f"##{x}" for x in ascii_lowercase), "the"]
     put_corpus(folder, **{"vocab.txt": "\n".join(pieces)})
     dataset = bert_corpus.load(folder, tasks=())
     assert dataset.special == (0, 2, 3, 4, 5) and dataset.tokenizer == f"vocab.txt-{len(pieces)}"
