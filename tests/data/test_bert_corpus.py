@@ -28,9 +28,9 @@ def known(folder, monkeypatch):
 @pytest.fixture
 def asked(hub, monkeypatch):
     """The hub has endless texts; the list of what it was asked for."""
-    articles = ({"text": f"Title {i}\n\nArticle {i} is here. It ends.\n\nSee also {i}"} for i in range(10**9))
-    hub.rows[bert_corpus.WIKIPEDIA] = lambda *_: articles
-    hub.rows[bert_corpus.BOOKCORPUS] = lambda *_: ({"text": f"book sentence {i} ."} for i in range(10**9))
+    texts = ("Title {0}\n\nArticle {0} is here. It ends.\n\nSee also {0}", "book sentence {0} .")
+    for name, text in zip((bert_corpus.WIKIPEDIA, bert_corpus.BOOKCORPUS), texts, strict=True):
+        hub.rows[name] = lambda *_, text=text: ({"text": text.format(i)} for i in range(10**9))
     monkeypatch.setattr(bert_corpus, "BOOK_SENTENCES", 250)
     return hub.asked
 

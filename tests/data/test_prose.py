@@ -18,13 +18,11 @@ CASES = [
     "(It rained.) | [Exeunt.] | The end.",
     "So said I. | Then J. Smith left.",
     "How was she to bear it?-- | It was true.-- | Miss Taylor married.",
-    "A gentle sorrow--but not at all--came.",
     "He waited . . . and waited . . . | Then he left.",
     "Wait... what? | Yes.",
     "Lord—no! | The day ended.— | Éva smiled.",
     "e.g. The law, i.e. The rule, viz. This one.",
     "At five p.m. he came, cf. Darwin etc. and so on.",
-    "without any end",
     "Really?! | Yes!!! | “(What?)” | Good.",
 ]
 

@@ -179,12 +179,10 @@ def test_cleaning_is_moses():
 
 
 def test_steps_on_lines():
-    """Every n-th from the n-th on, as awk's NR%n; white space and Moses' escapes; blank sides."""
+    """Every n-th from the n-th on, as awk's NR%n; white space and Moses' escapes."""
     lines = ([str(i) for i in range(1, 48)], [f"-{i}" for i in range(1, 48)])
     train, valid = parallel.split_every(lines, 23)
     assert valid == (["23", "46"], ["-23", "-46"])
     assert train[0] == [line for line in lines[0] if line not in ("23", "46")]
     tidy = parallel.tidy(" a\u2028b\xa0 c\t&quot;d&apos;s&quot; &amp;lt; &#91;&#124;&#93; &euro;\r")
     assert tidy == 'a b c "d\'s" &lt; [|] &euro;'
-    assert parallel.without_empty((["a", "", "c"], ["x", "y", ""])) == (["a"], ["x"])
-    assert parallel.lower((["ÄB"], ["Cd"])) == (["äb"], ["cd"])
