@@ -24,7 +24,6 @@ KINDS = {
     "pieces": small_data.pieces,
     "pairs": small_data.pairs,
     "sentences": small_data.sentences,
-    "no tasks": functools.partial(small_data.sentences, tasks=None),
 }
 
 
@@ -102,8 +101,7 @@ def test_opened_is_a_private_view_of_the_file(tmp_path):
     small_data.images().save(tmp_path)
     first, second = ImageDataset.open(tmp_path), ImageDataset.open(tmp_path)
     before = second.train_images.clone()
-    maps = Path("/proc/self/maps")
-    if maps.exists():
+    if (maps := Path("/proc/self/maps")).exists():
         assert maps.read_text().count("train_images.npy") == 2
     first.train_images.fill_(0)
     small_data.images(1).save(tmp_path)  # nor does who prepares it anew

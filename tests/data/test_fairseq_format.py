@@ -16,13 +16,11 @@ from mutransfer.errors import UserError
 
 @pytest.fixture(scope="module")
 def dataset():
-    """Ninety sentences of the grammar."""
     return small_data.pairs(300)
 
 
 @pytest.fixture
 def folder(dataset, tmp_path):
-    """What is written of it."""
     return write(dataset, tmp_path / "new" / "binary")
 
 

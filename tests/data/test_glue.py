@@ -55,8 +55,7 @@ def test_files_become_examples(place, capsys):
     assert found["cola"].train == Examples(["The cat sat.", "Cat the sat."], None, [1, 0])
     assert found["cola"].test == Examples(["In it is.", "Out is it."], None, [1, 0])
     assert found["mrpc"].train == Examples(['One "a.'], ["Two b."], [1])
-    assert found["mrpc"].test == Examples(["Three."], ["Four."], [0])
-    assert found["pan"].train == Examples(["A a."], ["B b."], [1])
+    assert (found["mrpc"].test, found["pan"].train.second) == (Examples(["Three."], ["Four."], [0]), ["B b."])
     names = ["rte1_dev", "rte1_test", "rte2_dev", "rte2_test", "rte3_dev"]
     assert found["rte"].train.first == [f"{x} {name}." for name in names for x in "AC"]
     assert found["rte"].train.labels == [0, 1] * 5 and found["rte"].test.second == ["B test.", "D test."]

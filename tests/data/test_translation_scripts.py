@@ -89,7 +89,6 @@ def test_cleaning_and_lower_case_are_options(tmp_path):
         ({"train.de": ["Sch@@ lüssel"] * 100}, r"train\.de is cut into subwords already"),
         (None, "does not exist"),
     ],
-    ids=["lines", "side", "part", "subwords", "folder"],
 )
 def test_a_broken_corpus_is_refused(tmp_path, files, says):
     """One line that names the file, what was expected, and what is there."""
