@@ -274,7 +274,7 @@ def _search_rows(folder: Path, data: PairDataset, seconds: float) -> Iterator[di
             "reference": f"{theirs:.1f} sentences/s, fairseq-generate, float32",
             "ratio": ours / theirs,
         }
-    symbols = fairseq_format.read(folder / FAIRSEQ).dictionaries[data.target_lang]
+    symbols = data.pieces.pieces()
     texts = json.loads((folder / FOUND).read_text()), translations(log, data, symbols)
     scores = [bleu(text, data.references("test"))[0] for text in texts]
     same = sum(a == b for a, b in zip(*texts, strict=True))

@@ -199,7 +199,9 @@ def _summary(dataset: SentenceDataset) -> Iterator[tuple[str, str]]:
     yield "source", dataset.source
     for part in ("train", "test"):
         text = dataset.documents(part)
-        counts = f"{len(text):,} documents, {len(text.sentence_ends):,} sentences, {len(text.tokens):,} tokens"
+        counts = (
+            f"{len(text.document_ends):,} documents, {len(text.sentence_ends):,} sentences, {len(text.tokens):,} tokens"
+        )
         yield part, counts
     for name, task in dataset.tasks.items():
         yield name, f"{task.source}: {task.train:,} to train, {task.test:,} to test; {task.metric}"

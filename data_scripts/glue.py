@@ -32,6 +32,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -209,6 +210,8 @@ def _rows(path: Path, text: str, columns: Sequence[str] | Sequence[int]) -> list
             if column not in heading:
                 raise UserError(f"{path} has no column '{column}' in its first line; found: {', '.join(heading)}.")
             places.append(heading.index(str(column)))
+        if len(lines) == 1:
+            raise UserError(f"{path} has no row below its first line; put a whole copy in its place.")
     for i, line in enumerate(lines[first:], first + 1):
         if len(line) != len(lines[0]):
             raise UserError(
@@ -275,13 +278,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _summary(tasks: dict[str, TaskTexts]) -> Iterator[tuple[str, str]]:
-    from mutransfer.data.sentences import mark_of
+    from mutransfer.data.arrays import mark_of
+    from mutransfer.data.sentences import lines_of_tasks
 
     for name, task in tasks.items():
         form = "single texts" if task.train.second is None else "pairs"
         yield name, task.source
         yield "", f"{len(task.train.labels):,} {form} to train, {len(task.test.labels):,} to test; {task.metric}"
-    yield "fingerprint", mark_of((), "", (), tasks)
+    yield "fingerprint", mark_of(chain(["()", ""], lines_of_tasks(tasks)))
 
 
 if __name__ == "__main__":

@@ -1,26 +1,22 @@
 """Made-up files for the data scripts, and scripts that are kept from the network."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import http.server
 import threading
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from data_scripts import iwslt14, wmt14
 from data_scripts.places import Documented
-from mutransfer.data.pairs import PARTS, PairDataset
+from mutransfer.data.pairs import PARTS
 from mutransfer.data.standins.grammar import grammar_texts
 
 REFUSED = "http://127.0.0.1:9"  # the discard port
 SCRIPTS = {"iwslt14": iwslt14, "wmt14": wmt14}
-GERMAN, ENGLISH = grammar_texts(counts={"train": 150})["train"]
+GERMAN, ENGLISH = grammar_texts({"train": 150})["train"]
 
 
-def put(folder: Path, files: Mapping[str, str | Sequence[str]]) -> Path:
+def put(folder, files):
     """Write texts, as they are, or lines into files of ``folder``."""
     for name, content in files.items():
         text = content if isinstance(content, str) else "".join(f"{line}\n" for line in content)
@@ -32,39 +28,29 @@ def put(folder: Path, files: Mapping[str, str | Sequence[str]]) -> Path:
 DAMAGE = ("missing", "empty", "blank", "latin-1", "folder", "link")
 
 
-def damage(path: Path, how: str) -> None:
-    """Spoil a text in a way of `DAMAGE`, or "cut" it."""
-    raw = path.read_bytes()
+def damage(path, how):
+    """Spoil a text in a way of `DAMAGE`."""
+    contents = {"empty": b"", "blank": b" \n" * 9, "latin-1": path.read_bytes() + "é".encode("latin-1")}
     path.unlink()
     if how == "folder":
         path.mkdir()
     elif how == "link":
         path.symlink_to("gone")
     elif how != "missing":
-        contents = {"cut": raw[:300], "empty": b"", "blank": b" \n" * 9, "latin-1": raw + "é".encode("latin-1")}
         path.write_bytes(contents[how])
 
 
-def corpus(folder: Path, names: Sequence[str] = PARTS, languages: tuple[str, str] = ("de", "en")) -> Path:
-    """A corpus of 100, 6 and 4 pairs."""
-    cuts = {names[0]: slice(0, 100), names[1]: slice(100, 106), names[2]: slice(106, 110)}
-    sides = zip(languages, (GERMAN, ENGLISH), strict=True)
-    return put(folder, {f"{name}.{x}": side[cut] for x, side in sides for name, cut in cuts.items()})
+def sides(names=PARTS, languages=("de", "en")):
+    """The files of a corpus of 100, 6 and 4 pairs."""
+    cuts = zip(names, (slice(0, 100), slice(100, 106), slice(106, 110)), strict=True)
+    texts = dict(zip(languages, (GERMAN, ENGLISH), strict=True))
+    return {f"{name}.{language}": text[cut] for name, cut in cuts for language, text in texts.items()}
 
 
-def documented(content: str, head: int = 256) -> Documented:
+def documented(content, head=256):
     """What would be documented of a file with this content."""
     raw = content.encode()
     return Documented(hashlib.sha256(raw[:head]).hexdigest()[:16], len(raw), hashlib.sha256(raw).hexdigest())
-
-
-def assert_stand_in(dataset: PairDataset, said: str, name: str) -> None:
-    """Not real, and said so in exactly one line that tells what to do."""
-    assert not dataset.is_real and dataset.source.startswith("STAND-IN: synthetic")
-    loud = [line for line in said.splitlines() if line.startswith(f"WARNING: NOT {name.upper()}")]
-    assert len(loud) == 1 and said.count("\n") == 1
-    for help_ in ("MUTRANSFER_DATA", "--corpus", str(Path(name) / "train.")):
-        assert help_ in loud[0]
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -72,10 +58,10 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
     enough = threading.Event()
 
-    def log_message(self, *args: object) -> None:
+    def log_message(self, *args):
         pass
 
-    def do_GET(self) -> None:
+    def do_GET(self):
         if not self.path.startswith(("/cut", "/drip", "/hang")):
             return super().do_GET()
         if self.path.startswith("/hang"):
@@ -95,7 +81,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
+def served(folder):
     """The address at which ``folder`` is served on this machine."""
     Handler.enough.clear()
     handler = functools.partial(Handler, directory=str(folder))

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from benchmarks import translation as bench
-from mutransfer.data import fairseq_format
 from mutransfer.data.pairs import PairDataset
 from mutransfer.data.standins.grammar import grammar_dataset
 from mutransfer.models.transformer import EncoderDecoder
@@ -43,7 +42,7 @@ def test_the_searchs_own_time_is_read() -> None:
 
 def test_fairseqs_translations_are_put_together_as_ours(data: PairDataset, tmp_path: Path) -> None:
     """The references, cut into pieces and printed as fairseq does, have the BLEU of the references themselves."""
-    symbols = fairseq_format.read(fairseq_format.write(data, tmp_path)).dictionaries["en"]
+    symbols = data.pieces.pieces()
     target = data.pairs("test").target
     lines = [f"H-{i}\t-0.5\t{' '.join(symbols[n] for n in target[i].tolist())}" for i in range(len(target))]
     log = "\n".join(reversed([*lines, "H-scores are in base 2", f"H-{len(lines)}\t-1\t"]))
@@ -69,7 +68,7 @@ def test_batches_are_fairseqs(data: PairDataset, tmp_path: Path) -> None:
     pytest.importorskip("fairseq.data.data_utils_fast")
     from fairseq.data.data_utils_fast import batch_by_size_fn
 
-    pairs = fairseq_format.read(fairseq_format.write(data, tmp_path)).parts["train"]
+    pairs = data.pairs("train")
     source, target = pairs.source.lengths.numpy() + 1, pairs.target.lengths.numpy() + 1
     order = np.lexsort((target, source))
     sizes = np.maximum(source, target)

@@ -137,7 +137,7 @@ def test_a_scored_run_has_bleu_and_samples(data: PairDataset) -> None:
 def test_examples_are_tokens_of_an_epoch(data: PairDataset) -> None:
     """The longer side of each pair, as a batch counts it, its end included."""
     pairs = data.pairs("train")
-    longer = sum(max(len(a), len(b)) + 1 for a, b in (pairs[i] for i in range(len(pairs))))
+    longer = sum(max(len(a), len(b)) + 1 for a, b in zip(*pairs, strict=True))
     assert translation.examples(data, spec(IWSLT, data)) == longer
 
 

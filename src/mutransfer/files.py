@@ -10,7 +10,7 @@ from pathlib import Path
 from mutransfer.errors import UserError
 
 
-def write(path: Path, content: bytes) -> Path:
+def write(path: Path, content: bytes | memoryview) -> Path:
     """Write ``content`` in one step: a reader sees the old file or the new one, never a half; returns ``path``.
 
     The folder is made if it is missing. Raises `UserError` if the file cannot be written; nothing is left behind.

@@ -1,25 +1,25 @@
 """Scripts that look in an empty folder, and have no network but a hub on this machine."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any
+import functools
+from types import SimpleNamespace
 
 import pytest
 from corpus_files import REFUSED
 
 
 @pytest.fixture
-def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def folder(monkeypatch, tmp_path):
     """An empty data folder, which the environment names too; no network; small stand-ins."""
     from huggingface_hub import constants
+    from torchvision.datasets import CIFAR10
 
     from data_scripts import iwslt14
-    from mutransfer.data.standins import grammar
+    from mutransfer.data.standins import grammar, synthetic
 
     monkeypatch.setattr(constants, "ENDPOINT", REFUSED)
     monkeypatch.setattr(iwslt14, "URL", f"{REFUSED}/de-en.tgz")
+    monkeypatch.setattr(CIFAR10, "url", f"{REFUSED}/{CIFAR10.filename}")
+    monkeypatch.setattr(synthetic, "synthetic_cifar", functools.partial(synthetic.synthetic_cifar, 3, 20, 10))
     for part, count in {"test": 5, "valid": 5, "train": 60}.items():
         monkeypatch.setitem(grammar.COUNTS, part, count)
     for counts in (grammar.STORY_COUNTS, grammar.TASK_COUNTS):
@@ -30,26 +30,18 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-class Hub:
-    """What was asked, and what is answered: rows by the name of a data set, made of its config and split."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, str | None, str, bool]] = []  # name, config, split, whether streamed
-        self.rows: dict[str, Callable[[str | None, str], Iterable[dict[str, Any]]]] = {}
-
-    def load_dataset(self, name: str, config: str | None = None, *, split: str, streaming: bool) -> Any:
-        """The library's function of this name."""
-        self.asked.append((name, config, split, streaming))
-        return self.rows[name](config, split)
-
-
 @pytest.fixture
-def hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
-    """A hub on this machine, empty as yet; the scripts ask it."""
+def hub(folder, monkeypatch):
+    """A hub that the scripts ask. rows: by the name of a data set, made of its config and split; asked: for what."""
     import datasets
     from huggingface_hub import HfApi
 
-    found = Hub()
+    made = SimpleNamespace(asked=[], rows={})
+
+    def load_dataset(name, config=None, *, split, streaming):
+        made.asked.append((name, config, split, streaming))
+        return made.rows[name](config, split)
+
     monkeypatch.setattr(HfApi, "dataset_info", lambda *_, **__: None)
-    monkeypatch.setattr(datasets, "load_dataset", found.load_dataset)
-    return found
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return made

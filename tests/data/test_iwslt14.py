@@ -1,38 +1,29 @@
 """IWSLT14's archive, in miniature: verified before it is read, read without being unpacked, cleaned as fairseq does."""
 
-from __future__ import annotations
-
 import hashlib
-import io
 import tarfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from corpus_files import ENGLISH, GERMAN, REFUSED, assert_stand_in, put, served
+from corpus_files import ENGLISH, GERMAN, REFUSED, put, served
 
 from data_scripts import download, iwslt14, places
 from data_scripts.download import DownloadError, fetch
 from data_scripts.places import Missing
-from mutransfer.data.pairs import PairDataset
 from mutransfer.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("folder")
-TRAIN_HEAD = {
-    "de": ["<url>http://ted.com/1</url>", "<keywords>talks</keywords>", "<talkid>1</talkid>"],
-    "en": ["<url>http://ted.com/1</url>", "<talkid>1</talkid>", "<keywords>talks</keywords>"],
-}
 
 
-def archive_files() -> dict[str, list[str]]:
+def archive_files():
     """A miniature of WIT3's archive: 54 pairs of talks, of which 4 are cleaned away, and five test sets of 2 to 4."""
     files = {}
     for language, lines in (("de", GERMAN), ("en", ENGLISH)):
         other = {"de": "Kurz.", "en": "One side is much longer than the other."}[language]
-        titles = [f"<title>{lines[0]}</title>", f"<description>{lines[1]}</description>"]
+        titles = ["<url>http://ted.com/1</url>", "<keywords>talks</keywords>", "<talkid>1</talkid>"]
+        titles += [f"<title>{lines[0]}</title>", f"<description>{lines[1]}</description>"]
         body = [*lines[2:30], other, "", *lines[30:50], "a " * 176, "b " * 300 if language == "de" else "b"]
-        files[f"train.tags.de-en.{language}"] = [*TRAIN_HEAD[language], *titles, *body]
+        files[f"train.tags.de-en.{language}"] = [*titles, *body]
         for i, name in enumerate(iwslt14.TESTS):
             chosen = lines[60 + 4 * i : 60 + 4 * i + 2 + i % 3]
             segments = [f'<seg id="{n}"> {line} </seg>' for n, line in enumerate(chosen, 1)]
@@ -42,35 +33,31 @@ def archive_files() -> dict[str, list[str]]:
     return files
 
 
-def pack(path: Path, files: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch) -> Path:
+def pack(path, files, monkeypatch):
     """An archive of these files, known to the script."""
     with tarfile.open(path, "w:gz") as tar:
-        for name, lines in files.items():
-            raw = "".join(f"{line}\n" for line in lines).encode()
-            member = tarfile.TarInfo(f"de-en/{name}")
-            member.size = len(raw)
-            tar.addfile(member, io.BytesIO(raw))
+        tar.add(put(path.parent.parent / "packed", files), "de-en")
     monkeypatch.setattr(iwslt14, "CHECKSUM", f"md5:{hashlib.md5(path.read_bytes()).hexdigest()}")
     monkeypatch.setattr(iwslt14, "COUNTS", {"train": 48, "valid": 2, "test": 14})
     return path
 
 
 @pytest.fixture
-def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def archive(tmp_path, monkeypatch):
     """The miniature archive, in a folder of its own."""
     (tmp_path / "official").mkdir()
     return pack(tmp_path / "official" / "de-en.tgz", archive_files(), monkeypatch)
 
 
 @pytest.fixture
-def server(archive: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def server(archive, monkeypatch):
     """The archive served on this machine as the address of the download."""
     with served(archive.parent) as address:
         monkeypatch.setattr(iwslt14, "URL", f"{address}/{archive.name}")
         yield address
 
 
-def assert_recipe(dataset: PairDataset) -> None:
+def assert_recipe(dataset):
     """fairseq's steps on the miniature, by hand."""
     assert (dataset.name, dataset.is_real) == ("iwslt14", True)
     assert dataset.source.startswith("IWSLT14 de-en, 48 training pairs, lower-cased, joint-bpe-")
@@ -86,7 +73,7 @@ def assert_recipe(dataset: PairDataset) -> None:
 
 
 @pytest.mark.parametrize("form", ["archive", "unpacked"])
-def test_official_archive_on_disk(folder: Path, archive: Path, form: str) -> None:
+def test_official_archive_on_disk(folder, archive, form, monkeypatch):
     """Cleaned and split as fairseq does, from the archive or from what its script unpacks; prepared once."""
     place = folder / "iwslt14"
     if form == "archive":
@@ -100,12 +87,9 @@ def test_official_archive_on_disk(folder: Path, archive: Path, form: str) -> Non
     other = iwslt14.load(folder, languages=("en", "de"), pieces=150, lowercase=False, clean=False)
     assert other.references("test")[1] == GERMAN[61] and other.source.startswith("IWSLT14 en-de, 51 training pairs, j")
     assert other.sources("test")[0] == "It's <one> &c."
-
-
-def test_other_files_in_its_place_say_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unpacked folder is not verified: its test part must at least have the known size."""
-    put(folder / "iwslt14" / "de-en", archive_files())
-    assert iwslt14.load(folder, pieces=150).source.startswith("other text in the place of IWSLT14")
+    if form == "unpacked":  # which is not verified: its test part must at least have the known size
+        monkeypatch.setitem(iwslt14.COUNTS, "test", 6_750)
+        assert iwslt14.load(folder, pieces=150).source.startswith("other text in the place of IWSLT14")
 
 
 @pytest.mark.parametrize(
@@ -116,10 +100,11 @@ def test_other_files_in_its_place_say_so(folder: Path, monkeypatch: pytest.Monke
         ("unequal", "53 sentences in de, 54 in en"),
         ("folder", r"de-en\.tgz"),
         ("no archive", r"de-en\.tgz"),
+        ("link", r"train\.tags\.de-en\.de .*no file"),
     ],
 )
-def test_damaged_archive_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch, damage: str, says: str) -> None:
-    """It was meant to be the data: never the stand-in. Nothing of an unknown archive is read."""
+def test_damaged_archive_is_refused(folder, monkeypatch, damage, says):
+    """Never the stand-in. Of an unknown archive nothing is read, of a known one files only, no links."""
     path, files = folder / "iwslt14" / "de-en.tgz", archive_files()
     path.parent.mkdir()
     if damage == "no member":
@@ -127,36 +112,35 @@ def test_damaged_archive_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatc
     if damage == "unequal":
         files["train.tags.de-en.de"].pop()
     pack(path, files, monkeypatch)
+    if damage == "link":
+        with tarfile.open(path, "w:gz") as tar:
+            link = tarfile.TarInfo("de-en/train.tags.de-en.de")
+            link.type, link.linkname = tarfile.SYMTYPE, str(put(folder, {"secret": ["x"]}) / "secret")
+            tar.addfile(link)
+            tar.addfile(tarfile.TarInfo("../escaped"))
     if damage in ("folder", "no archive"):
         path.unlink()
         path.mkdir() if damage == "folder" else path.write_bytes(b"")
-        monkeypatch.setattr(iwslt14, "CHECKSUM", f"md5:{hashlib.md5().hexdigest()}")
-    if damage == "checksum":
-        monkeypatch.setattr(iwslt14, "CHECKSUM", "md5:0123")
+    raw = path.read_bytes() if path.is_file() else b""
+    known = "0123" if damage == "checksum" else hashlib.md5(raw).hexdigest()
+    monkeypatch.setattr(iwslt14, "CHECKSUM", f"md5:{known}")
+    before = sorted(folder.parent.rglob("*"))
     with pytest.raises(UserError, match=says) as error:
         iwslt14.load(folder)
     assert "\n" not in str(error.value) and not isinstance(error.value, Missing)
-
-
-def test_an_archive_cannot_write_elsewhere(folder: Path, archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its files are read in memory, by name, and only if they are files: links and paths upwards lead nowhere."""
-    secret = put(folder, {"secret": ["x"]}) / "secret"
-    path = folder / "iwslt14" / archive.name
-    path.parent.mkdir()
-    with tarfile.open(path, "w:gz") as tar:
-        link = tarfile.TarInfo("de-en/train.tags.de-en.de")
-        link.type, link.linkname = tarfile.SYMTYPE, str(secret)
-        tar.addfile(link)
-        tar.addfile(tarfile.TarInfo("../escaped"))
-    monkeypatch.setattr(iwslt14, "CHECKSUM", f"md5:{hashlib.md5(path.read_bytes()).hexdigest()}")
-    before = sorted(folder.parent.rglob("*"))
-    with pytest.raises(UserError, match=r"train\.tags\.de-en\.de .*no file"):
-        iwslt14.load(folder)
     assert sorted(folder.parent.rglob("*")) == before
 
 
-def test_download_is_verified_and_kept(folder: Path, server: str, archive: Path) -> None:
-    """Fetched once: the second load finds the archive on disk, with the same fingerprint."""
+def test_download_is_verified_and_kept(folder, server, archive, monkeypatch, capsys):
+    """Fetched once: the second load finds the archive on disk, with the same fingerprint; a bad one leaves nothing."""
+    with monkeypatch.context() as changed:
+        changed.setattr(iwslt14, "CHECKSUM", "md5:0123")
+        assert not iwslt14.load(folder).is_real
+    assert "not the documented 0123" in capsys.readouterr().err and not list(folder.rglob("*"))
+    (folder / "iwslt14").write_text("a file where the folder should be: no reason to train on anything else")
+    assert_recipe(iwslt14.load(folder, pieces=150))
+    assert "cannot be kept" in capsys.readouterr().err
+    (folder / "iwslt14").unlink()
     first = iwslt14.load(folder, pieces=150)
     assert_recipe(first)
     assert (folder / "iwslt14" / "de-en.tgz").read_bytes() == archive.read_bytes()
@@ -164,49 +148,24 @@ def test_download_is_verified_and_kept(folder: Path, server: str, archive: Path)
     assert again.fingerprint == first.fingerprint and again.folder == first.folder
 
 
-@pytest.mark.parametrize("wrong", ["checksum", "404", "cut", "hang", "long", "refused"])
-def test_a_bad_download_gives_the_stand_in(
-    folder: Path, server: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wrong: str
-) -> None:
-    """Within seconds, with the reason; nothing is left that the next run would find."""
-    says = {"checksum": "not the documented 0123", "404": "404", "cut": "broke off after 10 of 1,000 bytes"}
-    says |= {"hang": "timed out", "long": "longer than 9 bytes", "refused": "refused"}
+@pytest.mark.parametrize(
+    ("address", "checksum", "most", "says"),
+    [
+        ("/de-en.tgz", "sha256:0", 10**6, "its sha256 is .*, not the documented 0"),
+        ("/de-en.tgz", "md5:0123", 9, "longer than 9 bytes"),
+        ("/none", "md5:0123", 9, "404"),
+        ("/cut", "md5:0123", 10**6, "broke off after 10 of 1,000 bytes"),
+        ("/hang", "md5:0123", 10**6, "timed out"),
+        ("/drip", "md5:0123", 10**6, r"bytes in 0\.3 seconds"),  # each byte in time
+        (f"{REFUSED}/x", "md5:0123", 9, "refused"),
+        ("nowhere", "md5:0123", 9, "nowhere"),
+    ],
+)
+def test_fetch_gives_the_documented_file_or_nothing(server, archive, monkeypatch, address, checksum, most, says):
+    """Within seconds, in one line."""
     monkeypatch.setattr(places, "CONNECT_SECONDS", 0.3)
-    if wrong == "checksum":
-        monkeypatch.setattr(iwslt14, "CHECKSUM", "md5:0123")
-    elif wrong == "long":
-        monkeypatch.setattr(iwslt14, "MOST_BYTES", 9)
-    else:
-        monkeypatch.setattr(iwslt14, "URL", f"{REFUSED if wrong == 'refused' else server}/{wrong}")
+    monkeypatch.setattr(download, "TOTAL_SECONDS", 0.3)
     start = time.monotonic()
-    dataset = iwslt14.load(folder)
-    assert time.monotonic() - start < 5
-    said = capsys.readouterr().err
-    assert_stand_in(dataset, said, "iwslt14")
-    assert says[wrong] in said and not list(folder.rglob("*"))
-
-
-def test_fetch_gives_the_documented_file_or_nothing(
-    server: str, archive: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For any file; one that drips, each byte in time, is given up; an address that is none is one line."""
-    raw = archive.read_bytes()
-    digest = hashlib.sha256(raw).hexdigest()
-    assert fetch(f"{server}/{archive.name}", f"sha256:{digest}", len(raw)) == raw
-    with pytest.raises(DownloadError, match=f"its sha256 is {digest}, not the documented 0"):
-        fetch(f"{server}/{archive.name}", "sha256:0", len(raw))
-    with pytest.raises(DownloadError, match="nowhere") as error:
-        fetch("nowhere", "sha256:0", 1)
-    assert "\n" not in str(error.value)
-    monkeypatch.setattr(download, "TOTAL_SECONDS", 0.2)
-    start = time.monotonic()
-    with pytest.raises(DownloadError, match=r"bytes in 0\.2 seconds"):
-        fetch(f"{server}/drip", "sha256:0", 10**6)
-    assert time.monotonic() - start < 2
-
-
-def test_download_into_unwritable_folder_is_used(folder: Path, server: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A place that cannot keep the archive is no reason to train on anything else."""
-    (folder / "iwslt14").write_text("a file where the folder should be")
-    assert_recipe(iwslt14.load(folder, pieces=150))
-    assert "cannot be kept" in capsys.readouterr().err
+    with pytest.raises(DownloadError, match=says) as error:
+        fetch(server + address if address.startswith("/") else address, checksum, most)
+    assert time.monotonic() - start < 2 and "\n" not in str(error.value)

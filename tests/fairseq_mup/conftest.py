@@ -14,7 +14,7 @@ from mutransfer.data.standins.grammar import grammar_texts
 @pytest.fixture(scope="session")
 def dataset() -> PairDataset:
     """Eighty sentences of the grammar to train on."""
-    texts = grammar_texts(counts={"test": 5, "valid": 6, "train": 80})
+    texts = grammar_texts({"test": 5, "valid": 12, "train": 80})
     return PairDataset.from_texts("made-up", "test", is_real=False, languages=("de", "en"), pieces=100, **texts)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
-import tempfile
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -40,12 +39,14 @@ class ArrayDataset:
     def __init_subclass__(cls) -> None:
         cls.ARRAYS = tuple(name for name, kind in cls.__annotations__.items() if kind == "Tensor")
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {self.source!r}, fingerprint={self.fingerprint})"
+
     @classmethod
     def made(cls, name: str, source: str, *, is_real: bool, **content: Any) -> Self:
-        """A data set of this content, with its fingerprint. Raises ValueError for what does not fit together."""
+        """A data set of this content, with its fingerprint."""
         dataset = cls(name, source, is_real, "", **content)
-        object.__setattr__(dataset, "fingerprint", dataset.content_fingerprint())
-        return dataset
+        return replace(dataset, fingerprint=dataset.content_fingerprint())
 
     def tensors(self) -> dict[str, Tensor]:
         """The arrays by name."""
@@ -67,10 +68,7 @@ class ArrayDataset:
         return digest.hexdigest()[:16]
 
     def __getstate__(self) -> dict[str, Any]:
-        """With arrays instead of tensors: pickle protocol 5 can share their memory instead of copying it.
-
-        Without the folder, which another machine has not, and without what can be made of the fields again.
-        """
+        """With arrays, whose memory pickle protocol 5 can share, and without the folder, which is on this machine."""
         state = {f.name: getattr(self, f.name) for f in fields(self)}
         return state | {name: tensor.numpy() for name, tensor in self.tensors().items()} | {"folder": None}
 
@@ -80,36 +78,32 @@ class ArrayDataset:
             self.__dict__.update(state, **{name: torch.from_numpy(state[name]) for name in self.ARRAYS})
 
     def save(self, folder: Path) -> None:
-        """Write one .npy file per tensor and a json into ``folder`` (made if missing); half a data set never opens.
+        """Write one .npy file per tensor, then a json, into ``folder`` (made if missing); half a data set never opens.
 
         Raises `UserError` if the folder cannot be written (read-only, full).
         """
         meta = {f.name: getattr(self, f.name) for f in fields(self) if f.init and f.name not in self.ARRAYS}
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            # The json is removed first and written last: where it is, the rest is whole.
-            (folder / _META).unlink(missing_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".", dir=folder) as part:
-                for name, tensor in self.tensors().items():
-                    np.save(Path(part, f"{name}.npy"), tensor.numpy())
-                    os.replace(Path(part, f"{name}.npy"), folder / f"{name}.npy")  # never into a file that is mapped
-            write(folder / _META, (json.dumps(meta, indent=1) + "\n").encode())
-        except OSError as error:
-            reason = error.strerror or error
-            raise UserError(
-                f"cannot write the data set into {folder}: {reason}; free space there or name another folder."
-            ) from error
+        for name, tensor in self.tensors().items():
+            content = io.BytesIO()
+            np.save(content, tensor.numpy())
+            write(folder / f"{name}.npy", content.getbuffer())  # never into a file that is mapped
+        write(folder / _META, (json.dumps(meta, indent=1) + "\n").encode())
 
     @classmethod
-    def prepared(cls, folder: Path | None, make: Callable[[], Self]) -> Self:
-        """What lies whole in ``folder``, else what ``make`` gives: kept there and opened, if that can be written."""
-        if folder is not None and (folder / _META).is_file():
-            return cls.open(folder)
-        dataset = make()
-        note = f"{dataset.source}\nMade by mutransfer from the text beside it; may be deleted.\n"
-        if folder is None or not keep(folder / "source.txt", note.encode()):
-            return dataset
-        dataset.save(folder)
+    def prepared(cls, cache: Path | None, name: str, content: Iterable[str], make: Callable[[], Self]) -> Self:
+        """What ``make`` gives: kept in a folder of ``cache``, if that can be written, and opened the next time.
+
+        name, content: of the folder; what decides what is made, as lines of text.
+        """
+        if cache is None:
+            return make()
+        folder = cache / f"{name}-{mark_of(content)}"
+        if not (folder / _META).is_file():
+            dataset = make()
+            note = f"{dataset.source}\nMade by mutransfer from the text beside it; may be deleted.\n"
+            if not keep(folder / "source.txt", note.encode()):
+                return dataset
+            dataset.save(folder)
         return cls.open(folder)
 
     @classmethod
@@ -124,15 +118,12 @@ class ArrayDataset:
             for name in cls.ARRAYS:
                 meta[name] = torch.from_numpy(np.load(folder / f"{name}.npy", mmap_mode="c"))
             dataset = cls(**meta)
+            if (content := dataset.content_fingerprint()) != dataset.fingerprint:
+                raise ValueError(f"corrupt: fingerprint {content}, expected {dataset.fingerprint}")
         except (OSError, ValueError, TypeError, EOFError) as error:
             raise UserError(
                 f"{folder} is not a whole prepared data set ({error}); delete the folder and run again."
             ) from error
-        if (content := dataset.content_fingerprint()) != dataset.fingerprint:
-            raise UserError(
-                f"the data set in {folder} is corrupt: fingerprint {content}, expected {dataset.fingerprint}; "
-                "delete the folder and run again."
-            )
         object.__setattr__(dataset, "folder", folder)
         return dataset
 
@@ -142,22 +133,26 @@ def dtype_of(vocab: int) -> type[np.uint8] | type[np.int32]:
     return np.uint8 if vocab <= 256 else np.int32
 
 
-def check_form(name: str, tensor: Tensor, dtype: type, *, columns: int | None = None, least: int = 0) -> None:
-    """Raise ValueError unless ``tensor`` is [N] (or [N, columns]) of ``dtype``, with N at least ``least``."""
-    shape = [len(tensor)] + [columns] * (columns is not None)
-    if tensor.numpy().dtype != dtype or [*tensor.shape] != shape or len(tensor) < least:
-        expected = f"{np.dtype(dtype)} {['N', *shape[1:]]} with N of at least {least}".replace("'", "")
-        raise ValueError(f"{name}: expected {expected}, got {tensor.dtype} {[*tensor.shape]}")
+def joined(texts: Iterable[Sequence[int]], vocab: int) -> tuple[np.ndarray, np.ndarray]:
+    """The tokens of all texts one after the other, uint8 or int32 [tokens], and where each text ends, int64 [texts]."""
+    lengths = list[int]()
+
+    def numbers() -> Iterable[int]:
+        for text in texts:
+            lengths.append(len(text))
+            yield from text
+
+    return np.fromiter(numbers(), dtype_of(vocab)), np.cumsum(lengths, dtype=np.int64)
 
 
-def check_range(name: str, numbers: Tensor | np.ndarray, low: int, high: int, kind: str = "tokens") -> None:
-    """Raise ValueError unless all numbers are in low..high."""
-    array = np.asarray(numbers)
-    if array.size and (array.min() < low or array.max() > high):
-        raise ValueError(f"{name}: expected {kind} in {low}..{high}, got {array.min()}..{array.max()}")
+def mark_of(lines: Iterable[str]) -> str:
+    """16 hex digits of everything that decides what a data set becomes."""
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(f"{line}\n".encode())
+    return digest.hexdigest()[:16]
 
 
-def check_ends(name: str, ends: Tensor, whole: int, least: int = 0) -> None:
-    """Raise ValueError unless ``ends`` rises to ``whole``, by ``least`` each time or more."""
-    if (ends.diff(prepend=ends.new_zeros(1)) < least).any() or ends[-1] != whole:
-        raise ValueError(f"{name}: expected ends that rise to {whole}, got {int(ends[-1])} as last")
+def bytes_of(content: bytes) -> Tensor:
+    """uint8 [N]."""
+    return torch.from_numpy(np.frombuffer(content, np.uint8).copy())

@@ -24,6 +24,9 @@ DRAWS = 4 * TRIES + 1
 SHORTER = 256 / 224
 """The shorter side of a test image before its centre is cut out, over the side of what is cut out."""
 
+Part = tuple[np.ndarray, np.ndarray]
+"""Images uint8 [N, H, W, C] in 0..255 and labels [N] of any integer type."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageDataset(ArrayDataset):
@@ -37,31 +40,14 @@ class ImageDataset(ArrayDataset):
     test_images: Tensor
     test_labels: Tensor
 
-    def __post_init__(self) -> None:
-        for part in ("train", "test"):
-            x, y = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
-            if x.dtype != torch.uint8 or x.ndim != 4:
-                raise ValueError(f"{part}_images: expected uint8 [N, H, W, C], got {x.dtype} {[*x.shape]}")
-            if y.dtype != torch.int64 or y.shape != x.shape[:1]:
-                raise ValueError(f"{part}_labels: expected int64 [{len(x)}], got {y.dtype} {[*y.shape]}")
-
-    def __repr__(self) -> str:
-        counts = f"train={len(self.train_labels)}, test={len(self.test_labels)}"
-        return f"ImageDataset({self.name!r}, {self.source!r}, {counts}, fingerprint={self.fingerprint})"
-
     @classmethod
-    def from_arrays(
-        cls,
-        name: str,
-        source: str,
-        *,
-        is_real: bool,
-        train: tuple[np.ndarray, np.ndarray],
-        test: tuple[np.ndarray, np.ndarray],
-    ) -> ImageDataset:
-        """From (images uint8 [N, H, W, C], labels [N] of any integer type) of each part."""
+    def from_arrays(cls, name: str, source: str, *, is_real: bool, train: Part, test: Part) -> ImageDataset:
+        """From the images and labels of each part. Raises ValueError if they have another form than `Part`."""
         content = {}
         for part, (x, y) in (("train", train), ("test", test)):
+            if x.dtype != np.uint8 or x.ndim != 4 or np.shape(y) != x.shape[:1]:
+                has = f"{x.dtype} {[*x.shape]} and {[*np.shape(y)]}"
+                raise ValueError(f"{part}: expected images uint8 [N, H, W, C] and labels [N], got {has}")
             content[f"{part}_images"] = torch.from_numpy(np.ascontiguousarray(x))
             content[f"{part}_labels"] = torch.from_numpy(np.asarray(y).astype(np.int64))
         return cls.made(name, source, is_real=is_real, **content)
@@ -90,10 +76,6 @@ class ImageNetFolder:
     missing: str = ""
     name: str = "imagenet"
 
-    def __repr__(self) -> str:
-        counts = ", ".join(f"{part}={len(labels)}" for part, labels in self.labels.items())
-        return f"ImageNetFolder({self.source!r}, {counts}, fingerprint={self.fingerprint})"
-
     @classmethod
     def open(cls, folder: Path) -> ImageNetFolder:
         """List a folder.
@@ -111,19 +93,18 @@ class ImageNetFolder:
                 raise UserError(f"{words}; expected {name}/CLASS/*.JPEG.") from error
             for path, _ in listed[part].samples:
                 digest.update(f"{Path(path).relative_to(folder).as_posix()} {Path(path).stat().st_size}\n".encode())
-        train, test = listed["train"], listed["test"]
-        if strange := sorted(set(train.classes) ^ set(test.classes)):
+        classes = listed["train"].classes
+        if strange := sorted({*classes} ^ {*listed["test"].classes}):
             raise UserError(f"{folder}: class {strange[0]} is in one of {' and '.join(FOLDERS.values())} only.")
-        labels = {part: torch.tensor(images.targets) for part, images in listed.items()}
-        is_whole = all(len(labels[part]) == count for part, count in COUNTS.items()) and len(train.classes) == CLASSES
-        counts = f"{len(labels['train']):,} training images of {len(train.classes)} classes"
+        is_whole = {part: len(images) for part, images in listed.items()} == COUNTS and len(classes) == CLASSES
+        counts = f"{len(listed['train']):,} training images of {len(classes)} classes, in the place of ImageNet"
         return cls(
-            source="ImageNet" if is_whole else f"{counts}, in the place of ImageNet",
+            source="ImageNet" if is_whole else counts,
             is_real=is_whole,
             fingerprint=digest.hexdigest()[:16],
             folder=folder,
             paths={part: [path for path, _ in images.samples] for part, images in listed.items()},
-            labels=labels,
+            labels={part: torch.tensor(images.targets) for part, images in listed.items()},
         )
 
     @classmethod

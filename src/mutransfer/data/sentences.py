@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, pairwise
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from mutransfer.data.arrays import ArrayDataset, check_ends, check_form, check_range, dtype_of
+from mutransfer.data.arrays import ArrayDataset, bytes_of, dtype_of
 from mutransfer.data.wordpiece import LEAST, LETTERS, WORDS, Special, WordPiece
 from mutransfer.errors import UserError, unknown
 
 PARTS = ("train", "test")
-METRICS = ("accuracy", "f1", "matthews")
 
 Text = Sequence[Sequence[str]]
 """The sentences of each document."""
@@ -48,7 +47,7 @@ class LabelledTask(NamedTuple):
 
 @dataclass(frozen=True)
 class TaskTexts:
-    """A task as text. metric: of `METRICS`; source: for captions; classes: the labels are 0..classes-1."""
+    """A task as text. metric: "accuracy", "f1" or "matthews"; source: for captions; labels: 0..classes-1."""
 
     metric: str
     classes: int
@@ -57,37 +56,16 @@ class TaskTexts:
     train: Examples
     test: Examples
 
-    def facts(self) -> LabelledTask:
-        """What a data set says of it."""
-        counts = len(self.train.labels), len(self.test.labels)
-        return LabelledTask(
-            self.metric, self.classes, self.source, self.is_real, self.train.second is not None, *counts
-        )
 
-
-@dataclass(frozen=True, eq=False)
-class Documents:
+class Documents(NamedTuple):
     """The text of a part: tokens [N]; where each sentence ends, in tokens, and each document, in sentences, int64."""
 
     tokens: Tensor
     sentence_ends: Tensor
     document_ends: Tensor
 
-    def __len__(self) -> int:
-        return len(self.document_ends)
 
-    def __getitem__(self, i: int) -> list[Tensor]:
-        """The sentences of document ``i``, views."""
-        if not 0 <= i < len(self):
-            raise IndexError(f"document {i} of {len(self)}")
-        first = int(self.document_ends[i - 1]) if i else 0
-        ends = [int(self.sentence_ends[first - 1]) if first else 0]
-        ends += self.sentence_ends[first : int(self.document_ends[i])].tolist()
-        return [self.tokens[a:b] for a, b in pairwise(ends)]
-
-
-@dataclass(frozen=True, eq=False)
-class Labelled:
+class Labelled(NamedTuple):
     """The examples of a part: tokens; where the first and the second text of each ends, int64 [n, 2] (the same where
     an example is one text); labels, int64 [n]."""
 
@@ -95,25 +73,10 @@ class Labelled:
     ends: Tensor
     labels: Tensor
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, i: int) -> tuple[Tensor, Tensor, int]:
-        """First and second text of example ``i``, views, and its label."""
-        if not 0 <= i < len(self):
-            raise IndexError(f"example {i} of {len(self)}")
-        start, (middle, end) = int(self.starts[i]), self.ends[i].tolist()
-        return self.tokens[start:middle], self.tokens[middle:end], int(self.labels[i])
-
-    @cached_property
+    @property
     def starts(self) -> Tensor:
         """Where each example begins, int64 [n]."""
-        return self.ends[:, 0] - self.lengths[:, 0]
-
-    @cached_property
-    def lengths(self) -> Tensor:
-        """Tokens of the first and of the second text, without special ones, int64 [n, 2]."""
-        return self.ends.flatten().diff(prepend=self.ends.new_zeros(1)).view(-1, 2)
+        return F.pad(self.ends[:-1, 1], (1, 0))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -143,38 +106,6 @@ class SentenceDataset(ArrayDataset):
     def __post_init__(self) -> None:
         # From a json, tasks are lists.
         object.__setattr__(self, "tasks", {name: LabelledTask(*task) for name, task in self.tasks.items()})
-        for name, tensor in self.tensors().items():
-            dtype = dtype_of(self.vocab) if name.endswith("tokens") else np.uint8 if name == "model" else np.int64
-            columns = 2 if name == "task_ends" else None
-            check_form(name, tensor, dtype, columns=columns, least=0 if name.startswith("task") else 1)
-            if name.endswith("tokens"):
-                check_range(name, tensor, 0, self.vocab - 1)
-        for part in PARTS:
-            text = self.documents(part)
-            check_ends(f"{part}_sentence_ends", text.sentence_ends, len(text.tokens), least=1)
-            check_ends(f"{part}_document_ends", text.document_ends, len(text.sentence_ends), least=1)
-        tokens = examples = 0
-        for name, task in self.tasks.items():
-            if task.metric not in METRICS:
-                raise unknown(f"metric of {name}", task.metric, METRICS)
-            for part, count in (("train", task.train), ("test", task.test)):
-                labelled = self.examples(name, part)
-                if len(labelled) != count or not count:
-                    raise ValueError(f"{name}: expected {count} examples in {part}, got {len(labelled)}")
-                check_ends(f"{name}, {part}", labelled.ends.flatten(), len(labelled.tokens))
-                check_range(f"{name}, {part}", labelled.labels, 0, task.classes - 1, "labels")
-                tokens, examples = tokens + len(labelled.tokens), examples + count
-        if (len(self.task_tokens), len(self.task_labels)) != (tokens, examples):
-            counts = f"{len(self.task_tokens)} tokens, {len(self.task_labels)} labels"
-            raise ValueError(f"tasks: expected {tokens} tokens, {examples} labels of all together, got {counts}")
-
-    def __repr__(self) -> str:
-        counts = ", ".join(f"{part}={len(self.documents(part)):,} documents" for part in PARTS)
-        tasks = " ".join(self.tasks) or "no tasks"
-        return (
-            f"SentenceDataset({self.name!r}, {self.source!r}, vocab={self.vocab}, {counts}, {tasks}, "
-            f"fingerprint={self.fingerprint})"
-        )
 
     def _head(self) -> str:
         # Of a task not where it came from.
@@ -204,8 +135,8 @@ class SentenceDataset(ArrayDataset):
             cache: a folder in which the finished data set is kept, and opened the next time.
 
         Sentences without a token and documents without a sentence are left out; a text of a task without one is [UNK].
-        Raises `UserError` if a part has no document, a task lacks examples in a part, has unequally many texts and
-        labels or one text in one part and pairs in the other.
+        Raises `UserError` if a part has no document, or a task lacks examples in a part, has unequally many texts and
+        labels, one text in one part and pairs in the other, or a label that is none of its classes.
         """
         tasks = tasks or {}
         for task, texts in tasks.items():
@@ -216,18 +147,19 @@ class SentenceDataset(ArrayDataset):
 
         def make() -> SentenceDataset:
             fitted = published or WordPiece.fit([*chain.from_iterable(train)], pieces)
-            facts = {task: texts.facts() for task, texts in tasks.items()}
+            facts = {
+                name: (t.metric, t.classes, t.source, t.is_real, bool(t.train.second), len(t.train[0]), len(t.test[0]))
+                for name, t in tasks.items()
+            }
             content = {"vocab": fitted.vocab, "tokenizer": tokenizer, "tasks": facts, **_cut_tasks(fitted, tasks)}
             for part, documents in (("train", train), ("test", test)):
                 content |= _cut_documents(name, part, fitted, documents)
-            content["model"] = torch.from_numpy(np.frombuffer(fitted.vocabulary.encode(), np.uint8).copy())
+            content["model"] = bytes_of(fitted.vocabulary.encode())
             return cls.made(name, source, is_real=is_real, **content)
 
-        if cache is None:
-            return make()
-        head = (name, source, is_real, LEAST, LETTERS, WORDS)
-        mark = mark_of(head, vocabulary or "", (train, test), tasks)
-        return cls.prepared(cache / f"{tokenizer}-{mark}", make)
+        head = [str((name, source, is_real, LEAST, LETTERS, WORDS)), vocabulary or ""]
+        content = chain(head, _lines_of(train), _lines_of(test), lines_of_tasks(tasks))
+        return cls.prepared(cache, tokenizer, content, make)
 
     @cached_property
     def pieces(self) -> WordPiece:
@@ -251,54 +183,40 @@ class SentenceDataset(ArrayDataset):
             raise unknown("task", task, self.tasks)
         if part not in PARTS:
             raise unknown(f"part of {task}", part, PARTS)
-        tokens, rows = self._places[task, part]
-        return Labelled(self.task_tokens[tokens], self.task_ends[rows], self.task_labels[rows])
-
-    @cached_property
-    def _places(self) -> dict[tuple[str, str], tuple[slice, slice]]:
-        """Which tokens and which examples each part of each task has."""
-        places, token, row = {}, 0, 0
-        for name, task in self.tasks.items():
-            for part, count in (("train", task.train), ("test", task.test)):
-                rows = slice(row, row + count)
-                ends = self.task_ends[rows]
-                size = int(ends[-1, 1]) if len(ends) else 0
-                places[name, part] = slice(token, token + size), rows
-                token, row = token + size, rows.stop
-        return places
-
-    def encode(self, text: str) -> Tensor:
-        """The tokens of a text, without special ones."""
-        return torch.from_numpy(self.pieces.encode(text))
-
-    def decode(self, tokens: Tensor | np.ndarray | Sequence[int]) -> str:
-        """The words that the tokens spell; special tokens as they are written, [PAD] left out."""
-        return self.pieces.decode(np.asarray(tokens))
+        token = row = 0
+        for at in product(self.tasks, PARTS):
+            rows = slice(row, row + getattr(self.tasks[at[0]], at[1]))
+            size = int(self.task_ends[rows.stop - 1, 1])
+            if at == (task, part):
+                break
+            token, row = token + size, rows.stop
+        return Labelled(self.task_tokens[token : token + size], self.task_ends[rows], self.task_labels[rows])
 
 
-def mark_of(head: tuple[object, ...], vocabulary: str, parts: tuple[Text, ...], tasks: Mapping[str, TaskTexts]) -> str:
-    """Of everything that decides what a data set becomes: 16 hex digits."""
-    digest = hashlib.sha256(f"{head}\n{vocabulary}\n".encode())
-    for documents in parts:
-        digest.update(f"{len(documents)}\n".encode())
-        for document in documents:
-            digest.update("\n".join([str(len(document)), *document, ""]).encode())
+def _lines_of(documents: Text) -> Iterator[str]:
+    yield str(len(documents))
+    for document in documents:
+        yield str(len(document))
+        yield from document
+
+
+def lines_of_tasks(tasks: Mapping[str, TaskTexts]) -> Iterator[str]:
+    """What decides what becomes of tasks, for `mark_of`."""
     for name, task in tasks.items():
-        digest.update(f"{name} {task.metric} {task.classes} {task.source} {task.is_real}\n".encode())
-        for examples in (task.train, task.test):
-            digest.update(f"{[*examples.labels]} {examples.second is None}\n".encode())
-            digest.update("\n".join([*examples.first, *(examples.second or ()), ""]).encode())
-    return digest.hexdigest()[:16]
+        yield f"{name} {task.metric} {task.classes} {task.source} {task.is_real}"
+        for first, second, labels in (task.train, task.test):
+            yield f"{[*labels]} {second is None}"
+            yield from chain(first, second or ())
 
 
 def _check_texts(name: str, task: TaskTexts) -> None:
-    for part, (first, second, labels) in (("train", task.train), ("test", task.test)):
-        counts = [len(first), len(labels), *([] if second is None else [len(second)])]
-        if len({*counts}) != 1 or not counts[0]:
-            shown = ", ".join(map(str, counts))
-            raise UserError(f"task {name}, {part}: {shown} texts and labels; expected equally many, and at least one.")
     if (task.train.second is None) != (task.test.second is None):
         raise UserError(f"task {name} has pairs in one part only; expected pairs in both or in none.")
+    for part, (first, second, labels) in (("train", task.train), ("test", task.test)):
+        counts = {len(labels), len(first), len(first if second is None else second)}
+        if len(counts) > 1 or not labels or not {*labels} <= {*range(task.classes)}:
+            has = f"{sorted(counts)} texts or labels of {sorted({*labels})[:9]}"
+            raise UserError(f"task {name}, {part}: {has}; expected as many of both, in 0..{task.classes - 1}.")
 
 
 def _cut_documents(name: str, part: str, pieces: WordPiece, documents: Text) -> dict[str, Any]:
@@ -318,12 +236,12 @@ def _cut_tasks(pieces: WordPiece, tasks: Mapping[str, TaskTexts]) -> dict[str, A
     """What a `SentenceDataset` has of its tasks."""
     tokens, ends, labels = [np.empty(0, dtype_of(pieces.vocab))], [np.empty((0, 2), np.int64)], list[int]()
     for first, second, numbers in (examples for task in tasks.values() for examples in (task.train, task.test)):
-        texts = [*first] if second is None else [*chain.from_iterable(zip(first, second, strict=True))]
+        texts = first if second is None else [*chain.from_iterable(zip(first, second, strict=True))]
         part_tokens, part_ends = pieces.encode_lines(texts)
         is_empty = np.diff(part_ends, prepend=0) == 0
         tokens.append(np.insert(part_tokens, part_ends[is_empty], pieces.special.unk))
         part_ends = part_ends + np.cumsum(is_empty)
-        ends.append(np.repeat(part_ends[:, None], 2, axis=1) if second is None else part_ends.reshape(-1, 2))
+        ends.append(np.repeat(part_ends, 2 if second is None else 1).reshape(-1, 2))
         labels += numbers
     arrays = {"tokens": np.concatenate(tokens), "ends": np.concatenate(ends), "labels": np.array(labels, np.int64)}
     return {f"task_{kind}": torch.from_numpy(array) for kind, array in arrays.items()}

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mutransfer.data.arrays import ArrayDataset, check_form, check_range, dtype_of
+from mutransfer.data.arrays import ArrayDataset, dtype_of, joined
 from mutransfer.errors import UserError, unknown
-from mutransfer.files import keep
 
 PARTS = ("train", "test")
 NAMES = ("bytes", "words", "sentencepiece-8000")  # sentencepiece-N for any other N is valid too
@@ -39,105 +37,43 @@ class TokenDataset(ArrayDataset):
     train_tokens: Tensor
     test_tokens: Tensor
 
-    def __post_init__(self) -> None:
-        for name, tokens in self.tensors().items():
-            check_form(name, tokens, dtype_of(self.vocab))
-            check_range(name, tokens, 0, self.vocab - 1)
-
-    def __repr__(self) -> str:
-        counts = f"vocab={self.vocab}, train={len(self.train_tokens)}, test={len(self.test_tokens)}"
-        return f"TokenDataset({self.name!r}, {self.source!r}, {counts}, fingerprint={self.fingerprint})"
-
     def _head(self) -> str:
         return f"{self.vocab} {self.tokenizer}\n"
 
     @classmethod
     def from_arrays(
-        cls,
-        name: str,
-        source: str,
-        *,
-        is_real: bool,
-        vocab: int,
-        tokenizer: str,
-        train: np.ndarray,
-        test: np.ndarray,
+        cls, name: str, source: str, *, is_real: bool, vocab: int, tokenizer: str, train: np.ndarray, test: np.ndarray
     ) -> TokenDataset:
-        """From token numbers [N] and [M] of any integer type.
-
-        Raises ValueError if one is not in 0..vocab-1 or an array is not a vector of integers.
-        """
+        """From token numbers [N] and [M] of any integer type. Raises ValueError for others, or outside 0..vocab-1."""
         content: dict[str, Any] = {"vocab": vocab, "tokenizer": tokenizer}
         for key, array in (("train_tokens", train), ("test_tokens", test)):
-            if array.ndim != 1 or array.dtype.kind not in "ui":
-                raise ValueError(f"{key}: expected integers [N], got {array.dtype} {[*array.shape]}")
-            check_range(key, array, 0, vocab - 1)  # before a smaller type wraps a number that is too large
-            array = np.ascontiguousarray(array, dtype_of(vocab))
-            content[key] = torch.from_numpy(array if array.flags.writeable else array.copy())
+            is_form = array.ndim == 1 and array.dtype.kind in "ui"
+            if not is_form or (array.size and not 0 <= array.min() <= array.max() < vocab):
+                raise ValueError(f"{key}: expected integers [N] in 0..{vocab - 1}, got {array.dtype} {[*array.shape]}")
+            content[key] = torch.from_numpy(array.astype(dtype_of(vocab)))
         return cls.made(name, source, is_real=is_real, **content)
 
     def windows(self, part: str, length: int) -> Tensor:
         """[n, length + 1]: consecutive windows of ``part`` ("train" or "test"), a view of its tokens, no copy.
 
-        The last token of a window is the first of the next, so that with inputs ``[:, :-1]`` and targets
-        ``[:, 1:]`` each token of the text but the first is the target once; what fills no window is left out.
-        n = (tokens - 1) // length. Raises `UserError` if that is 0.
+        The last token of a window is the first of the next: with inputs ``[:, :-1]`` and targets ``[:, 1:]`` each token
+        but the first is the target once; what fills no window is left out. Raises `UserError` if there is none.
         """
         if part not in PARTS:
             raise unknown("part of the text", part, PARTS)
-        if length < 1:
-            raise UserError(f"length {length} is no window; expected at least 1 token.")
         tokens: Tensor = getattr(self, f"{part}_tokens")
-        if len(tokens) <= length:
+        if not 1 <= length < len(tokens):
             raise UserError(
-                f"the {part} part of {self.name} has {len(tokens)} tokens, too few for a window of length {length}; "
-                f"take a length of at most {max(len(tokens) - 1, 0)} or a longer text."
+                f"length {length} is no window of the {part} part of {self.name}, which has {len(tokens)} tokens; take "
+                f"a length of 1 to {max(len(tokens) - 1, 0)} or a longer text."
             )
         return tokens.unfold(0, length + 1, length)
 
 
-class Bytes:
-    """The 256 bytes of UTF-8: nothing to fit, nothing lost."""
-
-    name, vocab = "bytes", 256
-
-    def encode(self, text: str) -> np.ndarray:
-        """uint8 [N], read-only."""
-        return np.frombuffer(text.encode(), np.uint8)
-
-    def decode(self, tokens: np.ndarray) -> str:
-        """What is no UTF-8 (a cut character, a model's mistake) becomes U+FFFD."""
-        return np.asarray(tokens).astype(np.uint8).tobytes().decode(errors="replace")
-
-
-class Words:
-    """Whatever stands between white space, with <eos> at the end of each line; <unk> where the word is unknown."""
-
-    name = "words"
-
-    def __init__(self, vocabulary: Sequence[str]) -> None:
-        """``vocabulary``: the words, each at its number. Raises `UserError` unless they can be read back."""
-        self.words = list(vocabulary)
-        self.vocab = len(self.words)
-        self._number = numbers_of("the vocabulary", self.words, (EOS, UNK))
-
-    @classmethod
-    def fit(cls, text: str, least: int = LEAST) -> Words:
-        """The words that ``text`` has ``least`` times or more: the frequent first, then in order of appearance."""
-        counts = Counter(split_words(text))
-        special = {EOS: counts.pop(EOS, 0), UNK: counts.pop(UNK, 0)}
-        return cls([*special, *(word for word, count in counts.most_common() if count >= least)])
-
-    def encode(self, text: str) -> np.ndarray:
-        """uint8 or int32 [N]; a line without an end gets its <eos> too."""
-        words, unk = split_words(text), self._number[UNK]
-        numbers = map(self._number.get, words, [unk] * len(words))
-        return np.fromiter(numbers, dtype_of(self.vocab), len(words))
-
-    def decode(self, tokens: np.ndarray) -> str:
-        """The words with one space between them, a line for each <eos>."""
-        text = " ".join("\n" if w == EOS else w for w in map(self.words.__getitem__, np.asarray(tokens).tolist()))
-        return re.sub(r" ?\n ?", "\n", text)
+def frequent_words(text: str) -> list[str]:
+    """<eos>, <unk>, and what ``text`` has `LEAST` times or more: the frequent first, then in order of appearance."""
+    counts = Counter(split_words(text))
+    return list(dict.fromkeys([EOS, UNK, *(word for word, count in counts.most_common() if count >= LEAST)]))
 
 
 def split_words(text: str) -> list[str]:
@@ -154,12 +90,9 @@ def numbers_of(name: str, vocabulary: Sequence[str], special: Sequence[str]) -> 
     if missing := [entry for entry in special if entry not in numbers]:
         has = f"{name} of {len(vocabulary):,} entries lacks {missing[0]}"
         raise UserError(f"{has}; expected {' '.join(special)} in it, each on its line.")
-    if len(numbers) < len(vocabulary):
-        entry, count = Counter(vocabulary).most_common(1)[0]
-        raise UserError(f"{name} has {entry!r} {count} times; expected each entry once.")
-    for entry in vocabulary:
-        if entry.split() != [entry]:
-            raise UserError(f"{name} has {entry!r}; expected entries without white space.")
+    for entry, count in Counter(vocabulary).items():
+        if count > 1 or entry.split() != [entry]:
+            raise UserError(f"{name} has {entry!r} {count} times; expected each entry once, and none with white space.")
     return numbers
 
 
@@ -188,48 +121,30 @@ class SentencePiece:
         "minloglevel": 2,
     }
 
-    def __init__(self, name: str, model: bytes) -> None:
-        """``model``: a serialised SentencePiece model. Raises `UserError` if it is none."""
+    def __init__(self, model: bytes) -> None:
+        """``model``: a serialised SentencePiece model."""
         from sentencepiece import SentencePieceProcessor
 
-        self.name = name
-        try:
-            self._model = SentencePieceProcessor(model_proto=model)
-        except RuntimeError as error:
-            raise UserError(f"{name}: not a SentencePiece model ({' '.join(str(error).split())}).") from error
+        self.model = model
+        self._model = SentencePieceProcessor(model_proto=model)
         self.vocab: int = self._model.vocab_size()
 
     @classmethod
-    def fit(cls, text: str, size: int, cache: Path | None = None) -> SentencePiece:
-        """``size`` pieces (fewer if ``text`` has no more), from the folder ``cache`` if they were fitted before."""
-        name, path = f"sentencepiece-{size}", None
-        if cache is not None:
-            mark = hashlib.sha256(f"{size} {cls.SETTINGS}\n".encode() + text.encode()).hexdigest()[:16]
-            path = cache / f"{name}-{mark}.model"
-            if path.is_file():
-                try:
-                    return cls(name, path.read_bytes())
-                except (OSError, UserError) as error:
-                    raise UserError(f"{path} cannot be read ({error}); delete it and run again.") from error
-        model = cls._fit(text, size)
-        if path is not None:
-            keep(path, model)
-        return cls(name, model)
-
-    @classmethod
-    def _fit(cls, text: str, size: int) -> bytes:
+    def fit(cls, lines: Iterable[str], size: int) -> Self:
+        """``size`` pieces; fewer if the lines have no more. Raises `UserError` if there cannot be so few."""
         from sentencepiece import SentencePieceTrainer
 
-        lines = (line for line in text.split("\n") if line)
         model = io.BytesIO()
         try:
-            SentencePieceTrainer.train(sentence_iterator=lines, model_writer=model, vocab_size=size, **cls.SETTINGS)
+            SentencePieceTrainer.train(
+                sentence_iterator=filter(None, lines), model_writer=model, vocab_size=size, **cls.SETTINGS
+            )
         except RuntimeError as error:
             raise UserError(
                 f"SentencePiece cannot make {size} pieces of this text ({' '.join(str(error).split())}); "
                 "take another number of pieces or a longer text."
             ) from error
-        return model.getvalue()
+        return cls(model.getvalue())
 
     def encode(self, text: str) -> np.ndarray:
         """uint8 or int32 [N]."""
@@ -238,16 +153,8 @@ class SentencePiece:
 
     def encode_lines(self, lines: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """All lines one after the other, uint8 or int32 [tokens], and where each ends, int64 [lines]."""
-        parts, lengths = [np.empty(0, dtype_of(self.vocab))], list[int]()
-        for start in range(0, len(lines), _LINES):
-            pieces = self._model.encode(list(lines[start : start + _LINES]))
-            lengths += map(len, pieces)
-            parts.append(np.fromiter(chain.from_iterable(pieces), dtype_of(self.vocab)))
-        return np.concatenate(parts), np.cumsum(lengths, dtype=np.int64)
-
-    def decode(self, tokens: np.ndarray) -> str:
-        """The text, exactly."""
-        return self._model.decode(np.asarray(tokens).tolist())
+        blocks = (list(lines[start : start + _LINES]) for start in range(0, len(lines), _LINES))
+        return joined(chain.from_iterable(map(self._model.encode, blocks)), self.vocab)
 
 
 def pieces_of(name: str) -> int | None:
@@ -275,23 +182,25 @@ def tokenize(
     Args:
         tokenizer: "bytes", "words" or "sentencepiece-N", fitted to the training text.
         vocabulary: of "words"; by default it is made from the text.
-        cache: a folder in which "sentencepiece-N" keeps its model.
+        cache: a folder in which the text as "sentencepiece-N" is kept, and opened the next time.
 
     Raises `UserError` if there is no tokenizer of this name.
     """
-    fitted: Bytes | Words | SentencePiece
-    if (size := pieces_of(tokenizer)) is not None:
-        fitted = SentencePiece.fit(train, size, cache)
-    elif tokenizer == "bytes":
-        fitted = Bytes()
-    else:
-        fitted = Words.fit(train) if vocabulary is None else Words(vocabulary)
-    return TokenDataset.from_arrays(
-        name,
-        f"{source}, {fitted.name}",
-        is_real=is_real,
-        vocab=fitted.vocab,
-        tokenizer=fitted.name,
-        train=fitted.encode(train),
-        test=fitted.encode(test),
-    )
+    size, source = pieces_of(tokenizer), f"{source}, {tokenizer}"
+
+    def make() -> TokenDataset:
+        if size is not None:
+            pieces = SentencePiece.fit(train.split("\n"), size)
+            vocab, arrays = pieces.vocab, [pieces.encode(text) for text in (train, test)]
+        elif tokenizer == "bytes":
+            vocab, arrays = 256, [np.frombuffer(text.encode(), np.uint8) for text in (train, test)]
+        else:
+            number = numbers_of("the vocabulary", vocabulary or frequent_words(train), (EOS, UNK))
+            numbers = ([number.get(word, number[UNK]) for word in split_words(text)] for text in (train, test))
+            vocab, arrays = len(number), [np.array(some, np.int64) for some in numbers]
+        return TokenDataset.from_arrays(
+            name, source, is_real=is_real, vocab=vocab, tokenizer=tokenizer, train=arrays[0], test=arrays[1]
+        )
+
+    content = [f"{(name, source, is_real)} {SentencePiece.SETTINGS}", train, test]
+    return TokenDataset.prepared(cache if size else None, tokenizer, content, make)

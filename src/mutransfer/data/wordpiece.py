@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from heapq import heapify, heappop, heappush
 from itertools import chain, pairwise
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from mutransfer.data.arrays import dtype_of
+from mutransfer.data.arrays import joined
 from mutransfer.data.tokens import numbers_of
 from mutransfer.errors import UserError
 
@@ -26,7 +27,6 @@ LEAST = 2  # times a pair stands in the training text, to become a piece
 LETTERS = 1000  # different characters at most, and at most a quarter of the pieces: rarer ones are [UNK]
 WORDS = 1_000_000  # different words, the most frequent ones, that pieces are trained on
 LONGEST = 100  # characters of a word; a longer one is [UNK], as in BERT
-_LINES = 10_000  # at once: bounds memory, changes no token
 
 _NORMALIZER = normalizers.BertNormalizer(lowercase=True)
 _WORDS = pre_tokenizers.BertPreTokenizer()
@@ -53,7 +53,7 @@ class WordPiece:
 
         Raises `UserError` if it lacks one of `SPECIALS`, has a piece twice or an empty one, or is for cased text.
         """
-        self.name, self.vocabulary = name, vocabulary
+        self.vocabulary = vocabulary
         self.pieces = [line.removesuffix("\r") for line in vocabulary.removesuffix("\n").split("\n")]
         self.vocab = len(self.pieces)
         numbers = numbers_of(f"the vocabulary {name}", self.pieces, SPECIALS)
@@ -69,68 +69,20 @@ class WordPiece:
         """``size`` pieces (fewer if the lines have no more), the special ones first; deterministic."""
         return cls(f"wordpiece-{size}", "".join(f"{piece}\n" for piece in trained(word_counts(lines), size)))
 
-    def encode(self, text: str) -> np.ndarray:
-        """Without special pieces: uint8 or int32 [N]."""
-        return np.array(self._tokenizer.encode(text).ids, dtype_of(self.vocab))
-
     def encode_lines(self, lines: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """All lines one after the other, uint8 or int32 [tokens], and where each ends, int64 [lines].
 
         What stands between two spaces is cut once, however often it comes.
         """
-        number: defaultdict[str, int] = defaultdict()
-        number.default_factory = number.__len__
-        chunks_C = np.fromiter(
-            map(number.__getitem__, chain.from_iterable(line.split(" ") for line in lines)), np.int64
-        )
-        line_ends = np.cumsum([line.count(" ") + 1 for line in lines], dtype=np.int64)
-
-        found, lengths, known = [np.empty(0, dtype_of(self.vocab))], list[int](), list(number)
-        for start in range(0, len(known), _LINES):
-            some = [encoding.ids for encoding in self._tokenizer.encode_batch(known[start : start + _LINES])]
-            lengths += map(len, some)
-            found.append(np.fromiter(chain.from_iterable(some), dtype_of(self.vocab)))
-        pieces, length_K = np.concatenate(found), np.array(lengths, np.int64)
-        start_K = np.cumsum(length_K) - length_K
-
-        ends_C = np.cumsum(length_K[chunks_C])
-        tokens = np.empty(ends_C[-1] if len(ends_C) else 0, dtype_of(self.vocab))
-        for at in range(0, len(chunks_C), 100 * _LINES):
-            some_C = chunks_C[at : at + 100 * _LINES]
-            begin, size_C = ends_C[at] - length_K[some_C[0]], length_K[some_C]
-            shift_C = start_K[some_C] - (ends_C[at : at + len(some_C)] - size_C)
-            places = np.arange(begin, ends_C[at + len(some_C) - 1]) + np.repeat(shift_C, size_C)
-            tokens[begin : begin + len(places)] = pieces[places]
-        return tokens, ends_C[line_ends - 1] if len(lines) else line_ends
-
-    def decode(self, tokens: np.ndarray) -> str:
-        """The words with one space between them; special pieces as they are written, but for [PAD]."""
-        numbers = np.asarray(tokens).tolist()
-        return " ".join(self.pieces[n] for n in numbers if n != self.special.pad).replace(f" {INSIDE}", "")
-
-    @staticmethod
-    def normalize(text: str) -> str:
-        """``text`` as it comes back from `encode` and `decode` where no word is unknown."""
-        return " ".join(_split(text))
-
-
-def _split(text: str) -> list[str]:
-    """The words and signs of a text, normalised."""
-    return [word for word, _ in _WORDS.pre_tokenize_str(_NORMALIZER.normalize_str(text))]
+        cut = cache(lambda chunk: self._tokenizer.encode(chunk).ids)
+        return joined((list(chain.from_iterable(map(cut, line.split(" ")))) for line in lines), self.vocab)
 
 
 def word_counts(lines: Sequence[str]) -> Counter[str]:
-    """How often each word stands in the lines."""
-    chunks = Counter[str]()
-    for start in range(0, len(lines), _LINES):
-        chunks.update(" ".join(lines[start : start + _LINES]).split(" "))
-    # Those that come equally often are normalised together: a few thousand calls instead of millions.
-    alike = defaultdict[int, list[str]](list)
-    for chunk, count in chunks.items():
-        alike[count].append(chunk)
+    """How often each word, or sign, stands in the lines, normalised."""
     words = Counter[str]()
-    for count, some in alike.items():
-        for word in _split(" ".join(some)):
+    for chunk, count in Counter(chunk for line in lines for chunk in line.split(" ")).items():
+        for word, _ in _WORDS.pre_tokenize_str(_NORMALIZER.normalize_str(chunk)):
             words[word] += count
     return words
 
@@ -145,12 +97,11 @@ def trained(words: Mapping[str, int], size: int) -> list[str]:
     for word in known:
         for letter in word:
             letters[letter] += words[word]
-    most = min(LETTERS, size // 4)
-    alphabet = set(sorted(letters, key=lambda letter: (-letters[letter], letter))[:most])
+    alphabet = {*sorted(letters, key=lambda letter: (-letters[letter], letter))[: min(LETTERS, size // 4)]}
     known = [word for word in known if len(word) <= LONGEST and alphabet.issuperset(word)]
-    inside = {INSIDE + letter for letter in set().union(*(word[1:] for word in known))}
-    pieces = dict.fromkeys([*SPECIALS, *sorted(alphabet), *sorted(inside)])
     parts = [[word[0], *(INSIDE + letter for letter in word[1:])] for word in known]
+    inside = {part for word in parts for part in word[1:]}
+    pieces = dict.fromkeys([*SPECIALS, *sorted(alphabet), *sorted(inside)])
     for piece in _merges(parts, [words[word] for word in known]):
         if len(pieces) >= size:
             break
@@ -165,41 +116,36 @@ def _merges(parts: list[list[str]], counts: Sequence[int]) -> Iterable[str]:
     """
     total: defaultdict[tuple[str, str], int] = defaultdict(int)
     where: defaultdict[tuple[str, str], set[int]] = defaultdict(set)
-    for i, word in enumerate(parts):
-        for pair in pairwise(word):
-            total[pair] += counts[i]
-            where[pair].add(i)
-    heap = [(-count, pair) for pair, count in total.items()]
+    before = dict[tuple[str, str], int]()
+
+    def count(i: int, sign: int) -> None:
+        for pair in pairwise(parts[i]):
+            before.setdefault(pair, total[pair])
+            total[pair] += sign * counts[i]
+            if sign > 0:
+                where[pair].add(i)
+
+    for i in range(len(parts)):
+        count(i, 1)
+    heap = [(-number, pair) for pair, number in total.items()]
     heapify(heap)
     while heap:
         negative, pair = heappop(heap)
-        if total.get(pair, 0) != -negative:
+        if total[pair] != -negative:
             continue  # it has changed since, and was pushed again
         if -negative < LEAST:
             return
-        joined = pair[0] + pair[1].removeprefix(INSIDE)
-        yield joined
-        changed = set[tuple[str, str]]()
+        whole = pair[0] + pair[1].removeprefix(INSIDE)
+        yield whole
+        before.clear()
         for i in where.pop(pair):
-            for change, other in _join(parts[i], pair, joined):
-                total[other] += change * counts[i]
-                changed.add(other)
-                if change > 0:
-                    where[other].add(i)
-        del total[pair]
-        for other in changed - {pair}:
-            heappush(heap, (-total[other], other))
-
-
-def _join(word: list[str], pair: tuple[str, str], joined: str) -> list[tuple[int, tuple[str, str]]]:
-    """Join ``pair`` in ``word``; gives which other pairs are gone (-1) and new (1)."""
-    changes, i = list[tuple[int, tuple[str, str]]](), 0
-    while i < len(word) - 1:
-        if (word[i], word[i + 1]) == pair:
-            if i:
-                changes += [(-1, (word[i - 1], word[i])), (1, (word[i - 1], joined))]
-            if i + 2 < len(word):
-                changes += [(-1, (word[i + 1], word[i + 2])), (1, (joined, word[i + 2]))]
-            word[i : i + 2] = [joined]
-        i += 1
-    return changes
+            count(i, -1)
+            word, place = parts[i], 0
+            while place < len(word) - 1:
+                if (word[place], word[place + 1]) == pair:
+                    word[place : place + 2] = [whole]
+                place += 1
+            count(i, 1)
+        for other, number in before.items():
+            if total[other] != number:
+                heappush(heap, (-total[other], other))

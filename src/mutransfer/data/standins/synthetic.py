@@ -1,12 +1,10 @@
 """A procedural stand-in for CIFAR-10, for machines without the data: its shape and statistics, no photographs.
 
-An image is a sum of smooth random grids (coarse ones stronger, so that the spectrum falls as in photographs),
-in brightness and, weaker, in each colour. Its class adds two patterns of the same kind: the *mean*, which a
-linear model can see, and one of several *variants* with a random sign, which averages to nothing, so that only
-hidden features can use it. Contrast and the strength of the class patterns vary from image to image.
-
-The strengths are tuned so that a linear model and the MLP of the paper's Figure 3 (widths 64 and 256, plain
-SGD, one epoch) reach about the losses, accuracies and best learning rates that they reach on CIFAR-10.
+An image is a sum of smooth random grids (coarse ones stronger, so that the spectrum falls as in photographs), in
+brightness and, weaker, in each colour. Its class adds two patterns of the same kind: the *mean*, which a linear model
+can see, and one of several *variants* with a random sign, which only hidden features can use. Contrast and the strength
+of the class patterns vary. They are tuned so that a linear model and the MLP of the paper's Figure 3 (widths 64 and
+256, plain SGD, one epoch) reach about the losses, accuracies and best learning rates that they reach on CIFAR-10.
 
 Identical bytes on every machine: the random bits are Philox4x64's own (`random_raw`), the arithmetic is
 integer, and the matrix products are of integers whose sums stay below 2**24, which float32 adds exactly.
@@ -40,9 +38,8 @@ def synthetic_cifar(seed: int = DEFAULT_SEED, n_train: int = 50_000, n_test: int
     A smaller set is the beginning of a larger one. ``seed`` in 0..2**64-1 decides the classes' patterns too.
     """
     maker = _Maker(seed)
-    return ImageDataset.from_arrays(
-        "synthetic", SOURCE, is_real=False, train=maker.images(1, n_train), test=maker.images(2, n_test)
-    )
+    train, test = maker.images(1, n_train), maker.images(2, n_test)
+    return ImageDataset.from_arrays("synthetic", SOURCE, is_real=False, train=train, test=test)
 
 
 class _Maker:
@@ -67,8 +64,7 @@ class _Maker:
         bits, images = self._stream(part), np.empty((count, SIZE, SIZE, 3), np.uint8)
         labels = np.arange(count) % CLASSES
         for start in range(0, count, _CHUNK):
-            chunk = slice(start, min(start + _CHUNK, count))
-            images[chunk] = self._draw(bits, labels[chunk])
+            images[start : start + _CHUNK] = self._draw(bits, labels[start : start + _CHUNK])
         return images, labels
 
     def _draw(self, bits: np.random.Philox, labels: np.ndarray) -> np.ndarray:
@@ -97,7 +93,6 @@ class _Maker:
 
 def _take(bits: np.random.Philox, rows: int, columns: int) -> np.ndarray:
     """The stream's next bytes as uint8 [rows, columns]; ``columns`` must be a multiple of 8."""
-    assert columns % 8 == 0, columns
     return bits.random_raw(rows * columns // 8).astype("<u8", copy=False).view(np.uint8).reshape(rows, columns)
 
 
