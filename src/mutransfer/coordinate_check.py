@@ -15,7 +15,7 @@ from torch.utils import _pytree
 
 from mutransfer.errors import unknown
 from mutransfer.parametrization import Parametrization, Plan, Role, scaling_plan
-from mutransfer.parametrization.roles import tensors_of
+from mutransfer.parametrization.roles import uses_of
 from mutransfer.results.coordinates import COLUMNS, CoordFrame
 
 Batch = tuple[Any, Tensor]
@@ -85,7 +85,7 @@ def coord_check(
 
 
 def _readouts(model: nn.Module, plan: Plan) -> set[str]:
-    return {t.name.rpartition(".")[0] for t in tensors_of(model) if plan[t.name].role is Role.OUTPUT}
+    return {t.name.rpartition(".")[0] for t in uses_of(model).values() if plan[t.name].role is Role.OUTPUT}
 
 
 def _one_run(

@@ -138,7 +138,7 @@ def _own_init(model: MupTransformerModel) -> dict[str, float]:
     powers: dict[str, float] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, nn.Linear | nn.Embedding):
-            size = model.plan.sizes[f"{path}.weight"]
+            size = model.plan[f"{path}.weight"].size
             falls = size.m_in if isinstance(module, nn.Linear) else size.m_out
             largest = max({size.m_in, size.m_out} - {1.0}, default=1.0)  # which a power is of
             power = 0.0 if falls == 1 else -0.5 * math.log(falls) / math.log(largest)

@@ -9,7 +9,7 @@ The paper prints init *variances*; we store standard deviations, so its 1/fan_in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
@@ -160,9 +160,13 @@ class Parametrization:
         for family, table in self.rules.items():
             names = FIELDS if family == "adam" else FIELDS[:-1]
             cells += [[f"{family} {name}", *(str(getattr(table[r], name)) for r in roles)] for name in names]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
-        return "\n".join(lines)
+        return aligned(cells)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines of text with columns of one width."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 _LECUN = FAN_IN**-0.5  # variance 1/fan_in
