@@ -11,11 +11,12 @@ from torch import nn
 pytest.importorskip("fairseq.tasks", reason="needs fairseq; see mutransfer.fairseq_mup")
 
 from fairseq.models.transformer import TransformerModel
+from fairseq.modules import MultiheadAttention
 from fairseq_nets import build, options, sentences
 
 from mutransfer import coord_check, scaling_plan
 from mutransfer.errors import UserError
-from mutransfer.fairseq_mup.weights import Base, open_attention, set_scales
+from mutransfer.fairseq_mup.weights import Base, set_scales
 from mutransfer.results.coordinates import CoordVerdict
 
 WIDTHS = (64, 128, 256, 512)
@@ -49,6 +50,13 @@ def checked(parametrization: str, scales: Callable[[nn.Module], None], widths=WI
         return model
 
     return coord_check(made, widths, [batch()], parametrization=parametrization, lr=2**-9, steps=3, seeds=2).verdict()
+
+
+def open_attention(model: nn.Module) -> None:
+    """Let hooks see queries, keys and values of every attention, at every width alike."""
+    for module in model.modules():
+        if isinstance(module, MultiheadAttention):
+            module._set_skip_embed_dim_check()
 
 
 def grows(verdict: CoordVerdict) -> set[str]:
