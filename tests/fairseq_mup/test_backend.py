@@ -35,7 +35,7 @@ def test_in_a_process_of_its_own(folder, tmp_path):
     """The same losses as in this process; the learning rate warms up for 4% of the updates; the seed counts."""
     settings = {**SETTINGS, "updates": 30, "lr": 0.02}
     found = train(folder, **settings)
-    assert len(found.losses) == 30 and not found.diverged
+    assert len(found.losses) == 30 and not found.reason
     assert found.losses[0] == pytest.approx(math.log(100), rel=0.3)
     assert found.losses[-1] < found.losses[0] - 0.5 and found.valid_loss < found.losses[0]
     command = arguments(folder, tmp_path, **settings)
@@ -55,7 +55,7 @@ def test_the_losses_are_ours(folder, dataset: PairDataset, tmp_path):
 def test_divergence_is_a_result(folder, tmp_path):
     """Stopped at once, with what was before; no error."""
     found = run(arguments(folder, tmp_path, **SETTINGS, updates=60, lr=1e30))
-    assert found.diverged and found.valid_loss is None
+    assert found.reason and found.valid_loss is None
     assert 0 < len(found.losses) < 60 and all(map(math.isfinite, found.losses))
     assert "update" in found.reason
 

@@ -35,10 +35,6 @@ class Result:
     valid_loss: float | None = None  # at the end: not smoothed, nats a target token
     reason: str = ""  # why it stopped early; "" if it did not
 
-    @property
-    def diverged(self) -> bool:
-        return bool(self.reason)
-
 
 def arguments(
     folder: Path,

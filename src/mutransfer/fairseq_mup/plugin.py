@@ -10,7 +10,6 @@ import argparse
 import copy
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -165,19 +164,14 @@ BIG = "transformer_vaswani_wmt_en_de_big"
 _architecture(f"mup_{BIG}", transformer_vaswani_wmt_en_de_big, Base(width=1024, ffn=4096, heads=16))
 
 
-@dataclass
-class MupAdamConfig(FairseqAdamConfig):
-    """fairseq's options of Adam; learning rate, weight decay and eps are the base's."""
-
-
-@register_optimizer(OPTIMIZER, dataclass=MupAdamConfig)
+@register_optimizer(OPTIMIZER, dataclass=FairseqAdamConfig)
 class MupAdam(FairseqAdam):
-    """fairseq's Adam with the plan's learning rate, decoupled weight decay and eps for each parameter.
+    """fairseq's Adam, whose options are the base's: a parameter's learning rate, weight decay and eps are its plan's.
 
     Every schedule of fairseq's works: `set_lr` multiplies where fairseq's own sets all groups alike.
     """
 
-    def __init__(self, cfg: MupAdamConfig, params: Iterable[nn.Parameter]) -> None:
+    def __init__(self, cfg: FairseqAdamConfig, params: Iterable[nn.Parameter]) -> None:
         super().__init__(cfg, _groups(params))
         settings = self.optimizer_config
         self._lr = settings["lr"]

@@ -58,33 +58,25 @@ class Multiplier(nn.Module):
         return f"{self.multiplier:g}"
 
 
+@dataclass(frozen=True, repr=False)
 class Plan(Mapping[str, Scale]):
     """An immutable mapping from parameter name to `Scale`; made by `scaling_plan`. ``print(plan)`` shows the table."""
 
-    def __init__(self, parametrization: str, optimizer: str, scales: Mapping[str, Scale]):
-        self.parametrization = parametrization
-        self.optimizer = optimizer
-        self._scales = dict(scales)
+    parametrization: str
+    optimizer: str
+    scales: Mapping[str, Scale]
 
     def __getitem__(self, name: str) -> Scale:
         try:
-            return self._scales[plain_name(name)]
+            return self.scales[plain_name(name)]
         except KeyError:
-            raise KeyError(str(unknown("parameter", name, self._scales))) from None
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and plain_name(name) in self._scales
+            raise KeyError(str(unknown("parameter", name, self.scales))) from None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._scales)
+        return iter(self.scales)
 
     def __len__(self) -> int:
-        return len(self._scales)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Plan) and self.__dict__ == other.__dict__
-
-    __hash__ = None  # type: ignore[assignment]
+        return len(self.scales)
 
     @torch.no_grad()
     def initialize(self, model: nn.Module, base: nn.Module, *, own_init: Mapping[str, float] | None = None) -> None:
@@ -192,9 +184,9 @@ class Plan(Mapping[str, Scale]):
 
     def to_json(self) -> str:
         """The plan as JSON text; `from_json` gives an equal plan."""
-        tensors = {name: asdict(scale) for name, scale in self.items()}
-        head = {"parametrization": self.parametrization, "optimizer": self.optimizer}
-        return json.dumps({**head, "tensors": tensors}, indent=1, default=lambda role: role.value)
+        data = asdict(self)
+        data["tensors"] = data.pop("scales")
+        return json.dumps(data, indent=1, default=lambda role: role.value)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
