@@ -20,13 +20,8 @@ from mutransfer.results.coordinates import COLUMNS, CoordFrame
 
 Batch = tuple[Any, Tensor]
 Loss = Callable[[Any, Tensor], Tensor]
-OPTIMIZERS = {
-    "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "adagrad": torch.optim.Adagrad,
-    "rmsprop": torch.optim.RMSprop,
-}
+_CLASSES = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad, torch.optim.RMSprop)
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {kind.__name__.lower(): kind for kind in _CLASSES}
 
 
 def coord_check(

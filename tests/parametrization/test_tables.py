@@ -35,18 +35,6 @@ def test_table_3():
         assert cells(SP, family, "lr") == cells(MUP, family, "multiplier") == [ONE] * 3
 
 
-def test_tables_8_and_9_follow_from_table_3():
-    """Lemma J.1 with theta = 1/fan_in, and sqrt(fan_out) and 1/sqrt(fan_in), gives the paper's other two tables."""
-    for table, multiplier, init_std, lrs in (
-        (MUP_TABLE8, [1, 1 / 4, 1], [1, 1, 1 / 2], {"sgd": [4, 4, 1], "adam": [1, 1, 1 / 4]}),
-        (MUP_TABLE9, [2, 1 / 2, 1], [1 / 2, 1 / 2, 1 / 2], {"sgd": [1, 1, 1], "adam": [1 / 2, 1 / 2, 1 / 4]}),
-    ):
-        for family, lr in lrs.items():
-            assert grown(cells(table, family, "multiplier")) == multiplier
-            assert grown(cells(table, family, "init_std")) == init_std
-            assert grown(cells(table, family, "lr")) == lr
-
-
 def test_shifts_compose_and_invert():
     """A shift and its inverse give the table back exactly: exponents are rational, not floating-point."""
     for table in (SP, MUP, NTK, MEAN_FIELD):
