@@ -27,6 +27,12 @@ def options(arch: str, width: int = 0, **changes: Any) -> argparse.Namespace:
     return found
 
 
+def shape(width: int, *more: str) -> list[str]:
+    """Arguments of a small model: two heads, one layer."""
+    sizes = {"embed-dim": width, "ffn-embed-dim": 2 * width, "attention-heads": 2, "layers": 1}
+    return [f"--{side}-{name}={n}" for side in ("encoder", "decoder") for name, n in sizes.items()] + list(more)
+
+
 def build(found: argparse.Namespace) -> nn.Module:
     """fairseq's model with those options, in evaluation mode."""
     symbols = Dictionary()

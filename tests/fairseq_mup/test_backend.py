@@ -13,6 +13,8 @@ import torch
 
 pytest.importorskip("fairseq.tasks", reason="needs fairseq; see mutransfer.fairseq_mup")
 
+from fairseq_nets import shape
+
 from mutransfer.data.pairs import PairDataset
 from mutransfer.errors import UserError
 from mutransfer.fairseq_mup import USER_DIR
@@ -21,14 +23,9 @@ from mutransfer.fairseq_mup.weights import read_checkpoint
 from mutransfer.training.translation import Translation
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # fairseq and hydra use what torch and hydra deprecate
-SMALL = [
-    f"--{side}-{name}={n}"
-    for side in ("encoder", "decoder")
-    for name, n in {"embed-dim": 16, "ffn-embed-dim": 32, "attention-heads": 2, "layers": 1}.items()
-]
-SMALL += ["--share-decoder-input-output-embed", "--dropout=0"]
-BASE = ["--mup-base-width=8", "--mup-base-ffn=16", "--mup-base-heads=2"]
-SETTINGS = {"arch": "mup_transformer_iwslt_de_en", "arch_options": [*SMALL, *BASE], "max_tokens": 300}
+BASE = ("--mup-base-width=8", "--mup-base-ffn=16", "--mup-base-heads=2")
+SMALL = shape(16, "--share-decoder-input-output-embed", "--dropout=0", *BASE)
+SETTINGS = {"arch": "mup_transformer_iwslt_de_en", "arch_options": SMALL, "max_tokens": 300}
 
 
 def test_in_a_process_of_its_own(folder, tmp_path):
@@ -74,7 +71,7 @@ def test_failure_says_its_last_line(tmp_path, monkeypatch):
 
 def test_plain_fairseq_train(folder: Path, tmp_path: Path):
     """The command of the README, in a process that knows nothing of us; started again, it goes on."""
-    command = [str(Path(sys.executable).with_name("fairseq-train")), str(folder), "--user-dir", USER_DIR, *SMALL, *BASE]
+    command = [str(Path(sys.executable).with_name("fairseq-train")), str(folder), "--user-dir", USER_DIR, *SMALL]
     command += ["--arch", SETTINGS["arch"], "--optimizer", "mup_adam", "--lr", "0.01", "--max-tokens", "300", "--cpu"]
     command += ["--save-dir", str(tmp_path), "--num-workers", "0", "--log-interval", "1", "--log-format", "simple"]
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

@@ -14,7 +14,7 @@ from fairseq.models.transformer import TransformerModel
 from fairseq.modules import MultiheadAttention
 from fairseq_nets import build, options, sentences
 
-from mutransfer import coord_check, scaling_plan
+from mutransfer import coord_check
 from mutransfer.errors import UserError
 from mutransfer.fairseq_mup.weights import Base, set_scales
 from mutransfer.results.coordinates import CoordVerdict
@@ -77,15 +77,6 @@ def test_passes_in_mup():
 )
 def test_fails_without_the_scales(parametrization, growing):
     assert growing <= grows(checked(parametrization, lambda model: None, WIDTHS[:2]))
-
-
-def test_roles_and_the_tied_readout():
-    """Readouts of fairseq are OUTPUT, its embeddings INPUT; shared, they have one LR and a multiplier 1/width."""
-    plan = scaling_plan(transformer(64), transformer(256), optimizer="adam")
-    assert plan["decoder.output_projection.weight"].multiplier == 1 / 4
-    assert {plan[f"{side}.embed_tokens.weight"].lr for side in ("encoder", "decoder")} == {1.0}
-    assert plan["encoder.layers.0.self_attn.q_proj.weight"].lr == 1 / 4
-    assert plan["encoder.layers.0.self_attn.q_proj.bias"].role.value == "input"
 
 
 @torch.no_grad()
