@@ -27,25 +27,25 @@ def options(arch: str, width: int = 0, **changes: Any) -> argparse.Namespace:
     return found
 
 
-def build(found: argparse.Namespace, vocab: int | tuple[int, int] = VOCAB) -> nn.Module:
+def shape(width: int, *more: str) -> list[str]:
+    """Arguments of a small model: two heads, one layer."""
+    sizes = {"embed-dim": width, "ffn-embed-dim": 2 * width, "attention-heads": 2, "layers": 1}
+    return [f"--{side}-{name}={n}" for side in ("encoder", "decoder") for name, n in sizes.items()] + list(more)
+
+
+def build(found: argparse.Namespace) -> nn.Module:
     """fairseq's model with those options, in evaluation mode."""
-    sizes = vocab if isinstance(vocab, tuple) else (vocab, vocab)
-    source, target = (_dictionary(n) for n in sizes)
-    task = SimpleNamespace(source_dictionary=source, target_dictionary=target)
+    symbols = Dictionary()
+    for i in range(VOCAB - len(symbols)):
+        symbols.add_symbol(f"w{i}")
+    task = SimpleNamespace(source_dictionary=symbols, target_dictionary=symbols)
     return ARCH_MODEL_REGISTRY[found.arch].build_model(found, task).eval()
 
 
-def _dictionary(vocab: int) -> Dictionary:
-    made = Dictionary()
-    for i in range(vocab - len(made)):
-        made.add_symbol(f"w{i}")
-    return made
-
-
-def sentences(lengths: list[int], seed: int, vocab: int = VOCAB) -> list[Tensor]:
+def sentences(lengths: list[int], seed: int) -> list[Tensor]:
     """Sentences of ``lengths``, each with `EOS` at its end."""
     draw = torch.Generator().manual_seed(seed)
-    return [torch.cat([torch.randint(4, vocab, (n - 1,), generator=draw), torch.tensor([EOS])]) for n in lengths]
+    return [torch.cat([torch.randint(4, VOCAB, (n - 1,), generator=draw), torch.tensor([EOS])]) for n in lengths]
 
 
 def padded(rows: list[Tensor], *, left: bool = False) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +29,9 @@ def data() -> PairDataset:
     return grammar_dataset(counts={"test": 40, "valid": 40, "train": 400})
 
 
-def test_training_is_timed_without_its_start() -> None:
-    """The median of the lines but the first; the summary at the end is none of them."""
+def test_logs_are_read() -> None:
+    """Training: the median of the lines but the first; the summary is none of them. The search: its own time."""
     assert bench.words_per_second(TRAIN_LOG) == 5500
-
-
-def test_the_searchs_own_time_is_read() -> None:
     line = "| INFO | fairseq_cli.generate | Translated 1,000 sentences (13,123 tokens) in 25.0s (40 sentences/s, 5 t/s)"
     assert bench.sentences_per_second(line) == 40
 
@@ -56,11 +52,9 @@ def test_words_are_those_that_fairseq_counts(data: PairDataset) -> None:
     """An epoch of steps counts every target token and every end, and no padding."""
     c = Config(vocab=data.vocab, width=8, heads=2, depth=1, length=bench.LONGEST, norm="post", tied=True)
     step = bench.training(EncoderDecoder(c), data, "float32")
-    batches = len(
-        list(Translation(data, bench.LONGEST, multiple=bench.MULTIPLE).epoch(bench.TOKENS, torch.Generator()))
-    )
+    translation = Translation(data, bench.LONGEST, multiple=bench.MULTIPLE)
     target = data.pairs("train").target
-    assert sum(step() for _ in range(batches)) == len(target.tokens) + len(target)
+    assert sum(step() for _ in translation.epoch(bench.TOKENS, torch.Generator())) == len(target.tokens) + len(target)
 
 
 def test_batches_are_fairseqs(data: PairDataset, tmp_path: Path) -> None:
@@ -74,14 +68,3 @@ def test_batches_are_fairseqs(data: PairDataset, tmp_path: Path) -> None:
     sizes = np.maximum(source, target)
     theirs = batch_by_size_fn(order, lambda i: int(sizes[i]), 512, -1, 8)
     assert [len(batch) for batch in theirs] == np.diff([0, *cuts(sizes[order], 512)]).tolist()
-
-
-def test_both_sides_have_one_recipe(tmp_path: Path) -> None:
-    """What the model does not carry over: batches, smoothing, betas and the rules of the search."""
-    words = " ".join(bench.train_arguments(tmp_path))
-    for option in ("--max-tokens 4096", "--label-smoothing 0.1", "--adam-betas (0.9, 0.98)", "--dropout 0.3"):
-        assert option in words
-    found = re.search(
-        r"--beam 5 --max-len-a 0.0 --max-len-b 60 --max-tokens 4096", " ".join(bench.generate_arguments(tmp_path))
-    )
-    assert found

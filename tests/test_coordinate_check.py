@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -29,14 +30,6 @@ def check_transformer(parametrization, optimizer="adam", attention="mup", **opti
         return Transformer(width, base_width=WIDTHS[0], parametrization=attention)
 
     return coord_check(build, WIDTHS, [tokens(2, 8)], may_shrink_at_init=LOGITS, **settings | options)
-
-
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_mlp_is_ok_in_mup(optimizer):
-    """µP: every activation and its change stay, at every step."""
-    verdict = check_mlp("mup", optimizer).verdict()
-    assert verdict.ok, str(verdict)
-    assert set(verdict) == {"embed", "blocks.0", "readout", "output"}
 
 
 def test_mlp_is_seen_to_fail_in_sp():
@@ -69,6 +62,7 @@ def test_transformer_with_sgd():
     assert {name for name, row in verdict.items() if row["verdict"] != "ok"} == set(LOGITS)
 
 
+# were the table to lose an entry, its test would go with it
 ENTRIES = [
     (family, role, entry)
     for family, table in MUP.rules.items()
@@ -76,6 +70,7 @@ ENTRIES = [
     for entry in FIELDS
     if getattr(rule, entry) != getattr(SP.rules[family][role], entry) and not (family == "sgd" and entry == "eps")
 ]
+assert len(ENTRIES) == 4 + 5
 
 
 class Bottleneck(MLP):
@@ -89,8 +84,12 @@ class Bottleneck(MLP):
 
 @lru_cache
 def whole(family, **options):
-    """The verdict on the table as it is, which many mutants of it are compared with."""
-    return check_mlp(MUP, family, **options).verdict()
+    """The verdict on the table as it is, which many mutants of it are compared with: every activation and its change
+    stay, at every step."""
+    verdict = check_mlp(MUP, family, **options).verdict()
+    assert verdict.ok or options.get("build"), str(verdict)
+    assert set(verdict) == {"embed", "blocks.0", "readout", "output"}
+    return verdict
 
 
 @pytest.mark.parametrize(("family", "role", "entry"), ENTRIES)
@@ -105,15 +104,9 @@ def test_every_entry_of_the_table_is_needed(family, role, entry):
         verdict = check_mlp(mutant, family, build=Bottleneck).verdict()["blocks.0"]
         assert (whole(family, build=Bottleneck)["blocks.0"]["verdict"], verdict["verdict"]) == ("ok", "shrinks")
     else:
-        assert whole(family, **options).ok, str(whole(family, **options))
+        assert whole(family, **options).ok
         mutated = check_mlp(mutant, family, **options).verdict()
         assert not mutated.ok, str(mutated)
-
-
-def test_the_mutations_cover_the_table():
-    """Were the table to lose an entry, the test above would shrink with it; so its entries are counted here."""
-    assert len(ENTRIES) == 4 + 5
-    assert ("adam", Role.OUTPUT, "init_std") in ENTRIES and ("sgd", Role.INPUT, "lr") in ENTRIES
 
 
 def test_zero_readout_says_nothing_at_the_first_step():
@@ -133,12 +126,12 @@ def test_what_never_moves_is_not_ok():
 def test_overflow_is_growth():
     """An activation that leaves the floating-point range grows; it is not dropped as missing."""
     frame = check_mlp("sp", "sgd", lr=1e6, seeds=1)
-    assert not frame.data["rms"].map(float).map(pd.notna).all() or (frame.data["rms"] == float("inf")).any()
+    assert not np.isfinite(frame.data["rms"]).all()
     assert frame.verdict()["output"]["verdict"] == "grows"
 
 
 def test_unmodified_torch_modules_of_any_output():
-    """Hooks reach tuples and repeated calls, change nothing in the module, and are gone afterwards."""
+    """Hooks reach tuples and repeated calls, and are gone afterwards; the caller's random state stays."""
 
     class Net(nn.Module):
         def __init__(self, w):
@@ -149,20 +142,12 @@ def test_unmodified_torch_modules_of_any_output():
             h, _ = self.rnn(x)
             return self.out(self.act(self.act(h * 2)[:, -1] + 1))
 
-    made = []
-    x = torch.randn(4, 5, 8)
-    frame = coord_check(lambda w: made.append(Net(w)) or made[-1], [16, 32], [(x, torch.randn(4, 3))], steps=1, seeds=1)
+    made, batch = [], (torch.randn(4, 5, 8), torch.randn(4, 3))
+    state = torch.random.get_rng_state()
+    frame = coord_check(lambda w: made.append(Net(w)) or made[-1], [16, 32], [batch], steps=1, seeds=1)
     assert {"rnn", "rnn[1]", "act", "act#2", "out", "output"} <= set(frame.data["activation"])
     assert all(not m._forward_hooks for net in made for m in net.modules())
-
-
-def test_the_random_stream_is_left_alone():
-    """A check in the middle of a script changes none of the script's later numbers."""
-    torch.manual_seed(0)
-    expected = torch.rand(1)
-    torch.manual_seed(0)
-    check_mlp("mup", steps=1, seeds=1)
-    assert torch.equal(torch.rand(1), expected)
+    assert torch.equal(torch.random.get_rng_state(), state)
 
 
 def test_exponents_are_exact_on_planted_growth():

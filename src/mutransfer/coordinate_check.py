@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import cycle, islice, product
 from typing import Any
 
 import pandas as pd
@@ -14,19 +15,13 @@ from torch import Tensor, nn
 from torch.utils import _pytree
 
 from mutransfer.errors import unknown
-from mutransfer.parametrization import Parametrization, Plan, Role, scaling_plan
-from mutransfer.parametrization.roles import tensors_of
+from mutransfer.parametrization import Parametrization, Role, scaling_plan
 from mutransfer.results.coordinates import COLUMNS, CoordFrame
 
 Batch = tuple[Any, Tensor]
 Loss = Callable[[Any, Tensor], Tensor]
-OPTIMIZERS = {
-    "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "adagrad": torch.optim.Adagrad,
-    "rmsprop": torch.optim.RMSprop,
-}
+_CLASSES = (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW, torch.optim.Adagrad, torch.optim.RMSprop)
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {kind.__name__.lower(): kind for kind in _CLASSES}
 
 
 def coord_check(
@@ -70,47 +65,41 @@ def coord_check(
     base_width = base_width or widths[0]
     rows: list[tuple[object, ...]] = []
     allowed = {"output", *may_shrink_at_init}
-    for width in widths:
-        for seed in range(seeds):
-            with torch.random.fork_rng():
-                torch.manual_seed(seed)
-                model, base = build(width), build(base_width)
-                plan = scaling_plan(base, model, parametrization=parametrization, optimizer=optimizer, roles=roles)
-                plan.initialize(model, base)
-                groups = plan.param_groups(model, lr=lr, weight_decay=weight_decay, eps=eps)
-                rows += _one_run(model, OPTIMIZERS[optimizer](groups, lr=lr), batches, steps, loss, width, seed)
-        allowed |= _readouts(model, plan)
+    for width, seed in product(widths, range(seeds)):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model, base = build(width), build(base_width)
+            plan = scaling_plan(base, model, parametrization=parametrization, optimizer=optimizer, roles=roles)
+            plan.initialize(model, base)
+            groups = plan.param_groups(model, lr=lr, weight_decay=weight_decay, eps=eps)
+            measured = _trained(model, OPTIMIZERS[optimizer](groups, lr=lr), batches, steps, loss, seed)
+            rows += [(width, seed, *row) for row in measured]
+        allowed |= {name.rpartition(".")[0] for name, scale in plan.items() if scale.role is Role.OUTPUT}
     frame = pd.DataFrame(rows, columns=COLUMNS)
     return CoordFrame(frame, plan.parametrization, optimizer, frozenset(allowed & set(frame["activation"])))
 
 
-def _readouts(model: nn.Module, plan: Plan) -> set[str]:
-    return {t.name.rpartition(".")[0] for t in tensors_of(model) if plan[t.name].role is Role.OUTPUT}
-
-
-def _one_run(
+def _trained(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     batches: Sequence[Batch],
     steps: int,
     loss: Loss | None,
-    width: int,
     seed: int,
-) -> list[tuple[object, ...]]:
-    start = activations(model, batches[0][0], seed)
-    rows: list[tuple[object, ...]] = [(width, seed, 0, name, "value", _rms(x)) for name, x in start.items()]
-    for step in range(1, steps + 1):
-        inputs, target = batches[(step - 1) % len(batches)]
+) -> Iterator[tuple[int, str, str, float]]:
+    """(step, activation, kind, rms) at init and after each step."""
+    start = _activations(model, batches[0][0], seed)
+    yield from ((0, name, "value", _rms(x)) for name, x in start.items())
+    for step, (inputs, target) in zip(range(1, steps + 1), cycle(batches), strict=False):
         optimizer.zero_grad()
         (loss or _default_loss)(_call(model, inputs), target).backward()
         optimizer.step()
-        for name, x in activations(model, batches[0][0], seed).items():
-            rows.append((width, seed, step, name, "value", _rms(x)))
-            rows.append((width, seed, step, name, "change", _rms(x - start[name])))
-    return rows
+        for name, x in _activations(model, batches[0][0], seed).items():
+            yield step, name, "value", _rms(x)
+            yield step, name, "change", _rms(x - start[name])
 
 
-def activations(model: nn.Module, inputs: Any, seed: int = 0) -> dict[str, Tensor]:
+def _activations(model: nn.Module, inputs: Any, seed: int) -> dict[str, Tensor]:
     """Every module's floating-point output on one batch, by name, in the order of the calls.
 
     Outputs that depend on no trainable parameter are left out. Dropout draws the same mask for the same ``seed``.
@@ -131,14 +120,11 @@ def activations(model: nn.Module, inputs: Any, seed: int = 0) -> dict[str, Tenso
         return hook
 
     modules = [(name, m) for name, m in model.named_modules() if "parametrizations" not in name.split(".")]
-    handles = [m.register_forward_hook(hook_for(name or "output")) for name, m in modules]
-    try:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            _call(model, inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, torch.random.fork_rng():
+        for name, module in modules:
+            hooks.enter_context(module.register_forward_hook(hook_for(name or "output")))
+        torch.manual_seed(seed)
+        _call(model, inputs)
     return seen
 
 

@@ -7,20 +7,20 @@ the fields of its config is enough.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from mutransfer.errors import UserError, unknown
-from mutransfer.models.foreign import beyond, check_keys, field, load_ours, to_theirs, unlike
+from mutransfer.models.foreign import beyond, check_keys, field, load_ours, names_of, to_theirs, unlike
 from mutransfer.models.transformer import Bert
 from mutransfer.models.transformer_config import ACTIVATIONS, Config
 from mutransfer.parametrization import Parametrization, attention_scale
 
+LIBRARY = "Hugging Face's BERT"
 SIZES = ("head_dim", "attention_head_size")  # how their attention modules call d_head
 
 
@@ -31,36 +31,31 @@ def set_attention_scale(
 
     Each of their attention modules keeps its scale, 1/sqrt(d_head), in the attribute ``scaling`` and hands it to
     whatever computes attention (eager, sdpa, flash). Call this once, on a freshly built model, before training; at
-    ``base_d_head`` (and alpha_attn 1) it changes nothing. Width that grows by more heads of the same size needs no
-    other scale, but a call does no harm. `save_pretrained` does not keep the scale: call it again after loading.
-
-        base, model = BertForMaskedLM(small), BertForMaskedLM(large)
-        set_attention_scale(model, small.hidden_size // small.num_attention_heads)
-        plan = scaling_plan(base, model, parametrization="mup", optimizer="adamw")
-        plan.initialize(model, base)
+    ``base_d_head`` (and alpha_attn 1) it changes nothing, so more heads of the same size need no call.
+    `save_pretrained` does not keep the scale: call it again after loading.
 
     Raises:
         UserError: no attention keeps its scale so (older versions of transformers, T5), or it is not 1/sqrt(d_head),
             by the module's name; the model is then as it was.
     """
-    found = list(attentions(model))
-    for name, module, d_head in found:
+    scaled = list(_attentions(model))
+    if not scaled:
+        raise UserError(
+            f"{type(model).__name__} has no attention with the attributes 'scaling' and 'head_dim' (or "
+            "'attention_head_size'); a newer version of transformers may have them."
+        )
+    for name, module, d_head in scaled:
         if not math.isclose(module.scaling, d_head**-0.5):
             raise UserError(
                 f"the attention '{name}' has scaling {module.scaling:g}, expected 1/sqrt(d_head) = {d_head**-0.5:g}, "
                 "that of a freshly built model; set it by hand with mutransfer.attention_scale."
             )
-    if not found:
-        raise UserError(
-            f"{type(model).__name__} has no attention with the attributes 'scaling' and 'head_dim' (or "
-            "'attention_head_size'); a newer version of transformers may have them."
-        )
-    for _, module, d_head in found:
+    for _, module, d_head in scaled:
         # µP: 1/d_head, Def. 4.1
         module.scaling = attention_scale(d_head, base_d_head, parametrization=parametrization, alpha_attn=alpha_attn)
 
 
-def attentions(model: nn.Module) -> Iterator[tuple[str, Any, int]]:
+def _attentions(model: nn.Module) -> Iterator[tuple[str, Any, int]]:
     """Name, module and d_head of every attention that keeps its scale in ``scaling``."""
     for name, module in model.named_modules():
         sizes = [size for size in (getattr(module, x, None) for x in SIZES) if isinstance(size, int)]
@@ -68,8 +63,7 @@ def attentions(model: nn.Module) -> Iterator[tuple[str, Any, int]]:
             yield name, module, sizes[0]
 
 
-# Our field -> theirs.
-FIELDS = {
+FIELDS = {  # ours -> theirs
     "vocab": "vocab_size",
     "width": "hidden_size",
     "depth": "num_hidden_layers",
@@ -82,22 +76,36 @@ FIELDS = {
     "inner_dropout": "attention_probs_dropout_prob",
     "embed_std": "initializer_range",
 }
-# What a field may be; ours has nothing for other values. Also what it is where the config does not name it.
-ONLY: dict[str, Any] = {
+ONLY: dict[str, Any] = {  # what a field may be, and is where the config does not name it; ours has nothing else
     "model_type": "bert",
     "position_embedding_type": "absolute",
     "is_decoder": False,
     "add_cross_attention": False,
     "pruned_heads": {},
 }
-LAYOUTS = {
-    "pretraining": ("pooler", "cls.predictions", "cls.seq_relationship"),
-    "masked_lm": ("cls.predictions",),
-    "model": ("pooler",),
+MODULES = {  # ours -> theirs in BertModel's layout, "*" the number of a block
+    "stack.embed": ["embeddings.word_embeddings"],
+    "stack.position": ["embeddings.position_embeddings"],
+    "stack.segment": ["embeddings.token_type_embeddings"],
+    "stack.embed_norm": ["embeddings.LayerNorm"],
+    "stack.blocks.*.attention.qkv": [f"encoder.layer.*.attention.self.{x}" for x in ("query", "key", "value")],
+    "stack.blocks.*.attention.out": ["encoder.layer.*.attention.output.dense"],
+    "stack.blocks.*.attention_norm": ["encoder.layer.*.attention.output.LayerNorm"],
+    "stack.blocks.*.up": ["encoder.layer.*.intermediate.dense"],
+    "stack.blocks.*.down": ["encoder.layer.*.output.dense"],
+    "stack.blocks.*.ffn_norm": ["encoder.layer.*.output.LayerNorm"],
+    "pooler": ["pooler.dense"],
+    "transform": ["cls.predictions.transform.dense"],
+    "transform_norm": ["cls.predictions.transform.LayerNorm"],
+    "readout": ["cls.predictions.decoder"],
+    "following": ["cls.seq_relationship"],
 }
+HEADS = ("pooler", "cls.predictions", "cls.seq_relationship")
+LAYOUTS = {"pretraining": HEADS, "masked_lm": ("cls.predictions",), "model": ("pooler",)}
 """BertForPreTraining, BertForMaskedLM, BertModel -> what each has beside the encoder."""
-WORDS = "embeddings.word_embeddings.weight"
-DECODER, BIAS = "cls.predictions.decoder", "cls.predictions.bias"
+# what the decoder shares: the other name, and its own
+BIAS = ("cls.predictions.bias", "cls.predictions.decoder.bias")
+WORDS = ("embeddings.word_embeddings.weight", "cls.predictions.decoder.weight")
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")  # of old checkpoints; the numbers 0, 1, 2, ...
 OLD = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 
@@ -110,20 +118,17 @@ def config_of(config: Any) -> Config:
     Raises:
         UserError: a field that our model has nothing for, or one that is missing; the line names all of them.
     """
-    found = {ours: field(config, theirs) for ours, theirs in FIELDS.items()}
-    ffn = field(config, "intermediate_size")
-    missing = [FIELDS[ours] for ours, value in found.items() if value is None]
-    missing += ["intermediate_size"] if ffn is None else []
-    if missing:
-        raise UserError(f"the config of Hugging Face's BERT lacks {', '.join(missing)}.")
+    given = {theirs: field(config, theirs) for theirs in (*FIELDS.values(), "intermediate_size")}
+    if missing := [name for name, value in given.items() if value is None]:
+        raise UserError(f"the config of {LIBRARY} lacks {', '.join(missing)}.")
     bad = beyond(config, ONLY)
-    if found["activation"] not in ACTIVATIONS:
-        bad.append(f"hidden_act={found['activation']}")
+    if given["hidden_act"] not in ACTIVATIONS:
+        bad.append(f"hidden_act={given['hidden_act']}")
     if bad:
         raise UserError(f"our Bert has nothing for Hugging Face's {', '.join(bad)}.")
     return Config(
-        **found,
-        ffn_ratio=ffn / found["width"],
+        **{ours: given[theirs] for ours, theirs in FIELDS.items()},
+        ffn_ratio=given["intermediate_size"] / given["hidden_size"],
         norm="post",
         embed_norm=True,
         positions="learned",
@@ -145,7 +150,7 @@ def options_of(c: Config) -> dict[str, Any]:
     ours, theirs = (replace(x, ffn_dropout=x.activation_dropout) for x in (c, config_of(made)))
     # sinusoids are none of its positions
     if bad := unlike(ours, theirs, ("joint", "first_position")):
-        raise UserError(f"Hugging Face's BERT has nothing for our {', '.join(bad)}.")
+        raise UserError(f"{LIBRARY} has nothing for our {', '.join(bad)}.")
     return made
 
 
@@ -163,19 +168,19 @@ def from_huggingface(model: nn.Module | Mapping[str, Tensor], config: Any = None
             by name; a shape that does not fit; weights that the config ties, but that differ; attention modules of
             different scales.
     """
-    scale = 0.0
+    scales = {0.0}  # of the attention logits, which `set_attention_scale` may have changed; 0: 1/sqrt(d_head)
     if isinstance(model, nn.Module):
         config = getattr(model, "config", None) if config is None else config
-        scale = _scale(model)
+        scales = {0.0 if m.scaling == d_head**-0.5 else m.scaling for _, m, d_head in _attentions(model)} or scales
         model = model.state_dict()
     if config is None:
         raise UserError("weights alone do not say how many heads there are: give the config too.")
-    c = replace(config_of(config), attention_scale=scale)
-    state = _today(model, c)
-    parts = [part for part in LAYOUTS["pretraining"] if any(name.startswith(part) for name in state)]
-    names = _names(c, parts)
-    check_keys("the state dict of Hugging Face's BERT", state, [theirs for many in names.values() for theirs in many])
-    bert = Bert(c)
+    if len(scales) > 1:
+        raise UserError(f"the model's attention modules have different scales, {sorted(scales)}; ours has one for all.")
+    bert = Bert(replace(config_of(config), attention_scale=scales.pop()))
+    state = _today(model, bert.c)
+    names = _names(bert, [head for head in HEADS if any(name.startswith(head) for name in state)])
+    check_keys(f"the state dict of {LIBRARY}", state, [theirs for many in names.values() for theirs in many])
     load_ours(bert, names, state, "the config wants")
     return bert.eval()
 
@@ -192,74 +197,33 @@ def to_huggingface(bert: Bert, layout: str = "pretraining") -> dict[str, Tensor]
     if layout not in LAYOUTS:
         raise unknown("layout", layout, LAYOUTS)
     options_of(bert.c)
-    for name, module in bert.named_modules():
-        if parametrize.is_parametrized(module):
-            raise UserError(f"'{name}' has a multiplier of µP, which Hugging Face's BERT has nothing for.")
-    made = to_theirs(bert, _names(bert.c, LAYOUTS[layout]))
-    if BIAS in made:
-        weight = bert.readout.weight.detach()
-        made |= {f"{DECODER}.weight": weight.clone(), f"{DECODER}.bias": made[BIAS].clone()}
+    made = to_theirs(bert, _names(bert, LAYOUTS[layout]))
+    if BIAS[1] in made:
+        made[BIAS[0]] = made[BIAS[1]].clone()
     prefix = "" if layout == "model" else "bert."
     return {name if name.startswith("cls.") else prefix + name: tensor for name, tensor in made.items()}
 
 
-def _names(c: Config, parts: list[str] | tuple[str, ...]) -> dict[str, list[str]]:
-    """Our name of each parameter -> theirs of the same rows, in order, in BertModel's layout; a tied one once."""
-    modules = {"stack.embed_norm": ["embeddings.LayerNorm"]}
-    for i in range(c.depth):
-        ours, theirs = f"stack.blocks.{i}", f"encoder.layer.{i}"
-        modules[f"{ours}.attention.qkv"] = [f"{theirs}.attention.self.{x}" for x in ("query", "key", "value")]
-        modules[f"{ours}.attention.out"] = [f"{theirs}.attention.output.dense"]
-        modules[f"{ours}.attention_norm"] = [f"{theirs}.attention.output.LayerNorm"]
-        modules[f"{ours}.up"] = [f"{theirs}.intermediate.dense"]
-        modules[f"{ours}.down"] = [f"{theirs}.output.dense"]
-        modules[f"{ours}.ffn_norm"] = [f"{theirs}.output.LayerNorm"]
-    names = {"stack.embed.weight": [WORDS]}
-    names |= {
-        f"stack.{ours}.weight": [f"embeddings.{theirs}_embeddings.weight"]
-        for ours, theirs in (("position", "position"), ("segment", "token_type"))
-    }
-    if "pooler" in parts:
-        modules["pooler"] = ["pooler.dense"]
-    if "cls.predictions" in parts:
-        modules["transform"] = ["cls.predictions.transform.dense"]
-        modules["transform_norm"] = ["cls.predictions.transform.LayerNorm"]
-        names["readout.bias"] = [BIAS]
-        if not c.tied:
-            names["readout.weight"] = [f"{DECODER}.weight"]
-    if "cls.seq_relationship" in parts:
-        modules["following"] = ["cls.seq_relationship"]
-    return names | {
-        f"{ours}.{leaf}": [f"{name}.{leaf}" for name in theirs]
-        for ours, theirs in modules.items()
-        for leaf in ("weight", "bias")
-    }
+def _names(bert: Bert, heads: Iterable[str]) -> dict[str, list[str]]:
+    absent = tuple({*HEADS}.difference(heads))
+    return {n: theirs for n, theirs in names_of(bert, MODULES, LIBRARY).items() if not theirs[0].startswith(absent)}
 
 
 def _today(state: Mapping[str, Tensor], c: Config) -> dict[str, Tensor]:
-    """The state dict with today's names, without prefix and buffers, and with each shared tensor once."""
-    found = {}
+    """The state dict with today's names, without prefix and buffers, each tensor under the decoder's name too."""
+    now = {}
     for name, tensor in state.items():
-        name = name.removeprefix("bert.")
         for old, new in OLD.items():
             name = name.removesuffix(old) + new if name.endswith(old) else name
-        if name not in BUFFERS:
-            found[name] = tensor
-    if not c.tied:
-        if f"{DECODER}.bias" in found:  # since transformers 5 it is the decoder's own, and the other one does nothing
-            found[BIAS] = found.pop(f"{DECODER}.bias")
-        return found
-    for second, first in ((f"{DECODER}.bias", BIAS), (f"{DECODER}.weight", WORDS)):
-        if second in found:  # a checkpoint may hold either, or both
-            tensor = found.pop(second)
-            if not torch.equal(found.setdefault(first, tensor), tensor):
-                raise UserError(f"{first} and {second} differ, but the config ties them.")
-    return found
-
-
-def _scale(model: nn.Module) -> float:
-    """Of the attention logits: what `set_attention_scale` may have changed; 0 for 1/sqrt(d_head)."""
-    scales = {0.0 if module.scaling == d_head**-0.5 else module.scaling for _, module, d_head in attentions(model)}
-    if len(scales) > 1:
-        raise UserError(f"the model's attention modules have different scales, {sorted(scales)}; ours has one for all.")
-    return scales.pop() if scales else 0.0
+        now[name.removeprefix("bert.")] = tensor
+    for name in BUFFERS:
+        now.pop(name, None)
+    # a checkpoint may hold either name, or both; since transformers 5 an untied decoder's bias is its own
+    for first, second in (BIAS, WORDS) if c.tied else (BIAS,):
+        given = [now[name] for name in (second, first) if name in now]
+        if c.tied and len(given) == 2 and not torch.equal(*given):
+            raise UserError(f"{first} and {second} differ, but the config ties them.")
+        if given and any(name.startswith("cls.predictions") for name in now):
+            now |= {first: given[0], second: given[0]}
+    now.pop(BIAS[0], None)
+    return now

@@ -13,6 +13,8 @@ import torch
 
 pytest.importorskip("fairseq.tasks", reason="needs fairseq; see mutransfer.fairseq_mup")
 
+from fairseq_nets import shape
+
 from mutransfer.data.pairs import PairDataset
 from mutransfer.errors import UserError
 from mutransfer.fairseq_mup import USER_DIR
@@ -21,21 +23,16 @@ from mutransfer.fairseq_mup.weights import read_checkpoint
 from mutransfer.training.translation import Translation
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # fairseq and hydra use what torch and hydra deprecate
-SMALL = [
-    f"--{side}-{name}={n}"
-    for side in ("encoder", "decoder")
-    for name, n in {"embed-dim": 16, "ffn-embed-dim": 32, "attention-heads": 2, "layers": 1}.items()
-]
-SMALL += ["--share-decoder-input-output-embed", "--dropout=0"]
-BASE = ["--mup-base-width=8", "--mup-base-ffn=16", "--mup-base-heads=2"]
-SETTINGS = {"arch": "mup_transformer_iwslt_de_en", "arch_options": [*SMALL, *BASE], "max_tokens": 300}
+BASE = ("--mup-base-width=8", "--mup-base-ffn=16", "--mup-base-heads=2")
+SMALL = shape(16, "--share-decoder-input-output-embed", "--dropout=0", *BASE)
+SETTINGS = {"arch": "mup_transformer_iwslt_de_en", "arch_options": SMALL, "max_tokens": 300}
 
 
 def test_in_a_process_of_its_own(folder, tmp_path):
     """The same losses as in this process; the learning rate warms up for 4% of the updates; the seed counts."""
     settings = {**SETTINGS, "updates": 30, "lr": 0.02}
     found = train(folder, **settings)
-    assert len(found.losses) == 30 and not found.diverged
+    assert len(found.losses) == 30 and not found.reason
     assert found.losses[0] == pytest.approx(math.log(100), rel=0.3)
     assert found.losses[-1] < found.losses[0] - 0.5 and found.valid_loss < found.losses[0]
     command = arguments(folder, tmp_path, **settings)
@@ -55,7 +52,7 @@ def test_the_losses_are_ours(folder, dataset: PairDataset, tmp_path):
 def test_divergence_is_a_result(folder, tmp_path):
     """Stopped at once, with what was before; no error."""
     found = run(arguments(folder, tmp_path, **SETTINGS, updates=60, lr=1e30))
-    assert found.diverged and found.valid_loss is None
+    assert found.reason and found.valid_loss is None
     assert 0 < len(found.losses) < 60 and all(map(math.isfinite, found.losses))
     assert "update" in found.reason
 
@@ -74,7 +71,7 @@ def test_failure_says_its_last_line(tmp_path, monkeypatch):
 
 def test_plain_fairseq_train(folder: Path, tmp_path: Path):
     """The command of the README, in a process that knows nothing of us; started again, it goes on."""
-    command = [str(Path(sys.executable).with_name("fairseq-train")), str(folder), "--user-dir", USER_DIR, *SMALL, *BASE]
+    command = [str(Path(sys.executable).with_name("fairseq-train")), str(folder), "--user-dir", USER_DIR, *SMALL]
     command += ["--arch", SETTINGS["arch"], "--optimizer", "mup_adam", "--lr", "0.01", "--max-tokens", "300", "--cpu"]
     command += ["--save-dir", str(tmp_path), "--num-workers", "0", "--log-interval", "1", "--log-format", "simple"]
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

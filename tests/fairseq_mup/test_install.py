@@ -52,14 +52,9 @@ def test_a_missing_part_of_it_is_named(absent, monkeypatch, tmp_path):
 
 def test_weights_need_no_fairseq(absent):
     """A state dict and options are plain data."""
-    torch.manual_seed(0)
-    ours = EncoderDecoder(CONFIG).eval()
-    state = weights.to_fairseq(ours)
-    again = weights.from_fairseq(state, weights.options_of(CONFIG))
-    expected = ours.state_dict()
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in again.state_dict().items())
-    source, target = torch.randint(4, 11, (2, 5)), torch.randint(4, 11, (2, 3))
-    assert torch.equal(again(source, target), ours(source, target))
+    ours = EncoderDecoder(CONFIG)
+    again = weights.from_fairseq(weights.to_fairseq(ours), weights.options_of(CONFIG))
+    assert all(torch.equal(tensor, ours.state_dict()[name]) for name, tensor in again.state_dict().items())
 
 
 @pytest.mark.parametrize(

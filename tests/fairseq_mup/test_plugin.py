@@ -17,7 +17,8 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.models.transformer import TransformerModel
 from fairseq.optim.fp16_optimizer import FP16Optimizer
 from fairseq.tasks import FairseqTask
-from fairseq_nets import VOCAB, build, sentences
+from fairseq_cli import generate
+from fairseq_nets import VOCAB, build, sentences, shape
 from fairseq_nets import options as architecture
 
 from mutransfer import scaling_plan
@@ -32,12 +33,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # fairseq and hydra use what 
 IWSLT = "transformer_iwslt_de_en"
 TIED = ("--share-decoder-input-output-embed",)
 BASE = ("--mup-base-width", "16", "--mup-base-ffn", "32", "--mup-base-heads", "2")
-
-
-def shape(width: int, *more: str) -> list[str]:
-    """Options of a small model: two heads, one layer."""
-    sizes = {"embed-dim": width, "ffn-embed-dim": 2 * width, "attention-heads": 2, "layers": 1}
-    return [f"--{side}-{name}={n}" for side in ("encoder", "decoder") for name, n in sizes.items()] + list(more)
 
 
 def train(folder: Path, scratch: Path, arch: str, *arch_options: str, updates: int = 6, **more) -> Result:
@@ -59,42 +54,37 @@ def test_at_the_base_it_is_fairseq(folder, tmp_path, arch, more):
 
 def test_the_published_shapes_are_the_bases():
     """Without --mup-base-*, an architecture of fairseq's is its own base; --mup-base-width alone may be given."""
-    big = architecture("mup_transformer_vaswani_wmt_en_de_big", encoder_embed_dim=2048, mup_base_width=512)
-    assert (big.mup_base_width, big.mup_base_ffn, big.mup_base_heads, big.dropout) == (512, 4096, 16, 0.3)
-    iwslt = architecture(f"mup_{IWSLT}")
-    assert (iwslt.mup_base_width, iwslt.mup_base_ffn, iwslt.mup_base_heads) == (512, 1024, 4)
-    plain = architecture(IWSLT)
-    for field in ("embed_dim", "ffn_embed_dim", "attention_heads", "layers"):
-        assert getattr(iwslt, f"encoder_{field}") == getattr(plain, f"encoder_{field}")
+    big, wide = "transformer_vaswani_wmt_en_de_big", {"encoder_embed_dim": 2048, "mup_base_width": 512}
+    for arch, given, base in ((big, wide, (512, 4096, 16)), (IWSLT, {}, (512, 1024, 4))):
+        found, plain = vars(architecture(f"mup_{arch}", **given)), vars(architecture(arch, **given))
+        assert tuple(found[f"mup_base_{name}"] for name in ("width", "ffn", "heads")) == base
+        assert plain.items() - {("arch", arch)} <= found.items()
 
 
 def test_at_four_times_the_base_the_plan_is_in_force(folder, tmp_path):
     """Learning rate, weight decay and eps of each tensor at every update of the schedule are the plan's; Adam's first
     step is as long as its learning rate."""
-    seen = []
+    updates, factors = [], {}
 
     def step(task, optimizer, model, update_num):
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
         groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
         optimizer.step()
+        rate = 0.005 + update_num * 0.0025 if update_num < 2 else 0.01 * (2 / update_num) ** 0.5
+        assert optimizer.get_lr() == pytest.approx(rate, rel=1e-12)
         for name, p in model.named_parameters():
-            group = groups[id(p)]
-            moved = float((p.detach() - before[name]).abs().max())
-            seen.append((update_num, name, group["lr"], group["weight_decay"], group["eps"], moved, model.plan[name]))
-        assert optimizer.get_lr() == pytest.approx(schedule(update_num), rel=1e-12)
-
-    def schedule(update: int) -> float:
-        return 0.005 + update * 0.0025 if update < 2 else 0.01 * (2 / update) ** 0.5
+            group, scale = groups[id(p)], model.plan[name]
+            factors[name] = scale.lr
+            assert group["lr"] == pytest.approx(rate * scale.lr, rel=1e-12), name
+            assert group["weight_decay"] == pytest.approx(0.01 * scale.weight_decay), name
+            assert group["eps"] == pytest.approx(1e-8 * scale.eps), name
+            if not update_num and "k_proj.bias" not in name:  # whose gradient is zero but for rounding
+                assert float((p - before[name]).abs().max()) == pytest.approx(group["lr"], rel=0.02), name
+        updates.append(update_num)
 
     with mock.patch.object(FairseqTask, "optimizer_step", step):
         train(folder, tmp_path, f"mup_{IWSLT}", *shape(64, *TIED, *BASE, "--warmup-init-lr", "0.005"))
-    assert {update for update, *_ in seen} == set(range(6))
-    for update, name, lr, weight_decay, eps, moved, scale in seen:
-        assert lr == pytest.approx(schedule(update) * scale.lr, rel=1e-12), name
-        assert weight_decay == pytest.approx(0.01 * scale.weight_decay) and eps == pytest.approx(1e-8 * scale.eps)
-        if not update and "k_proj.bias" not in name:  # whose gradient is zero but for rounding
-            assert moved == pytest.approx(lr, rel=0.02), name
-    factors = {name: scale.lr for *_, name, _, _, _, _, scale in seen}
+    assert updates == [*range(6)]
     assert factors["encoder.layers.0.fc1.weight"] == factors["decoder.layers.0.encoder_attn.v_proj.weight"] == 1 / 4
     assert factors["decoder.embed_tokens.weight"] == factors["encoder.layers.0.fc1.bias"] == 1.0
 
@@ -142,34 +132,26 @@ def test_saved_and_restored(folder, tmp_path):
     assert {g["weight_decay"] for g in groups} == {0.5, 1.0}
 
 
-def generated(folder: Path, checkpoint: Path, capsys, *more: str) -> dict[int, str]:
-    """fairseq-generate's translation of each test sentence, in pieces."""
-    from fairseq_cli import generate
-
-    command = [str(folder), "--user-dir", USER_DIR, "--path", str(checkpoint), "--beam", "3", "--cpu", *more]
-    # else fairseq leaves out the last batch, here the only one, unless it has a multiple of 8 sentences
-    command += ["--required-batch-size-multiple", "1", "--num-workers", "0"]
-    args = options.parse_args_and_arch(options.get_generation_parser(), command)
-    capsys.readouterr()
-    generate.main(convert_namespace_to_omegaconf(args))
-    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines() if line.startswith("H-")]
-    return {int(row[0][2:]): row[2] for row in rows}
-
-
 def test_generates_what_our_beam_search_finds(folder, dataset: PairDataset, tmp_path, capsys):
     """fairseq-generate on a checkpoint in µP, whose attention takes the other path; and ours with its weights."""
     more = (*TIED, *BASE, "--mup-alpha-output", "2", "--mup-alpha-attn", "3")
     train(folder, tmp_path, f"mup_{IWSLT}", *shape(32, *more, "--dropout=0"), updates=150, save=True)
-    found = generated(folder, tmp_path / "checkpoint_last.pt", capsys, "--max-len-a", "0", "--max-len-b", "20")
-    assert sorted(found) == list(range(5))
-    ours = read_checkpoint(tmp_path / "checkpoint_last.pt")
-    expected = translate(ours, dataset, beam=3, max_length=(0.0, 20.0))
-    texts = [found[i].replace(" ", "").replace("\N{LOWER ONE EIGHTH BLOCK}", " ").strip() for i in range(5)]
-    assert texts == [text.strip() for text in expected]
-    assert any(texts)
-    models, cfg, _ = checkpoint_utils.load_model_ensemble_and_task([str(tmp_path / "checkpoint_last.pt")])
-    assert ours.decoder.c.attention_scale == models[0].encoder.layers[0].self_attn.scaling
-    assert ours.readout.output_mult == models[0].decoder.output_mult == 1.0 and cfg.model.mup_alpha_attn == 3.0
+    checkpoint = str(tmp_path / "checkpoint_last.pt")
+    command = [str(folder), "--user-dir", USER_DIR, "--path", checkpoint, "--beam", "3", "--cpu", "--num-workers", "0"]
+    # else fairseq leaves out the last batch, here the only one, unless it has a multiple of 8 sentences
+    command += ["--required-batch-size-multiple", "1", "--max-len-a", "0", "--max-len-b", "20"]
+    capsys.readouterr()
+    args = options.parse_args_and_arch(options.get_generation_parser(), command)
+    generate.main(convert_namespace_to_omegaconf(args))
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines() if line.startswith("H-")]
+    rows.sort(key=lambda row: int(row[0][2:]))
+    ours = read_checkpoint(checkpoint)
+    texts = [row[2].replace(" ", "").replace("\N{LOWER ONE EIGHTH BLOCK}", " ").strip() for row in rows]
+    expected = [text.strip() for text in translate(ours, dataset, beam=3, max_length=(0.0, 20.0))]
+    assert texts == expected and len(texts) == 5 and any(texts)
+    (model,), cfg, _ = checkpoint_utils.load_model_ensemble_and_task([checkpoint])
+    assert ours.decoder.c.attention_scale == model.encoder.layers[0].self_attn.scaling
+    assert ours.readout.output_mult == model.decoder.output_mult == 1.0 and cfg.model.mup_alpha_attn == 3.0
 
 
 REFUSED = {

@@ -11,40 +11,43 @@ from torch import nn
 pytest.importorskip("fairseq.tasks", reason="needs fairseq; see mutransfer.fairseq_mup")
 
 from fairseq.models.transformer import TransformerModel
+from fairseq.modules import MultiheadAttention
 from fairseq_nets import build, options, sentences
 
-from mutransfer import coord_check, scaling_plan
+from mutransfer import coord_check
 from mutransfer.errors import UserError
-from mutransfer.fairseq_mup.weights import Base, open_attention, set_scales
+from mutransfer.fairseq_mup.weights import Base, set_scales
 from mutransfer.results.coordinates import CoordVerdict
 
 WIDTHS = (64, 128, 256, 512)
-IWSLT = "transformer_iwslt_de_en"
 
 
 def transformer(width: int, **changes) -> TransformerModel:
     """fairseq's own class, as its own architecture builds it."""
     heads = {f"{side}_attention_heads": 2 for side in ("encoder", "decoder")}
-    model = build(options(IWSLT, width, **{"share_decoder_input_output_embed": True, **heads, **changes}))
+    tied = {"share_decoder_input_output_embed": True}
+    model = build(options("transformer_iwslt_de_en", width, **{**tied, **heads, **changes}))
     assert type(model) is TransformerModel
     return model
 
 
-def base_of(width: int) -> Base:
-    return Base(width=width, ffn=2 * width, heads=2)
+def base_of(width: int, **more: float) -> Base:
+    return Base(width=width, ffn=2 * width, heads=2, **more)
 
 
-def batch(seed: int = 0) -> tuple[dict, torch.Tensor]:
+def batch() -> tuple[dict, torch.Tensor]:
     """One pair of few tokens: queries cannot align with more keys than the narrowest head has coordinates."""
-    source, target = (torch.stack(sentences([5], seed + i)) for i in range(2))
+    source, target = (torch.stack(sentences([5], i)) for i in range(2))
     inputs = {"src_tokens": source, "src_lengths": torch.tensor([5]), "prev_output_tokens": target.roll(1, 1)}
     return {**inputs, "return_all_hiddens": False}, target
 
 
-def checked(parametrization: str, scales: Callable[[nn.Module], None], widths=WIDTHS[:3]) -> CoordVerdict:
+def checked(parametrization: str, scales: Callable[[nn.Module], None], widths: tuple[int, ...]) -> CoordVerdict:
     def made(width: int) -> nn.Module:
         model = transformer(width)
-        open_attention(model)
+        for module in model.modules():
+            if isinstance(module, MultiheadAttention):
+                module._set_skip_embed_dim_check()  # lets hooks see queries, keys and values, at every width alike
         scales(model)
         return model
 
@@ -63,78 +66,43 @@ def test_passes_in_mup():
     assert seen | {"output", "encoder.embed_tokens", "encoder.layers.0.self_attn.v_proj"} <= set(verdict)
 
 
-def test_fails_in_sp():
-    """fairseq as it is: logits grow, and what attention reads."""
-    found = grows(checked("sp", lambda model: None))
-    assert {"output", "decoder.layers.0.self_attn.q_proj", "encoder.layers.0.self_attn"} <= found
-
-
-def test_fails_in_mup_without_the_scales():
-    """The plan alone is not µP here: embeddings times sqrt(width) grow, for the plan keeps their std."""
-    assert "encoder.dropout_module" in grows(checked("mup", lambda model: None))
-
-
-def test_roles_and_the_tied_readout():
-    """Readouts of fairseq are OUTPUT, its embeddings INPUT; shared, they have one LR and a multiplier 1/width."""
-    plan = scaling_plan(transformer(64), transformer(256), optimizer="adam")
-    assert plan["decoder.output_projection.weight"].multiplier == 1 / 4
-    assert {plan[f"{side}.embed_tokens.weight"].lr for side in ("encoder", "decoder")} == {1.0}
-    assert plan["encoder.layers.0.self_attn.q_proj.weight"].lr == 1 / 4
-    assert plan["encoder.layers.0.self_attn.q_proj.bias"].role.value == "input"
+@pytest.mark.parametrize(
+    ("parametrization", "growing"),
+    [
+        # fairseq as it is: logits grow, and what attention reads
+        ("sp", {"output", "decoder.layers.0.self_attn.q_proj", "encoder.layers.0.self_attn"}),
+        # the plan alone is not µP here: embeddings times sqrt(width) grow, for the plan keeps their std
+        ("mup", {"encoder.dropout_module"}),
+    ],
+)
+def test_fails_without_the_scales(parametrization, growing):
+    assert growing <= grows(checked(parametrization, lambda model: None, WIDTHS[:2]))
 
 
 @torch.no_grad()
-def outputs(model: nn.Module) -> list[torch.Tensor]:
-    """What self-attention of the encoder gives, and the logits."""
-    inputs, _ = batch()
-    encoder_out = model.encoder(inputs["src_tokens"])
-    return [encoder_out["encoder_out"][0], model(**inputs)[0]]
-
-
-def test_which_attention_reads_scaling():
-    """Before it is opened, fairseq's self-attention does not, cross-attention does. Opening changes nothing else."""
-    torch.manual_seed(0)
-    model = transformer(64)
-    encoded, logits = outputs(model)
-    for module in model.modules():
-        if hasattr(module, "scaling"):
-            module.scaling *= 3
-    assert torch.equal(outputs(model)[0], encoded)
-    assert not torch.allclose(outputs(model)[1], logits, atol=1e-4)
-    open_attention(model)
-    assert not torch.allclose(outputs(model)[0], encoded, atol=1e-4)
-    for module in model.modules():
-        if hasattr(module, "scaling"):
-            module.scaling /= 3
-    for a, b in zip(outputs(model), (encoded, logits), strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+def encoded(model: nn.Module) -> torch.Tensor:
+    return model.encoder(batch()[0]["src_tokens"])["encoder_out"][0]
 
 
 def test_at_the_base_nothing_is_touched():
-    """Not even the path that attention takes; with alpha_attn it is."""
+    """Not even the path that attention takes; with alpha_attn it is, and self-attention of the encoder reads it."""
     model = transformer(64)
-    before = outputs(model)
+    before = encoded(model)
     set_scales(model, base_of(64))
-    assert all(torch.equal(a, b) for a, b in zip(outputs(model), before, strict=True))
+    assert torch.equal(encoded(model), before)
     assert not any(getattr(m, "skip_embed_dim_check", False) for m in model.modules())
-    set_scales(model, Base(width=64, ffn=128, heads=2, alpha_attn=2.0))
-    assert not torch.allclose(outputs(model)[0], before[0], atol=1e-4)
+    set_scales(model, base_of(64, alpha_attn=2.0))
+    assert not torch.allclose(encoded(model), before, atol=1e-4)
 
 
 def test_scales():
     """sqrt of the base width; sqrt(32) / 64 times alpha_attn for heads of 64 where the base has 32."""
-    model = transformer(128)
-    set_scales(model, Base(width=64, ffn=128, heads=2, alpha_attn=3.0))
-    assert model.encoder.embed_scale == model.decoder.embed_scale == 8.0
+    model, plain = transformer(128), transformer(128, no_scale_embedding=True)
+    set_scales(model, base_of(64, alpha_attn=3.0))
+    set_scales(plain, base_of(64))
+    assert model.encoder.embed_scale == model.decoder.embed_scale == 8.0 and plain.encoder.embed_scale == 1.0
     found = [m.scaling for m in model.modules() if hasattr(m, "scaling")]
     assert found == pytest.approx([3 * 32**0.5 / 64] * 3)
-    plain = transformer(128, no_scale_embedding=True)
-    set_scales(plain, base_of(64))
-    assert plain.encoder.embed_scale == 1.0
-
-
-@pytest.mark.parametrize("sizes", [(64, 64, 3), (0, 1, 1), (4, 0, 2)])
-def test_a_base_that_is_none(sizes):
-    """One line."""
-    with pytest.raises(UserError, match="heads divide the width"):
-        Base(width=sizes[0], ffn=sizes[1], heads=sizes[2])
+    for width, ffn, heads in ((64, 64, 3), (0, 1, 1), (4, 0, 2)):
+        with pytest.raises(UserError, match="heads divide the width"):
+            Base(width=width, ffn=ffn, heads=heads)

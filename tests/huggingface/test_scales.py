@@ -82,43 +82,31 @@ def test_fails_in_sp() -> None:
     assert verdict["bert.embeddings.word_embeddings"]["verdict"] == "ok"
 
 
-@pytest.mark.parametrize("kind", [BertForMaskedLM, BertForPreTraining])
-def test_roles(kind: type[nn.Module]) -> None:
+def test_roles() -> None:
     """All tensors are classified; the tied decoder is read behind 1/m; biases of outputs do not scale."""
-    plan = scaling_plan(lambda: kind(sized(64)), lambda: kind(sized(256)), optimizer="adamw")
-    assert list(plan) == [name for name, _ in kind(sized(64)).named_parameters(remove_duplicate=False)]
+    base, target = (BertForPreTraining(sized(n)) for n in (64, 256))
+    plan = scaling_plan(base, target, optimizer="adamw")
+    assert list(plan) == [name for name, _ in target.named_parameters(remove_duplicate=False)]
     hidden = {name for name in plan if plan[name].role.value == "hidden"}
     assert hidden == {n for n in plan if n.endswith(("query.weight", "key.weight", "value.weight", "dense.weight"))}
     assert plan["cls.predictions.decoder.weight"].multiplier == 1 / 4
     assert plan["cls.predictions.decoder.weight"].lr == plan["bert.embeddings.token_type_embeddings.weight"].lr == 1
     assert plan[f"{QUERY}.weight"].lr == 1 / 4 and plan[f"{QUERY}.weight"].init_std == 1 / 2
     assert plan["cls.predictions.bias"].role.value == plan["cls.predictions.decoder.bias"].role.value == "scalar"
-    if kind is BertForPreTraining:
-        assert plan["cls.seq_relationship.weight"].role.value == "output"
-        assert plan["cls.seq_relationship.weight"].lr == 1 / 4
+    readout = plan["cls.seq_relationship.weight"]
+    assert readout.role.value == "output" and readout.lr == 1 / 4
 
 
-@pytest.mark.parametrize("kind", [BertForMaskedLM, BertForPreTraining])
-def test_depth_and_width_may_both_differ(kind: type[nn.Module]) -> None:
-    """Two layers to four wider ones; each draw of the small tables can be told (`_init_weights`); it learns."""
-    plan = scaling_plan(kind(sized(64)), kind(sized(128, depth=4)), optimizer="adamw")
+def test_depth_and_width_may_both_differ() -> None:
+    """Two layers to four wider ones; each draw of the small tables can be told (`_init_weights`)."""
+    plan = scaling_plan(BertForPreTraining(sized(64)), BertForPreTraining(sized(128, depth=4)), optimizer="adamw")
     assert plan["bert.encoder.layer.3.output.dense.weight"] == plan["bert.encoder.layer.0.output.dense.weight"]
     for seed in range(8):
         torch.manual_seed(seed)
-        base, model = kind(sized(64)), kind(sized(128, depth=4))
-        set_attention_scale(model, 32)
+        base, model = BertForPreTraining(sized(64)), BertForPreTraining(sized(128, depth=4))
         plan.initialize(model, base)
         for layer in model.bert.encoder.layer:  # 0.02 at every width is theirs; 0.02 / sqrt(m) is µP's
             assert layer.output.dense.weight.std().item() == pytest.approx(0.02 / 2**0.5, rel=0.03)
-    optimizer, found = torch.optim.AdamW(plan.param_groups(model, lr=1e-3)), []
-    inputs = theirs(*batch())
-    for _ in range(6):
-        logits = model(**inputs)[0]
-        found.append(F.cross_entropy(logits.flatten(0, 1), inputs["input_ids"].flatten()))
-        optimizer.zero_grad()
-        found[-1].backward()
-        optimizer.step()
-    assert found[-1] < 0.9 * found[0]
 
 
 def test_at_the_base_width_it_is_theirs_bit_for_bit() -> None:
@@ -132,7 +120,7 @@ def test_at_the_base_width_it_is_theirs_bit_for_bit() -> None:
         plain, model = fresh(width), fresh(width)
         set_attention_scale(model, 8)
         scaling_plan(fresh(16), model).initialize(model, fresh(16))
-        a, b = (one(**theirs(*batch())).logits for one in (plain, model))
+        a, b = (net(**theirs(*batch())).logits for net in (plain, model))
         assert torch.equal(a, b) == is_same
 
 

@@ -16,7 +16,7 @@ from scipy import stats
 
 from labs.checks import base, lab1, lab2, lab3, lab4, lab5
 from labs.run import notebook_of, texts
-from mutransfer import MUP, SP, Role, scaling_plan, transfer_report
+from mutransfer import MUP, SP, scaling_plan, transfer_report
 from mutransfer.models.mlp import MLP
 from mutransfer.results import Estimate
 
@@ -71,25 +71,28 @@ def test_a_check_prints_one_line_and_never_raises(capsys):
     def calls(function):
         return None if base.call(function, 2) == 4 else "no square."
 
+    @base.exercise("9x")
+    def words(answer):
+        return ", ".join(base.choices(answer, "answer", ["a", "b"], ["up", "down"]).values())
+
     assert check.__doc__ == "doc"
     results = [check(1), check(2), check(...), check("1"), check({"a": [..., 1]}), check(1, given=...), check(True)]
-    results += [calls(lambda x: x**2), calls(lambda x: ...), calls(lambda x: x.y), calls(4)]
-    assert results == [True] + 6 * [False] + [True] + 3 * [False]
+    results += [calls(lambda x: x**2), calls(lambda x: ...), calls(lambda x: x.y), calls(4), check(math.inf)]
+    results += [words(answer) for answer in ({"a": "up"}, {"a": "up", "c": "up"}, {"a": "up", "b": "dwn"}, ["up"])]
+    assert results == [True] + 6 * [False] + [True] + 8 * [False]
     out = capsys.readouterr().out
     assert len(out.splitlines()) == len(list(base.LINE.finditer(out))) == len(results)
     assert "9z: not yet. you gave 2.\n" in out and out.count(UNDONE) == 4
-    assert "your function raised AttributeError on (2): 'int' object has no attribute 'y'" in out
+    hints = ["AttributeError on (2): 'int' object has no attribute 'y'", "expected a function", "must be a number"]
+    hints += ["must be a finite number", "lacks the key 'b'", "the key 'c'", "Did you mean 'down'?", "must be a dict"]
+    assert all(hint in out for hint in hints)
     assert not base.LINE.search("1a: rights\n1a: perhaps\nsee 1a: right")
 
 
-def test_what_the_checks_share(monkeypatch):
+def test_the_scale_is_the_environments(monkeypatch):
     for value, expected in (("smoke", "smoke"), ("", "full")):
         monkeypatch.setenv(base.SCALE, value)
         assert base.scale() == expected
-    monkeypatch.delenv(base.SCALE)
-    assert base.scale() == "full"
-    assert base.growth(lambda n: 3.0 * n**-0.5, [64, 128, 512]) == pytest.approx(-0.5)
-    assert base.shown("x" * 100).endswith("...") and len(base.shown("x" * 100)) == 60
 
 
 def keyed(*keys):
@@ -128,12 +131,8 @@ def best(runs, name):
     return executed("1", solved=True)[0]["best_log2_lr"](runs, name)
 
 
-def changed(change):
-    return lambda runs, name: {width: change(log2_lr) for width, log2_lr in BEST[name].items()}
-
-
-def slope(x, scale=1.0):
-    return np.polyfit(x, np.array(list(BEST["sp"].values())) * scale, 1)[0]
+def always(log2_lr):
+    return lambda runs, name: dict.fromkeys(WIDTHS, log2_lr)
 
 
 LOSS = RUNS[RUNS["parametrization"] == "sp"].groupby(["width", "log2_lr"])["train_loss"].mean()
@@ -148,7 +147,6 @@ def test_1b_follows_the_measure_and_the_paper_where_it_decides_nothing(told):
     assert [report.verdict(name) for name in ("sp", "mup")] == ["drifts", "stable"]
     told(lab1.ex1b, {"right": WORDS, "you predicted 'higher' for sp": {**WORDS, "sp": "higher"}}, report)
     told(lab1.ex1b, {"-1.00 octaves per doubling, drifts": {**WORDS, "sp": "same"}}, report)
-    told(lab1.ex1b, {"Did you mean 'lower'?": {**WORDS, "sp": "lowr"}}, report)
     other = transfer_report(sweep(sp=0.0, mup=0.5))  # were these the runs, the paper's answer would be wrong
     told(lab1.ex1b, {"right": {"sp": "same", "mup": "higher"}, "not yet. you predicted 'lower' for sp": WORDS}, other)
     undecided = transfer_report(RUNS[RUNS["seed"] == 0])
@@ -186,7 +184,6 @@ def test_3a(told):
         "sp, hidden: you say 'ok', and the check measured otherwise. Ask of dW x": {"sp": layers("ok", "grows")},
         "the inputs, which do not grow": {"sp": layers("grows", "grows", input="grows")},
         "mup, readout": {"mup": layers("ok", "shrinks")},
-        "Did you mean 'grows'?": {"sp": layers("grow", "grows")},
     }
     measured = executed("3", solved=True)[0]["frames"]
     told(lab3.ex3a, {hint: {**answers["right"], **wrong} for hint, wrong in answers.items()}, measured)
@@ -198,14 +195,6 @@ def put_back(family, role, entry):
 
 def whole_rule(family, role, entry):
     return MUP.with_entry(family, role, init_std=SP.rule(family, role).init_std, lr=SP.rule(family, role).lr)
-
-
-def another_entry(*cell):
-    return put_back(*cell).with_entry("sgd", Role.OUTPUT, lr=SP.rule("sgd", Role.OUTPUT).lr)
-
-
-def another_power(family, role, entry):
-    return MUP.with_entry(family, role, **{entry: SP.rule(family, role).eps})
 
 
 def test_3c(told):
@@ -233,7 +222,7 @@ def test_3d(told):
     assert set(right.values()) == set(lab3.RULES)
     case = next(case for case in "ABC" if right[case] == "hidden lr")
     wrong = f"1 of 6 are not it. Case {case} does not lack 'output init_std'"
-    told(lab3.ex3d, {"right": right, wrong: {**right, case: "output init_std"}, "not done yet": {**right, "A": ...}})
+    told(lab3.ex3d, {"right": right, wrong: {**right, case: "output init_std"}})
     told(lab3.ex3d, {"'hidden lr' is no suspect: with sgd": {**right, "D": "hidden lr"}})
     with pytest.raises(ValueError, match="no case 'G'"):
         lab3.mystery("G")
@@ -264,38 +253,30 @@ def flops(factor, *passes):
     return lambda w, b, d, c: factor(b) * np.dot(passes, (d * w, w * w, w * c))
 
 
-def samples(direct=lambda b, p, t: int(b // t), transfer=lambda b, p, t: int((b - t) // p)):
-    return lambda *costs: {"direct": direct(*costs), "transfer": transfer(*costs)}
+def samples(transfer):
+    return lambda b, p, t: {"direct": int(b // t), "transfer": int(transfer(b, p, t))}
 
 
-def copied(*, swapped=False, optimizer="adam", table=None, plain=False, adam=torch.optim.Adam, alpha=None, shrink=1.0):
+def copied(*, optimizer="adam", table=None, plain=False):
     """A student's `transfer`, right but for one slip."""
 
     def transfer(hps, width, name):
         torch.manual_seed(0)
-        base, model = (MLP(n, inputs=8, output_mult=alpha or hps["alpha_output"]) for n in (WIDTH, width))
-        pair = (model, base) if swapped else (base, model)
-        plan = scaling_plan(*pair, parametrization=table or name, optimizer=optimizer)
-        if swapped:  # the plan fits the other model only, so the student reads the factors by hand
-            groups = [{"params": [p], "lr": hps["lr"] * plan[n].lr} for n, p in model.named_parameters()]
-            return model, torch.optim.Adam(groups)
+        base, model = (MLP(n, inputs=8, output_mult=hps["alpha_output"]) for n in (WIDTH, width))
+        plan = scaling_plan(base, model, parametrization=table or name, optimizer=optimizer)
         plan.initialize(model, base)
-        model.hidden.weight.data *= shrink
-        return model, adam(model.parameters() if plain else plan.param_groups(model, lr=hps["lr"]), lr=hps["lr"])
+        groups = model.parameters() if plain else plan.param_groups(model, lr=hps["lr"])
+        return model, torch.optim.Adam(groups, lr=hps["lr"])
 
     return transfer
 
 
-def the_base(hps, width, name):
-    return copied()(hps, WIDTH, name)
+def t_interval(ddof=1, root=0.5):
+    def interval(x):
+        half = stats.t.ppf(0.975, len(x) - 1) * np.std(x, ddof=ddof) / len(x) ** root
+        return np.mean(x) - half, np.mean(x) + half
 
-
-def around(half):
-    return lambda x: (np.mean(x) - half(x), np.mean(x) + half(x))
-
-
-def t_interval(level=0.975, freedom=-1, ddof=1, root=0.5):
-    return around(lambda x: stats.t.ppf(level, len(x) + freedom) * np.std(x, ddof=ddof) / len(x) ** root)
+    return interval
 
 
 def results(transfer, direct, naive):
@@ -307,8 +288,6 @@ def results(transfer, direct, naive):
 
 MIXED = results(transfer=[1.50, 1.52, 1.51], direct=[1.60, 1.63, 1.61], naive=[1.40, 1.60, 1.53])
 WORSE = results(transfer=[1.6, 1.62, 1.61], direct=[1.5, 1.51, 1.5], naive=[2.3, 2.3, 2.3])
-NO_RESULTS = pd.DataFrame({"search": [0] * 3, "method": lab4.METHODS, "search_loss": math.nan, "judged_loss": math.nan})
-UNEVEN = MIXED.assign(search_loss=MIXED["search_loss"] - 0.3 * (MIXED["method"] == "naive"))
 against = keyed("direct", "naive")
 
 # Lab 5
@@ -328,13 +307,13 @@ def panel():
     return runs.assign(panel="mup/depth/log2_lr", status="finished", train_loss=loss)
 
 
-def regret(how="mean", sign=1, back=False, own=True, mixed=False):
+def regret(sign=1, back=False):
     """A student's `regret`, right but for one slip."""
 
     def of(runs):
-        table = runs.groupby(["line", "x"])["train_loss"].agg(how).unstack("x")
+        table = runs.groupby(["line", "x"])["train_loss"].mean().unstack("x")
         first, last = (table.loc[line] for line in sorted(table.index, reverse=back)[:: len(table) - 1])
-        return sign * (last[first.idxmin()] - ((first if mixed else last).min() if own else 0.0))
+        return sign * (last[first.idxmin()] - last.min())
 
     return of
 
@@ -367,7 +346,6 @@ def test_5d(told):
         for word in set(lab5.VERDICTS) - {right[statement]}:
             hint = "it was tested" if word == "not tested" else why.get(right[statement], "interval")
             told(lab5.ex5d, {hint: {**right, statement: word}, f"'{statement}'": {**right, statement: word}})
-    told(lab5.ex5d, {"'transferrs'": {**right, statement: "transferrs"}})
 
 
 def test_5i_follows_the_test_loss(told):
@@ -384,141 +362,55 @@ def test_5i_follows_the_test_loss(told):
     told(lab5.ex5i, {hint: {**best, "independent": {64: k, 512: 2}} for hint, k in answers.items()}, runs)
 
 
+# of each exercise: what is right, where it is not the solution's own answer, and the typical slips
 CASES = [
     (lab1.ex1a, {"right": -math.log2(10) / 5, "rise or fall": 0.66, "How many doublings": -3.32, "divide": -7}),
-    (lab1.ex1a, {"right": -0.66, "a factor of 10 is not 10 octaves": -2.0, "another logarithm": -0.2}),
-    (lab1.ex1a, {"must be a number, you gave '-0.66'": "-0.66", "finite": math.nan}),
-    (lab1.ex1c, {"right": best}, LUCKY.sample(frac=1, random_state=0)),
-    (lab1.ex1c, {"right": lambda runs, name: pd.Series(best(runs, name))}, LUCKY),
-    (lab1.ex1c, {"its log2 is asked for": changed(lambda log2_lr: 2.0**log2_lr)}, LUCKY),
-    (lab1.ex1c, {"no learning rate of the grid": changed(lambda log2_lr: -2.5)}, LUCKY),
-    (lab1.ex1c, {"the mean loss is greatest": changed(lambda log2_lr: -3)}, LUCKY),
-    (lab1.ex1c, {"one seed has the least loss": changed(lambda log2_lr: -8)}, LUCKY),
-    (lab1.ex1c, {"The mean loss there is": changed(lambda log2_lr: log2_lr + 1)}, LUCKY),
+    (lab1.ex1c, {"right": lambda runs, name: pd.Series(best(runs, name))}, LUCKY.sample(frac=1, random_state=0)),
+    (lab1.ex1c, {"one seed has the least loss": always(-8), "no learning rate of the grid": always(-2.5)}, LUCKY),
     (lab1.ex1c, {"does your function use its second argument?": lambda runs, name: BEST["mup"]}, LUCKY),
-    (lab1.ex1c, {"lacks the key 128": lambda runs, name: {64: -5}, "not done yet": lambda runs, name: ...}, LUCKY),
-    (lab1.ex1c, {"your function raised TypeError": lambda runs: {}, "expected a function": BEST["sp"]}, LUCKY),
-    (lab1.ex1d, of_sp({"right": slope(np.log2(WIDTHS)), "the sign is not": -slope(np.log2(WIDTHS))}), RUNS),
+    (lab1.ex1d, of_sp({"right": -1.0, "the sign is not": 1.0, "there are 2 doublings": -2.0, "slope": -0.1}), RUNS),
     (lab1.ex1d, of_sp({"right": transfer_report(RUNS).parametrizations["sp"].slope.value}), RUNS),
-    (lab1.ex1d, of_sp({"the slope on the width itself": slope(WIDTHS)}), RUNS),
-    (lab1.ex1d, of_sp({"another logarithm of the width": slope(np.log10(WIDTHS))}), RUNS),
-    (lab1.ex1d, of_sp({"another logarithm of the width": slope(np.log(WIDTHS))}), RUNS),
-    (lab1.ex1d, of_sp({"another logarithm of the learning": slope(np.log2(WIDTHS), math.log10(2))}), RUNS),
-    (lab1.ex1d, of_sp({"the whole move; there are 2 doublings": -2.0, "least-squares slope": -0.1}), RUNS),
     (lab1.ex1e, of_sp({"right": LOSS[256, -5] - LOSS[256, -7], "at which two learning rates": 0.02}), RUNS),
-    (lab1.ex1e, of_sp({"which loss is the larger": LOSS[256, -7] - LOSS[256, -5], "nothing is better": -0.02}), RUNS),
-    (lab1.ex1e, of_sp({"the other way round": LOSS[64, -7] - LOSS[64, -5]}), RUNS),
-    (lab1.ex1e, of_sp({"That compares two widths": LOSS[256, -5] - LOSS[64, -5]}), RUNS),
-    (lab1.ex1e, of_sp({"the loss itself": LOSS[256, -5], "must be a finite number": math.inf}), RUNS),
+    (lab1.ex1e, of_sp({"the other way round": LOSS[64, -7] - LOSS[64, -5], "loss itself": LOSS[256, -5]}), RUNS),
     (lab1.ex1e, of_sp({"right": math.inf, "width 256 diverged at the best learning rate": 0.1}), DIVERGED),
-    (lab1.ex1f, {"right": INTERVALS, "lacks the key": {(-0.87, -0.44): "drifts"}}),
-    (lab1.ex1f, {"one side of zero does not matter": {**INTERVALS, (-0.2, -0.05): "drifts"}}),
+    (lab1.ex1f, {"right": INTERVALS, "one side of zero does not matter": {**INTERVALS, (-0.2, -0.05): "drifts"}}),
     (lab1.ex1f, {"it lies partly within ±0.25": {**INTERVALS, (-0.4, 0.1): "stable"}}),
-    (lab1.ex1f, {"it lies nowhere within ±0.25": {**INTERVALS, (0.3, 0.5): "undecided"}}),
-    (lab1.ex1f, {"Did you mean 'undecided'?": {**INTERVALS, (-0.4, 0.1): "undecied"}}),
-    (lab1.ex1f, {"not done yet": {**INTERVALS, (0.3, 0.5): ...}}),
-    (lab2.ex2a, {"right": sums(0.5, 1), "the independent sum divided by n^1 still goes as n^-0.5": sums(1, 1)}),
-    (lab2.ex2a, {"what does their mean tend to": sums(0.5, 0.5), "the terms or their variances": sums(0, 1)}),
-    (lab2.ex2a, {"must be a number": sums(0.5, "1")}),
+    (lab2.ex2a, {"right": sums(0.5, 1), "what does their mean tend to": sums(0.5, 0.5), "variances": sums(0, 1)}),
     (lab2.ex2b, {"right": -0.5, "prints the variance": -1, "go as n^+0.5": 0}),
     (lab2.ex2c, {"right": -1, "features learn along w": -0.5, "could not be used": -1.5, "Which theorem": 0}),
-    (lab2.ex2d, {"right": ADAM, "the hidden layer's update, dW x, goes as n^+": {**ADAM, "hidden": 0}}),
+    (lab2.ex2d, {"right": ADAM, "the hidden layer's update, dW x, goes as n^+": {**ADAM, "hidden": 0}, "not yet": SGD}),
     (lab2.ex2d, {"How many entries of x": {**ADAM, "hidden": -0.5}, "frozen": {**ADAM, "input": -1}}),
-    (lab2.ex2d, {"blows up": {**ADAM, "input": 1}, "the output layer's update": {**ADAM, "output": 0}}),
-    (lab2.ex2d, {"multiples of 1/2": exponents(0, 1024, -1), "the key 'hiden'": {**ADAM, "hiden": 0}, "not yet": SGD}),
-    (lab2.ex2e, {"right": SGD, "frozen. The gradient at its outputs comes through the": {**SGD, "input": 0}}),
-    (lab2.ex2e, {"over how many features": {**SGD, "hidden": -1}, "n squares": {**SGD, "output": 0}, "not yet": ADAM}),
+    (lab2.ex2e, {"right": SGD, "over how many features": {**SGD, "hidden": -1}, "n squares": {**SGD, "output": 0}}),
     (lab2.ex2f, {"right": attention(-0.5, -1), "Is q.k a sum of random signs then?": attention(-0.5, 0)}),
-    (lab2.ex2f, {"at init: logits q.k times d^-1 go as d^-0.5": attention(-1, -1)}),
-    (lab2.ex2f, {"trained: logits q.k times d^-0.5 go as d^+0.5": attention(-0.5, -0.5)}),
     (lab2.ex2g, {"right": entries(BY_ADAM, BY_SGD), "adam: you list 'input": entries([*BY_ADAM, "input lr"], BY_SGD)}),
-    (lab2.ex2g, {"sgd: you list 'hidden lr'": entries(BY_ADAM, ["hidden lr"])}),
-    (lab2.ex2g, {"you list 2 of 3": entries(["hidden lr", "output lr"], BY_SGD)}),
-    (lab2.ex2g, {"Did you mean 'hidden lr'?": entries(["hiden lr"], BY_SGD)}),
-    (lab2.ex2g, {"must be a list": entries("hidden lr", BY_SGD)}),
     (lab2.ex2h, {"right": table8(0, 1, 0), "Table 3's own": table8(-1, 1, 0), "wrong way": table8(-2, 1, 0)}),
-    (lab2.ex2h, {"Adam's": table8(0, 0, 0), "by which power": table8(0, 1, 1)}),
-    (lab2.ex2h, {"Table 3's own": table8(0, -1, 0)}),
-    (lab3.ex3b, {"right": put_back, "nothing differs from MUP": lambda *cell: put_back(*cell) and MUP}),
-    (lab3.ex3b, {"that is SP whole": lambda *cell: SP, "not done yet": lambda *cell: ...}),
-    (lab3.ex3b, {"too; one entry only": whole_rule, "one entry only": another_entry, "which power": another_power}),
-    (lab3.ex3b, {"without('sgd'": lambda family, *cell: put_back("adam", *cell)}),
-    (lab3.ex3b, {"must return a Parametrization, you gave None": lambda *cell: None}),
-    (lab3.ex3b, {"your function raised TypeError": lambda family: MUP}),
+    (lab3.ex3b, {"right": put_back, "nothing differs from MUP": lambda *cell: MUP, "SP whole": lambda *cell: SP}),
+    (lab3.ex3b, {"without('sgd'": lambda family, *cell: put_back("adam", *cell), "one entry only": whole_rule}),
     (lab4.ex4a, {"right": flops(lambda b: 2 * b, 2, 3, 3), "are two operations": flops(lambda b: b, 2, 3, 3)}),
-    (lab4.ex4a, {"a step has a batch": flops(lambda b: 2, 2, 3, 3), "forward pass": flops(lambda b: 2 * b, 1, 1, 1)}),
-    (lab4.ex4a, {"which gradient does nobody ask for": flops(lambda b: 6 * b, 1, 1, 1)}),
     (lab4.ex4a, {"need a third one": flops(lambda b: 4 * b, 1, 1, 1), "Add up": lambda w, b, d, c: b * w}),
-    (lab4.ex4a, {"left out the first layer": flops(lambda b: 6 * b, 0, 1, 1)}),
-    (lab4.ex4a, {"left out the readout": flops(lambda b: 2 * b, 2, 3, 0), "expected a function": 12.0}),
-    (lab4.ex4a, {"your function raised TypeError": lambda w, b, d: 1.0, "not done yet": lambda w, b, d, c: ...}),
-    (lab4.ex4b, {"right": samples(), "the target's own run": samples(transfer=lambda b, p, t: int(b // p))}),
-    (lab4.ex4b, {"too much": samples(transfer=lambda b, p, t: int((b + t) // p))}),
-    (lab4.ex4b, {"still train the target once": samples(transfer=lambda b, p, t: int((b - 2 * t) // p))}),
-    (lab4.ex4b, {"it trains none again": samples(direct=lambda b, p, t: int(b // t) - 1)}),
-    (lab4.ex4b, {"more than the budget": samples(direct=lambda b, p, t: math.ceil(b / t) + 1)}),
-    (lab4.ex4b, {"Part of a run is no sample": samples(transfer=lambda b, p, t: (b - t) / p)}),
+    (lab4.ex4b, {"right": samples(lambda b, p, t: (b - t) // p), "own run": samples(lambda b, p, t: b // p)}),
     (lab4.ex4c, {"right": GPT3, "sum parameters x": 0.07, "that is a percentage": 6.5, "fewer parameters": 10.9}),
-    (lab4.ex4c, {"right": 0.065, "how long, and how often": 0.00597, "the 117 longer runs are missing": 0.0279}),
-    (lab4.ex4c, {"the 350 shorter runs": 0.0373, "run many times": 0.000398, "the other way round": 15.36}),
     (lab4.ex4d, {"right": lambda n: 0, "trains every sample again": lambda n: n, "10 you gave 5": lambda n: n / 2}),
     (lab4.ex4e, {"right": copied(), "All tensors have the one learning rate": copied(plain=True)}, WIDTH),
-    (lab4.ex4e, {"its third argument": copied(table="mup"), "All tensors have the one": copied(table="sp")}, WIDTH),
-    (lab4.ex4e, {"its first argument is the base": copied(swapped=True)}, WIDTH),
-    (lab4.ex4e, {"These are the rules of SGD": copied(optimizer="sgd")}, WIDTH),
-    (lab4.ex4e, {"the optimizer is SGD": copied(adam=torch.optim.SGD)}, WIDTH),
-    (lab4.ex4e, {"alpha_output is 1, expected 4": copied(alpha=1.0)}, WIDTH),
-    (lab4.ex4e, {"the init std of hidden.weight": copied(shrink=0.5)}, WIDTH),
-    (lab4.ex4e, {"Which of the two models do you return?": the_base, "not done yet": lambda *given: (..., ...)}, WIDTH),
-    (lab4.ex4e, {"have input.weight": lambda *given: (copied()(*given)[0], copied()(*given)[1])}, WIDTH),
-    (lab4.ex4e, {"`return model, optimizer`": lambda *given: copied()(*given)[0]}, WIDTH),
-    (lab4.ex4e, {"in this order, you gave (Adam, MLP)": lambda *given: copied()(*given)[::-1]}, WIDTH),
+    (lab4.ex4e, {"its third argument": copied(table="mup"), "rules of SGD": copied(optimizer="sgd")}, WIDTH),
+    (lab4.ex4e, {"Which of the two models do you return?": lambda hps, _, name: copied()(hps, WIDTH, name)}, WIDTH),
     (lab4.ex4f, {"right": t_interval(), "a single difference": t_interval(root=0), "ddof=1": t_interval(ddof=0)}),
-    (lab4.ex4f, {"n - 1 degrees": t_interval(freedom=0), "a 90% interval": t_interval(level=0.95)}),
-    (lab4.ex4f, {"the normal's 1.96": around(lambda x: 1.96 * np.std(x, ddof=1) / len(x) ** 0.5)}),
-    (lab4.ex4f, {"(ddof=1). That is the normal's 1.96": around(lambda x: 1.96 * np.std(x) / len(x) ** 0.5)}),
-    (lab4.ex4f, {"one standard error": around(lambda x: np.std(x, ddof=1) / len(x) ** 0.5)}),
-    (lab4.ex4f, {"times the expected one": around(lambda x: 7.0), "low comes first": lambda x: (1.0, 0.0)}),
-    (lab4.ex4f, {"Its middle is not the mean": lambda x: (0.0, 1.0), "expected (low, high)": lambda x: 0.5}),
+    (lab4.ex4f, {"low comes first": lambda x: (1.0, 0.0), "expected (low, high)": lambda x: 0.5}),
     (lab4.ex4g, {"right": against("better", "undecided"), "says too little": against("undecided", "undecided")}, MIXED),
-    (lab4.ex4g, {"'better' against naive says too much": against("better", "better")}, MIXED),
-    (lab4.ex4g, {"lower loss is the better": against("worse", "better"), "not done": against(..., "better")}, MIXED),
     (lab4.ex4g, {"right": against("worse", "better")}, WORSE),  # the data decide, not the paper
-    (lab4.ex4g, {"no results yet": against("better", "undecided")}, NO_RESULTS),
     (lab4.ex4h, {"right": 0.02, "the judged loss comes first": -0.02, "That is of 'transfer'": 0.01}, MIXED),
-    (lab4.ex4h, {"That is of 'naive'": 0.03, "Expected the mean": 0.5}, MIXED),
-    (lab4.ex4h, {"two of them the search was on the proxy": (0.01 + 0.02 + 0.33) / 3}, UNEVEN),
     (lab5.ex5a, {"right": lab5.TABLE_1, "How much regularisation": {**lab5.TABLE_1, "dropout": True}}),
-    (lab5.ex5a, {"Table 1 lists it": {**lab5.TABLE_1, "output multiplier": False}}),
-    (lab5.ex5a, {"'weight decay' must be True or False, you gave 'no'": {**lab5.TABLE_1, "weight decay": "no"}}),
-    (lab5.ex5a, {"not done yet": {**lab5.TABLE_1, "weight decay": ...}}),
     (lab5.ex5b, {"right": MET, "2, 8, and the smallest is below 4": {**MET, "depth": True}}, SMALL),
-    (lab5.ex5b, {"you gave True for 'batch': these runs have 4": {**MET, "batch": True}}, SMALL),
-    (lab5.ex5b, {"you gave False for 'length'": {**MET, "length": False}}, SMALL),
     (lab5.ex5b, {"right": {**MET, "width": False, "steps": False}}, DEPTH),
-    (lab5.ex5c, {"right": regret(), "The size is right": regret(sign=-1)}, panel()),
-    (lab5.ex5c, {"copies from the largest line to the smallest": regret(back=True)}, panel()),
-    (lab5.ex5c, {"Take the mean over the seeds": regret("min"), "That is the loss itself": regret(own=False)}, panel()),
-    (lab5.ex5c, {"both losses are of the largest one": regret(mixed=True)}, panel()),
+    (lab5.ex5c, {"right": regret(), "The size is": regret(sign=-1), "the smallest": regret(back=True)}, panel()),
     (lab5.ex5c, {"right": regret(), "at which two choices of x": lambda runs: 1.0}, FIGURE_4),
-    (lab5.ex5e, {"right": THEORY}, GROWN),
-    (lab5.ex5e, {"sizes or variances": growth(sizes(1, 1), sizes(0, 0.5), sizes(0, 0))}, GROWN),
-    (lab5.ex5e, {"the changes of L branches add up": growth(sizes(0.5, 0.5), sizes(0, 0.5), sizes(0, 0))}, GROWN),
-    (lab5.ex5e, {"begins with an embedding": growth(sizes(0.5, 1), sizes(0, 0.5), sizes(-0.5, 0))}, GROWN),
+    (lab5.ex5e, {"right": THEORY, "or variances": growth(sizes(1, 1), sizes(0, 0.5), sizes(0, 0))}, GROWN),
     (lab5.ex5e, {"measured +1.50": THEORY}, grown((1.5, 1), (0, 0.5), (0, 0))),
     (lab5.ex5f, {"right": rules({0.5, 1}, set()), "1 (linear) is compatible, too": rules({0.5}, set())}, DRIFTS),
-    (lab5.ex5f, {"right": rules([1, 0.5], []), "0 (copy) is not compatible": rules({0, 0.5, 1}, set())}, DRIFTS),
-    (lab5.ex5f, {"speaks against it": rules({0.5, 1}, {0.5}), "expected a set": rules({0.5, 1}, 0.5)}, DRIFTS),
-    (lab5.ex5f, {"none of the exponents": rules({0.5, 1}, {2})}, DRIFTS),
+    (lab5.ex5f, {"right": rules([1, 0.5], []), "speaks against it": rules({0.5, 1}, {0.5})}, DRIFTS),
     (lab5.ex5g, {"right": share, "That is the coupled": lambda *given: share(*given[:4], "coupled")}),
-    (lab5.ex5g, {"the independent convention": lambda *given: share(*given[:4], "independent")}),
-    (lab5.ex5g, {"falls by m, too": lambda lr, *given: share(lr * given[1], *given)}),
-    (lab5.ex5g, {"after one step": lambda lr, decay, m, steps, c: share(lr, decay, m, 1, c)}),
     (lab5.ex5g, {"the share that is lost": lambda *given: 1 - share(*given), "Each step": lambda *given: 0.5}),
-    (lab5.ex5g, {"limit of small steps": lambda lr, k, m, n, c: math.exp(-n * (1 - share(lr, k, m, 1, c)))}),
     (lab5.ex5h, {"right": octaves(0, 3), "A factor of 8 is not 8 octaves": octaves(0, 8), "far off": octaves(0, 512)}),
-    (lab5.ex5h, {"0.12 times as fast": octaves(0, 0), "0.016 times as fast": octaves(0, -3)}),
-    (lab5.ex5h, {" 8 times as fast": octaves(3, 3)}),
 ]
 
 

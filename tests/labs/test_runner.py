@@ -82,7 +82,6 @@ def test_a_student_s_way(course, capsys):
     said = capsys.readouterr()
     (line,) = said.err.splitlines()
     assert "code cell 2 ('# EXERCISE 1a: two and two') raised ZeroDivisionError: division by zero" in line
-    assert "0 of 0 right" in said.out
     raised = nbformat.read(path, as_version=4)
     assert [output.output_type for output in raised.cells[1].outputs] == ["error"]
     assert raised.cells[1].source.endswith("x = 1 / 0") and first_line(path)
@@ -96,7 +95,6 @@ def test_the_solution_is_run_apart_and_must_be_right(course, capsys):
     text = course / "lab1_small.py"
     text.write_text(text.read_text().replace("2 + 2", "2 + 3"))
     assert run.main(["1", "--solution"], course) == 1  # the text, not the notebook of the last time
-    assert "1a: not yet. you gave 5." in capsys.readouterr().out
 
 
 def test_mistakes_are_named_in_one_line(course, capsys, monkeypatch):
@@ -135,10 +133,6 @@ def test_open(course, capsys, monkeypatch):
     assert all(not cell.get("outputs") for cell in nbformat.read(path, as_version=4).cells)
 
 
-def test_the_labs_are_numbered_from_one():
-    assert list(LABS) == [str(k) for k in range(1, len(LABS) + 1)] and len(LABS) >= 3
-
-
 def values_given(node):
     """What a student's last statement gives: a dict's values, a tuple's parts, what a function returns, one by one."""
     if isinstance(node, ast.FunctionDef):
@@ -149,20 +143,14 @@ def values_given(node):
     return [node] if parts is None else [leaf for part in parts for leaf in values_given(part)]
 
 
-def constants(source):
-    return {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)}
-
-
 @pytest.mark.parametrize("number", LABS)
 def test_the_student_s_copy_has_dots_for_answers_and_is_else_the_solution(number):
     """Every exercise has dots in place of each value, its answer in the solution, and then its check."""
-    student, solution = (run.notebook_of(LABS[number], solved=solved) for solved in (False, True))
-    assert student.metadata.kernelspec.name == solution.metadata.kernelspec.name == "python3"
-    code, solved = ([cell.source for cell in copy.cells if cell.cell_type == "code"] for copy in (student, solution))
-    known, exercises = constants("\n".join(solved)), []
-    assert ... not in known
-    for ours, theirs in zip(student.cells, solution.cells, strict=True):
-        assert ours.cell_type == theirs.cell_type and "STUDENT" not in ours.source + theirs.source
+    student, solution = (run.notebook_of(LABS[number], solved=solved).cells for solved in (False, True))
+    code, exercises = "\n".join(cell.source for cell in solution if cell.cell_type == "code"), []
+    assert "STUDENT" not in code and "= ..." not in code
+    for ours, theirs in zip(student, solution, strict=True):
+        assert ours.cell_type == theirs.cell_type and "STUDENT" not in ours.source
         exercise = re.match(rf"# EXERCISE ({number}[a-z]): .+", ours.source)
         if exercise is None:
             assert ours.source == theirs.source
@@ -170,8 +158,6 @@ def test_the_student_s_copy_has_dots_for_answers_and_is_else_the_solution(number
         exercises.append(exercise[1])
         values = values_given(ast.parse(ours.source).body[-1])
         assert values and all(isinstance(value, ast.Constant) and value.value is ... for value in values)
-        assert constants(ours.source) <= known | {...}
-        for line in ours.source.splitlines():
-            assert "..." in line or line in theirs.source.splitlines()
-        assert any(f"check.ex{exercise[1]}(" in cell for cell in code[code.index(ours.source) :])
+        assert all("..." in line or line in theirs.source.splitlines() for line in ours.source.splitlines())
+        assert f"check.ex{exercise[1]}(" in code[code.index(theirs.source) :]
     assert exercises == sorted(set(exercises)) and len(exercises) >= 4

@@ -42,7 +42,7 @@ def test_wide_resnet_at_width_64_is_torchvisions():
 def test_only_the_ends_of_the_network_are_not_hidden(build, size):
     """First kernel, gains and biases are input weights, all other kernels hidden, the readout an output weight."""
     base, model = build(8), build(16)
-    roles = {name: z.role for name, z in scaling_plan(base, model, optimizer="sgd").sizes.items()}
+    roles = {name: z.role for name, z in scaling_plan(base, model, optimizer="sgd").items()}
     kernels = [name for name, p in model.named_parameters() if p.ndim == 4]
     assert roles[kernels[0]] is Role.INPUT and {roles[name] for name in kernels[1:]} == {Role.HIDDEN}
     (readout,) = (name for name, p in model.named_parameters() if p.ndim == 2)

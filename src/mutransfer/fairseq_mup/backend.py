@@ -35,10 +35,6 @@ class Result:
     valid_loss: float | None = None  # at the end: not smoothed, nats a target token
     reason: str = ""  # why it stopped early; "" if it did not
 
-    @property
-    def diverged(self) -> bool:
-        return bool(self.reason)
-
 
 def arguments(
     folder: Path,
@@ -51,21 +47,29 @@ def arguments(
     seed: int = 1,
     max_tokens: int = 4096,
     languages: tuple[str, str] = ("de", "en"),
-    smoothing: float = 0.1,
     weight_decay: float = 0.0,
-    betas: tuple[float, float] = (0.9, 0.98),
-    eps: float = 1e-8,
     save: bool = False,
 ) -> list[str]:
-    """The arguments of ``fairseq-train``; see `train`. A learning rate warms up for 4% of training, then falls as
-    1/sqrt(update)."""
+    """The arguments of ``fairseq-train`` on ``folder`` (`mutransfer.data.fairseq_format`), checkpoints in ``scratch``.
+
+    A learning rate warms up for 4% of training, then falls as 1/sqrt(update); labels are smoothed by 0.1, Adam's betas
+    are 0.9 and 0.98.
+
+    Args:
+        arch: ``transformer_iwslt_de_en``, ...; with ``mup_`` before it, in µP.
+        arch_options: more arguments, of the model or any other; they win.
+        lr: the peak, of the base in µP.
+        max_tokens: of a batch, padding included.
+        languages: source and target.
+        weight_decay: decoupled, as fairseq's Adam has it.
+    """
     return [
         *(str(folder), "--user-dir", USER_DIR, "--source-lang", languages[0], "--target-lang", languages[1]),
         *("--arch", arch, "--optimizer", "mup_adam" if arch.startswith("mup_") else "adam"),
-        *("--adam-betas", str(betas), "--adam-eps", repr(eps), "--weight-decay", repr(weight_decay)),
+        *("--adam-betas", "(0.9, 0.98)", "--adam-eps", "1e-08", "--weight-decay", repr(weight_decay)),
         *("--lr", repr(lr), "--lr-scheduler", "inverse_sqrt"),
         *("--warmup-updates", str(max(1, round(WARMUP * updates)))),  # of 0 fairseq divides by zero
-        *("--criterion", "label_smoothed_cross_entropy", "--label-smoothing", repr(smoothing)),
+        *("--criterion", "label_smoothed_cross_entropy", "--label-smoothing", "0.1"),
         *("--max-tokens", str(max_tokens), "--max-update", str(updates), "--seed", str(seed)),
         # with fairseq's 8 the last batch, in training and validation, is left out unless it has a multiple of 8 pairs
         *("--required-batch-size-multiple", "1"),
@@ -77,38 +81,26 @@ def arguments(
     ]
 
 
-def train(folder: Path, *, threads: int = 1, **settings: Any) -> Result:
-    """Train fairseq's Transformer on ``folder`` (`mutransfer.data.fairseq_format`) in a process of its own.
-
-    On a GPU where torch finds one, else on ``threads`` of the CPU, in float32. The same settings give the same losses
-    on the same machine.
-
-    Args:
-        arch: ``transformer_iwslt_de_en``, ...; with ``mup_`` before it, in µP.
-        arch_options: more arguments of ``fairseq-train``, of the model or any other; they win.
-        updates, lr, seed: lr is the peak, of the base in µP.
-        max_tokens: of a batch, padding included.
-        languages: source and target.
-        smoothing, weight_decay, betas, eps: weight decay is decoupled, as fairseq's Adam has it.
+def train(folder: Path, **settings: Any) -> Result:
+    """``fairseq-train`` with the settings of `arguments` in a process of its own, in float32: on a GPU where torch
+    finds one, else on one thread. The same settings give the same losses on the same machine.
 
     Raises:
         UserError: fairseq is not installed, or it failed; with its last line.
     """
     require()
     with tempfile.TemporaryDirectory(prefix="fairseq-") as name:
-        scratch = Path(name)
-        command = arguments(folder, scratch, **settings)
+        path = Path(name) / "result.json"
         done = subprocess.run(
-            [sys.executable, "-m", "mutransfer.fairseq_mup.backend", str(scratch / "result.json"), *command],
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+            [sys.executable, "-m", __name__, str(path), *arguments(folder, path.parent, **settings)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
         )
         if done.returncode:
             lines = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
             raise UserError(f"fairseq-train failed: {lines[-1]}")
-        found = json.loads((scratch / "result.json").read_text())
-    return Result(**found)
+        return Result(**json.loads(path.read_text()))
 
 
 def run(command: Sequence[str]) -> Result:
@@ -127,7 +119,7 @@ def run(command: Sequence[str]) -> Result:
     # fairseq's own parser looks for --user-dir in the arguments of the process
     utils.import_user_module(argparse.Namespace(user_dir=USER_DIR))
     args = options.parse_args_and_arch(options.get_training_parser(), input_args=command)
-    with recorded() as result:
+    with _recorded() as result:
         fairseq_train.main(convert_namespace_to_omegaconf(args))
     return result
 
@@ -138,11 +130,12 @@ class _Diverged(BaseException):
 
 
 @contextmanager
-def recorded() -> Iterator[Result]:
+def _recorded() -> Iterator[Result]:
     """Keep the losses of what fairseq trains in this process meanwhile, and stop at the first that is not finite."""
     from fairseq.tasks import FairseqTask
 
-    result, sums, valid = Result(), dict[int, list[float]](), [0.0, 0.0]
+    sums: dict[int, list[float]] = {}  # by update: the loss of its --update-freq batches, and its tokens
+    valid, result = [0.0, 0.0], Result()
     train_step, valid_step = FairseqTask.train_step, FairseqTask.valid_step
 
     def training(
@@ -151,20 +144,17 @@ def recorded() -> Iterator[Result]:
         loss, size, log = train_step(task, sample, model, criterion, optimizer, update_num, **more)
         if not math.isfinite(value := float(log["loss"])):
             raise _Diverged(f"the loss of update {update_num + 1} is {value}")
-        total = sums.setdefault(update_num, [0.0, 0.0])  # of --update-freq batches
-        total[0], total[1] = total[0] + value, total[1] + float(log["sample_size"])
+        total = sums.setdefault(update_num, [0.0, 0.0])
+        total[:] = total[0] + value, total[1] + float(log["sample_size"])
         valid[:] = 0.0, 0.0
         return loss, size, log
 
     def validating(task: Any, sample: Any, model: Any, criterion: Any) -> Any:
         loss, size, log = valid_step(task, sample, model, criterion)
-        valid[0], valid[1] = valid[0] + float(log["nll_loss"]), valid[1] + float(log["ntokens"])
+        valid[:] = valid[0] + float(log["nll_loss"]), valid[1] + float(log["ntokens"])
         return loss, size, log
 
-    with (
-        mock.patch.object(FairseqTask, "train_step", training),
-        mock.patch.object(FairseqTask, "valid_step", validating),
-    ):
+    with mock.patch.multiple(FairseqTask, train_step=training, valid_step=validating):
         try:
             yield result
         except _Diverged as why:
@@ -173,9 +163,10 @@ def recorded() -> Iterator[Result]:
             result.reason = f"update {len(sums)}: {why}"
     result.losses = [loss / size for loss, size in sums.values()]
     if valid[1]:
-        result.valid_loss = valid[0] / valid[1]
-        if not math.isfinite(result.valid_loss):
-            result.valid_loss, result.reason = None, result.reason or "the loss of the valid part is not finite"
+        if math.isfinite(loss := valid[0] / valid[1]):
+            result.valid_loss = loss
+        else:
+            result.reason = result.reason or "the loss of the valid part is not finite"
 
 
 if __name__ == "__main__":

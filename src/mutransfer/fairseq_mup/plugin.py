@@ -10,7 +10,6 @@ import argparse
 import copy
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from torch.nn.utils import parametrize
 
 from mutransfer.errors import UserError
 from mutransfer.fairseq_mup import require
-from mutransfer.fairseq_mup.weights import OPTION, Base, set_scales
+from mutransfer.fairseq_mup.weights import OPTIONS, SIDES, Base, set_scales
 from mutransfer.parametrization import Plan, scaling_plan
 
 require()
@@ -39,7 +38,10 @@ from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig  # noqa: E402
 torch.serialization.add_safe_globals([argparse.Namespace])
 
 OPTIMIZER = "mup_adam"
-READOUT = "decoder.output_projection.weight"
+HELP = (
+    *("embed dim at which µP is plain fairseq", "ffn embed dim of the base", "attention heads of the base"),
+    *("multiplier of the logits (default: 1)", "multiplier of attention (default: 1)"),
+)
 REFUSED = (
     *("adaptive_input", "adaptive_softmax_cutoff", "merge_src_tgt_embed", "base_layers"),
     *("encoder_embed_path", "decoder_embed_path"),
@@ -68,11 +70,9 @@ class MupTransformerModel(TransformerModel):
     def add_args(cls, parser: Any) -> None:
         super().add_args(parser)
         # without defaults: the architecture fills in what is not given
-        parser.add_argument("--mup-base-width", type=int, metavar="N", help="embed dim at which µP is plain fairseq")
-        parser.add_argument("--mup-base-ffn", type=int, metavar="N", help="ffn embed dim of the base")
-        parser.add_argument("--mup-base-heads", type=int, metavar="N", help="attention heads of the base")
-        parser.add_argument("--mup-alpha-output", type=float, metavar="A", help="multiplier of the logits (default: 1)")
-        parser.add_argument("--mup-alpha-attn", type=float, metavar="A", help="multiplier of attention (default: 1)")
+        for (name, field), what in zip(OPTIONS.items(), HELP, strict=True):
+            kind = float if field.startswith("alpha") else int
+            parser.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=kind.__name__.upper(), help=what)
 
     @classmethod
     def build_model(cls, args: Any, task: Any) -> MupTransformerModel:
@@ -80,16 +80,15 @@ class MupTransformerModel(TransformerModel):
         base = Base.of(args)
         assert base is not None, "the architecture has filled in the base"
         _check(args)
-        options = copy.deepcopy(args)
+        options = _of_base(copy.deepcopy(args), base)
         model = super().build_model(args, task)
-        _shape(options, base)
         with torch.random.fork_rng():  # the base may not change what fairseq draws
             reference = TransformerModel.build_model(options, task)
         set_scales(model, base)
         model.plan = scaling_plan(reference, model, parametrization="mup", optimizer="adam")
         model.plan.initialize(model, reference, own_init=_own_init(model))
-        _move_multipliers(model, base)
-        for name in (x for x in vars(args) if x.startswith(OPTION)):
+        _move_multiplier(model, base)
+        for name in OPTIONS:
             setattr(model.cfg, name, getattr(args, name))  # so that `cfg` says all that the model is
         for name, p in model.named_parameters():
             # fairseq's own way of telling an optimizer about a parameter; it survives the copies of --fp16 and --bf16
@@ -103,33 +102,27 @@ class MupTransformerModel(TransformerModel):
 
 
 def _check(args: Any) -> None:
+    widths = {x: getattr(args, x, args.decoder_embed_dim) for x in ("decoder_input_dim", "decoder_output_dim")}
     bad = [name for name in REFUSED if getattr(args, name, None)]
-    if bad:
+    if bad := bad + [name for name, width in widths.items() if width != args.decoder_embed_dim]:
         raise UserError(f"--arch {args.arch} has no µP rule for --{bad[0].replace('_', '-')}; leave it out.")
     if (optimizer := getattr(args, "optimizer", OPTIMIZER)) != OPTIMIZER:
         raise UserError(
             f"--arch {args.arch} with --optimizer {optimizer} would train at SP's learning rates; "
             f"use --optimizer {OPTIMIZER}."
         )
-    for name in ("decoder_input_dim", "decoder_output_dim"):
-        if getattr(args, name, args.decoder_embed_dim) != args.decoder_embed_dim:
-            raise UserError(f"--arch {args.arch} has no µP rule for --{name.replace('_', '-')}; leave it out.")
     for name in ("embed_dim", "ffn_embed_dim", "attention_heads"):
-        sizes = [getattr(args, f"{side}_{name}") for side in ("encoder", "decoder")]
-        if sizes[0] != sizes[1]:
-            option = name.replace("_", "-")
-            raise UserError(
-                f"--encoder-{option} {sizes[0]} and --decoder-{option} {sizes[1]} differ, but µP has one base for both."
-            )
+        options = [f"--{side}-{name.replace('_', '-')} {getattr(args, f'{side}_{name}')}" for side in SIDES]
+        if getattr(args, f"encoder_{name}") != getattr(args, f"decoder_{name}"):
+            raise UserError(f"{' and '.join(options)} differ, but µP has one base for both.")
 
 
-def _shape(options: Any, base: Base) -> None:
-    """Turn ``options`` into those of the base model."""
-    for side in ("encoder", "decoder"):
-        setattr(options, f"{side}_embed_dim", base.width)
-        setattr(options, f"{side}_ffn_embed_dim", base.ffn)
-        setattr(options, f"{side}_attention_heads", base.heads)
+def _of_base(options: Any, base: Base) -> Any:
+    for side in SIDES:
+        for name, value in (("embed_dim", base.width), ("ffn_embed_dim", base.ffn), ("attention_heads", base.heads)):
+            setattr(options, f"{side}_{name}", value)
     options.decoder_input_dim = options.decoder_output_dim = base.width
+    return options
 
 
 def _own_init(model: MupTransformerModel) -> dict[str, float]:
@@ -138,7 +131,7 @@ def _own_init(model: MupTransformerModel) -> dict[str, float]:
     powers: dict[str, float] = {}
     for path, module in model.named_modules(remove_duplicate=False):
         if isinstance(module, nn.Linear | nn.Embedding):
-            size = model.plan.sizes[f"{path}.weight"]
+            size = model.plan[f"{path}.weight"].size
             falls = size.m_in if isinstance(module, nn.Linear) else size.m_out
             largest = max({size.m_in, size.m_out} - {1.0}, default=1.0)  # which a power is of
             power = 0.0 if falls == 1 else -0.5 * math.log(falls) / math.log(largest)
@@ -146,16 +139,12 @@ def _own_init(model: MupTransformerModel) -> dict[str, float]:
     return powers
 
 
-def _move_multipliers(model: MupTransformerModel, base: Base) -> None:
-    """Take the readout's multiplier out of the parameter, whose name in checkpoints it changes, into the decoder."""
-    moved = {name: scale.multiplier for name, scale in model.plan.items() if scale.multiplier != 1}
-    assert set(moved) <= {READOUT}, moved
+def _move_multiplier(model: MupTransformerModel, base: Base) -> None:
+    """Take a tied readout's multiplier out of the parameter, whose name in checkpoints it changes, into the decoder."""
     readout = model.decoder.output_projection
-    if moved:
+    if parametrize.is_parametrized(readout):
         parametrize.remove_parametrizations(readout, "weight", leave_parametrized=False)
-    width = readout.in_features
-    model.decoder.output_mult = base.output(width, tied=readout.weight is model.decoder.embed_tokens.weight)
-    assert model.decoder.output_mult == base.alpha_output * moved.get(READOUT, 1.0)
+    model.decoder.output_mult = base.alpha_output * model.plan["decoder.output_projection.weight"].multiplier
 
 
 def _architecture(name: str, plain: Any, base: Base) -> None:
@@ -163,37 +152,26 @@ def _architecture(name: str, plain: Any, base: Base) -> None:
 
     def fill_in(args: Any) -> None:
         plain(args)
-        for field in ("width", "ffn", "heads"):
-            option = f"mup_base_{field}"
+        for option, field in OPTIONS.items():
             setattr(args, option, getattr(args, option, getattr(base, field)))
-        args.mup_alpha_output = getattr(args, "mup_alpha_output", base.alpha_output)
-        args.mup_alpha_attn = getattr(args, "mup_alpha_attn", base.alpha_attn)
 
     register_model_architecture("mup_transformer", name)(fill_in)
 
 
 _architecture("mup_transformer", base_architecture, Base(width=512, ffn=2048, heads=8))
 _architecture("mup_transformer_iwslt_de_en", transformer_iwslt_de_en, Base(width=512, ffn=1024, heads=4))
-_architecture(
-    "mup_transformer_vaswani_wmt_en_de_big",
-    transformer_vaswani_wmt_en_de_big,
-    Base(width=1024, ffn=4096, heads=16),
-)
+BIG = "transformer_vaswani_wmt_en_de_big"
+_architecture(f"mup_{BIG}", transformer_vaswani_wmt_en_de_big, Base(width=1024, ffn=4096, heads=16))
 
 
-@dataclass
-class MupAdamConfig(FairseqAdamConfig):
-    """fairseq's options of Adam; learning rate, weight decay and eps are the base's."""
-
-
-@register_optimizer(OPTIMIZER, dataclass=MupAdamConfig)
+@register_optimizer(OPTIMIZER, dataclass=FairseqAdamConfig)
 class MupAdam(FairseqAdam):
-    """fairseq's Adam with the plan's learning rate, decoupled weight decay and eps for each parameter.
+    """fairseq's Adam, whose options are the base's: a parameter's learning rate, weight decay and eps are its plan's.
 
     Every schedule of fairseq's works: `set_lr` multiplies where fairseq's own sets all groups alike.
     """
 
-    def __init__(self, cfg: MupAdamConfig, params: Iterable[nn.Parameter]) -> None:
+    def __init__(self, cfg: FairseqAdamConfig, params: Iterable[nn.Parameter]) -> None:
         super().__init__(cfg, _groups(params))
         settings = self.optimizer_config
         self._lr = settings["lr"]
@@ -208,10 +186,8 @@ class MupAdam(FairseqAdam):
 
     def load_state_dict(self, state_dict: dict[str, Any], optimizer_overrides: dict[str, Any] | None = None) -> None:
         """Raises `UserError` if the state is another optimizer's, or of another base."""
-        factors = [
-            [{f"mup_{x}": g.get(f"mup_{x}") for x in SCALED} for g in groups]
-            for groups in (state_dict["param_groups"], self.param_groups)
-        ]
+        both = state_dict["param_groups"], self.param_groups
+        factors = [[[group.get(f"mup_{x}") for x in SCALED] for group in groups] for groups in both]
         if factors[0] != factors[1]:
             raise UserError(
                 "the checkpoint's optimizer has other learning rates for each parameter than this model's plan: "

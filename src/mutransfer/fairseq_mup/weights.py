@@ -1,21 +1,19 @@
 """What µP asks of fairseq's Transformer beside its plan, and weights both ways between it and our `EncoderDecoder`.
 
 fairseq multiplies embeddings by sqrt(width), logits of attention by 1/sqrt(d_head), and reads out without a factor.
-All three are plain attributes of its modules, or can be reached through them (`set_scales`): its classes stay as they
-are. Converted, both models give the same logits.
+All three can be reached through its modules (`set_scales`): its classes stay as they are. Converted, both models give
+the same logits, and there and back gives the same bits.
 
 fairseq's side is a state dict with the options of its model (its namespace of arguments, or a model's ``cfg``); it need
 not be installed, but to read a checkpoint. Both sides number symbols alike (`mutransfer.data.pairs`). fairseq pads
 sources on the left, ours are padded on the right: see `mutransfer.training.translation.Translation`.
-
-Nothing is rounded: there and back gives the same bits.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +24,18 @@ from torch import Tensor, nn
 
 from mutransfer.errors import UserError
 from mutransfer.fairseq_mup import require
-from mutransfer.models.foreign import beyond, check_keys, field, load_ours, to_theirs, unlike
+from mutransfer.models.foreign import beyond, check_keys, field, load_ours, names_of, to_theirs, unlike
 from mutransfer.models.transformer import EncoderDecoder
 from mutransfer.models.transformer_config import ACTIVATIONS, Config
 from mutransfer.parametrization import attention_scale
 
-OPTION = "mup_"  # what the names of our options begin with in fairseq's namespace
+OPTIONS = {  # in fairseq's namespace of arguments -> of `Base`
+    "mup_base_width": "width",
+    "mup_base_ffn": "ffn",
+    "mup_base_heads": "heads",
+    "mup_alpha_output": "alpha_output",
+    "mup_alpha_attn": "alpha_attn",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,16 +61,9 @@ class Base:
 
     @classmethod
     def of(cls, options: Any) -> Base | None:
-        """The base that fairseq's ``options`` (its namespace of arguments) name; None where they are not µP's."""
-        if getattr(options, f"{OPTION}base_width", None) is None:
-            return None
-        return cls(
-            width=int(options.mup_base_width),
-            ffn=int(options.mup_base_ffn),
-            heads=int(options.mup_base_heads),
-            alpha_output=float(options.mup_alpha_output),
-            alpha_attn=float(options.mup_alpha_attn),
-        )
+        """The base that fairseq's ``options`` name; None where they are not of an architecture of this plug-in."""
+        given = {ours: getattr(options, theirs, None) for theirs, ours in OPTIONS.items()}
+        return None if given["width"] is None else cls(**given)  # type: ignore[arg-type]
 
     @property
     def embed_scale(self) -> float:
@@ -91,38 +88,23 @@ def set_scales(model: nn.Module, base: Base) -> None:
     Raises:
         UserError: fairseq is not installed, or the model has attention by xFormers, whose scale is out of reach.
     """
-    for side in (model.encoder, model.decoder):
-        if not model.cfg.no_scale_embedding:  # type: ignore[union-attr]
-            side.embed_scale = base.embed_scale  # type: ignore[union-attr]
-    for attention in _attentions(model):
-        scale = base.attention(attention.head_dim)
-        if scale != attention.scaling:
-            attention.scaling = scale
-            _open(attention)
-
-
-def open_attention(model: nn.Module) -> None:
-    """Let hooks see the queries, keys and values of fairseq's ``model``, at every width alike."""
-    for attention in _attentions(model):
-        _open(attention)
-
-
-def _open(attention: Any) -> None:
-    # Attention to the own sequence goes to F.multi_head_attention_forward, which reads the weights of q_proj, k_proj
-    # and v_proj, never calls them, and scales by 1/sqrt(d_head) itself. fairseq goes its own way, by ``scaling``, in
-    # cross-attention, in generation, and everywhere once heads were pruned, which this method of its is for.
-    attention._set_skip_embed_dim_check()
-
-
-def _attentions(model: nn.Module) -> Iterator[Any]:
     require()
     from fairseq.modules import MultiheadAttention
 
+    for side in (model.encoder, model.decoder):
+        if not model.cfg.no_scale_embedding:  # type: ignore[union-attr]
+            side.embed_scale = base.embed_scale  # type: ignore[union-attr]
     for name, module in model.named_modules():
-        if isinstance(module, MultiheadAttention):
-            if module.use_xformers:
-                raise UserError(f"'{name}' is xFormers' attention, whose scale cannot be set; leave that option out.")
-            yield module
+        if not isinstance(module, MultiheadAttention):
+            continue
+        if module.use_xformers:
+            raise UserError(f"'{name}' is xFormers' attention, whose scale cannot be set; leave that option out.")
+        if (scale := base.attention(module.head_dim)) != module.scaling:
+            module.scaling = scale
+            # Attention to the own sequence goes to F.multi_head_attention_forward, which scales by 1/sqrt(d_head)
+            # itself. fairseq goes its own way, by ``scaling``, in cross-attention, in generation, and everywhere once
+            # heads were pruned, which this method of its is for.
+            module._set_skip_embed_dim_check()
 
 
 FIRST_POSITION = 2  # fairseq counts positions from its number of padding, 1, on; the first token has the next
@@ -130,23 +112,31 @@ VERSION = 3.0  # of fairseq's encoder and decoder, a buffer of theirs
 LENGTH = 1024  # of sentences, where the options name none
 SIDES = ("encoder", "decoder")
 ALIKE = ("embed_dim", "ffn_embed_dim", "attention_heads", "layers", "normalize_before")  # both sides have the same
-# what an option may be; ours has nothing for other values. Also what it is where the options do not name it.
-ONLY: dict[str, Any] = {
-    "encoder_learned_pos": False,
-    "decoder_learned_pos": False,
-    "no_token_positional_embeddings": False,
-    "layernorm_embedding": False,
-    "adaptive_input": False,
-    "adaptive_softmax_cutoff": None,
-    "merge_src_tgt_embed": False,
-    "no_cross_attention": False,
-    "cross_self_attention": False,
+ONLY: dict[str, Any] = {  # what an option may be, and is where none is named; ours has nothing else
+    **dict.fromkeys(
+        ("encoder_learned_pos", "decoder_learned_pos", "no_token_positional_embeddings", "layernorm_embedding"), False
+    ),
+    **dict.fromkeys(("adaptive_input", "merge_src_tgt_embed", "no_cross_attention", "cross_self_attention"), False),
+    **dict.fromkeys(("encoder_layerdrop", "decoder_layerdrop", "quant_noise_pq", "quant_noise_scalar"), 0),
     "no_decoder_final_norm": False,
-    "encoder_layerdrop": 0,
-    "decoder_layerdrop": 0,
-    "quant_noise_pq": 0,
-    "quant_noise_scalar": 0,
+    "adaptive_softmax_cutoff": None,
     "base_layers": 0,
+}
+
+_ATTENTIONS = {"attention": "self_attn", "cross": "encoder_attn"}
+_SIDE = {
+    "embed": ["embed_tokens"],
+    **{f"blocks.*.{ours}.qkv": [f"layers.*.{theirs}.{x}_proj" for x in "qkv"] for ours, theirs in _ATTENTIONS.items()},
+    **{f"blocks.*.{ours}.out": [f"layers.*.{theirs}.out_proj"] for ours, theirs in _ATTENTIONS.items()},
+    **{f"blocks.*.{ours}_norm": [f"layers.*.{theirs}_layer_norm"] for ours, theirs in _ATTENTIONS.items()},
+    "blocks.*.up": ["layers.*.fc1"],
+    "blocks.*.down": ["layers.*.fc2"],
+    "blocks.*.ffn_norm": ["layers.*.final_layer_norm"],
+    "norm": ["layer_norm"],
+}
+MODULES = {  # ours -> those of fairseq that hold our rows, in order; "*": the number of a block
+    **{f"{side}.{x}": [f"{side}.{y}" for y in theirs] for side in SIDES for x, theirs in _SIDE.items()},
+    "readout.linear": ["decoder.output_projection"],
 }
 
 
@@ -161,7 +151,7 @@ def config_of(options: Any, vocab: int) -> Config:
     for name, both in sizes.items():
         if both[0] != both[1] or both[0] is None:
             bad.append(f"encoder_{name}={both[0]} with decoder_{name}={both[1]}")
-    width, ffn, heads, depth, is_pre = (both[0] for both in sizes.values())
+    width, ffn, heads, depth, is_pre = (first for first, _ in sizes.values())
     bad += beyond(options, dict.fromkeys(("decoder_input_dim", "decoder_output_dim"), width))
     if (activation := field(options, "activation_fn", "relu")) not in ACTIVATIONS:
         bad.append(f"activation_fn={activation}")
@@ -226,8 +216,7 @@ def options_of(c: Config, base: Base | None = None) -> argparse.Namespace:
         "max_target_positions": c.length,
     }
     if base:
-        options |= {f"mup_base_{name}": getattr(base, name) for name in ("width", "ffn", "heads")}
-        options |= {f"mup_alpha_{name}": getattr(base, f"alpha_{name}") for name in ("output", "attn")}
+        options |= {theirs: getattr(base, ours) for theirs, ours in OPTIONS.items()}
     made = argparse.Namespace(**options)
     if bad := unlike(c, config_of(made, c.vocab), ("embed_std",)):
         what = f"with the base {base} " if base else ""
@@ -242,29 +231,22 @@ def from_fairseq(state: Mapping[str, Tensor], options: Any) -> EncoderDecoder:
         UserError: ``options`` that our model has nothing for (`config_of`), keys that are missing or unknown, a shape
             that does not fit, tied weights that differ, or dictionaries of different sizes.
     """
-    for side in SIDES:
-        if f"{side}.embed_tokens.weight" not in state:
-            raise UserError(f"the state dict of fairseq's Transformer lacks {side}.embed_tokens.weight.")
-    vocab = [len(state[f"{side}.embed_tokens.weight"]) for side in SIDES]
-    if vocab[0] != vocab[1]:
+    vocab = [len(state.get(f"{side}.embed_tokens.weight", ())) for side in SIDES]
+    if all(vocab) and vocab[0] != vocab[1]:
         raise UserError(f"the dictionaries have {vocab[0]} and {vocab[1]} symbols; ours has one for both languages.")
-    config = config_of(options, vocab[1])
-    names = _names(config)
+    config = config_of(options, max(*vocab, 1))
+    model = EncoderDecoder(config)
+    names = names_of(model, MODULES, "fairseq")
     expected = {theirs for many in names.values() for theirs in many} | {f"{side}.version" for side in SIDES}
     check_keys("the state dict of fairseq's Transformer", state, expected)
     for side in SIDES:
-        if state[f"{side}.version"].flatten()[0] != VERSION:
-            raise UserError(
-                f"{side}.version is {state[f'{side}.version'].tolist()}, expected [{VERSION}] (fairseq 0.12)."
-            )
+        if (version := state[f"{side}.version"].flatten().tolist()) != [VERSION]:
+            raise UserError(f"{side}.version is {version}, expected [{VERSION}] (fairseq 0.12).")
     embed = "decoder.embed_tokens.weight"
-    for name, is_tied in (
-        ("decoder.output_projection.weight", config.tied),
-        ("encoder.embed_tokens.weight", config.joint),
-    ):
-        if is_tied and state[name].shape == state[embed].shape and not torch.equal(state[name], state[embed]):
+    shared = {"decoder.output_projection.weight": config.tied, "encoder.embed_tokens.weight": config.joint}
+    for name in (name for name, is_tied in shared.items() if is_tied):
+        if not torch.equal(state[name], state[embed]):
             raise UserError(f"{embed} and {name} differ, but the options tie them.")
-    model = EncoderDecoder(config)
     load_ours(model, names, state, "the options want")
     return model.eval()
 
@@ -273,13 +255,11 @@ def to_fairseq(model: EncoderDecoder, base: Base | None = None) -> dict[str, Ten
     """The state dict that fairseq's model has, built with the options of `options_of`: all of its keys, copied.
 
     Raises:
-        UserError: fairseq's model does not compute what ours does; see `options_of`.
+        UserError: fairseq's model does not compute what ours does (`options_of`; one with a µP multiplier).
     """
-    config = model.decoder.c
-    options_of(config, base)
-    names = _names(config)
-    check_keys("our state dict", model.state_dict(), names)  # no multiplier of µP stands in it
-    return to_theirs(model, names) | {f"{side}.version": torch.tensor([VERSION]) for side in SIDES}
+    options_of(model.decoder.c, base)
+    made = to_theirs(model, names_of(model, MODULES, "fairseq"))
+    return made | {f"{side}.version": torch.tensor([VERSION]) for side in SIDES}
 
 
 def read_checkpoint(path: Path | str) -> EncoderDecoder:
@@ -298,27 +278,3 @@ def read_checkpoint(path: Path | str) -> EncoderDecoder:
     except (OSError, KeyError, TypeError, RuntimeError, ValueError, EOFError) as error:
         raise UserError(f"{path} is no checkpoint of fairseq ({str(error).splitlines()[0]}).") from error
     return from_fairseq(weights, options)
-
-
-def _names(c: Config) -> dict[str, list[str]]:
-    """Our name of each parameter -> fairseq's of the same rows, in order."""
-    modules = {}
-    for side in SIDES:
-        modules[f"{side}.embed"] = [f"{side}.embed_tokens"]
-        for i in range(c.depth):
-            ours, theirs = f"{side}.blocks.{i}", f"{side}.layers.{i}"
-            for a, b in (("attention", "self_attn"), ("cross", "encoder_attn"))[: 1 + (side == "decoder")]:
-                modules[f"{ours}.{a}.qkv"] = [f"{theirs}.{b}.{x}_proj" for x in "qkv"]
-                modules[f"{ours}.{a}.out"] = [f"{theirs}.{b}.out_proj"]
-                modules[f"{ours}.{a}_norm"] = [f"{theirs}.{b}_layer_norm"]
-            modules[f"{ours}.ffn_norm"] = [f"{theirs}.final_layer_norm"]
-            modules[f"{ours}.up"], modules[f"{ours}.down"] = [f"{theirs}.fc1"], [f"{theirs}.fc2"]
-        if c.norm == "pre":
-            modules[f"{side}.norm"] = [f"{side}.layer_norm"]
-    modules["readout.linear"] = ["decoder.output_projection"]
-    plain = ("embed", "linear")  # without a bias
-    return {
-        f"{ours}.{leaf}": [f"{name}.{leaf}" for name in theirs]
-        for ours, theirs in modules.items()
-        for leaf in ("weight", "bias")[: 1 if ours.endswith(plain) else 2]
-    }

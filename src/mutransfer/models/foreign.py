@@ -1,11 +1,12 @@
 """Transformers of other libraries beside ours: what both directions of a conversion share.
 
-Their side is a config, an object or a mapping with their fields, and a state dict. ``names`` says, for each of our
-parameters, which of theirs hold its rows, in order.
+Their side is a config, an object or a mapping with their fields, and a state dict. A table of modules says, for each
+of ours, which of theirs hold its rows, in order.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -39,6 +40,23 @@ def unlike(ours: Config, theirs: Config, free: Collection[str] = ()) -> list[str
     pairs = {name: (value, vars(theirs)[name]) for name, value in vars(ours).items() if name not in (*FREE, *free)}
     bad = [f"{name}={value}" for name, (value, other) in pairs.items() if value != other]
     return bad + ([f"d_head={ours.d_head}"] if ours.head_size * ours.heads != ours.width else [])
+
+
+def names_of(model: nn.Module, modules: Names, library: str) -> dict[str, list[str]]:
+    """Our name of each parameter -> theirs of the same rows; ``*`` in ``modules`` stands for the number of a block.
+
+    Raises `UserError` where a multiplier of µP, which ``library`` has nothing for, stands before a parameter.
+    """
+    names = {}
+    for name in model.state_dict():
+        module, _, leaf = name.rpartition(".")
+        if ".parametrizations" in module:
+            path = module.partition(".parametrizations")[0]
+            raise UserError(f"'{path}' has a multiplier of µP, which {library} has nothing for.")
+        number = next(iter(re.findall(r"\d+", module)), "")
+        theirs = modules[module.replace(f".{number}.", ".*.") if number else module]
+        names[name] = [f"{x}.{leaf}".replace("*", number) for x in theirs]
+    return names
 
 
 def check_keys(what: str, state: Mapping[str, Any], expected: Collection[str]) -> None:

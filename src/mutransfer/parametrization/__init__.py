@@ -1,11 +1,8 @@
-"""The mathematics: roles, rules as tables, Lemma J.1, plans. Knows no data set and no training loop.
+"""The mathematics: roles, rules as tables, Lemma J.1, plans. Knows no data set and no training loop."""
 
-The tables need no torch; the names of what does are imported with it when they are first used.
-"""
-
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+from mutransfer.parametrization.own_init import InitError
+from mutransfer.parametrization.plan import Plan, Scale, scaling_plan
+from mutransfer.parametrization.roles import RoleError
 from mutransfer.parametrization.tables import (
     FAN_IN,
     FAN_OUT,
@@ -23,40 +20,6 @@ from mutransfer.parametrization.tables import (
     attention_scale,
 )
 
-if TYPE_CHECKING:
-    from mutransfer.parametrization.own_init import InitError
-    from mutransfer.parametrization.plan import Multiplier, Plan, Scale, scaling_plan
-    from mutransfer.parametrization.roles import RoleError
-
-_HOMES = {"InitError": "own_init", "RoleError": "roles"} | dict.fromkeys(
-    ("Multiplier", "Plan", "Scale", "scaling_plan"), "plan"
-)
-
-__all__ = [
-    "FAN_IN",
-    "FAN_OUT",
-    "MEAN_FIELD",
-    "MUP",
-    "MUP_TABLE8",
-    "MUP_TABLE9",
-    "NTK",
-    "ONE",
-    "SP",
-    "InitError",
-    "Multiplier",
-    "Parametrization",
-    "Plan",
-    "Power",
-    "Role",
-    "RoleError",
-    "Rule",
-    "Scale",
-    "attention_scale",
-    "scaling_plan",
-]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__all__ = ["FAN_IN", "FAN_OUT", "ONE", "Parametrization", "Power", "Role", "Rule", "attention_scale"]
+__all__ += ["MEAN_FIELD", "MUP", "MUP_TABLE8", "MUP_TABLE9", "NTK", "SP"]
+__all__ += ["InitError", "Plan", "RoleError", "Scale", "scaling_plan"]

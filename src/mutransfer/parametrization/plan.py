@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from types import MappingProxyType
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -19,36 +18,26 @@ from torch.nn.utils import parametrize
 
 from mutransfer.errors import unknown
 from mutransfer.parametrization.own_init import InitError, is_constant, own_growth
-from mutransfer.parametrization.roles import (
-    Model,
-    RoleError,
-    Sized,
-    Use,
-    build_on_meta,
-    match,
-    plain_name,
-    read_roles,
-    size,
-    tensors_of,
-    unwrap,
-)
-from mutransfer.parametrization.tables import Parametrization, Role, Rule, family_of, parametrization_of
+from mutransfer.parametrization.roles import Model, RoleError, Sized, Use, match, on_meta, plain_name, size, uses_of
+from mutransfer.parametrization.tables import FIELDS, Parametrization, Role, aligned, family_of, parametrization_of
 
 WEIGHT_DECAY = ("independent", "coupled")
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How one tensor scales, each factor relative to the base model, where all are 1."""
+    """How one tensor scales: its role, and factors relative to the base model, where all are 1."""
 
     role: Role
-    multiplier: float = 1.0
+    multiplier: float
     """what the forward pass multiplies the parameter by"""
-    init_std: float = 1.0
+    init_std: float
     """init std, as a factor on the base tensor's"""
-    lr: float = 1.0
-    weight_decay: float = 1.0
-    eps: float = 1.0
+    lr: float
+    weight_decay: float
+    eps: float
+    size: Sized
+    """what the factors follow from: shapes and fan ratios"""
 
 
 class Multiplier(nn.Module):
@@ -69,39 +58,25 @@ class Multiplier(nn.Module):
         return f"{self.multiplier:g}"
 
 
+@dataclass(frozen=True, repr=False)
 class Plan(Mapping[str, Scale]):
     """An immutable mapping from parameter name to `Scale`; made by `scaling_plan`. ``print(plan)`` shows the table."""
 
-    def __init__(self, parametrization: str, optimizer: str, scales: Mapping[str, Scale], sizes: Mapping[str, Sized]):
-        self.parametrization = parametrization
-        self.optimizer = optimizer
-        self._scales = dict(scales)
-        self._sizes = dict(sizes)
-
-    @property
-    def sizes(self) -> Mapping[str, Sized]:
-        """Shapes and fan ratios by parameter name; read-only."""
-        return MappingProxyType(self._sizes)
+    parametrization: str
+    optimizer: str
+    scales: Mapping[str, Scale]
 
     def __getitem__(self, name: str) -> Scale:
         try:
-            return self._scales[plain_name(name)]
+            return self.scales[plain_name(name)]
         except KeyError:
-            raise KeyError(str(unknown("parameter", name, self._scales))) from None
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and plain_name(name) in self._scales
+            raise KeyError(str(unknown("parameter", name, self.scales))) from None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._scales)
+        return iter(self.scales)
 
     def __len__(self) -> int:
-        return len(self._scales)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Plan) and self.__dict__ == other.__dict__
-
-    __hash__ = None  # type: ignore[assignment]
+        return len(self.scales)
 
     @torch.no_grad()
     def initialize(self, model: nn.Module, base: nn.Module, *, own_init: Mapping[str, float] | None = None) -> None:
@@ -118,48 +93,41 @@ class Plan(Mapping[str, Scale]):
         Raises `InitError` with the tensor's name where values and powers cannot be reconciled, ValueError if ``model``
         is not the plan's target, or has its multipliers already, `UserError` for an unknown name in ``own_init``.
         """
-        uses, base_uses = ({t.name: t for t in tensors_of(m)} for m in (model, base))
-        self._check(uses, "model")
-        for name in own_init or {}:
+        own_init = own_init or {}
+        for name in own_init:
             if name not in self:
                 raise unknown("parameter in own_init", name, self)
-        pairs = match(base_uses, uses)
-        values, base_values = ({n: t.value for n, t in ts.items()} for ts in (uses, base_uses))
-        for name, tensor in {**base_values, **values}.items():
-            if tensor.is_meta:
-                raise ValueError(f"'{name}' is on the meta device: initialize needs real values to measure")
-        for name, use in uses.items():
-            if self[name].multiplier != 1 and use.is_parametrized:
-                raise ValueError(f"'{name}' has its multiplier already: initialize a model only once")
+        uses = self._uses(model, is_initialized=False)
+        twins = match(uses_of(base), uses)
         # what grows in a module: PyTorch draws a readout's bias, which does not grow itself, by its weight's fan_in
-        growing: dict[int, set[float]] = defaultdict(set)
+        growing: dict[nn.Module, set[float]] = defaultdict(set)
         for name, use in uses.items():
-            growing[id(use.owner)] |= {self.sizes[name].m_in, self.sizes[name].m_out} - {1.0}
-        factors: dict[int, tuple[str, float]] = {}
-        for name, (b, _) in pairs.items():
-            t = uses[name]  # itself: where the base is less deep, `match` has a sibling stand for it
-            size, scale, ratios = self.sizes[name], self[name], growing[id(t.owner)]
-            if b.shape != size.base_shape:
-                raise ValueError(
-                    f"base: '{name}' has shape {list(b.shape)}, but the plan was made for {size.base_shape}"
-                )
-            if not ratios or t.key in factors:
+            grown = self[name].size
+            if twins[name].shape != grown.base_shape:
+                shape = list(twins[name].shape)
+                raise ValueError(f"base: '{name}' has shape {shape}, but the plan was made for {grown.base_shape}")
+            if use.parameter.is_meta or twins[name].parameter.is_meta:
+                raise ValueError(f"'{name}' is on the meta device: initialize needs real values to measure")
+            growing[use.owner] |= {grown.m_in, grown.m_out} - {1.0}
+        factors: dict[nn.Parameter, float] = {}
+        for name, use in uses.items():
+            twin, scale, ratios, p = twins[name], self[name], growing[use.owner], use.parameter
+            if not ratios or p in factors:
                 continue  # nothing grew, or done under the tensor's other name, which has the same init
-            old, new = base_values[b.name], values[name]
-            if is_constant(old) != is_constant(new):
+            if is_constant(twin.parameter) != is_constant(p):
                 raise InitError(f"'{name}' is constant in one of base and model, but not in the other")
-            if is_constant(new):
-                factors[t.key] = name, 1 / scale.multiplier
-            elif own_init and name in own_init:
-                factors[t.key] = name, scale.init_std / max(ratios) ** own_init[name]
+            if is_constant(p):
+                factors[p] = 1 / scale.multiplier
+            elif name in own_init:
+                factors[p] = scale.init_std / max(ratios) ** own_init[name]
             else:
-                factors[t.key] = name, scale.init_std / own_growth(name, ratios, b, t, base, model)
-        for name, factor in factors.values():  # only after every check has passed: a refused model stays as it was
+                factors[p] = scale.init_std / own_growth(ratios, twin, use, base, model)
+        for p, factor in factors.items():  # only after every check has passed: a refused model stays as it was
             if factor != 1:
-                values[name].mul_(factor)
-        for name, t in uses.items():
+                p.mul_(factor)
+        for name, use in uses.items():
             if self[name].multiplier != 1:
-                parametrize.register_parametrization(t.owner, t.leaf, Multiplier(self[name].multiplier))
+                parametrize.register_parametrization(use.owner, use.leaf, Multiplier(self[name].multiplier))
 
     def param_groups(
         self,
@@ -178,18 +146,13 @@ class Plan(Mapping[str, Scale]):
 
         Raises ValueError if the model is not the plan's, or has not the multipliers that `initialize` installs.
         """
-        uses = {t.name: t for t in tensors_of(model)}
-        self._check(uses, "model")
-        for name, tensor in uses.items():
-            if self[name].multiplier != 1 and not tensor.is_parametrized:
-                raise ValueError(
-                    f"'{name}' needs the forward multiplier {self[name].multiplier:g}, which the model does not "
-                    "have: call plan.initialize(model, base) first"
-                )
+        names: dict[nn.Parameter, str] = {}
+        for name, use in self._uses(model, is_initialized=True).items():
+            names.setdefault(use.parameter, name)
         groups: dict[tuple[float, ...], list[nn.Parameter]] = defaultdict(list)
-        for name, p in unwrap(model).named_parameters():
-            s = self[name]
+        for p, name in names.items():
             if p.requires_grad:
+                s = self[name]
                 own_lr, own_decay = (x(name) if callable(x) else x for x in (lr, weight_decay))
                 groups[own_lr * s.lr, own_decay * s.weight_decay, eps * s.eps].append(p)
         adam = family_of(self.optimizer) == "adam"
@@ -198,56 +161,57 @@ class Plan(Mapping[str, Scale]):
             for (g_lr, g_wd, g_eps), params in groups.items()
         ]
 
-    def _check(self, tensors: Mapping[str, Use], what: str) -> None:
-        for name, t in tensors.items():
+    def _uses(self, model: nn.Module, *, is_initialized: bool) -> dict[str, Use]:
+        """The tensors of ``model``, which must be the plan's, and have its multipliers or not yet have them."""
+        uses = uses_of(model)
+        for name, use in uses.items():
             if name not in self:
-                raise ValueError(f"{what}: " + str(unknown("parameter", name, self)))
-            if t.shape != self.sizes[name].shape:
-                want = list(self.sizes[name].shape)
-                raise ValueError(f"{what}: '{name}' has shape {list(t.shape)}, but the plan was made for {want}")
+                raise ValueError(f"model: {unknown('parameter', name, self)}")
+            scale = self[name]
+            if use.shape != scale.size.shape:
+                want = list(scale.size.shape)
+                raise ValueError(f"model: '{name}' has shape {list(use.shape)}, but the plan was made for {want}")
+            if scale.multiplier != 1 and use.is_parametrized != is_initialized:
+                raise ValueError(
+                    f"'{name}' lacks the multiplier {scale.multiplier:g}: call plan.initialize(model, base) first"
+                    if is_initialized
+                    else f"'{name}' has its multiplier already: initialize a model only once"
+                )
         for name in self:
-            if name not in tensors:
-                raise ValueError(f"{what}: parameter '{name}' of the plan is missing")
+            if name not in uses:
+                raise ValueError(f"model: parameter '{name}' of the plan is missing")
+        return uses
 
     def to_json(self) -> str:
         """The plan as JSON text; `from_json` gives an equal plan."""
-        tensors = {
-            name: {**asdict(s), "role": s.role.value, "size": {**asdict(z), "role": z.role.value}}
-            for (name, s), z in zip(self._scales.items(), self.sizes.values(), strict=True)
-        }
-        head = {"parametrization": self.parametrization, "optimizer": self.optimizer}
-        return json.dumps({**head, "tensors": tensors}, indent=1)
+        data = asdict(self)
+        data["tensors"] = data.pop("scales")
+        return json.dumps(data, indent=1, default=lambda role: role.value)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """The plan that `to_json` wrote. Raises ValueError if ``text`` is not one."""
         try:
             data = json.loads(text)
-            scales, sizes = {}, {}
+            scales = {}
             for name, fields in data["tensors"].items():
-                z = fields.pop("size")
-                shape, base_shape = tuple(z["shape"]), tuple(z["base_shape"])
-                sizes[name] = Sized(Role(z["role"]), z["m_in"], z["m_out"], shape, base_shape)
-                scales[name] = Scale(role=Role(fields.pop("role")), **fields)
-            return cls(data["parametrization"], data["optimizer"], scales, sizes)
-        except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as e:
+                z, role = fields["size"], Role(fields["role"])
+                z |= {"role": Role(z["role"]), "shape": tuple(z["shape"]), "base_shape": tuple(z["base_shape"])}
+                scales[name] = Scale(**{**fields, "role": role, "size": Sized(**z)})
+            return cls(data["parametrization"], data["optimizer"], scales)
+        except (KeyError, TypeError, AttributeError, ValueError) as e:
             raise ValueError(f"not a plan written by Plan.to_json: {e!r}") from e
 
     def __str__(self) -> str:
-        rows: dict[tuple[str, ...], int] = defaultdict(int)
-        for name, s in self._scales.items():
-            z = self.sizes[name]
+        rows: Counter[tuple[str, ...]] = Counter()
+        for name, s in self.items():
+            shapes = " -> ".join("x".join(map(str, shape)) for shape in (s.size.base_shape, s.size.shape))
             factors = (s.multiplier, s.init_std, s.lr, s.weight_decay, s.eps)
-            shapes = ["x".join(map(str, shape)) for shape in (z.base_shape, z.shape)]
             # blocks that scale alike share a row: blocks.*.attn.weight (x32)
-            pattern = re.sub(r"\b\d+\b", "*", name)
-            rows[pattern, s.role.value, " -> ".join(shapes), *(f"{f:.4g}" for f in factors)] += 1
+            rows[re.sub(r"\b\d+\b", "*", name), s.role.value, shapes, *(f"{f:.4g}" for f in factors)] += 1
         head = ("parameter", "role", "base -> target", "multiplier", "init_std", "lr", "weight_decay", "eps")
-        cells: list[tuple[str, ...]] = [head]
-        cells += [(row[0] + (f" (x{n})" if n > 1 else ""), *row[1:]) for row, n in rows.items()]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
-        return f"{self.parametrization}, {self.optimizer}: factors relative to the base\n" + "\n".join(lines)
+        cells = [(row[0] + (f" (x{n})" if n > 1 else ""), *row[1:]) for row, n in rows.items()]
+        return f"{self.parametrization}, {self.optimizer}: factors relative to the base\n" + aligned([head, *cells])
 
     __repr__ = __str__
 
@@ -275,48 +239,46 @@ def scaling_plan(
     Raises `RoleError` (a ValueError) with name and shapes for a tensor that cannot be classified, `UserError` for an
     unknown parametrization, optimizer, convention or name in ``roles``.
     """
-    table = parametrization_of(parametrization)
-    family_of(optimizer)
+    table, family = parametrization_of(parametrization), family_of(optimizer)
     if weight_decay not in WEIGHT_DECAY:
         raise unknown("weight-decay convention", weight_decay, WEIGHT_DECAY)
-    base, target = build_on_meta(base, "base"), build_on_meta(target, "target")
-    base_tensors, target_tensors = ({t.name: t for t in tensors_of(m)} for m in (base, target))
-    forced = read_roles(roles, target_tensors)
-    sizes = {name: size(name, b, t, forced.get(name)) for name, (b, t) in match(base_tensors, target_tensors).items()}
-    for name, z in sizes.items():  # a matched sibling's shape stands for the tensor's own; both are the same
-        assert z.shape == target_tensors[name].shape, name
+    bases, uses = (uses_of(on_meta(m, what)) for m, what in ((base, "base"), (target, "target")))
+    valid = [role.value for role in Role]
+    for name, role in (roles or {}).items():
+        if name not in uses:
+            raise unknown("parameter in roles", name, uses)
+        if getattr(role, "value", role) not in valid:
+            raise unknown("role", role, valid)
+    forced = {name: Role(role) for name, role in (roles or {}).items()}
 
     scales: dict[str, Scale] = {}
-    by_key: dict[int, list[str]] = defaultdict(list)
-    for name, t in target_tensors.items():
-        by_key[t.key].append(name)
-    for names in by_key.values():
-        scales |= _shared(names, sizes, table, optimizer, weight_decay)
-    return Plan(table.name, optimizer, {name: scales[name] for name in sizes}, sizes)
+    names_of: dict[nn.Parameter, list[str]] = defaultdict(list)
+    for name, twin in match(bases, uses).items():
+        z = size(name, twin, uses[name], forced.get(name))
+        rule = table.rule(optimizer, z.role)
+        factor = {field: getattr(rule, field)(z.m_in, z.m_out) for field in FIELDS}
+        decay = 1 / factor["lr"] if weight_decay == "independent" else 1.0
+        scales[name] = Scale(z.role, weight_decay=decay, size=z, **factor)
+        names_of[uses[name].parameter].append(name)
+    for names in names_of.values():
+        shared = {name: scales[name] for name in names}
+        if len({*shared.values()}) > 1:
+            scales |= _tied(shared, family)
+    return Plan(table.name, optimizer, scales)
 
 
-def _scale(z: Sized, rule: Rule, weight_decay: str) -> Scale:
-    factor = {f: getattr(rule, f)(z.m_in, z.m_out) for f in ("multiplier", "init_std", "lr", "eps")}
-    return Scale(z.role, weight_decay=1 / factor["lr"] if weight_decay == "independent" else 1.0, **factor)
-
-
-def _shared(
-    names: list[str], sizes: Mapping[str, Sized], table: Parametrization, optimizer: str, weight_decay: str
-) -> dict[str, Scale]:
+def _tied(scales: Mapping[str, Scale], family: str) -> dict[str, Scale]:
     """Scales of one tensor under all its names: it has one init and one LR, so its uses may differ in multiplier only.
 
     A readout tied to an embedding is moved by Lemma J.1 to the form that has the embedding's LR (for Table 3 that is
     Table 8: multiplier 1/fan_in). Its init is the embedding's; in SP, where the two differ by sqrt(width), too.
     """
-    scales = {n: _scale(sizes[n], table.rule(optimizer, sizes[n].role), weight_decay) for n in names}
-    if len(set(scales.values())) == 1:
-        return scales
     uses = {s.role: s for s in scales.values()}
     if set(uses) != {Role.INPUT, Role.OUTPUT}:
         what = ", ".join(f"'{n}' as {s.role.value}" for n, s in scales.items())
-        z = sizes[names[0]]
-        raise RoleError(names[0], z.base_shape, z.shape, f"is shared by uses that scale differently: {what}")
+        name, z = next((n, s.size) for n, s in scales.items())
+        raise RoleError(name, z.base_shape, z.shape, f"is shared by uses that scale differently: {what}")
     read_in, read_out = uses[Role.INPUT], uses[Role.OUTPUT]
-    theta = (read_out.lr / read_in.lr) ** (0.5 if family_of(optimizer) == "sgd" else 1.0)
-    tied = Scale(**{**asdict(read_in), "role": Role.OUTPUT, "multiplier": read_out.multiplier * theta})
-    return {n: read_in if s.role is Role.INPUT else tied for n, s in scales.items()}
+    theta = (read_out.lr / read_in.lr) ** (0.5 if family == "sgd" else 1.0)
+    tied = replace(read_in, role=Role.OUTPUT, multiplier=read_out.multiplier * theta, size=read_out.size)
+    return {name: read_in if s.role is Role.INPUT else tied for name, s in scales.items()}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from mutransfer.errors import unknown
 from mutransfer.parametrization.tables import Role
 
 Shape = tuple[int, ...]
@@ -27,12 +26,11 @@ class RoleError(ValueError):
 
 @dataclass(frozen=True)
 class Use:
-    """A parameter as one module uses it. A shared parameter is several of these, with one ``key``."""
+    """A parameter as one module uses it: a parameter that two modules share has two uses."""
 
     name: str
     owner: nn.Module
-    shape: Shape
-    key: int
+    parameter: nn.Parameter  # what the optimizer sees, without a multiplier
 
     @property
     def leaf(self) -> str:
@@ -40,16 +38,13 @@ class Use:
         return self.name.rpartition(".")[2]
 
     @property
+    def shape(self) -> Shape:
+        return tuple(self.parameter.shape)
+
+    @property
     def is_parametrized(self) -> bool:
         """Whether torch.nn.utils.parametrize stands between the parameter and its module, as a multiplier does."""
         return parametrize.is_parametrized(self.owner, self.leaf)
-
-    @property
-    def value(self) -> torch.Tensor:
-        """The parameter's own numbers, detached: what the optimizer sees, without a multiplier."""
-        if self.is_parametrized:
-            return self.owner.parametrizations[self.leaf].original.detach()  # type: ignore[union-attr, index]
-        return getattr(self.owner, self.leaf).detach()
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ class Sized:
     base_shape: Shape
 
 
-def build_on_meta(model: Model, what: str) -> nn.Module:
+def on_meta(model: Model, what: str) -> nn.Module:
     """The model itself, or what ``model()`` builds on the ``meta`` device, where a 6.7B target needs no memory."""
     if isinstance(model, nn.Module):
         return model
@@ -88,8 +83,9 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model
 
 
-def tensors_of(model: nn.Module) -> Iterator[Use]:
-    """Every use of every parameter: a parameter that two modules share is given twice. Buffers have no role."""
+def uses_of(model: nn.Module) -> dict[str, Use]:
+    """Every use of every parameter by its plain name, in the order of the modules. Buffers have no role."""
+    uses = {}
     for path, module in unwrap(model).named_modules(remove_duplicate=False):
         if isinstance(module, parametrize.ParametrizationList):
             continue
@@ -97,23 +93,20 @@ def tensors_of(model: nn.Module) -> Iterator[Use]:
         if parametrize.is_parametrized(module):
             lists = module.parametrizations
             assert isinstance(lists, nn.ModuleDict)
-            own |= {name: p.original for name, p in lists.items() if isinstance(p.original, nn.Parameter)}
-        for name, p in own.items():
+            own |= {leaf: p.original for leaf, p in lists.items() if isinstance(p.original, nn.Parameter)}
+        for leaf, p in own.items():
             if isinstance(p, nn.parameter.UninitializedParameter):
-                raise RoleError(name, (), (), "is not initialized yet: run one batch through the lazy module first")
-            yield Use(plain_name(f"{path}.{name}" if path else name), module, tuple(p.shape), id(p))
+                raise RoleError(leaf, (), (), "is not initialized yet: run one batch through the lazy module first")
+            name = plain_name(f"{path}.{leaf}")
+            uses[name] = Use(name, module, p)
+    return uses
 
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel, torch.optim.swa_utils.AveragedModel)
 _CONV = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _CONV_T = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _LINEAR_LIKE = (nn.Linear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
-_NORM = (
-    nn.LayerNorm,
-    nn.GroupNorm,
-    nn.modules.batchnorm._NormBase,
-    *([nn.RMSNorm] if hasattr(nn, "RMSNorm") else []),
-)
+_NORM = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
 
 
 def _fans(t: Use) -> tuple[float, float, Shape] | None:
@@ -143,7 +136,8 @@ def size(name: str, base: Use, target: Use, role: Role | None = None) -> Sized:
     def sized(role: Role, m_in: float = 1.0, m_out: float = 1.0) -> Sized:
         return Sized(role, m_in, m_out, target.shape, base.shape)
 
-    if len(base.shape) != len(target.shape):
+    dims = len(target.shape)
+    if len(base.shape) != dims:
         raise refused("has a different number of dimensions in base and target")
     grown = [i for i, (b, t) in enumerate(zip(base.shape, target.shape, strict=True)) if b != t]
     ratios = {target.shape[i] / max(base.shape[i], 1) for i in grown}
@@ -158,23 +152,21 @@ def size(name: str, base: Use, target: Use, role: Role | None = None) -> Sized:
         raise refused(
             "has three or more growing dimensions; no rule of the paper covers that: write it as a product of matrices"
         )
-    base_fans, fans = _fans(base), _fans(target)
-    if base_fans is not None and fans is not None:
+    if (base_fans := _fans(base)) and (fans := _fans(target)):
         (b_in, b_out, b_rest), (t_in, t_out, t_rest) = base_fans, fans
         if b_rest != t_rest:
             raise refused("its kernel grows; only channels may grow with width")
         m_in, m_out = t_in / b_in, t_out / b_out
         if isinstance(base.owner, nn.Embedding | nn.EmbeddingBag) and m_in != 1:
             raise refused("the number of embeddings grows; base and target must have the same vocabulary")
-        if m_in == 1 and m_out == 1:
+        if m_in == m_out == 1:
             return sized(Role.SCALAR)
-        role = Role.INPUT if m_in == 1 else Role.OUTPUT if m_out == 1 else Role.HIDDEN
-        return sized(role, m_in, m_out)
-    # A tensor of a module that we do not know: only its shape can speak.
-    others = [d for i, d in enumerate(target.shape) if i not in grown]
-    if len(grown) == 1 and (len(target.shape) == 1 or _is_broadcast(target.shape, grown[0], others)):
+        return sized(Role.INPUT if m_in == 1 else Role.OUTPUT if m_out == 1 else Role.HIDDEN, m_in, m_out)
+    # A tensor of a module that we do not know: only its shape can speak. (1, 1, d) and (1, T, d) are added to
+    # activations: class tokens and learned positions. A bare (T, d) could as well be a readout, and is refused.
+    if grown == [dims - 1] and (dims == 1 or (dims > 2 and target.shape[0] == 1)):
         return sized(Role.INPUT, 1.0, ratios.pop())
-    if len(grown) == 2 and len(ratios) == 1 and len(target.shape) == 2:
+    if len(grown) == dims == 2 and len(ratios) == 1:
         m = ratios.pop()
         return sized(Role.HIDDEN, m, m)
     raise refused(
@@ -183,52 +175,29 @@ def size(name: str, base: Use, target: Use, role: Role | None = None) -> Sized:
     )
 
 
-def _is_broadcast(shape: Shape, grown: int, others: list[int]) -> bool:
-    # (1, 1, d) and (1, T, d) are added to activations: class tokens and learned positions. A bare (T, d) could as
-    # well be a readout, so that one is refused.
-    return len(shape) >= 3 and grown == len(shape) - 1 and others[0] == 1
+def match(base: Mapping[str, Use], target: Mapping[str, Use]) -> dict[str, Use]:
+    """For each target name, the base tensor to compare it with: the one of that name.
 
-
-def match(base: Mapping[str, Use], target: Mapping[str, Use]) -> dict[str, tuple[Use, Use]]:
-    """For each target name, (its base tensor, the target tensor that stands for it).
-
-    Names that both have are matched. Where depth differs, a block that only one model has is given the sibling of the
-    highest index that both have, if the two siblings have the same shape; otherwise `RoleError`.
+    Where depth differs, a block that only the target has is compared with the base's block of the highest index that
+    both have, if its own sibling there is of its shape; otherwise `RoleError`. The base's extra blocks are not needed,
+    but must have such siblings too, which proves that the names mean the same: in a plain nn.Sequential, '4.weight'
+    may be the readout of one model and a hidden layer of the other.
     """
-    pairs = {name: (base[name], t) for name, t in target.items() if name in base}
-    for name in (n for n in target if n not in base):
-        twin = _sibling(name, target, base.keys())
+    twins = {name: name if name in base else _sibling(name, target, base) for name in target}
+    for name, twin in twins.items():
         if twin is None:
             raise RoleError(name, (), target[name].shape, "is in the target, but the base has nothing to match it with")
-        pairs[name] = (base[twin], target[twin])
-    # The other way round the base's extra blocks are not needed, but they prove that the names mean the same thing:
-    # in a plain nn.Sequential, '4.weight' may be the readout of one model and a hidden layer of the other.
-    for name in (n for n in base if n not in target):
-        if _sibling(name, base, target.keys()) is None:
-            raise RoleError(name, base[name].shape, (), "is in the base, but the target has nothing to match it with")
-    return {name: pairs[name] for name in target}
+    for name, use in base.items():
+        if name not in target and _sibling(name, base, target) is None:
+            raise RoleError(name, use.shape, (), "is in the base, but the target has nothing to match it with")
+    return {name: base[twin] for name, twin in twins.items() if twin}
 
 
 def _sibling(name: str, own: Mapping[str, Use], other: Container[str]) -> str | None:
     parts = name.split(".")
-    for i, part in enumerate(parts):
-        if not part.isdigit():
-            continue
-        pattern = re.compile(re.escape(".".join([*parts[:i], "\0", *parts[i + 1 :]])).replace("\0", r"(\d+)"))
-        twins = [(int(m[1]), n) for n in own if n in other and (m := pattern.fullmatch(n))]
+    for i in (i for i, part in enumerate(parts) if part.isdigit()):
+        pattern = re.escape(".".join([*parts[:i], "\0", *parts[i + 1 :]])).replace("\0", r"(\d+)")
+        twins = [(int(m[1]), n) for n in own if n in other and (m := re.fullmatch(pattern, n))]
         if twins and own[max(twins)[1]].shape == own[name].shape:
             return max(twins)[1]
     return None
-
-
-def read_roles(roles: Mapping[str, str | Role] | None, names: Mapping[str, object]) -> dict[str, Role]:
-    """The user's ``roles`` argument with names and values checked. Raises `UserError` with the nearest valid name."""
-    read = {}
-    for name, role in (roles or {}).items():
-        if name not in names:
-            raise unknown("parameter in roles", name, names)
-        valid = {r.value: r for r in Role}
-        if not isinstance(role, Role) and role not in valid:
-            raise unknown("role", role, valid)
-        read[name] = role if isinstance(role, Role) else valid[role]
-    return read

@@ -9,7 +9,7 @@ The paper prints init *variances*; we store standard deviations, so its 1/fan_in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
@@ -46,17 +46,15 @@ class Power:
         return self * other**-1
 
     def __pow__(self, k: Number) -> Power:
-        k = Fraction(k)
-        return Power(self.fan_in * k, self.fan_out * k)
+        return Power(self.fan_in * Fraction(k), self.fan_out * Fraction(k))
 
     def __call__(self, m_in: float, m_out: float) -> float:
         """The factor at fan_in and fan_out ratios ``m_in`` and ``m_out``: exactly 1.0 where both are 1."""
         return _pow(m_in, self.fan_in) * _pow(m_out, self.fan_out)
 
     def __str__(self) -> str:
-        terms = [("fan_in", self.fan_in), ("fan_out", self.fan_out)]
-        above = [_term(name, k) for name, k in terms if k > 0]
-        below = [_term(name, -k) for name, k in terms if k < 0]
+        above = [_term(name, k) for name, k in vars(self).items() if k > 0]
+        below = [_term(name, -k) for name, k in vars(self).items() if k < 0]
         return "*".join(above or ["1"]) + "".join(f"/{t}" for t in below)
 
 
@@ -98,7 +96,6 @@ class Rule:
         )
 
 
-SCALAR_RULE = Rule()
 FIELDS = ("multiplier", "init_std", "lr", "eps")
 SGD_LIKE = ("sgd", "asgd", "momentum", "nesterov")
 ADAM_LIKE = ("adam", "adamw", "adamax", "nadam", "adagrad", "rmsprop", "lion")
@@ -110,11 +107,9 @@ def family_of(optimizer: str) -> str:
     RAdam (its two stages scale apart) and the Frobenius-normalised optimizers (LARS, LAMB, Adafactor) have other
     rules and are refused with a `UserError`.
     """
-    name = optimizer.lower()
-    if name in SGD_LIKE:
-        return "sgd"
-    if name in ADAM_LIKE:
-        return "adam"
+    for family, names in (("sgd", SGD_LIKE), ("adam", ADAM_LIKE)):
+        if optimizer.lower() in names:
+            return family
     raise unknown("optimizer", optimizer, SGD_LIKE + ADAM_LIKE)
 
 
@@ -129,7 +124,7 @@ class Parametrization:
 
     def rule(self, optimizer: str, role: Role) -> Rule:
         """The `Rule` of ``role`` under ``optimizer``. SCALAR tensors never scale."""
-        return SCALAR_RULE if role is Role.SCALAR else self.rules[family_of(optimizer)][role]
+        return Rule() if role is Role.SCALAR else self.rules[family_of(optimizer)][role]
 
     def shifted(
         self, *, input: Number = 0, hidden: Number = 0, output: Number = 0, name: str | None = None
@@ -140,17 +135,13 @@ class Parametrization:
         ``MUP.shifted(output=-1)`` and Table 9 is ``MUP.shifted(input=1/2, output=-1/2)``.
         """
         theta = {Role.INPUT: FAN_OUT**input, Role.HIDDEN: FAN_IN**hidden, Role.OUTPUT: FAN_IN**output}
-        rules = {
-            family: {role: rule.shifted(theta[role], family) for role, rule in table.items()}
-            for family, table in self.rules.items()
-        }
-        label = name or f"{self.name}.shifted(input={input}, hidden={hidden}, output={output})"
-        return replace(self, name=label, rules=rules)
+        name = name or f"{self.name}.shifted(input={input}, hidden={hidden}, output={output})"
+        rules = {f: {r: rule.shifted(theta[r], f) for r, rule in table.items()} for f, table in self.rules.items()}
+        return replace(self, name=name, rules=rules)
 
     def with_entry(self, family: str, role: Role, **entry: Power) -> Parametrization:
         """A copy with some entries of one `Rule` changed: for ablations ("what if this entry were SP's?")."""
-        changed = replace(self.rules[family][role], **entry)
-        rules = {f: {**t, **({role: changed} if f == family else {})} for f, t in self.rules.items()}
+        rules = {**self.rules, family: {**self.rules[family], role: replace(self.rules[family][role], **entry)}}
         label = f"{self.name} with {family} {role.value} " + ", ".join(f"{k}={v}" for k, v in entry.items())
         return replace(self, name=label, rules=rules)
 
@@ -158,11 +149,15 @@ class Parametrization:
         roles = (Role.INPUT, Role.OUTPUT, Role.HIDDEN)
         cells = [[self.name, *(role.value for role in roles)]]
         for family, table in self.rules.items():
-            names = FIELDS if family == "adam" else FIELDS[:-1]
-            cells += [[f"{family} {name}", *(str(getattr(table[r], name)) for r in roles)] for name in names]
-        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
-        return "\n".join(lines)
+            for name in FIELDS if family == "adam" else FIELDS[:-1]:
+                cells.append([f"{family} {name}", *(str(getattr(table[role], name)) for role in roles)])
+        return aligned(cells)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as lines of text with columns of one width."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 _LECUN = FAN_IN**-0.5  # variance 1/fan_in
@@ -170,10 +165,7 @@ _LECUN = FAN_IN**-0.5  # variance 1/fan_in
 # Table 3, SP in brackets. A bias has fan_in 1; an input layer's fan_in does not grow.
 SP = Parametrization(
     "sp",
-    {
-        family: {role: Rule(init_std=_LECUN) for role in (Role.INPUT, Role.HIDDEN, Role.OUTPUT)}
-        for family in ("sgd", "adam")
-    },
+    dict.fromkeys(("sgd", "adam"), dict.fromkeys((Role.INPUT, Role.HIDDEN, Role.OUTPUT), Rule(init_std=_LECUN))),
     attention=FAN_IN**-0.5,
 )
 
@@ -227,9 +219,9 @@ def parametrization_of(spec: str | Parametrization) -> Parametrization:
     """A table by its name (``"sp"``, ``"mup"``, ...), or the table itself. Raises `UserError` for an unknown name."""
     if isinstance(spec, Parametrization):
         return spec
-    if str(spec).lower() not in PARAMETRIZATIONS:
-        raise unknown("parametrization", spec, PARAMETRIZATIONS)
-    return PARAMETRIZATIONS[str(spec).lower()]
+    if table := PARAMETRIZATIONS.get(str(spec).lower()):
+        return table
+    raise unknown("parametrization", spec, PARAMETRIZATIONS)
 
 
 def attention_scale(
