@@ -6,18 +6,35 @@ the last bit. Weights that start at zero are drawn here, or half of the model wo
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from mutransfer.errors import UserError
 from mutransfer.models.transformer import Bert, Decoder, Dropout, EncoderDecoder, sinusoids
 from mutransfer.models.transformer_config import NORMS, POSITIONS, Config
+from mutransfer.training.step import Step
 from tests.models import reference
-from tests.models.tiny import CONFIGS, EXACT, TINY, built, padding, tokens
+from tests.models.tiny import (
+    BASE,
+    CONFIGS,
+    EXACT,
+    PUBLISHED,
+    TINY,
+    Kind,
+    batch_of,
+    built,
+    loss_of,
+    padding,
+    tokens,
+    updated,
+)
 
 
 def compared(model: nn.Module, ours: Tensor, slow: Callable[[dict[str, Tensor]], Tensor]) -> None:
@@ -269,3 +286,78 @@ def test_nothing_is_dropped_in_evaluation_or_at_rate_zero() -> None:
     assert Dropout(0.3).eval()(x) is x or torch.equal(Dropout(0.3).eval()(x), x)
     assert torch.equal(Dropout(0.0)(x), x)
     assert not Dropout(1.0)(x).any()
+
+
+# ---- config, replay ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"norm": "pree"}, "unknown norm 'pree'. Did you mean 'pre'"),
+        ({"positions": "sinusoid"}, "unknown positions 'sinusoid'. Did you mean 'sinusoidal'"),
+        ({"activation": "gelo"}, "unknown activation 'gelo'. Did you mean 'gelu'"),
+        ({"width": 10, "heads": 4}, "width 10 is no multiple of 4 heads"),
+        ({"width": 0}, "width is 0, expected at least 1"),
+        ({"vocab": 0}, "vocab is 0"),
+        ({"depth": 0}, "depth is 0"),
+        ({"heads": 0}, "heads is 0"),
+        ({"length": -1}, "length is -1"),
+        ({"d_head": -2}, "d_head is -2"),
+        ({"segments": -1}, "segments is -1"),
+        ({"ffn_ratio": 0.01}, "d_ffn is 0"),
+    ],
+)
+def test_a_bad_config_is_refused(changes: dict, words: str) -> None:
+    """The message names the value and what would be right."""
+    with pytest.raises(UserError, match=words):
+        Config(**{"vocab": 5, "width": 8, **changes})
+
+
+def test_another_width_has_another_head_size() -> None:
+    """Whoever changes the width of a config gets that width's model: a d_head of 0 is not frozen at the first."""
+    assert replace(TINY, width=32) == Config(**{**vars(TINY), "width": 32})
+    assert Decoder(replace(TINY, width=32)).stack.blocks[0].attention.d_head == 16
+    assert Decoder(replace(TINY, width=32, d_head=3)).stack.blocks[0].attention.qkv.weight.shape == (18, 32)
+
+
+def test_too_long_a_sequence_is_refused() -> None:
+    """All at once, and piece by piece, where the last token is one too many."""
+    model = Decoder(replace(TINY, positions="none", length=4))
+    with pytest.raises(UserError, match="5 tokens, but the model was built for length 4"):
+        model(tokens(1, 5))
+    cache = model.stack.new_cache(1)
+    model(tokens(1, 4), cache)
+    with pytest.raises(UserError, match="5 tokens"):
+        model(tokens(1, 1), cache)
+
+
+PLACES = ("sinusoidal", "relative")
+REPLAYED = {
+    **{f"{norm}, {at}": (Decoder, {"norm": norm, "positions": at}) for norm in NORMS for at in PLACES},
+    "published BERT": (Bert, vars(replace(PUBLISHED, vocab=BASE.vocab))),
+}
+
+
+@pytest.mark.parametrize(("kind", "changes"), REPLAYED.values(), ids=REPLAYED)
+def test_the_replayed_step_is_autograds(kind: Kind, changes: dict) -> None:
+    """Bit for bit, dropout included: the fast step is what every run takes."""
+    found = []
+    for is_replayed in (True, False):
+        torch.manual_seed(0)
+        model = kind(Config(**{**vars(BASE), **changes, "dropout": 0.1}))
+        optimizer, batches = torch.optim.AdamW(model.parameters(), fused=True), [batch_of(model, i) for i in range(5)]
+        step = Step(partial(loss_of, model), optimizer)
+        losses = [step(*b) if is_replayed else updated(optimizer, loss_of(model, *b)) for b in batches]
+        assert step.is_replayed == is_replayed
+        found.append([*losses, *(p.detach() for p in model.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    """A forward pass, cached or not, changes no weight and no buffer; two are alike."""
+    model = Decoder(TINY)
+    before = copy.deepcopy(model.state_dict())
+    assert torch.equal(model(tokens()), model(tokens()))
+    model(tokens(), model.stack.new_cache(2))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -15,7 +13,6 @@ import pytest
 import torch
 
 from mutransfer.errors import UserError
-from mutransfer.models.mlp import memory_bytes
 from mutransfer.runs.cost import Calibration, Point, calibrate, device_hours, fastest, plan_table
 from mutransfer.runs.engine import LocalEngine
 from mutransfer.runs.worker import READY, RECORD, resolve
@@ -350,37 +347,3 @@ def test_device_hours_by_hand() -> None:
     lines = device_hours([SMALL] * 2, lambda s: 0.2 * 15.7e12 * 3600).splitlines()
     assert lines[1] == "  V100: float32 1 h (15.7 TFLOP/s)"
     assert lines[2] == "  A100: float32 0.805 h (19.5 TFLOP/s), tf32 0.101 h (156 TFLOP/s)"
-
-
-PROBE = """
-import sys
-from dataclasses import replace
-import numpy as np, torch
-from experiments.cifar_mlp.experiment import EXPERIMENT
-from mutransfer.data import ImageDataset
-
-def peak():
-    return next(int(x.split()[1]) * 1024 for x in open("/proc/self/status") if x.startswith("VmHWM"))
-
-torch.set_num_threads(1)
-part = np.random.default_rng(0).integers(0, 256, (1000, 32, 32, 3), dtype=np.uint8), np.arange(1000) % 10
-data = ImageDataset.from_arrays("synthetic", "noise", is_real=False, train=part, test=part)
-spec = EXPERIMENT.specs(data, scale="cpu", variant="relu_xent")[0]
-spec = replace(spec, steps=4, precision=sys.argv[1], momentum=float(sys.argv[2]))
-EXPERIMENT.code.run(spec, data)
-before = peak()
-EXPERIMENT.code.run(replace(spec, width=2048), data)
-print(peak() - before)
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
-@pytest.mark.parametrize(("precision", "momentum"), [("float32", 0.0), ("bfloat16", 0.9)])
-def test_declared_memory_is_what_a_run_takes(precision: str, momentum: float) -> None:
-    """A fresh process runs width 64, then 2048: its peak grows as the MLP declares, to a tenth or two."""
-    command = [sys.executable, "-c", PROBE, precision, str(momentum)]
-    probe = subprocess.run(command, env=tiny.environment(), capture_output=True, text=True, check=True)
-    options = {"batch": 64, "momentum": momentum > 0, "bfloat16": precision == "bfloat16"}
-    declared = memory_bytes(2048, **options) - memory_bytes(64, **options)
-    assert int(probe.stdout) == pytest.approx(declared, rel=0.2)
-    assert memory_bytes(2048, **options) > 3 * 4 * 3072 * 2048  # not the weights alone
