@@ -211,8 +211,9 @@ class Stack(nn.Module):
 
     def new_cache(self, batch: int) -> list[Cache]:
         """An empty cache, for `forward` one piece of the sequences after another (inference)."""
-        weight = self.embed.weight
-        empty = torch.zeros(batch, self.c.heads, 0, self.c.head_size, device=weight.device, dtype=weight.dtype)
+        weight, kind = self.embed.weight, self.embed.weight.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+        empty = torch.zeros(batch, self.c.heads, 0, self.c.head_size, device=weight.device, dtype=dtype)
         return [{"k": empty, "v": empty} for _ in self.blocks]
 
     def _mask(self, past: int, end: int, padding_BxT: Tensor | None, x: Tensor) -> tuple[Tensor | None, bool]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mutransfer.errors import UserError, unknown
 from mutransfer.training.schedule import schedule
 from mutransfer.training.step import Step
+from mutransfer.training.task import Task, evenly
 
 if TYPE_CHECKING:
     from mutransfer.data.sentences import Documents, Labelled, SentenceDataset, Special
@@ -26,8 +27,6 @@ AS_MASK, AS_RANDOM = 0.8, 0.1  # are shown as the mask, as a random token; the o
 SPECIAL = 3  # tokens of a sequence: [CLS] a [SEP] b [SEP]
 IGNORED = -100  # the target of a place that is not predicted (torch's default)
 EVAL_SEQUENCES, EVAL_BATCH, EVAL_SEED = 1024, 64, 0
-
-Batch = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +66,7 @@ class _Passages:
         return _Passages(**{name: x.to(device) for name, x in vars(self).items()})
 
 
-class Pretraining:
+class Pretraining(Task):
     """Learn to predict masked tokens, and whether the second text follows the first.
 
     An example is a passage, cut in two at a random end of a sentence. Half of the time the second text is another one
@@ -97,7 +96,7 @@ class Pretraining:
         self._predicted = predicted(length)
         self._passages = _Passages.of(data.documents("train"), self._room)
         self.count = len(self._passages.start)
-        self.generator = torch.Generator().manual_seed(seed)  # on the CPU, so that a GPU sees the same examples
+        self.generator: torch.Generator = torch.Generator().manual_seed(seed)
 
     def to(self, device: torch.device) -> None:
         self._passages = self._passages.to(device)
@@ -106,12 +105,11 @@ class Pretraining:
         for rows_B in rows_SxB:
             self._draw(len(rows_B), self.generator)
 
-    def batches(self, rows_SxB: Tensor) -> Iterator[Batch]:
+    def batches(self, rows_SxB: Tensor) -> Iterator[tuple[Tensor, ...]]:
         for rows_B in rows_SxB.to(self._passages.start.device):
             yield self._batch(self._passages, rows_B, self._draw(len(rows_B), self.generator))
 
-    @staticmethod
-    def loss(model: nn.Module, *batch: Tensor) -> Tensor:
+    def loss(self, model: nn.Module, *batch: Tensor) -> Tensor:
         *inputs, targets_M, is_other_B = batch
         logits_MxV, following_Bx2 = model(*inputs)
         return F.cross_entropy(logits_MxV, targets_M) + F.cross_entropy(following_Bx2, is_other_B)
@@ -122,24 +120,22 @@ class Pretraining:
         device = self._passages.start.device
         passages = _Passages.of(self.data.documents("test"), self._room).to(device)
         generator = torch.Generator().manual_seed(EVAL_SEED)
-        sequences = min(EVAL_SEQUENCES, len(passages.start))
-        rows_N = torch.linspace(0, len(passages.start) - 1, sequences).round().long()
+        rows_N = evenly(len(passages.start), EVAL_SEQUENCES)
         masked = pairs = found = words = 0.0
         for rows_B in rows_N.to(device).split(EVAL_BATCH):
-            batch = self._batch(passages, rows_B, self._draw(len(rows_B), generator))
-            *inputs, targets_M, is_other_B = batch
+            *inputs, targets_M, is_other_B = self._batch(passages, rows_B, self._draw(len(rows_B), generator))
             logits_MxV, following_Bx2 = model(*inputs)
             masked += float(F.cross_entropy(logits_MxV.float(), targets_M, reduction="sum"))
             pairs += float(F.cross_entropy(following_Bx2.float(), is_other_B, reduction="sum"))
             found += int((logits_MxV.argmax(-1) == targets_M).sum())
             words += int((targets_M != IGNORED).sum())
-        return masked / words + pairs / sequences, found / words
+        return masked / words + pairs / len(rows_N), found / words
 
     def _draw(self, batch: int, generator: torch.Generator) -> Tensor:
         """[B, 3 + T + 2 P] in [0, 1): all that is random in a batch."""
         return torch.rand(batch, 3 + self._length + 2 * self._predicted, generator=generator)
 
-    def _batch(self, passages: _Passages, rows_B: Tensor, draws: Tensor) -> Batch:
+    def _batch(self, passages: _Passages, rows_B: Tensor, draws: Tensor) -> tuple[Tensor, ...]:
         draws = draws.to(rows_B.device)
         pair_Bx3, where_BxT, how_BxP, which_BxP = draws.split(
             [3, self._length, self._predicted, self._predicted], dim=1
