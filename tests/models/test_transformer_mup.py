@@ -71,14 +71,6 @@ def test_the_three_tables_are_one_parametrization(kind: Kind, base: Config, doub
     assert abs(found["sp"][-1] - found["mup"][-1]) > 1e-2
 
 
-def test_a_tied_readout_has_one_weight() -> None:
-    """Moved once, and read behind a multiplier of 1/m in µP (Table 8's form)."""
-    base, wide = replace(BASE, tied=True), replace(BASE, tied=True, width=64)
-    model, groups = scaled(Decoder, wide, base, "mup")
-    assert sum(p is model.stack.embed.weight for group in groups for p in group["params"]) == 1
-    torch.testing.assert_close(model.readout.linear.weight, model.stack.embed.weight / 4)
-
-
 @pytest.mark.parametrize(
     ("kind", "c", "table"),
     [(*case, table) for case in CASES.values() for table in TABLES[: 3 if case[0] is Decoder else 1]],
