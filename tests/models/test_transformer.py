@@ -255,7 +255,7 @@ def test_elements_and_calls_are_independent() -> None:
         ({"depth": 0}, "depth is 0"),
         ({"heads": 0}, "heads is 0"),
         ({"length": -1}, "length is -1"),
-        ({"d_head": -2}, "d_head is -2"),
+        ({"d_head": -2}, "d_head is -2, expected at least 0"),
         ({"segments": -1}, "segments is -1"),
         ({"ffn_ratio": 0.01}, "d_ffn is 0"),
     ],

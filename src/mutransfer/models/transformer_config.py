@@ -53,13 +53,10 @@ class Config:
         for name, known in (("norm", NORMS), ("positions", POSITIONS), ("activation", ACTIVATIONS)):
             if (value := getattr(self, name)) not in known:
                 raise unknown(name, value, known)
-        for name in ("vocab", "width", "depth", "heads", "length", "d_ffn"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}, expected at least 1.")
-        if self.segments < 0:
-            raise UserError(f"segments is {self.segments}, expected at least 0.")
-        if self.d_head < 0:
-            raise UserError(f"d_head is {self.d_head}, expected at least 1, or 0 for width / heads.")
+        least = {"vocab": 1, "width": 1, "depth": 1, "heads": 1, "length": 1, "d_ffn": 1, "segments": 0, "d_head": 0}
+        for name, n in least.items():
+            if getattr(self, name) < n:
+                raise UserError(f"{name} is {getattr(self, name)}, expected at least {n}.")
         if not self.d_head and self.width % self.heads:
             raise UserError(f"width {self.width} is no multiple of {self.heads} heads; give d_head or another width.")
 

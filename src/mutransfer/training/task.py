@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -19,21 +19,10 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs [B, C], labels [B]) -> mea
 Prepare = Callable[[Tensor], Tensor]  # uint8 [B, H*W*C] -> what the model takes
 
 
-class Source(Protocol):
-    """Where examples come from."""
-
-    @property
-    def source(self) -> str: ...
-    @property
-    def is_real(self) -> bool: ...
-    @property
-    def fingerprint(self) -> str: ...
-
-
 class Task:
     """What `mutransfer.training.loop.train` needs to know of what is learnt."""
 
-    data: Source
+    data: Any  # where examples come from: has ``source``, ``is_real`` and ``fingerprint``
     count: int  # training examples
     has_equal_batches = True  # else a batch has as many examples as fit, and ``batch`` is in the task's own unit
     generator: torch.Generator | None = None  # of all draws but the order's (on the CPU, so that a GPU sees the same)
