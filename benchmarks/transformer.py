@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from benchmarks.timing import answer, in_worker, medians
 from mutransfer.data import TokenDataset
 from mutransfer.models.transformer import Decoder, sinusoids
-from mutransfer.models.transformer_config import Config, flops_per_step
+from mutransfer.models.transformer_config import Config
 from mutransfer.parametrization import attention_scale, scaling_plan
+from mutransfer.training.flops import flops_per_step
 from mutransfer.training.step import Step
 from mutransfer.training.task import NextToken
 
@@ -107,7 +108,8 @@ def measure_width(width: int, seconds: float) -> dict[str, Any]:
         **{f"{name} products": products(dtype) for name, dtype in PRECISIONS.items()},
     }
     ms = medians(kinds, seconds, lambda: (torch.randint(task.count, (BATCH,)),))
-    return {"width": width, "flops": flops_per_step(config(width), batch=BATCH), "ms": ms}
+    flops = flops_per_step(lambda: Decoder(config(width)), lambda: (torch.zeros(BATCH, LENGTH, dtype=torch.int64),))
+    return {"width": width, "flops": flops, "ms": ms}
 
 
 def measure(widths: list[int], seconds: float) -> list[dict[str, Any]]:

@@ -8,10 +8,10 @@ import torch
 
 from experiments.shared import hps, scaled
 from mutransfer.data import TokenDataset
-from mutransfer.models import transformer_config as cost
 from mutransfer.models.transformer import Decoder
 from mutransfer.models.transformer_config import Config
 from mutransfer.parametrization import attention_scale
+from mutransfer.training import flops as count
 from mutransfer.training.loop import train
 from mutransfer.training.spec import RunRecord, RunSpec
 from mutransfer.training.task import NextToken
@@ -70,26 +70,28 @@ def config(spec: RunSpec, width: int, *, fused: bool = True) -> Config:
     )
 
 
+def build(spec: RunSpec, width: int) -> Decoder:
+    return Decoder(config(spec, width))
+
+
 def run(spec: RunSpec, dataset: TokenDataset, device: str = "cpu") -> RunRecord:
     """One run."""
     own = hps(spec, Hps)
-    model, plan = scaled(spec, lambda spec, width: Decoder(config(spec, width)), device)
+    model, plan = scaled(spec, build, device)
     groups = plan.param_groups(model, lr=2.0**spec.log2_lr)
     optimizer = torch.optim.Adam(groups, betas=(0.9, own.beta2), fused=True)
     return train(spec, model, optimizer, NextToken(dataset, own.length), device=device, schedule=own.schedule)
 
 
-def flops(spec: RunSpec) -> float:
-    return spec.steps * cost.flops_per_step(config(spec, spec.width), batch=spec.batch)
+flops = count.counted(
+    build,
+    lambda spec: (torch.zeros(spec.batch, hps(spec, Hps).length, dtype=torch.int64),),
+    free=("schedule", "beta2", *(name for name in Hps.__annotations__ if name.endswith("_mult"))),
+)
 
 
 def parameters(spec: RunSpec) -> float:
-    return cost.parameters(config(spec, spec.width))
-
-
-def memory(spec: RunSpec) -> float:
-    is_half = spec.precision == "bfloat16"
-    return cost.memory_bytes(config(spec, spec.width), batch=spec.batch, bfloat16=is_half)
+    return count.parameters(lambda: build(spec, spec.width))
 
 
 def examples(dataset: TokenDataset, spec: RunSpec) -> int:

@@ -17,10 +17,10 @@ import torch
 from experiments.iwslt14.experiment import BLEUS, Hps
 from experiments.shared import hps
 from mutransfer.data.pairs import PairDataset
-from mutransfer.models import transformer_config as cost
 from mutransfer.models.transformer import EncoderDecoder
 from mutransfer.models.transformer_config import Config
 from mutransfer.parametrization import attention_scale, scaling_plan
+from mutransfer.training import flops as count
 from mutransfer.training.loop import train
 from mutransfer.training.spec import RunRecord, RunSpec
 from mutransfer.training.translation import Translation, bleu, translate
@@ -107,19 +107,20 @@ def run(spec: RunSpec, dataset: PairDataset, device: str = "cpu") -> RunRecord:
     return replace(record, scores=scores, samples=samples, provenance={**record.provenance, "bleu": signature})
 
 
-def flops(spec: RunSpec) -> float:
-    c = config(spec, spec.width)
-    return spec.steps * cost.translation_flops_per_step(c, tokens=spec.batch, sentence=SENTENCE)
+def sentences(spec: RunSpec) -> torch.Tensor:
+    """One side of a batch, as if all its sentences had the mean length."""
+    return torch.zeros(max(1, spec.batch // SENTENCE), SENTENCE, dtype=torch.int64)
+
+
+flops = count.counted(
+    lambda spec, width: EncoderDecoder(config(spec, width)),
+    lambda spec: (sentences(spec), sentences(spec)),
+    free=("output_mult", "attn_mult", "weight_decay", "schedule", "beam", "translated"),
+)
 
 
 def parameters(spec: RunSpec) -> float:
-    return cost.translation_parameters(config(spec, spec.width))
-
-
-def memory(spec: RunSpec) -> float:
-    is_half = spec.precision == "bfloat16"
-    c = config(spec, spec.width)
-    return cost.translation_memory_bytes(c, tokens=spec.batch, sentence=SENTENCE, bfloat16=is_half)
+    return count.parameters(lambda: EncoderDecoder(config(spec, spec.width)))
 
 
 def examples(dataset: PairDataset, spec: RunSpec) -> int:

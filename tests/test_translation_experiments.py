@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from data_scripts import iwslt14 as iwslt14_script
 from data_scripts import multi30k
@@ -23,8 +21,6 @@ from mutransfer.designs.design import Bench
 from mutransfer.designs.grid import LrSweep
 from mutransfer.designs.space import put as change
 from mutransfer.errors import UserError
-from mutransfer.models import transformer_config as cost
-from mutransfer.models.transformer import EncoderDecoder
 from mutransfer.training.spec import RunRecord, RunSpec
 from tests.corpus_files import ENGLISH, GERMAN, put
 from tests.here import command
@@ -68,19 +64,6 @@ def test_the_published_sizes(data: PairDataset) -> None:
     # F.1's vocabularies are two, 8,848 and 6,632; ours is one for both, so the middle of them
     f1 = [translation.parameters(spec(IWSLT, data, "paper", width=w, vocab=7740)) / 1e6 for w in (128, 512)]
     assert f1 == pytest.approx([3.97, 39.47], rel=0.01)
-
-
-def test_parameters_and_flops_are_those_of_the_model(data: PairDataset) -> None:
-    """Counted in the module itself, and by torch, in sentences all of one length."""
-    for experiment in (IWSLT, WMT):
-        c = translation.config(spec(experiment, data, "cpu", width=64), 64)
-        model = EncoderDecoder(replace(c, fused=False))
-        assert cost.translation_parameters(c) == sum(p.numel() for p in model.parameters())
-        rows = torch.zeros(3, 16, dtype=torch.int64)
-        with FlopCounterMode(display=False) as counter:
-            model(rows, rows).sum().backward()
-        ours = cost.translation_flops_per_step(c, tokens=48, sentence=16)
-        assert ours == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 def test_sp_is_fairseqs_and_mup_equals_it_at_the_base(data: PairDataset) -> None:

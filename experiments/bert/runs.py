@@ -13,10 +13,10 @@ from experiments.bert.experiment import Hps
 from experiments.shared import hps
 from mutransfer.data.sentences import SentenceDataset
 from mutransfer.designs.space import put
-from mutransfer.models import transformer_config as cost
 from mutransfer.models.transformer import Bert, Classifier
 from mutransfer.models.transformer_config import Config
 from mutransfer.parametrization import attention_scale, scaling_plan
+from mutransfer.training import flops as count
 from mutransfer.training.bert import LabelledSequences, Pretraining, finetune, predicted
 from mutransfer.training.loop import train
 from mutransfer.training.spec import RunRecord, RunSpec
@@ -144,20 +144,22 @@ def probe(spec: RunSpec) -> RunSpec:
     return put(spec, {"finetuned": 0})
 
 
-def flops(spec: RunSpec) -> float:
-    """Of pretraining."""
-    c, length = config(spec, spec.width), hps(spec, Hps).length
-    return spec.steps * cost.bert_flops_per_step(c, batch=spec.batch, length=length, masked=predicted(length))
+def inputs(spec: RunSpec) -> tuple[torch.Tensor | None, ...]:
+    """What a batch of pretraining calls the model with; nothing is padded."""
+    length = hps(spec, Hps).length
+    tokens = torch.zeros(spec.batch, length, dtype=torch.int64)
+    return tokens, tokens, None, torch.zeros(spec.batch * predicted(length), dtype=torch.int64)
+
+
+flops = count.counted(  # of pretraining
+    lambda spec, width: Bert(config(spec, width)),
+    inputs,
+    free=("output_mult", "attn_mult", "embed_lr", "gain_mult", "bias_mult", "weight_decay", "schedule"),
+)
 
 
 def parameters(spec: RunSpec) -> float:
-    return cost.bert_parameters(config(spec, spec.width))
-
-
-def memory(spec: RunSpec) -> float:
-    c, length = config(spec, spec.width), hps(spec, Hps).length
-    is_half = spec.precision == "bfloat16"
-    return cost.bert_memory_bytes(c, batch=spec.batch, length=length, masked=predicted(length), bfloat16=is_half)
+    return count.parameters(lambda: Bert(config(spec, spec.width)))
 
 
 def examples(dataset: SentenceDataset, spec: RunSpec) -> int:

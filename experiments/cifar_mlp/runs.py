@@ -10,12 +10,13 @@ from torch import Tensor
 
 from experiments.shared import hps, scaled
 from mutransfer.data import ImageDataset
-from mutransfer.models.mlp import MLP, flops_per_step, memory_bytes
+from mutransfer.models.mlp import MLP
+from mutransfer.training.flops import counted
 from mutransfer.training.loop import train
 from mutransfer.training.spec import RunRecord, RunSpec
 from mutransfer.training.task import Classification, Loss
 
-CLASSES = 10
+INPUTS, CLASSES = 3072, 10
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,7 @@ def run(spec: RunSpec, dataset: ImageDataset, device: str = "cpu") -> RunRecord:
     return train(spec, model, optimizer, Classification(dataset, LOSSES[hps(spec, Hps).loss]), device=device)
 
 
-def flops(spec: RunSpec) -> float:
-    return spec.steps * flops_per_step(spec.width, batch=spec.batch)
-
-
-def memory(spec: RunSpec) -> float:
-    return memory_bytes(spec.width, batch=spec.batch, momentum=spec.momentum > 0, bfloat16=spec.precision == "bfloat16")
+flops = counted(build, lambda spec: (torch.zeros(spec.batch, INPUTS),), free=("input_mult", "output_mult"))
 
 
 def examples(dataset: ImageDataset, spec: RunSpec) -> int:

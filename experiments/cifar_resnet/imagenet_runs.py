@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
 from experiments.shared import hps, train_sgd
 from mutransfer.data.images import ImageNetFolder
-from mutransfer.models.resnet import Cost, WideResNet50, training_cost
+from mutransfer.models.resnet import WideResNet50
 from mutransfer.training.augment import FolderClassification, Standardize
+from mutransfer.training.flops import counted
 from mutransfer.training.spec import RunRecord, RunSpec
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet's channels, in 0..255
@@ -50,22 +52,12 @@ def run(spec: RunSpec, dataset: ImageNetFolder, device: str = "cpu") -> RunRecor
     return recipe(spec, build, task, device, parts=spec.batch // part_of(spec))
 
 
-@lru_cache
-def cost(width: int, classes: int, size: int) -> Cost:
-    return training_cost(partial(WideResNet50, width, classes=classes), size)
-
-
-def _cost(spec: RunSpec) -> Cost:
-    own = hps(spec, Hps)
-    return cost(spec.width, own.classes, own.size)
-
-
-def flops(spec: RunSpec) -> float:
-    return spec.steps * spec.batch * _cost(spec).flops
-
-
-def memory(spec: RunSpec) -> float:
-    return _cost(spec).memory(part_of(spec))
+flops = counted(
+    build,
+    lambda spec: (torch.zeros(spec.batch, 3, int(spec.hp("size")), int(spec.hp("size"))),),
+    free=("schedule", "weight_decay", "output_mult"),
+    input_gradient=True,  # as in cifar_resnet
+)
 
 
 def examples(dataset: ImageNetFolder, spec: RunSpec) -> int:

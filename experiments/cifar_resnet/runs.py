@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
 from typing import Any
 
 import pandas as pd
+import torch
 import torch.nn.functional as F
 from torch import nn
 from torchvision.models import ResNet
@@ -16,8 +16,9 @@ from torchvision.models.resnet import BasicBlock
 from experiments.shared import coordinate_table, hps, train_sgd
 from mutransfer.data import ImageDataset
 from mutransfer.designs.experiment import Experiment
-from mutransfer.models.resnet import DAVIDNET_WIDTH, Cost, Davidnet, by_fan_out, training_cost
+from mutransfer.models.resnet import DAVIDNET_WIDTH, Davidnet, by_fan_out
 from mutransfer.training.augment import Augmented, CropFlipCutout, Standardize
+from mutransfer.training.flops import counted
 from mutransfer.training.spec import RunRecord, RunSpec
 
 SIZE, CLASSES = 32, 10
@@ -111,17 +112,12 @@ def run(spec: RunSpec, dataset: ImageDataset, device: str = "cpu") -> RunRecord:
     return train_sgd(spec, build, augmented, device, weight_decay=own.weight_decay, schedule=own.schedule)
 
 
-@lru_cache
-def cost(network: str, width: int) -> Cost:
-    return training_cost(partial(NETWORKS[network], width, 1.0), SIZE)
-
-
-def flops(spec: RunSpec) -> float:
-    return spec.steps * spec.batch * cost(hps(spec, Hps).network, spec.width).flops
-
-
-def memory(spec: RunSpec) -> float:
-    return cost(hps(spec, Hps).network, spec.width).memory(spec.batch)
+flops = counted(
+    build,
+    lambda spec: (torch.zeros(spec.batch, 3, SIZE, SIZE),),
+    free=("schedule", "weight_decay", "output_mult"),
+    input_gradient=True,  # three passes for every layer: so the committed runs were counted
+)
 
 
 def examples(dataset: ImageDataset, spec: RunSpec) -> int:

@@ -9,14 +9,14 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.language import config, examples, flops, memory, run
+from experiments.language import config, examples, flops, run
 from experiments.shared import coordinate_table
 from mutransfer.data import TokenDataset
 from mutransfer.designs.experiment import Experiment
 from mutransfer.models.transformer import Decoder
 from mutransfer.training.spec import RunSpec
 
-__all__ = ["coordinates", "examples", "flops", "memory", "run"]
+__all__ = ["coordinates", "examples", "flops", "run"]
 
 CHECK_WIDTHS = {"smoke": (32, 64, 128)}  # of the coordinate check; by scale, else:
 MOST_WIDTHS = (64, 128, 256, 512, 1024)

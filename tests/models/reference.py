@@ -1,7 +1,7 @@
-"""The Transformer once more, from its formulas: one token, one head, one sum at a time. Slow, and meant to be read.
+"""The Transformer once more, from its formulas: one sequence and one head at a time. Slow, and meant to be read.
 
-x_t in R^N is the residual stream of token t; W, b are the weights of a linear map y = W x + b; everything is written
-for one sequence. Attention of token t with head h to the tokens s that it may see:
+x [T, N] is the residual stream; W, b are the weights of a linear map y = W x + b. Attention of token t with head h to
+the tokens s that it may see:
 
     a_ts = scale * <q_t, k_s> + bias_h(s - t),    o_t = sum_s softmax_s(a_ts) v_s
 """
@@ -21,7 +21,7 @@ Weights = Mapping[str, Tensor]
 
 def decoder(w: Weights, c: Config, tokens: Tensor) -> Tensor:
     """Logits [B, T, V] of a `Decoder`."""
-    return torch.stack([logits(w, c, "stack", stack(w, c, "stack", row, is_causal=True)) for row in tokens.tolist()])
+    return torch.stack([logits(w, c, "stack", stack(w, c, "stack", row, is_causal=True)) for row in tokens])
 
 
 def bert(
@@ -29,11 +29,11 @@ def bert(
 ) -> tuple[Tensor, Tensor]:
     """Logits [B, T, V] and [B, 2] of a `Bert`: of the tokens, and of following or not."""
     readout, of_tokens, of_pairs = w["stack.embed.weight"] if c.tied else w["readout.weight"], [], []
-    for i, row in enumerate(tokens.tolist()):
-        kinds = [0] * len(row) if segments is None else segments[i].tolist()
+    for i, row in enumerate(tokens):
+        kinds = torch.zeros_like(row) if segments is None else segments[i]
         x = stack(w, c, "stack", row, is_real=real(padding, i), segments=kinds if c.segments else None)
-        y = [layer_norm(w, c, "transform_norm", phi(c, linear(w, "transform", x_t))) for x_t in x]
-        of_tokens.append(torch.stack([c.output_mult * (readout @ y_t) + w["readout.bias"] for y_t in y]))
+        y = layer_norm(w, c, "transform_norm", phi(c, linear(w, "transform", x)))
+        of_tokens.append(c.output_mult * y @ readout.T + w["readout.bias"])
         of_pairs.append(linear(w, "following", torch.tanh(linear(w, "pooler", x[0]))))
     return torch.stack(of_tokens), torch.stack(of_pairs)
 
@@ -41,111 +41,78 @@ def bert(
 def encoder_decoder(w: Weights, c: Config, source: Tensor, target: Tensor, padding: Tensor | None = None) -> Tensor:
     """Logits [B, T, V] of an `EncoderDecoder`."""
     out = []
-    for i, (s, t) in enumerate(zip(source.tolist(), target.tolist(), strict=True)):
+    for i, (s, t) in enumerate(zip(source, target, strict=True)):
         memory = stack(w, c, "encoder", s, is_real=real(padding, i))
         x = stack(w, c, "decoder", t, is_causal=True, memory=memory, memory_is_real=real(padding, i))
         out.append(logits(w, c, "decoder", x))
     return torch.stack(out)
 
 
-def real(padding: Tensor | None, i: int) -> list[bool] | None:
-    """Which tokens of sequence i are real."""
-    return None if padding is None else [not p for p in padding[i].tolist()]
+def real(padding: Tensor | None, i: int) -> Tensor | None:
+    """[T]: which tokens of sequence i are real."""
+    return None if padding is None else ~padding[i]
 
 
 def stack(
     w: Weights,
     c: Config,
     name: str,
-    tokens: list[int],
+    tokens: Tensor,
     *,
     is_causal: bool = False,
-    is_real: list[bool] | None = None,
-    memory: list[Tensor] | None = None,
-    memory_is_real: list[bool] | None = None,
-    segments: list[int] | None = None,
-) -> list[Tensor]:
-    """What the readout reads of each token."""
-    x = []
-    for t, token in enumerate(tokens):
-        x_t = c.embed_mult * w[f"{name}.embed.weight"][token]
-        if c.positions == "sinusoidal":
-            x_t = x_t + c.position_mult * sinusoid(t, c.width)
-        elif c.positions == "learned":
-            x_t = x_t + c.position_mult * w[f"{name}.position.weight"][t]
-        if segments is not None:
-            x_t = x_t + w[f"{name}.segment.weight"][segments[t]]
-        x.append(layer_norm(w, c, f"{name}.embed_norm", x_t) if c.embed_norm else x_t)
-
-    def sees(t: int, s: int) -> bool:
-        return (s <= t or not is_causal) and (is_real is None or is_real[s])
-
-    def bias(t: int, s: int, h: int) -> Tensor | float:
-        if c.positions != "relative":
-            return 0.0
-        return c.position_mult * w[f"{name}.distance.weight"][s - t + c.length - 1, h]
-
-    def sees_memory(t: int, s: int) -> bool:
-        return memory_is_real is None or memory_is_real[s]
-
+    is_real: Tensor | None = None,
+    memory: Tensor | None = None,
+    memory_is_real: Tensor | None = None,
+    segments: Tensor | None = None,
+) -> Tensor:
+    """What the readout reads of each token [T, N]."""
+    place = torch.arange(len(tokens))
+    x = c.embed_mult * w[f"{name}.embed.weight"][tokens]
+    if c.positions == "sinusoidal":
+        x = x + c.position_mult * torch.stack([sinusoid(t, c.width) for t in range(len(tokens))])
+    elif c.positions == "learned":
+        x = x + c.position_mult * w[f"{name}.position.weight"][place]
+    if segments is not None:
+        x = x + w[f"{name}.segment.weight"][segments]
+    x = layer_norm(w, c, f"{name}.embed_norm", x) if c.embed_norm else x
+    bias = torch.zeros(c.heads, len(x), len(x), dtype=x.dtype)
+    if c.positions == "relative":
+        distance = w[f"{name}.distance.weight"][place - place[:, None] + c.length - 1]
+        bias = bias + c.position_mult * distance.permute(2, 0, 1)
+    bias = hidden(bias, is_real).masked_fill((place > place[:, None]) & is_causal, -math.inf)
     for i in range(c.depth):
         block = f"{name}.blocks.{i}"
-
-        def self_attention(y: list[Tensor], block: str = block) -> list[Tensor]:
-            return attention(w, c, f"{block}.attention", y, y, sees, bias)
-
-        def cross_attention(y: list[Tensor], block: str = block) -> list[Tensor]:
-            assert memory is not None
-            return attention(w, c, f"{block}.cross", y, memory, sees_memory, lambda t, s, h: 0.0)
-
-        def ffn(y: list[Tensor], block: str = block) -> list[Tensor]:
-            return [linear(w, f"{block}.down", phi(c, linear(w, f"{block}.up", y_t))) for y_t in y]
-
-        branches = [("attention_norm", self_attention), ("cross_norm", cross_attention), ("ffn_norm", ffn)]
-        for norm, branch in branches:
-            if branch is cross_attention and memory is None:
-                continue
-            if c.norm == "pre":  # x <- x + f(LN(x))
-                y = branch([layer_norm(w, c, f"{block}.{norm}", x_t) for x_t in x])
-                x = [x_t + y_t for x_t, y_t in zip(x, y, strict=True)]
-            else:  # x <- LN(x + f(x))
-                x = [layer_norm(w, c, f"{block}.{norm}", x_t + y_t) for x_t, y_t in zip(x, branch(x), strict=True)]
-    return [layer_norm(w, c, f"{name}.norm", x_t) for x_t in x] if c.norm == "pre" else x
+        branches: dict[str, Callable[[Tensor], Tensor]] = {}
+        branches["attention"] = lambda y, block=block: attention(w, c, f"{block}.attention", y, y, bias)
+        if memory is not None:
+            nothing = hidden(torch.zeros(c.heads, len(x), len(memory), dtype=x.dtype), memory_is_real)
+            branches["cross"] = lambda y, block=block, b=nothing: attention(w, c, f"{block}.cross", y, memory, b)
+        branches["ffn"] = lambda y, block=block: linear(w, f"{block}.down", phi(c, linear(w, f"{block}.up", y)))
+        for branch, f in branches.items():
+            norm = f"{block}.{branch}_norm"
+            x = x + f(layer_norm(w, c, norm, x)) if c.norm == "pre" else layer_norm(w, c, norm, x + f(x))
+    return layer_norm(w, c, f"{name}.norm", x) if c.norm == "pre" else x
 
 
-def attention(
-    w: Weights,
-    c: Config,
-    name: str,
-    x: list[Tensor],
-    y: list[Tensor],
-    sees: Callable[[int, int], bool],
-    bias: Callable[[int, int, int], Tensor | float],
-) -> list[Tensor]:
+def hidden(bias: Tensor, is_real: Tensor | None) -> Tensor:
+    """-inf at padding."""
+    return bias if is_real is None else bias.masked_fill(~is_real, -math.inf)
+
+
+def attention(w: Weights, c: Config, name: str, x: Tensor, y: Tensor, bias_HxTxS: Tensor) -> Tensor:
     """Of the tokens x to the tokens y."""
-    d = c.d_head or c.width // c.heads
-    inner = c.heads * d
-    weight, shift = w[f"{name}.qkv.weight"], w.get(f"{name}.qkv.bias", torch.zeros(3 * inner, dtype=x[0].dtype))
-    q = [weight[:inner] @ x_t + shift[:inner] for x_t in x]
-    k = [weight[inner : 2 * inner] @ y_s + shift[inner : 2 * inner] for y_s in y]
-    v = [weight[2 * inner :] @ y_s + shift[2 * inner :] for y_s in y]
-    scale = c.attention_scale or 1 / math.sqrt(d)
-    out = []
-    for t in range(len(x)):
-        heads = []
-        for h in range(c.heads):
-            own = slice(h * d, (h + 1) * d)
-            seen = [s for s in range(len(y)) if sees(t, s)]
-            weights = [torch.exp(scale * (q[t][own] * k[s][own]).sum() + bias(t, s, h)) for s in seen]
-            total = sum(weights)
-            heads.append(sum(p / total * v[s][own] for p, s in zip(weights, seen, strict=True)))
-        out.append(linear(w, f"{name}.out", torch.cat(heads)))
-    return out
+    d, out = c.d_head or c.width // c.heads, []
+    for h in range(c.heads):
+        rows = [slice((part * c.heads + h) * d, (part * c.heads + h + 1) * d) for part in range(3)]
+        q, k, v = (linear(w, f"{name}.qkv", z, of) for z, of in zip((x, y, y), rows, strict=True))
+        weights = torch.exp((c.attention_scale or 1 / math.sqrt(d)) * q @ k.T + bias_HxTxS[h])
+        out.append(weights @ v / weights.sum(1, keepdim=True))
+    return linear(w, f"{name}.out", torch.cat(out, 1))
 
 
-def linear(w: Weights, name: str, x: Tensor) -> Tensor:
-    y = (w[f"{name}.weight"] * x).sum(1)
-    return y + w[f"{name}.bias"] if f"{name}.bias" in w else y
+def linear(w: Weights, name: str, x: Tensor, rows: slice = slice(None)) -> Tensor:
+    y = x @ w[f"{name}.weight"][rows].T
+    return y + w[f"{name}.bias"][rows] if f"{name}.bias" in w else y
 
 
 def phi(c: Config, z: Tensor) -> Tensor:
@@ -153,14 +120,14 @@ def phi(c: Config, z: Tensor) -> Tensor:
 
 
 def layer_norm(w: Weights, c: Config, name: str, x: Tensor) -> Tensor:
-    centred = x - x.mean()
-    return w[f"{name}.weight"] * centred / torch.sqrt((centred**2).mean() + c.norm_eps) + w[f"{name}.bias"]
+    centred = x - x.mean(-1, keepdim=True)
+    normal = centred / torch.sqrt((centred**2).mean(-1, keepdim=True) + c.norm_eps)
+    return w[f"{name}.weight"] * normal + w[f"{name}.bias"]
 
 
-def logits(w: Weights, c: Config, embedding: str, x: list[Tensor]) -> Tensor:
+def logits(w: Weights, c: Config, embedding: str, x: Tensor) -> Tensor:
     """[T, V]."""
-    readout = w[f"{embedding}.embed.weight"] if c.tied else w["readout.linear.weight"]
-    return torch.stack([c.output_mult * (readout @ x_t) for x_t in x])
+    return c.output_mult * x @ (w[f"{embedding}.embed.weight"] if c.tied else w["readout.linear.weight"]).T
 
 
 def sinusoid(t: int, width: int) -> Tensor:

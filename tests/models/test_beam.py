@@ -100,13 +100,6 @@ def test_a_wide_beam_finds_everything_in_order(penalty: float) -> None:
         agree(found[row], wanted)
 
 
-def test_the_penalty_favours_length() -> None:
-    """Without one, a sum of logarithms prefers few of them; a large one the longest."""
-    model = built(EncoderDecoder, SMALL)
-    best = {p: beam_search(model, *sources(6), beam=90, length_penalty=p, max_length=(0, 3)) for p in (0.0, 9.0)}
-    assert all(len(a[0].tokens) <= len(b[0].tokens) == 3 for a, b in zip(*best.values(), strict=True))
-
-
 @pytest.mark.parametrize("beam", [1, 2, 5])
 @pytest.mark.parametrize(
     "changes",
@@ -127,24 +120,6 @@ def test_is_the_slow_search(beam: int, changes: dict) -> None:
         agree(found[row], slow_search(model, real(source[row], padding[row]), beam, 7, 0.8))
     lengths = {len(h.tokens) for hypotheses in found for h in hypotheses}
     assert beam < 5 or len(lengths) > 2  # hypotheses end, and sentences leave, at different steps
-
-
-def test_a_beam_of_one_is_greedy() -> None:
-    """The likeliest token at every step, without a cache."""
-    model = fickle(SMALL)
-    source, padding = sources(SMALL.vocab)
-    found = beam_search(model, source, padding, beam=1, max_length=(0, 8))
-    for row, (best,) in enumerate(found):
-        tokens: tuple[int, ...] = ()
-        while True:
-            now = log_probabilities(model, real(source[row], padding[row]), tokens)[-1]
-            now[PAD] = -torch.inf
-            if not tokens:
-                now[EOS] = -torch.inf
-            if (v := int(now.argmax())) == EOS or len(tokens) == 8:
-                break
-            tokens = (*tokens, v)
-        assert best.tokens == tokens
 
 
 def test_neighbours_and_padding_change_nothing() -> None:

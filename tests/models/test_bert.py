@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mutransfer import scaling_plan
-from mutransfer.errors import UserError
 from mutransfer.models.transformer import Bert, Classifier
 from mutransfer.models.transformer_config import Config
 from tests.models import reference
@@ -47,23 +46,6 @@ def test_bert_is_its_formulas(c: Config, double: None) -> None:
     model, hidden, kinds = built(Bert, c), padding([5, 3], 5), segments(c)
     ours = flat(model(tokens(), kinds, hidden))
     compared(model, ours, lambda w: flat(reference.bert(w, c, tokens(), kinds, hidden)))
-
-
-@pytest.mark.parametrize("changes", [{"segments": 0}, {"embed_norm": False}, {"norm_eps": 0.1}, {"activation": "relu"}])
-def test_dropping_a_part_would_be_seen(changes: dict, double: None) -> None:
-    """The negative: each of them changes what the same weights compute."""
-    model = built(Bert, PUBLISHED)
-    weights = dict(model.named_parameters())
-    wrong = flat(reference.bert(weights, replace(PUBLISHED, **changes), tokens(), segments(PUBLISHED)))
-    assert (flat(model(tokens(), segments(PUBLISHED))) - wrong).abs().max() > 1e-3
-
-
-def test_segments() -> None:
-    """None is segment 0 everywhere; a model without segments refuses any."""
-    model = built(Bert, MEGATRON)
-    torch.testing.assert_close(flat(model(tokens())), flat(model(tokens(), torch.zeros(2, 5, dtype=torch.long))))
-    with pytest.raises(UserError, match="there are segments, but the model was built without"):
-        built(Bert, replace(MEGATRON, segments=0))(tokens(), segments(MEGATRON))
 
 
 def test_masked_places_are_places_of_all(double: None) -> None:
@@ -109,21 +91,6 @@ def test_ffn_dropout_parts_from_inner_dropout() -> None:
     assert model.stack.blocks[0].inner_drop.p == 0 and model.stack.blocks[0].attention.dropout == 0.3
     assert not torch.equal(model(tokens())[0], model(tokens())[0])
     assert torch.equal(model.eval()(tokens())[0], model(tokens())[0])
-
-
-def test_init() -> None:
-    """Embeddings embed_std, hidden matrices 1/sqrt(fan_in) times init_mult, readouts zero, tied, or by fan_in."""
-    c = replace(MEGATRON, vocab=512, width=256, length=64, segments=8, embed_std=0.3, init_mult=0.5)
-    model = Bert(c)
-    for part in (model.stack.embed, model.stack.position, model.stack.segment):
-        assert part.weight.std().item() == pytest.approx(0.3, rel=0.05)
-    for linear in (model.transform, model.pooler):
-        assert linear.weight.std().item() == pytest.approx(0.5 / 16, rel=0.05)
-        assert not linear.bias.any()
-    assert model.readout.weight is model.stack.embed.weight
-    assert model.following.weight.std().item() == pytest.approx(1 / 16, rel=0.15)
-    zero = Bert(replace(c, zero_readout=True, tied=False))
-    assert not any(p.any() for part in (zero.readout, zero.following) for p in part.parameters())
 
 
 # ---- fine-tuning ---------------------------------------------------------------------------------------------------

@@ -9,15 +9,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from mutransfer.models.transformer import Bert, Decoder, Dropout, EncoderDecoder, sinusoids
+from mutransfer.errors import UserError
+from mutransfer.models.transformer import Bert, Decoder, Dropout, EncoderDecoder
 from mutransfer.models.transformer_config import NORMS, POSITIONS, Config
+from mutransfer.training.step import Step
 from tests.models import reference
-from tests.models.tiny import CONFIGS, EXACT, TINY, built, padding, tokens
+from tests.models.tiny import (
+    BASE,
+    CONFIGS,
+    EXACT,
+    PUBLISHED,
+    TINY,
+    Kind,
+    batch_of,
+    built,
+    loss_of,
+    padding,
+    tokens,
+    updated,
+)
 
 
 def compared(model: nn.Module, ours: Tensor, slow: Callable[[dict[str, Tensor]], Tensor]) -> None:
@@ -40,14 +56,6 @@ def test_decoder_is_its_formulas(name: str, double: None) -> None:
     compared(model, model(tokens()), lambda w: reference.decoder(w, CONFIGS[name], tokens()))
 
 
-def test_in_float32_too() -> None:
-    """What is trained is float32: the same to 1e-5 as the formulas in float64."""
-    model = built(Decoder, TINY)
-    weights = {name: p.detach().double() for name, p in model.named_parameters()}
-    want = reference.decoder(weights, TINY, tokens())
-    torch.testing.assert_close(model(tokens()).double(), want, rtol=1e-5, atol=1e-5)
-
-
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize(("norm", "positions"), [("pre", "sinusoidal"), ("post", "sinusoidal"), ("post", "relative")])
 def test_encoder_decoder_is_its_formulas(norm: str, positions: str, fused: bool, double: None) -> None:
@@ -56,14 +64,6 @@ def test_encoder_decoder_is_its_formulas(norm: str, positions: str, fused: bool,
     model, source, target, hidden = built(EncoderDecoder, c), tokens(2, 6), tokens(2, 4, seed=1), padding([4, 6], 6)
     ours = model(source, target, hidden)
     compared(model, ours, lambda w: reference.encoder_decoder(w, c, source, target, hidden))
-
-
-def test_dropping_the_norm_would_be_seen(double: None) -> None:
-    """The negative: pre-LN and post-LN of the same weights are different functions, as are the positions."""
-    model = built(Decoder, TINY)
-    weights = dict(model.named_parameters())
-    for other in (replace(TINY, norm="post"), replace(TINY, positions="none"), replace(TINY, activation="gelu")):
-        assert (model(tokens()) - reference.decoder(weights, other, tokens())).abs().max() > 1e-3
 
 
 # ---- causality ----------------------------------------------------------------------------------------------------
@@ -95,20 +95,10 @@ def test_no_token_sees_a_later_one(norm: str, positions: str, fused: bool) -> No
 
 
 def test_causality_of_the_family() -> None:
-    """BERT sees everything (the negative); an encoder-decoder's target only its own past, all of the source."""
-    bert = built(Bert, TINY)
+    """BERT sees everything (the negative); an encoder-decoder's target all of the source."""
+    bert, both = built(Bert, TINY), built(EncoderDecoder, TINY)
     assert (influence(bert.stack, lambda: bert(tokens())[0], 5) > 0).all()
-    both = built(EncoderDecoder, TINY)
-    later = torch.ones(5, 5, dtype=torch.bool).triu(1)
-    found = influence(both.decoder, lambda: both(tokens(), tokens(seed=1)), 5)
-    assert (found[later] == 0).all() and (found[~later] > 0).all()
     assert (influence(both.encoder, lambda: both(tokens(), tokens(seed=1)), 5) > 0).all()
-
-
-def test_sequences_of_a_batch_do_not_touch() -> None:
-    """A sequence's logits do not depend on what stands beside it."""
-    model, rows = built(Decoder, TINY), tokens(3)
-    torch.testing.assert_close(model(rows)[1:2], model(rows[1:2]), rtol=1e-5, atol=1e-5)
 
 
 # ---- training and inference ---------------------------------------------------------------------------------------
@@ -214,14 +204,6 @@ def test_dropout_is_for_training_only(norm: str, fused: bool, place: str) -> Non
     assert torch.equal(model(tokens()), plain(tokens()))
 
 
-def test_positions_count_from_the_first_one() -> None:
-    """The same rows as stand there in a longer table, and other outputs."""
-    model, later = (built(Decoder, replace(TINY, first_position=n)) for n in (0, 2))
-    later.load_state_dict(model.state_dict())
-    assert torch.equal(later.stack.table, sinusoids(TINY.length + 2, TINY.width)[2:])
-    assert not torch.equal(model(tokens()), later(tokens()))
-
-
 def test_a_joint_embedding_is_one_weight() -> None:
     """Of the encoder, the decoder and, tied, the readout; without, each has its own."""
     joint = EncoderDecoder(replace(TINY, joint=True, tied=True))
@@ -249,23 +231,78 @@ def test_the_rate_and_the_scale(p: float, dtype: torch.dtype) -> None:
 
 
 def test_elements_and_calls_are_independent() -> None:
-    """Neighbours share a random number, and no bit of it; calls share none."""
-    torch.manual_seed(0)
-    drop, x = Dropout(0.5), torch.ones(1 << 18)
-    first, second = (drop(x) != 0).double(), (drop(x) != 0).double()
+    """Neighbours share a random number, and no bit of it; calls share none. The gradient has the same mask."""
+    drop, x = Dropout(0.5), torch.ones(1 << 18, requires_grad=True)
+    (out := drop(x)).sum().backward()
+    assert torch.equal(x.grad, out.detach()) and not Dropout(1.0)(x).any() and torch.equal(drop.eval()(x), x)
+    first, second = (out != 0).double(), (drop.train()(x) != 0).double()
     for other in (second, first.roll(1), first.roll(2), first.roll(3)):
         assert abs(torch.corrcoef(torch.stack([first, other]))[0, 1].item()) < 5 / len(x) ** 0.5
 
 
-def test_the_gradient_has_the_same_mask() -> None:
-    x = torch.randn(7, 5, requires_grad=True)
-    out = Dropout(0.3)(x)
-    out.sum().backward()
-    torch.testing.assert_close(x.grad * x, out)
+# ---- config, replay ------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_dropped_in_evaluation_or_at_rate_zero() -> None:
-    x = torch.randn(3, 3)
-    assert Dropout(0.3).eval()(x) is x or torch.equal(Dropout(0.3).eval()(x), x)
-    assert torch.equal(Dropout(0.0)(x), x)
-    assert not Dropout(1.0)(x).any()
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"norm": "pree"}, "unknown norm 'pree'. Did you mean 'pre'"),
+        ({"positions": "sinusoid"}, "unknown positions 'sinusoid'. Did you mean 'sinusoidal'"),
+        ({"activation": "gelo"}, "unknown activation 'gelo'. Did you mean 'gelu'"),
+        ({"width": 10, "heads": 4}, "width 10 is no multiple of 4 heads"),
+        ({"width": 0}, "width is 0, expected at least 1"),
+        ({"vocab": 0}, "vocab is 0"),
+        ({"depth": 0}, "depth is 0"),
+        ({"heads": 0}, "heads is 0"),
+        ({"length": -1}, "length is -1"),
+        ({"d_head": -2}, "d_head is -2, expected at least 0"),
+        ({"segments": -1}, "segments is -1"),
+        ({"ffn_ratio": 0.01}, "d_ffn is 0"),
+    ],
+)
+def test_a_bad_config_is_refused(changes: dict, words: str) -> None:
+    """The message names the value and what would be right."""
+    with pytest.raises(UserError, match=words):
+        Config(**{"vocab": 5, "width": 8, **changes})
+
+
+def test_another_width_has_another_head_size() -> None:
+    """Whoever changes the width of a config gets that width's model: a d_head of 0 is not frozen at the first."""
+    assert replace(TINY, width=32) == Config(**{**vars(TINY), "width": 32})
+    assert Decoder(replace(TINY, width=32)).stack.blocks[0].attention.d_head == 16
+    assert Decoder(replace(TINY, width=32, d_head=3)).stack.blocks[0].attention.qkv.weight.shape == (18, 32)
+
+
+def test_what_has_no_place_is_refused() -> None:
+    """Too long a sequence, all at once and piece by piece; segments."""
+    model = Decoder(replace(TINY, positions="none", length=4))
+    with pytest.raises(UserError, match="5 tokens, but the model was built for length 4"):
+        model(tokens(1, 5))
+    cache = model.stack.new_cache(1)
+    model(tokens(1, 4), cache)
+    with pytest.raises(UserError, match="5 tokens"):
+        model(tokens(1, 1), cache)
+    with pytest.raises(UserError, match="there are segments, but the model was built without"):
+        Bert(TINY)(tokens(), torch.zeros_like(tokens()))
+
+
+PLACES = ("sinusoidal", "relative")
+REPLAYED = {
+    **{f"{norm}, {at}": (Decoder, {"norm": norm, "positions": at}) for norm in NORMS for at in PLACES},
+    "published BERT": (Bert, vars(replace(PUBLISHED, vocab=BASE.vocab))),
+}
+
+
+@pytest.mark.parametrize(("kind", "changes"), REPLAYED.values(), ids=REPLAYED)
+def test_the_replayed_step_is_autograds(kind: Kind, changes: dict) -> None:
+    """Bit for bit, dropout included: the fast step is what every run takes."""
+    found = []
+    for is_replayed in (True, False):
+        torch.manual_seed(0)
+        model = kind(Config(**{**vars(BASE), **changes, "dropout": 0.1}))
+        optimizer, batches = torch.optim.AdamW(model.parameters(), fused=True), [batch_of(model, i) for i in range(5)]
+        step = Step(partial(loss_of, model), optimizer)
+        losses = [step(*b) if is_replayed else updated(optimizer, loss_of(model, *b)) for b in batches]
+        assert step.is_replayed == is_replayed
+        found.append([*losses, *(p.detach() for p in model.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

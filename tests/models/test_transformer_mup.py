@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from mutransfer import attention_scale, coord_check, scaling_plan
-from mutransfer.models import transformer_config as cost
 from mutransfer.models.transformer import Bert, Decoder, EncoderDecoder
 from mutransfer.models.transformer_config import NORMS, Config
 from mutransfer.results.coordinates import CoordVerdict
@@ -70,15 +69,6 @@ def test_the_three_tables_are_one_parametrization(kind: Kind, base: Config, doub
         assert found[table] == pytest.approx(found["mup"], rel=1e-9)
         assert found[table][-1] < 0.95 * found[table][0]
     assert abs(found["sp"][-1] - found["mup"][-1]) > 1e-2
-
-
-def test_a_tied_readout_has_one_weight() -> None:
-    """Counted once, moved once, and read behind a multiplier of 1/m in µP (Table 8's form)."""
-    base, wide = replace(BASE, tied=True), replace(BASE, tied=True, width=64)
-    model, groups = scaled(Decoder, wide, base, "mup")
-    assert sum(p is model.stack.embed.weight for group in groups for p in group["params"]) == 1
-    assert cost.parameters(wide) == cost.parameters(replace(wide, tied=False)) - 32 * 64
-    torch.testing.assert_close(model.readout.linear.weight, model.stack.embed.weight / 4)
 
 
 @pytest.mark.parametrize(

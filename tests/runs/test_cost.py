@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +13,6 @@ import pytest
 import torch
 
 from mutransfer.errors import UserError
-from mutransfer.models.mlp import memory_bytes
 from mutransfer.runs.cost import SECONDS, Calibration, Point, calibrate, device_hours, fastest, measure, plan_table
 from mutransfer.runs.engine import Engine, LocalEngine
 from mutransfer.training.spec import RunRecord, RunSpec
@@ -266,37 +262,3 @@ def test_device_hours_by_hand() -> None:
     assert lines[1:] == ["  A100: bfloat16 1 h (312 TFLOP/s)", "  H100: bfloat16 0.315 h (989.4 TFLOP/s)"]
     lines = device_hours([SMALL] * 2, lambda s: 0.2 * 15.7e12 * 3600).splitlines()
     assert lines[1:3] == ["  V100: float32 1 h (15.7 TFLOP/s)", "  A100: float32 0.805 h (19.5 TFLOP/s)"]
-
-
-PROBE = """
-import sys
-from dataclasses import replace
-import numpy as np, torch
-from experiments.cifar_mlp.experiment import EXPERIMENT
-from mutransfer.data import ImageDataset
-
-def peak():
-    return next(int(x.split()[1]) * 1024 for x in open("/proc/self/status") if x.startswith("VmHWM"))
-
-torch.set_num_threads(1)
-part = np.random.default_rng(0).integers(0, 256, (1000, 32, 32, 3), dtype=np.uint8), np.arange(1000) % 10
-data = ImageDataset.from_arrays("synthetic", "noise", is_real=False, train=part, test=part)
-spec = EXPERIMENT.specs(data, scale="cpu", variant="relu_xent")[0]
-spec = replace(spec, steps=4, precision=sys.argv[1], momentum=float(sys.argv[2]))
-EXPERIMENT.code.run(spec, data)
-before = peak()
-EXPERIMENT.code.run(replace(spec, width=2048), data)
-print(peak() - before)
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from /proc")
-@pytest.mark.parametrize(("precision", "momentum"), [("float32", 0.0), ("bfloat16", 0.9)])
-def test_declared_memory_is_what_a_run_takes(precision: str, momentum: float) -> None:
-    """A fresh process runs width 64, then 2048: its peak grows as the MLP declares, to a tenth or two."""
-    command = [sys.executable, "-c", PROBE, precision, str(momentum)]
-    probe = subprocess.run(command, env=tiny.environment(), capture_output=True, text=True, check=True)
-    options = {"batch": 64, "momentum": momentum > 0, "bfloat16": precision == "bfloat16"}
-    declared = memory_bytes(2048, **options) - memory_bytes(64, **options)
-    assert int(probe.stdout) == pytest.approx(declared, rel=0.2)
-    assert memory_bytes(2048, **options) > 3 * 4 * 3072 * 2048  # not the weights alone

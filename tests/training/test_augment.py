@@ -75,12 +75,6 @@ def test_images_are_standardized_channel_by_channel(images):
     assert found.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_draws_do_not_depend_on_how_many_batches_are_drawn_at_once():
-    """A longer run begins with a shorter one's images."""
-    many, one = (CropFlipCutout(seed=0, size=SIZE, pad=PAD, cutout=CUT, mean=MEAN) for _ in range(2))
-    assert torch.equal(many.draw(3, 7), torch.cat([one.draw(1, 7) for _ in range(3)]))
-
-
 def test_training_images_are_augmented_and_test_images_are_not(images):
     """The loss sees what `augment` gives; the evaluation sees the images themselves."""
     labels = torch.arange(5)

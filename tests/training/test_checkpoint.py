@@ -95,7 +95,7 @@ def test_a_run_that_was_killed_in_its_evaluation(folder: Path, capsys: pytest.Ca
 def test_the_time_spent_is_added_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is resumed has cost all its seconds."""
     made = next_token()
-    checkpoint_of = Checkpoint(made[0], *made[1:3], "cpu")
+    checkpoint_of = Checkpoint(made[0], *made[1:3], torch.device("cpu"))
     checkpoint_of.save(Progress(spent=1000.0, since=time.perf_counter() - 100))
     saved = checkpoint_of.load()
     assert saved is not None and 1100 <= saved.seconds < 1110

@@ -9,7 +9,6 @@ from torch import nn
 
 from mutransfer.errors import UserError
 from mutransfer.training.bert import IGNORED, Pretraining, predicted
-from mutransfer.training.task import OwnBatches, OwnDraws
 
 PAD, UNK, CLS, SEP, MASK = range(5)
 VOCAB, LENGTH = 2000, 32
@@ -85,6 +84,11 @@ def test_sequences_are_two_texts_of_the_corpus():
 
 def test_every_token_of_the_text_is_used_and_no_passage_crosses_documents():
     """First texts and their continuations partition the text: sentences are packed greedily and none is lost."""
+    with pytest.raises(UserError, match="4 tokens, expected at least 5"):
+        Pretraining(corpus(), 4, seed=0)
+    task = Pretraining(Corpus([[3, 100, 4]]), LENGTH, seed=0)
+    assert (task._passages.end - task._passages.start).tolist() == [3, LENGTH - 3, 4]  # a long one is cut short
+    assert batch_of(task, torch.tensor([1, 1, 1, 1]))[-1].all()  # one sentence: nothing can follow it
     data = corpus()
     task = Pretraining(data, LENGTH, seed=0)
     p = task._passages
@@ -92,13 +96,6 @@ def test_every_token_of_the_text_is_used_and_no_passage_crosses_documents():
     assert p.start[0] == 0 and (p.start[1:] == p.end[:-1]).all() and p.end[-1] == len(text.tokens)
     assert (p.end - p.start <= LENGTH - 3).all() and (p.end <= p.document_end).all()
     assert set(text.sentence_ends[text.document_ends - 1].tolist()) <= set(p.end.tolist())
-
-
-def test_a_sentence_longer_than_a_sequence_is_cut_short():
-    task = Pretraining(Corpus([[3, 100, 4]]), LENGTH, seed=0)
-    assert (task._passages.end - task._passages.start).tolist() == [3, LENGTH - 3, 4]
-    *_, is_other = batch_of(task, torch.tensor([1, 1, 1, 1]))
-    assert is_other.tolist() == [1, 1, 1, 1]  # one sentence: nothing can follow it
 
 
 def test_masks():
@@ -127,7 +124,6 @@ def test_masks_are_fresh_each_time_and_the_same_for_a_seed():
     """Twice the same rows: other masks. The same seed: the same; another seed: others. Skipped draws are drawn."""
     rows = torch.arange(16).view(2, 8)
     one, two, other = (Pretraining(corpus(), LENGTH, seed=seed) for seed in (0, 0, 1))
-    assert isinstance(one, OwnDraws) and not isinstance(one, OwnBatches)
     first, again = list(one.batches(rows)), list(one.batches(rows))
     assert any((a[0] != b[0]).any() for a, b in zip(first, again, strict=True))
     two.skip(rows)
@@ -159,8 +155,3 @@ def test_losses_of_known_models():
     found = task.evaluate(Oracle())
     assert found[1] > 0.6 and found == task.evaluate(Oracle())
     assert found == Pretraining(corpus(), LENGTH, seed=5).evaluate(Oracle())  # the same for every run's seed
-
-
-def test_too_short_a_sequence_is_refused():
-    with pytest.raises(UserError, match="4 tokens, expected at least 5"):
-        Pretraining(corpus(), 4, seed=0)

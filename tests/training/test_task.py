@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from mutransfer.data import TokenDataset
-from mutransfer.errors import UserError
 from mutransfer.models.transformer import Config, Decoder
 from mutransfer.training import task as tasks
 from mutransfer.training.loop import evaluate, train
@@ -90,16 +89,6 @@ def test_every_token_is_a_target_once() -> None:
     assert targets == list(range(1, 81))
 
 
-@pytest.mark.parametrize("vocab", [100, 300])
-def test_small_and_large_vocabularies(vocab: int) -> None:
-    """uint8 and int32 in memory; the model gets int64 of either."""
-    data = text(vocab=vocab)
-    task, model = NextToken(data, LENGTH), Bigram(vocab)
-    assert data.train_tokens.dtype is (torch.uint8 if vocab == 100 else torch.int32)
-    task.loss(model, torch.tensor([1]))
-    assert model.seen[0].dtype is torch.int64 and model.seen[0].tolist() == [[4, 5, 6, 7]]
-
-
 def test_evaluation_is_spread_over_the_test_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """5 of 21 windows, from the first to the last at equal distances, in batches whose last is smaller."""
     monkeypatch.setattr(tasks, "EVAL_WINDOWS", 5)
@@ -125,16 +114,6 @@ def test_a_short_test_text_is_evaluated_whole() -> None:
     assert loss == pytest.approx(slow_loss(model, windows)[0], rel=1e-5)
 
 
-def test_evaluation_draws_nothing() -> None:
-    """The same windows whatever the seed: test losses of two runs are of the same text."""
-    found = []
-    for seed in (0, 1):
-        model = Bigram()
-        torch.manual_seed(seed)
-        found.append(evaluate(model, NextToken(DATA, LENGTH)))
-    assert found[0] == found[1]
-
-
 def run(spec: RunSpec, model: nn.Module, data: TokenDataset = DATA, **options: str) -> RunRecord:
     optimizer = torch.optim.Adam(model.parameters(), lr=2**spec.log2_lr, fused=True)
     return train(spec, model, optimizer, NextToken(data, LENGTH), **options)
@@ -151,9 +130,3 @@ def test_a_decoder_learns_to_count(precision: str) -> None:
     assert record.status == "finished"
     assert record.loss_curve[0] == pytest.approx(math.log(20), rel=0.1)  # the readout starts at zero
     assert record.train_loss < 0.1 and record.test_loss < 0.1 and record.test_accuracy == 1
-
-
-def test_too_few_windows_for_a_batch_are_refused() -> None:
-    """20 windows are no batch of 21."""
-    with pytest.raises(UserError, match="batch is 21, but there are 20 examples"):
-        run(replace(SPEC, batch=21), Bigram())

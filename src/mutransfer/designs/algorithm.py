@@ -193,7 +193,7 @@ class Tuning(Output):
                 return [algorithm.searches_line]
             case "transfer":
                 return [algorithm.transfer_line]
-        return algorithm.study_lines(getattr(code, "memory", None), getattr(code, "parameters", None))
+        return algorithm.study_lines(getattr(code, "parameters", None))
 
 
 @dataclass(frozen=True)
@@ -555,10 +555,8 @@ class Algorithm:
             f"{', '.join(costs)}; each target from {n.inits} inits{more}"
         )
 
-    def study_lines(
-        self, memory: Callable[[RunSpec], float] | None, parameters: Callable[[RunSpec], float] | None
-    ) -> list[str]:
-        """Of a study: what it costs to tune, and what the target needs at the least."""
+    def study_lines(self, parameters: Callable[[RunSpec], float] | None) -> list[str]:
+        """Of a study: what it costs to tune."""
         from mutransfer.results.selection import tuning_cost_fraction
 
         n, proxy, target = self.numbers, self.model(PROXY), self.model(next(iter(self.numbers.targets)))
@@ -574,9 +572,6 @@ class Algorithm:
             s, t = parameters(proxy), parameters(target)
             share = tuning_cost_fraction(s, [(1, spec.steps) for spec in pools], t, target.steps)
             lines.append(f"counted by parameters, as App. F.4 does: {s:.3g} and {t:.3g} parameters, {100 * share:.3g}%")
-        if memory:
-            least = f"{memory(replace(target, batch=1)) / 2**20:,.0f} MiB"
-            lines.append(f"the target with one sequence at a time: {least} (sequences are not split over devices)")
         return lines
 
 

@@ -78,11 +78,10 @@ class Experiment:
 
         run(spec, dataset): one run, in a worker; on a GPU also with ``device``.
         flops(spec): floating-point operations of a run, for the plan and to start the longest runs first; counted from
-            the model by `mutransfer.training.flops.counted`, or by a formula.
+            the model by `mutransfer.training.flops.counted`.
         examples(dataset, spec): in the training part of the data set, for a run of that spec.
 
-        Not needed: memory(spec), bytes that a run adds to a worker's, at its peak, without which the plan shows what
-        was measured; parameters(spec), of a run's model, where App. F.4's cost formula is wanted; probe(spec), of a run
+        Not needed: parameters(spec), of a run's model, where App. F.4's cost formula is wanted; probe(spec), of a run
         that does more than train, such as fine-tuning, the training alone: the machine is measured with it.
     outputs: what is drawn, in this order; those with a number on demand.
     columns: hyperparameters that stand in the runs table.

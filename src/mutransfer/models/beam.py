@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mutransfer.errors import UserError
-from mutransfer.models.transformer import Cache, EncoderDecoder
+from mutransfer.models.transformer import EncoderDecoder
 
 CHUNK = 32  # neighbouring tokens, at most, whose best stands for all of them in a first look for candidates
 
@@ -69,147 +69,97 @@ def beam_search(
     was_training = model.training
     model.eval()
     try:
-        search = _Search(model, source_BxS, padding_BxS, limit_B, beam, length_penalty, eos, pad)
-        search.run()
+        scores, lengths, texts = _search(model, source_BxS, padding_BxS, limit_B, beam, length_penalty, eos, pad)
     finally:
         model.train(was_training)
-    return search.hypotheses()
+    scores, order_BxK = scores.sort(dim=1, descending=True, stable=True)  # of equal ones, first found first
+    lengths, texts = lengths.gather(1, order_BxK), texts.take_along_dim(order_BxK[..., None], 1)
+    rows = zip(scores.tolist(), lengths.tolist(), texts.tolist(), strict=True)
+    return [[Hypothesis(tuple(t[:n]), s) for s, n, t in zip(*row, strict=True) if s > -math.inf] for row in rows]
 
 
-class _Search:
-    """The prefixes of the sentences that are not done, and the finished hypotheses of all."""
-
-    def __init__(
-        self,
-        model: EncoderDecoder,
-        source_BxS: Tensor,
-        padding_BxS: Tensor,
-        limit_B: Tensor,
-        beam: int,
-        length_penalty: float,
-        eos: int,
-        pad: int,
-    ) -> None:
-        self._model, self._limit_B = model, limit_B
-        self._beam, self._length_penalty, self._eos, self._pad = beam, length_penalty, eos, pad
-        batch, device = len(source_BxS), source_BxS.device
-        self._least, self._most = map(int, limit_B.aminmax())
-        # finished hypotheses, of every sentence
-        self._scores_BxK = torch.full((batch, self._beam), -math.inf, device=device)
-        self._lengths_BxK = torch.zeros(batch, self._beam, dtype=torch.int64, device=device)
-        self._found_BxKxL = torch.zeros(batch, self._beam, self._most, dtype=torch.int64, device=device)
-        # what is still searched: before the first step one prefix per sentence, the empty one, later K
-        self._sentence_B = torch.arange(batch, device=device)
-        self._count_B = torch.zeros(batch, dtype=torch.int64, device=device)  # of finished hypotheses
-        self._score_BxK = torch.zeros(batch, 1, device=device)  # log-probabilities of the prefixes
-        self._tokens_RxT = torch.full((batch, 1), self._eos, device=device)
-        self._padding_RxS = padding_BxS if padding_BxS.any() else None  # attention is faster without a mask
-        self._memory_BxSxN = model.encoder(source_BxS, padding_BxT=self._padding_RxS)
-        self._cache = _new_cache(model, batch)
-
-    def run(self) -> None:
-        for length in range(self._most + 1):
-            if not len(self._sentence_B):
-                break
-            self._step(length)
-
-    def hypotheses(self) -> list[list[Hypothesis]]:
-        """The finished ones of each sentence, best first; of equal ones, first found first."""
-        scores_BxK, order_BxK = self._scores_BxK.sort(dim=1, descending=True, stable=True)
-        lengths_BxK = self._lengths_BxK.gather(1, order_BxK)
-        tokens_BxKxL = self._found_BxKxL.take_along_dim(order_BxK[..., None], 1)
-        rows = zip(scores_BxK.tolist(), lengths_BxK.tolist(), tokens_BxKxL.tolist(), strict=True)
-        return [[Hypothesis(tuple(t[:n]), s) for s, n, t in zip(*row, strict=True) if s > -math.inf] for row in rows]
-
-    def _step(self, length: int) -> None:
-        """Extend all prefixes, of ``length`` tokens, by one."""
-        score_BxC, token_BxC, row_BxC = self._candidates(self._log_probabilities(length))
-        is_end_BxC = token_BxC == self._eos
-        ends_BxK = (is_end_BxC & (score_BxC > -math.inf))[:, : self._beam]
-        chosen_BxK = is_end_BxC.byte().argsort(dim=1, stable=True)[:, : self._beam]
-        kept_B = None
-        if ends_BxK.any():
-            self._finish(length, ends_BxK, score_BxC, row_BxC)
-            is_done_B = (self._count_B >= self._beam) | (self._limit_B <= length)
-            if is_done_B.any():
-                kept_B = (~is_done_B).nonzero()[:, 0]
-                chosen_BxK, score_BxC, token_BxC, row_BxC = (
-                    x.index_select(0, kept_B) for x in (chosen_BxK, score_BxC, token_BxC, row_BxC)
-                )
-        self._follow(kept_B, *(x.gather(1, chosen_BxK) for x in (score_BxC, token_BxC, row_BxC)))
-
-    def _log_probabilities(self, length: int) -> Tensor:
-        """[R, V], of each token after each prefix; -inf: it may not follow."""
+def _search(
+    model: EncoderDecoder,
+    source_BxS: Tensor,
+    padding_BxS: Tensor,
+    limit_B: Tensor,
+    beam: int,
+    length_penalty: float,
+    eos: int,
+    pad: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of the finished hypotheses, in their order: scores [B, K] (-inf: none), lengths, tokens [B, K, L]."""
+    batch, device = len(source_BxS), source_BxS.device
+    least, most = map(int, limit_B.aminmax())
+    scores_BxK = torch.full((batch, beam), -math.inf, device=device)
+    lengths_BxK = torch.zeros(batch, beam, dtype=torch.int64, device=device)
+    texts_BxKxL = torch.zeros(batch, beam, most, dtype=torch.int64, device=device)
+    # what is still searched: before the first step one prefix per sentence, the empty one, later K
+    sentence_B = torch.arange(batch, device=device)
+    count_B = torch.zeros(batch, dtype=torch.int64, device=device)  # of finished hypotheses
+    score_BxK = torch.zeros(batch, 1, device=device)  # log-probabilities of the prefixes
+    tokens_RxT = torch.full((batch, 1), eos, device=device)
+    padding_RxS = padding_BxS if padding_BxS.any() else None  # attention is faster without a mask
+    memory_BxSxN, cache = model.encoder(source_BxS, padding_BxT=padding_RxS), model.decoder.new_cache(batch)
+    for length in range(most + 1):
+        if not len(sentence_B):
+            break
+        beams = score_BxK.shape[1]
         # the memory's keys and values, once they are in the cache, are all that is read of it
-        logits_Rx1xV = self._model.decode(self._memory_BxSxN, self._tokens_RxT[:, -1:], self._padding_RxS, self._cache)
-        found_RxV = logits_Rx1xV[:, 0].float().log_softmax(-1)
-        found_RxV[:, self._pad] = -math.inf
+        logits_Rx1xV = model.decode(memory_BxSxN, tokens_RxT[:, -1:], padding_RxS, cache)
+        step_RxV = logits_Rx1xV[:, 0].float().log_softmax(-1)  # -inf: may not follow
+        step_RxV[:, pad] = -math.inf
         if length == 0:
-            found_RxV[:, self._eos] = -math.inf
-        if length >= self._least:
-            is_over_R = (self._limit_B <= length).repeat_interleave(self._score_BxK.shape[1])
-            end_R = found_RxV[:, self._eos].clone()
-            found_RxV.masked_fill_(is_over_R[:, None], -math.inf)
-            found_RxV[:, self._eos] = end_R
-        return found_RxV
+            step_RxV[:, eos] = -math.inf
+        if length >= least:
+            end_R = step_RxV[:, eos].clone()
+            step_RxV.masked_fill_((limit_B <= length).repeat_interleave(beams)[:, None], -math.inf)
+            step_RxV[:, eos] = end_R
 
-    def _candidates(self, step_RxV: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The log-probabilities of the C best extensions, best first, their tokens, and the rows of their prefixes."""
-        (batch, beams), vocab, count = self._score_BxK.shape, step_RxV.shape[1], 2 * self._beam
-        # The best C tokens lie in the C chunks of the best first tokens; to look there is faster than a sort of all.
-        chunk = next(size for size in range(CHUNK, 0, -1) if vocab % size == 0)
-        chunks = vocab // chunk
-        first_BxJ = (step_RxV.view(batch, beams, chunks, chunk).amax(-1) + self._score_BxK[..., None]).flatten(1)
-        near_BxJ = first_BxJ.topk(min(count, beams * chunks)).indices
-        flat_BxJ = near_BxJ + torch.arange(batch, device=near_BxJ.device)[:, None] * (beams * chunks)
-        few_BxJxI = step_RxV.view(-1, chunk)[flat_BxJ] + self._score_BxK.gather(1, near_BxJ // chunks)[..., None]
-        score_BxC, at_BxC = few_BxJxI.flatten(1).topk(min(count, few_BxJxI[0].numel()))
-        place_BxC = flat_BxJ.gather(1, at_BxC // chunk) * chunk + at_BxC % chunk  # in R x V
-        token_BxC, row_BxC = place_BxC % vocab, place_BxC // vocab
-        missing = (0, count - score_BxC.shape[1])  # of one prefix and a small vocabulary
-        return (
-            F.pad(score_BxC, missing, value=-math.inf),
-            F.pad(token_BxC, missing, value=self._pad),
-            F.pad(row_BxC, missing),
-        )
+        score_BxC, token_BxC, row_BxC = _candidates(step_RxV, score_BxK, 2 * beam, pad)
+        is_end_BxC = token_BxC == eos
+        ends_BxK = (is_end_BxC & (score_BxC > -math.inf))[:, :beam]
+        if ends_BxK.any():  # the best first, up to K a sentence
+            place_BxK = count_B[:, None] + ends_BxK.cumsum(1) - 1
+            b, k = (ends_BxK & (place_BxK < beam)).nonzero(as_tuple=True)
+            sentence, place = sentence_B[b], place_BxK[b, k]
+            scores_BxK[sentence, place] = score_BxC[b, k] / (length + 1) ** length_penalty
+            lengths_BxK[sentence, place] = length
+            texts_BxKxL[sentence, place, :length] = tokens_RxT[row_BxC[b, k], 1:]
+            count_B += ends_BxK.sum(1)
 
-    def _finish(self, length: int, ends_BxK: Tensor, score_BxC: Tensor, row_BxC: Tensor) -> None:
-        """Keep the hypotheses that end here, the best first, up to K a sentence."""
-        place_BxK = self._count_B[:, None] + ends_BxK.cumsum(1) - 1
-        b, k = (ends_BxK & (place_BxK < self._beam)).nonzero(as_tuple=True)
-        sentence, place = self._sentence_B[b], place_BxK[b, k]
-        self._scores_BxK[sentence, place] = score_BxC[b, k] / (length + 1) ** self._length_penalty
-        self._lengths_BxK[sentence, place] = length
-        self._found_BxKxL[sentence, place, :length] = self._tokens_RxT[row_BxC[b, k], 1:]
-        self._count_B += ends_BxK.sum(1)
-
-    def _follow(self, kept_B: Tensor | None, score_BxK: Tensor, token_BxK: Tensor, row_BxK: Tensor) -> None:
-        """Make the chosen candidates the prefixes; sentences that are done leave the batch."""
-        row_R, beams = row_BxK.flatten(), self._score_BxK.shape[1]
-        self._score_BxK = score_BxK
-        self._tokens_RxT = torch.cat([self._tokens_RxT.index_select(0, row_R), token_BxK.view(-1, 1)], 1)
-        for cache in self._cache:
-            for name in ("k", "v"):
-                cache[name] = cache[name].index_select(0, row_R)
-        if kept_B is None and beams == self._beam:
-            return
-        if kept_B is None:
-            kept_B = torch.arange(len(score_BxK), device=score_BxK.device)
-        self._sentence_B, self._count_B, self._limit_B = (
-            x.index_select(0, kept_B) for x in (self._sentence_B, self._count_B, self._limit_B)
-        )
-        first_R = (kept_B * beams).repeat_interleave(self._beam)  # all prefixes of a sentence have one memory
-        for cache in self._cache:
-            for name in ("memory_k", "memory_v"):
-                cache[name] = cache[name].index_select(0, first_R)
-        if self._padding_RxS is not None:
-            self._padding_RxS = self._padding_RxS.index_select(0, first_R)
+        # the next prefixes, of the sentences that are not done
+        kept_B = ((count_B < beam) & (limit_B > length)).nonzero()[:, 0]
+        chosen_BxK = is_end_BxC.byte().argsort(dim=1, stable=True)[:, :beam]
+        score_BxK, token_BxK, row_BxK = (x.gather(1, chosen_BxK)[kept_B] for x in (score_BxC, token_BxC, row_BxC))
+        row_R = row_BxK.flatten()
+        tokens_RxT = torch.cat([tokens_RxT.index_select(0, row_R), token_BxK.view(-1, 1)], 1)
+        moved = {"k": row_R, "v": row_R}
+        if beams < beam or len(kept_B) < len(sentence_B):
+            sentence_B, count_B, limit_B = (x.index_select(0, kept_B) for x in (sentence_B, count_B, limit_B))
+            first_R = (kept_B * beams).repeat_interleave(beam)  # all prefixes of a sentence have one memory
+            moved |= {"memory_k": first_R, "memory_v": first_R}
+            padding_RxS = None if padding_RxS is None else padding_RxS.index_select(0, first_R)
+        for block in cache:
+            block.update({name: block[name].index_select(0, rows) for name, rows in moved.items()})
+    return scores_BxK, lengths_BxK, texts_BxKxL
 
 
-def _new_cache(model: EncoderDecoder, batch: int) -> list[Cache]:
-    """An empty cache in the precision that the model computes in."""
-    cache = model.decoder.new_cache(batch)
-    kind = cache[0]["k"].device.type
-    if torch.is_autocast_enabled(kind):
-        cache = [{name: x.to(torch.get_autocast_dtype(kind)) for name, x in block.items()} for block in cache]
-    return cache
+def _candidates(step_RxV: Tensor, score_BxK: Tensor, count: int, pad: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The log-probabilities of the C best extensions, best first, their tokens, and the rows of their prefixes."""
+    (batch, beams), vocab = score_BxK.shape, step_RxV.shape[1]
+    # The best C tokens lie in the C chunks of the best first tokens; to look there is faster than a sort of all.
+    chunk = next(size for size in range(CHUNK, 0, -1) if vocab % size == 0)
+    chunks = vocab // chunk
+    first_BxJ = (step_RxV.view(batch, beams, chunks, chunk).amax(-1) + score_BxK[..., None]).flatten(1)
+    near_BxJ = first_BxJ.topk(min(count, beams * chunks)).indices
+    flat_BxJ = near_BxJ + torch.arange(batch, device=near_BxJ.device)[:, None] * (beams * chunks)
+    few_BxJxI = step_RxV.view(-1, chunk)[flat_BxJ] + score_BxK.gather(1, near_BxJ // chunks)[..., None]
+    score_BxC, at_BxC = few_BxJxI.flatten(1).topk(min(count, few_BxJxI[0].numel()))
+    place_BxC = flat_BxJ.gather(1, at_BxC // chunk) * chunk + at_BxC % chunk  # in R x V
+    missing = (0, count - score_BxC.shape[1])  # of one prefix and a small vocabulary
+    return (
+        F.pad(score_BxC, missing, value=-math.inf),
+        F.pad(place_BxC % vocab, missing, value=pad),
+        F.pad(place_BxC // vocab, missing),
+    )

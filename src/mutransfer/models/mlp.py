@@ -51,32 +51,3 @@ class MLP(nn.Module):
         h_BxN = self.phi(self.input(x_BxD) * self.root_input_mult)
         h_BxN = self.phi(self.hidden(h_BxN))
         return self.readout(h_BxN) * self.output_mult
-
-
-def flops_per_step(width: int, *, batch: int, inputs: int = 3072, classes: int = 10) -> float:
-    """Floating-point operations of one training step: 2 a multiply-add, forward, and backward to weights and inputs.
-
-    The images need no gradient, so the first layer costs two passes and the others three.
-    """
-    return 2.0 * batch * (2 * inputs * width + 3 * width * width + 3 * width * classes)
-
-
-def memory_bytes(
-    width: int,
-    *,
-    batch: int,
-    inputs: int = 3072,
-    classes: int = 10,
-    momentum: bool = False,
-    bfloat16: bool = False,
-    eval_batch: int = 1000,
-) -> float:
-    """Bytes of a run at its peak, which is the init, a step or the evaluation.
-
-    Weights, gradients and momentum are float32; bfloat16 adds a copy of weights, gradients and activations.
-    """
-    weights, number = inputs * width + width * width + width * classes, 6 if bfloat16 else 4
-    init = 4 * weights + 16 * max(inputs * width, width * width)  # measured in two float64 copies, tensor by tensor
-    step = weights * (2 * number + 4 * momentum) + batch * number * (inputs + 5 * width)
-    evaluation = weights * (number + 4 * momentum) + eval_batch * number * (inputs + 3 * width)
-    return float(max(init, step, evaluation))

@@ -7,13 +7,8 @@ BatchNorm's gains and biases are input weights, and the readouts start at zero (
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.resnet import Bottleneck
 
 from mutransfer.models.winograd import Conv3x3
@@ -114,32 +109,3 @@ class WideResNet50(nn.Module):
 def by_fan_out(model: nn.Module) -> dict[str, float]:
     """How the std of kernels drawn by fan_out goes with width, for `Plan.initialize`: few numbers do not show it."""
     return {f"{name}.weight": -0.5 for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What training takes: FLOPs of one image (2 a multiply-add, three passes), numbers kept of it, parameters."""
-
-    flops: float
-    kept: int
-    """Outputs of convolutions and BatchNorms, for the backward pass."""
-    parameters: int
-
-    def memory(self, batch: int) -> float:
-        """Bytes for a batch, at most: weights, gradients and two buffers; activations and half of them anew."""
-        return 4.0 * (4.5 * self.parameters + 1.5 * batch * self.kept)
-
-
-def training_cost(build: Callable[[], nn.Module], size: int) -> Cost:
-    """Of [3, size, size] images. FLOPs are those of convolutions and readout, beside which the rest is small.
-
-    Counted on the ``meta`` device, so at no cost.
-    """
-    kept: list[int] = []
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model = build().eval()
-        for module in model.modules():
-            if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
-                module.register_forward_hook(lambda module, given, out: kept.append(out.numel()))
-        model(torch.empty(1, 3, size, size))
-    return Cost(3.0 * counter.get_total_flops(), sum(kept), sum(p.numel() for p in model.parameters()))

@@ -30,12 +30,10 @@ class Dropout(nn.Dropout):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not self.p or not x.is_cpu:
             return super().forward(x)
-        dropped = round(self.p * 2**BITS)
-        if dropped >= 2**BITS:
+        if (dropped := round(self.p * 2**BITS)) >= 2**BITS:
             return x * 0
-        count = x.numel()
-        words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
-        bits = words.view(torch.int16)[:count].view(x.shape)
+        words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        bits = words.view(torch.int16)[: x.numel()].view(x.shape)
         kept = torch.ge(bits, dropped - 2 ** (BITS - 1), out=torch.empty_like(x, requires_grad=False))
         return x * kept.mul_(2**BITS / (2**BITS - dropped))
 
@@ -68,26 +66,28 @@ class Attention(nn.Module):
         is_causal: bool = False,
     ) -> Tensor:
         """``mask``: added to the logits [B, H, T, S] (-inf: not attended to); anything that broadcasts to them."""
+        inner = self.heads * self.d_head
         if memory_BxSxN is None:
-            q, k, v = self._heads(self.qkv(x_BxTxN), 3)
+            q, k, v = self._heads(self.qkv(x_BxTxN))
             if cache is not None:
                 k, v = cache["k"], cache["v"] = torch.cat([cache["k"], k], 2), torch.cat([cache["v"], v], 2)
         else:
-            inner = self.heads * self.d_head
-            weight, bias = self.qkv.weight, self.qkv.bias
-            (q,) = self._heads(F.linear(x_BxTxN, weight[:inner], None if bias is None else bias[:inner]), 1)
+            (q,) = self._heads(self._part(x_BxTxN, slice(inner)))
             if cache and "memory_k" in cache:
                 k, v = cache["memory_k"], cache["memory_v"]
             else:
-                kv = F.linear(memory_BxSxN, weight[inner:], None if bias is None else bias[inner:])
-                k, v = self._heads(kv, 2)
+                k, v = self._heads(self._part(memory_BxSxN, slice(inner, None)))
                 if cache is not None:
                     cache["memory_k"], cache["memory_v"] = k, v
         return self.out(self._attend(q, k, v, mask, is_causal).transpose(1, 2).flatten(2))
 
-    def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
-        """[B, T, parts * H * D] -> ``parts`` of [B, H, T, D]."""
-        return x.unflatten(-1, (parts, self.heads, self.d_head)).permute(2, 0, 3, 1, 4).unbind()
+    def _part(self, x: Tensor, rows: slice) -> Tensor:
+        """Some outputs of ``qkv``."""
+        return F.linear(x, self.qkv.weight[rows], None if self.qkv.bias is None else self.qkv.bias[rows])
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, ...]:
+        """[B, T, parts * H * D] -> parts of [B, H, T, D]."""
+        return x.unflatten(-1, (-1, self.heads, self.d_head)).permute(2, 0, 3, 1, 4).unbind()
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, is_causal: bool) -> Tensor:
         dropout = self.dropout if self.training else 0.0
@@ -136,17 +136,13 @@ class Block(nn.Module):
         memory_mask: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        x = self._branch(
-            x_BxTxN, self.attention_norm, lambda y: self.attention(y, None, mask, cache, is_causal=is_causal)
-        )
+        x = self._branch(x_BxTxN, self.attention_norm, lambda y: self.attention(y, None, mask, cache, is_causal))
         if memory_BxSxN is not None:
             x = self._branch(x, self.cross_norm, lambda y: self.cross(y, memory_BxSxN, memory_mask, cache))
         return self._branch(x, self.ffn_norm, lambda y: self.down(self.inner_drop(self.phi(self.up(y)))))
 
     def _branch(self, x: Tensor, norm: nn.Module, branch: Callable[[Tensor], Tensor]) -> Tensor:
-        if self.is_pre:
-            return x + self.drop(branch(norm(x)))
-        return norm(x + self.drop(branch(x)))
+        return x + self.drop(branch(norm(x))) if self.is_pre else norm(x + self.drop(branch(x)))
 
 
 class Stack(nn.Module):
@@ -177,7 +173,6 @@ class Stack(nn.Module):
     def forward(
         self,
         tokens_BxT: Tensor,
-        *,
         segments_BxT: Tensor | None = None,
         padding_BxT: Tensor | None = None,
         memory_BxSxN: Tensor | None = None,
@@ -211,8 +206,9 @@ class Stack(nn.Module):
 
     def new_cache(self, batch: int) -> list[Cache]:
         """An empty cache, for `forward` one piece of the sequences after another (inference)."""
-        weight = self.embed.weight
-        empty = torch.zeros(batch, self.c.heads, 0, self.c.head_size, device=weight.device, dtype=weight.dtype)
+        weight, kind = self.embed.weight, self.embed.weight.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+        empty = torch.zeros(batch, self.c.heads, 0, self.c.head_size, device=weight.device, dtype=dtype)
         return [{"k": empty, "v": empty} for _ in self.blocks]
 
     def _mask(self, past: int, end: int, padding_BxT: Tensor | None, x: Tensor) -> tuple[Tensor | None, bool]:
@@ -287,8 +283,7 @@ class EncoderDecoder(nn.Module):
 
     def hidden(self, source_BxS: Tensor, target_BxT: Tensor, padding_BxS: Tensor | None = None) -> Tensor:
         """[B, T, N]: what the readout reads."""
-        memory = self.encoder(source_BxS, padding_BxT=padding_BxS)
-        return self.decoder(target_BxT, memory_BxSxN=memory, memory_padding_BxS=padding_BxS)
+        return self.decoder(target_BxT, None, None, self.encoder(source_BxS, None, padding_BxS), padding_BxS)
 
     def decode(
         self,
@@ -298,8 +293,7 @@ class EncoderDecoder(nn.Module):
         cache: list[Cache] | None = None,
     ) -> Tensor:
         """Logits of the target given the encoded source; with a cache, of those tokens that come next."""
-        hidden = self.decoder(target_BxT, memory_BxSxN=memory_BxSxN, memory_padding_BxS=padding_BxS, cache=cache)
-        return self.readout(hidden)
+        return self.readout(self.decoder(target_BxT, None, None, memory_BxSxN, padding_BxS, cache))
 
 
 class Embedding(nn.Embedding):
@@ -396,7 +390,7 @@ class Bert(nn.Module):
         self, tokens_BxT: Tensor, segments_BxT: Tensor | None = None, padding_BxT: Tensor | None = None
     ) -> Tensor:
         """[B, T, N]: what the heads read; see `forward`."""
-        return self.stack(tokens_BxT, segments_BxT=segments_BxT, padding_BxT=padding_BxT)
+        return self.stack(tokens_BxT, segments_BxT, padding_BxT)
 
     def logits(self, x: Tensor) -> Tensor:
         """[..., N] -> logits of the tokens there, [..., V]."""
@@ -422,8 +416,7 @@ class Classifier(nn.Module):
     def forward(
         self, tokens_BxT: Tensor, segments_BxT: Tensor | None = None, padding_BxT: Tensor | None = None
     ) -> Tensor:
-        x_BxTxN = self.stack(tokens_BxT, segments_BxT=segments_BxT, padding_BxT=padding_BxT)
-        return self.readout(self.drop(pooled(self.pooler, x_BxTxN)))
+        return self.readout(self.drop(pooled(self.pooler, self.stack(tokens_BxT, segments_BxT, padding_BxT))))
 
 
 def pooled(pooler: nn.Module, x_BxTxN: Tensor) -> Tensor:

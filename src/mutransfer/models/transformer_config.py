@@ -1,4 +1,4 @@
-"""The shape of a Transformer, every choice by name with what it may be, and what training it costs. Needs no torch."""
+"""The shape of a Transformer, every choice by name with what it may be. Needs no torch."""
 
 from __future__ import annotations
 
@@ -53,13 +53,10 @@ class Config:
         for name, known in (("norm", NORMS), ("positions", POSITIONS), ("activation", ACTIVATIONS)):
             if (value := getattr(self, name)) not in known:
                 raise unknown(name, value, known)
-        for name in ("vocab", "width", "depth", "heads", "length", "d_ffn"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}, expected at least 1.")
-        if self.segments < 0:
-            raise UserError(f"segments is {self.segments}, expected at least 0.")
-        if self.d_head < 0:
-            raise UserError(f"d_head is {self.d_head}, expected at least 1, or 0 for width / heads.")
+        least = {"vocab": 1, "width": 1, "depth": 1, "heads": 1, "length": 1, "d_ffn": 1, "segments": 0, "d_head": 0}
+        for name, n in least.items():
+            if getattr(self, name) < n:
+                raise UserError(f"{name} is {getattr(self, name)}, expected at least {n}.")
         if not self.d_head and self.width % self.heads:
             raise UserError(f"width {self.width} is no multiple of {self.heads} heads; give d_head or another width.")
 
@@ -80,92 +77,3 @@ class Config:
     @property
     def logit_scale(self) -> float:
         return self.attention_scale or self.head_size**-0.5
-
-
-def flops_per_step(c: Config, *, batch: int, length: int = 0) -> float:
-    """Of one training step of a `Decoder`: 2 a multiply-add, backward twice the forward.
-
-    Attention counts in full, as is usual, although half of it is masked.
-    """
-    length = length or c.length
-    return 6.0 * (batch * length) * (c.depth * _block_products(c, length) + c.width * c.vocab)
-
-
-def translation_flops_per_step(c: Config, *, tokens: int, sentence: int) -> float:
-    """Of one training step of an `EncoderDecoder`: ``tokens`` a side with padding, in sentences of ``sentence``."""
-    inner = c.heads * c.head_size
-    attention, ffn = 4 * c.width * inner + 2 * sentence * inner, 2 * c.width * c.d_ffn
-    return 6.0 * tokens * (c.depth * (3 * attention + 2 * ffn) + c.width * c.vocab)
-
-
-def bert_flops_per_step(c: Config, *, batch: int, length: int = 0, masked: float) -> float:
-    """Of one training step of a `Bert` that predicts ``masked`` tokens of each sequence."""
-    length = length or c.length
-    head, pair = c.width * (c.width + c.vocab), c.width * (c.width + 2)
-    return 6.0 * batch * (length * c.depth * _block_products(c, length) + masked * head + pair)
-
-
-def _block_products(c: Config, length: int) -> int:
-    """Multiply-adds of a token in a block without cross-attention."""
-    inner = c.heads * c.head_size
-    return 4 * c.width * inner + 2 * c.width * c.d_ffn + 2 * length * inner
-
-
-def parameters(c: Config) -> int:
-    """Of a `Decoder`, embeddings included."""
-    positions = {"learned": c.length * c.width, "relative": (2 * c.length - 1) * c.heads}.get(c.positions, 0)
-    norms = 4 * c.width * c.depth + 2 * c.width * (c.norm == "pre")
-    return c.vocab * c.width * (2 - c.tied) + positions + c.depth * sum(_block_parameters(c)) + norms
-
-
-def translation_parameters(c: Config) -> int:
-    """Of an `EncoderDecoder` with sinusoidal positions, embeddings included."""
-    attention, ffn = _block_parameters(c)
-    norms = 10 * c.width * c.depth + 4 * c.width * (c.norm == "pre")
-    return c.vocab * c.width * (3 - c.tied - c.joint) + c.depth * (3 * attention + 2 * ffn) + norms
-
-
-def bert_parameters(c: Config) -> int:
-    """Of a `Bert`, embeddings included."""
-    first = c.width * c.segments + 2 * c.width * c.embed_norm
-    heads = 2 * c.width * (c.width + c.bias) + 2 * c.width + c.vocab + 2 * (c.width + 1)
-    return parameters(c) + first + heads
-
-
-def _block_parameters(c: Config) -> tuple[int, int]:
-    """Of one attention and of one two-layer network."""
-    inner, biases = c.heads * c.head_size, int(c.bias)
-    attention = 4 * c.width * inner + biases * (3 * inner + c.width)
-    return attention, 2 * c.width * c.d_ffn + biases * (c.d_ffn + c.width)
-
-
-def memory_bytes(c: Config, *, batch: int, length: int = 0, bfloat16: bool = False) -> float:
-    """Of a training run of a `Decoder` with Adam at its peak: weights, gradients, two moments, activations."""
-    tokens, blocks = _blocks_kept(c, batch, length or c.length, bfloat16)
-    return _peak(parameters(c), blocks + tokens * (4 * c.width + 3 * c.vocab), bfloat16)
-
-
-def translation_memory_bytes(c: Config, *, tokens: int, sentence: int, bfloat16: bool = False) -> float:
-    """`memory_bytes` of an `EncoderDecoder`; the arguments are `translation_flops_per_step`'s."""
-    attention = tokens * (4 * c.width + 5 * c.heads * c.head_size + 3 * c.heads * sentence)
-    block = 3 * attention + 2 * tokens * (4 * c.width + 2 * c.d_ffn)
-    return _peak(translation_parameters(c), c.depth * block + tokens * (8 * c.width + 3 * c.vocab), bfloat16)
-
-
-def bert_memory_bytes(c: Config, *, batch: int, length: int = 0, masked: float, bfloat16: bool = False) -> float:
-    """`memory_bytes` of a `Bert`; the arguments are `bert_flops_per_step`'s."""
-    tokens, blocks = _blocks_kept(c, batch, length or c.length, bfloat16)
-    heads = batch * masked * (5 * c.width + 3 * c.vocab)
-    return _peak(bert_parameters(c), blocks + tokens * 6 * c.width + heads, bfloat16)
-
-
-def _blocks_kept(c: Config, batch: int, length: int, bfloat16: bool) -> tuple[int, int]:
-    """Tokens of a batch, and the numbers that all blocks keep of it for the backward pass."""
-    tokens = batch * length
-    logits = batch * c.heads * length**2 if bfloat16 or c.positions == "relative" else 0
-    return tokens, c.depth * (tokens * (8 * c.width + 5 * c.heads * c.head_size + 2 * c.d_ffn) + 3 * logits)
-
-
-def _peak(count: int, kept: float, bfloat16: bool) -> float:
-    """Bytes of ``count`` parameters under Adam, and of ``kept`` numbers of activations; bfloat16 adds a copy."""
-    return float(count * (18 if bfloat16 else 16) + (6 if bfloat16 else 4) * kept)

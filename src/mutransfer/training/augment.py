@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from mutransfer.data import ImageDataset
 from mutransfer.data.images import DRAWS, ImageNetFolder, central, cropped
 from mutransfer.training.provenance import cores
-from mutransfer.training.task import Classification, Loss, scored
+from mutransfer.training.task import Classification, Loss, Task, score
 
 
 class CropFlipCutout:
@@ -59,35 +60,6 @@ class CropFlipCutout:
         return (offset >= 0) & (offset < self._cutout)
 
 
-class Augmented(Classification):
-    """`Classification` whose training images are augmented, afresh in every epoch; the test images are not."""
-
-    def __init__(self, data: ImageDataset, loss_fn: Loss, standardize: Standardize, augment: CropFlipCutout) -> None:
-        self._augment, self._standardize = augment, standardize
-        super().__init__(data, loss_fn, standardize)
-
-    def to(self, device: torch.device) -> None:
-        super().to(device)
-        self._augment.mean = self._augment.mean.to(device)
-        self._standardize.to(device)
-
-    @property
-    def generator(self) -> torch.Generator:
-        return self._augment.generator
-
-    def skip(self, rows_SxB: Tensor) -> None:
-        self._augment.draw(*rows_SxB.shape)
-
-    def batches(self, rows_SxB: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        draws = self._augment.draw(*rows_SxB.shape).to(self._labels.device)
-        for (rows_B, y_B), draws_5xB in zip(super().batches(rows_SxB), draws, strict=True):
-            yield self._augment(self._images, rows_B, draws_5xB), y_B
-
-    def loss(self, model: torch.nn.Module, *batch: Tensor) -> Tensor:
-        images_BxD, y_B = batch
-        return self._loss_fn(model(self._standardize(images_BxD)), y_B)
-
-
 class Standardize:
     """uint8 [B, H*W*C] -> float32 [B, C, H, W] less ``mean``, over ``std`` (of each channel, in 0..255); channels-last.
 
@@ -105,10 +77,35 @@ class Standardize:
         return pixels.float().sub_(self.mean).mul_(self.scale).permute(0, 3, 1, 2)
 
 
+class Augmented(Classification):
+    """`Classification` whose training images are augmented, afresh in every epoch; the test images are not."""
+
+    def __init__(self, data: ImageDataset, loss_fn: Loss, standardize: Standardize, augment: CropFlipCutout) -> None:
+        self._augment, self._standardize, self.generator = augment, standardize, augment.generator
+        super().__init__(data, loss_fn, standardize)
+
+    def to(self, device: torch.device) -> None:
+        super().to(device)
+        self._augment.mean = self._augment.mean.to(device)
+        self._standardize.to(device)
+
+    def skip(self, rows_SxB: Tensor) -> None:
+        self._augment.draw(*rows_SxB.shape)
+
+    def batches(self, rows_SxB: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        draws = self._augment.draw(*rows_SxB.shape).to(self._labels.device)
+        for (rows_B, y_B), draws_5xB in zip(super().batches(rows_SxB), draws, strict=True):
+            yield self._augment(self._images, rows_B, draws_5xB), y_B
+
+    def loss(self, model: nn.Module, *batch: Tensor) -> Tensor:
+        images_BxD, y_B = batch
+        return self._loss_fn(model(self._standardize(images_BxD)), y_B)
+
+
 AHEAD = 2  # batches that are read while one is trained on
 
 
-class FolderClassification:
+class FolderClassification(Task):
     """An `ImageNetFolder`, cropped and mirrored at random in training; the draws depend on ``seed`` alone.
 
     loss_fn: of training; the test loss is the plain cross-entropy. standardize: its ``size`` is that of the images.
@@ -128,9 +125,8 @@ class FolderClassification:
     ) -> None:
         self.data, self._loss_fn, self._standardize, self._eval_batch = data, loss_fn, standardize, eval_batch
         self.count = len(data.labels["train"])
-        self.generator = torch.Generator().manual_seed(seed)
-        self._threads = threads or cores()
-        self._device = torch.device("cpu")
+        self.generator: torch.Generator = torch.Generator().manual_seed(seed)
+        self._threads, self._device = threads or cores(), torch.device("cpu")
 
     def to(self, device: torch.device) -> None:
         self._device = device
@@ -138,13 +134,8 @@ class FolderClassification:
 
     def batches(self, rows_SxB: Tensor) -> Iterator[tuple[Tensor, ...]]:
         paths, size = self.data.paths["train"], self._standardize.size
-
-        def jobs() -> Iterator[list[tuple[Any, ...]]]:
-            for rows in rows_SxB.tolist():
-                yield [(paths[row], draw, size) for row, draw in zip(rows, self._draws(rows), strict=True)]
-
-        labels = self.data.labels["train"][rows_SxB]
-        for pixels, y_B in zip(self._read(cropped, jobs()), labels, strict=True):
+        jobs = ([(paths[i], draw, size) for i, draw in zip(x.tolist(), self._draws(x), strict=True)] for x in rows_SxB)
+        for pixels, y_B in zip(self._read(cropped, jobs), self.data.labels["train"][rows_SxB], strict=True):
             yield pixels, y_B.to(self._device)
 
     def skip(self, rows_SxB: Tensor) -> None:
@@ -155,29 +146,25 @@ class FolderClassification:
         images_BxD, y_B = batch
         return self._loss_fn(model(self._standardize(images_BxD)), y_B)
 
-    def evaluate(self, model: nn.Module) -> tuple[float, float]:
+    def scores(self, model: nn.Module) -> Iterator[tuple[float, float, float]]:
         paths, labels, n = self.data.paths["test"], self.data.labels["test"], self._eval_batch
         jobs = ([(p, self._standardize.size) for p in paths[i : i + n]] for i in range(0, len(paths), n))
-        batches = zip(self._read(central, jobs), labels.split(n), strict=True)
-        return scored(((model(self._standardize(x)), y.to(self._device)) for x, y in batches), F.cross_entropy)
+        for x, y_B in zip(self._read(central, jobs), labels.split(n), strict=True):
+            yield score(model(self._standardize(x)), y_B.to(self._device), F.cross_entropy)
 
-    def _draws(self, rows_B: Sequence[int] | Tensor) -> list[list[float]]:
+    def _draws(self, rows_B: Tensor) -> list[list[float]]:
         """Of each image of a batch: where it is cropped, and whether it is mirrored."""
         return torch.rand(len(rows_B), DRAWS, generator=self.generator).tolist()
 
     def _read(self, read: Callable[..., np.ndarray], batches: Iterable[Sequence[tuple[Any, ...]]]) -> Iterator[Tensor]:
         """uint8 [B, H*W*C] of every batch, in order; ``read(*job)`` gives one image."""
-        waiting: deque[list[Future[np.ndarray]]] = deque()
+        waiting: deque[Iterator[np.ndarray]] = deque()
         with ThreadPoolExecutor(self._threads) as pool:
             try:
-                for batch in batches:
-                    waiting.append([pool.submit(read, *job) for job in batch])
-                    if len(waiting) > AHEAD:
-                        yield self._stacked(waiting.popleft())
-                while waiting:
-                    yield self._stacked(waiting.popleft())
+                for batch in chain(batches, repeat(None, AHEAD)):
+                    if batch is not None:
+                        waiting.append(pool.map(read, *zip(*batch, strict=True)))
+                    if waiting and (batch is None or len(waiting) > AHEAD):
+                        yield torch.from_numpy(np.stack([*waiting.popleft()])).flatten(1).to(self._device)
             finally:
                 pool.shutdown(cancel_futures=True)
-
-    def _stacked(self, images: Sequence[Future[np.ndarray]]) -> Tensor:
-        return torch.from_numpy(np.stack([image.result() for image in images])).flatten(1).to(self._device)

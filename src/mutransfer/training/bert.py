@@ -5,7 +5,7 @@ Letters: N examples, B of a batch, T places of a sequence, P of them predicted a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mutransfer.errors import UserError, unknown
 from mutransfer.training.schedule import schedule
 from mutransfer.training.step import Step
+from mutransfer.training.task import Task, evenly
 
 if TYPE_CHECKING:
     from mutransfer.data.sentences import Documents, Labelled, SentenceDataset, Special
@@ -27,18 +28,16 @@ SPECIAL = 3  # tokens of a sequence: [CLS] a [SEP] b [SEP]
 IGNORED = -100  # the target of a place that is not predicted (torch's default)
 EVAL_SEQUENCES, EVAL_BATCH, EVAL_SEED = 1024, 64, 0
 
-Batch = tuple[Tensor, ...]
-
 
 @dataclass(frozen=True, eq=False)
 class _Passages:
     """Consecutive sentences of one document that fill a sequence: what examples are made of, int64 [N] each."""
 
     tokens: Tensor  # of the part
+    cuts: Tensor  # [all inner ends of sentences], in tokens
     start: Tensor
     end: Tensor
     document_end: Tensor
-    cuts: Tensor  # [all inner ends of sentences], in tokens
     first_cut: Tensor  # of a passage, a place in ``cuts``
     count: Tensor  # of its cuts
 
@@ -54,20 +53,18 @@ class _Passages:
                 after = sentence + 1
                 while after < last and ends[after] - start <= room:
                     after += 1
-                rows.append(
-                    (start, min(ends[after - 1], start + room), ends[last - 1], len(cuts), after - sentence - 1)
-                )
-                cuts += ends[sentence : after - 1]
+                inner = ends[sentence : after - 1]
+                rows.append((start, min(ends[after - 1], start + room), ends[last - 1], len(cuts), len(inner)))
+                cuts += inner
                 start, sentence = ends[after - 1], after
         columns = torch.tensor(rows, dtype=torch.int64).view(-1, 5).T.contiguous()
-        start_N, end_N, document_N, first_N, count_N = columns
-        return cls(documents.tokens, start_N, end_N, document_N, torch.tensor(cuts or [0]), first_N, count_N)
+        return cls(documents.tokens, torch.tensor(cuts or [0]), *columns)
 
     def to(self, device: torch.device) -> _Passages:
         return _Passages(**{name: x.to(device) for name, x in vars(self).items()})
 
 
-class Pretraining:
+class Pretraining(Task):
     """Learn to predict masked tokens, and whether the second text follows the first.
 
     An example is a passage, cut in two at a random end of a sentence. Half of the time the second text is another one
@@ -97,7 +94,7 @@ class Pretraining:
         self._predicted = predicted(length)
         self._passages = _Passages.of(data.documents("train"), self._room)
         self.count = len(self._passages.start)
-        self.generator = torch.Generator().manual_seed(seed)  # on the CPU, so that a GPU sees the same examples
+        self.generator: torch.Generator = torch.Generator().manual_seed(seed)
 
     def to(self, device: torch.device) -> None:
         self._passages = self._passages.to(device)
@@ -106,12 +103,11 @@ class Pretraining:
         for rows_B in rows_SxB:
             self._draw(len(rows_B), self.generator)
 
-    def batches(self, rows_SxB: Tensor) -> Iterator[Batch]:
+    def batches(self, rows_SxB: Tensor) -> Iterator[tuple[Tensor, ...]]:
         for rows_B in rows_SxB.to(self._passages.start.device):
             yield self._batch(self._passages, rows_B, self._draw(len(rows_B), self.generator))
 
-    @staticmethod
-    def loss(model: nn.Module, *batch: Tensor) -> Tensor:
+    def loss(self, model: nn.Module, *batch: Tensor) -> Tensor:
         *inputs, targets_M, is_other_B = batch
         logits_MxV, following_Bx2 = model(*inputs)
         return F.cross_entropy(logits_MxV, targets_M) + F.cross_entropy(following_Bx2, is_other_B)
@@ -122,58 +118,41 @@ class Pretraining:
         device = self._passages.start.device
         passages = _Passages.of(self.data.documents("test"), self._room).to(device)
         generator = torch.Generator().manual_seed(EVAL_SEED)
-        sequences = min(EVAL_SEQUENCES, len(passages.start))
-        rows_N = torch.linspace(0, len(passages.start) - 1, sequences).round().long()
+        rows_N = evenly(len(passages.start), EVAL_SEQUENCES)
         masked = pairs = found = words = 0.0
         for rows_B in rows_N.to(device).split(EVAL_BATCH):
-            batch = self._batch(passages, rows_B, self._draw(len(rows_B), generator))
-            *inputs, targets_M, is_other_B = batch
+            *inputs, targets_M, is_other_B = self._batch(passages, rows_B, self._draw(len(rows_B), generator))
             logits_MxV, following_Bx2 = model(*inputs)
             masked += float(F.cross_entropy(logits_MxV.float(), targets_M, reduction="sum"))
             pairs += float(F.cross_entropy(following_Bx2.float(), is_other_B, reduction="sum"))
             found += int((logits_MxV.argmax(-1) == targets_M).sum())
             words += int((targets_M != IGNORED).sum())
-        return masked / words + pairs / sequences, found / words
+        return masked / words + pairs / len(rows_N), found / words
 
     def _draw(self, batch: int, generator: torch.Generator) -> Tensor:
         """[B, 3 + T + 2 P] in [0, 1): all that is random in a batch."""
         return torch.rand(batch, 3 + self._length + 2 * self._predicted, generator=generator)
 
-    def _batch(self, passages: _Passages, rows_B: Tensor, draws: Tensor) -> Batch:
-        draws = draws.to(rows_B.device)
-        pair_Bx3, where_BxT, how_BxP, which_BxP = draws.split(
-            [3, self._length, self._predicted, self._predicted], dim=1
-        )
-        first, second, is_other_B = self._pairs(passages, rows_B, pair_Bx3)
-        special = self.data.special
-        tokens_BxT, segments_BxT, is_word_BxT, padding_BxT = sequences(
-            passages.tokens, *first, *second, self._length, special
-        )
-        words_B = is_word_BxT.sum(1)
-        count_B = (words_B * MASKED).round().long().clamp(min=1)
-        places_BxP = where_BxT.masked_fill(~is_word_BxT, 2.0).topk(self._predicted, dim=1, largest=False).indices
-        is_needed = torch.arange(self._predicted, device=rows_B.device) < count_B[:, None]
+    def _batch(self, passages: _Passages, rows_B: Tensor, draws: Tensor) -> tuple[Tensor, ...]:
+        device, count, special = rows_B.device, self._predicted, self.data.special
+        pair_Bx3, where_BxT, how_BxP, which_BxP = draws.to(device).split([3, self._length, count, count], dim=1)
+        texts, is_other_B = self._pairs(passages, rows_B, pair_Bx3)
+        tokens_BxT, segments_BxT, is_word_BxT, padding_BxT = sequences(passages.tokens, texts, self._length, special)
+        needed_B = (is_word_BxT.sum(1) * MASKED).round().long().clamp(min=1)
+        places_BxP = where_BxT.masked_fill(~is_word_BxT, 2.0).topk(count, dim=1, largest=False).indices
+        is_needed_BxP = torch.arange(count, device=device) < needed_B[:, None]
         words_BxP = tokens_BxT.gather(1, places_BxP)
-        random_BxP = (which_BxP * self.data.vocab).long()
-        shown = torch.where(how_BxP < AS_MASK, special.mask, words_BxP)
-        shown = torch.where((how_BxP >= AS_MASK) & (how_BxP < AS_MASK + AS_RANDOM), random_BxP, shown)
-        tokens_BxT.scatter_(1, places_BxP, torch.where(is_needed, shown, words_BxP))
-        offsets = torch.arange(len(rows_B), device=rows_B.device)[:, None] * self._length
-        targets_BxP = words_BxP.masked_fill(~is_needed, IGNORED)
-        return (
-            tokens_BxT,
-            segments_BxT,
-            padding_BxT,
-            (places_BxP + offsets).flatten(),
-            targets_BxP.flatten(),
-            is_other_B,
-        )
+        shown_BxP = torch.where(how_BxP < AS_MASK, special.mask, words_BxP)
+        is_random_BxP = (how_BxP >= AS_MASK) & (how_BxP < AS_MASK + AS_RANDOM)
+        shown_BxP = torch.where(is_random_BxP, (which_BxP * self.data.vocab).long(), shown_BxP)
+        tokens_BxT.scatter_(1, places_BxP, torch.where(is_needed_BxP, shown_BxP, words_BxP))
+        places_M = (places_BxP + torch.arange(len(rows_B), device=device)[:, None] * self._length).flatten()
+        targets_M = words_BxP.masked_fill(~is_needed_BxP, IGNORED).flatten()
+        return tokens_BxT, segments_BxT, padding_BxT, places_M, targets_M, is_other_B
 
-    def _pairs(
-        self, passages: _Passages, rows_B: Tensor, draws_Bx3: Tensor
-    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor], Tensor]:
-        """(start, length) of the first texts and of the second ones, and whether these are others, int64 [B]."""
-        p, (coin_B, cut_B, other_B) = passages, draws_Bx3.unbind(1)
+    def _pairs(self, p: _Passages, rows_B: Tensor, draws_Bx3: Tensor) -> tuple[Texts, Tensor]:
+        """The first texts and the second ones, and whether these are others, int64 [B]."""
+        coin_B, cut_B, other_B = draws_Bx3.unbind(1)
         start, end, cuts = p.start[rows_B], p.end[rows_B], p.count[rows_B]
         has_cuts = cuts > 0
         chosen = p.cuts[(p.first_cut[rows_B] + (cut_B * cuts).long()).clamp(max=len(p.cuts) - 1)]
@@ -184,7 +163,7 @@ class Pretraining:
         second = torch.where(is_other, p.start[other], middle)
         last = torch.where(is_other, p.document_end[other], end)
         length = torch.minimum(last - second, self._room - (middle - start))
-        return (start, middle - start), (second, length), is_other.long()
+        return (start, middle - start, second, length), is_other.long()
 
 
 def predicted(length: int) -> int:
@@ -192,32 +171,25 @@ def predicted(length: int) -> int:
     return max(1, round((length - SPECIAL) * MASKED))
 
 
-def sequences(
-    tokens: Tensor,
-    first_B: Tensor,
-    first_length_B: Tensor,
-    second_B: Tensor,
-    second_length_B: Tensor,
-    length: int,
-    special: Special,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """[CLS] first [SEP] second [SEP], or [CLS] first [SEP] where the second text has no tokens.
+Texts = Sequence[Tensor]  # [B] each: where the first texts start, their lengths, and so of the second ones
 
-    Texts are given by where they start in ``tokens`` and how long they are; they fit ``length``. [B, T] each: tokens
-    (int64), segments (1 in the second text and the [SEP] behind it), what are words, what is padding.
+
+def sequences(tokens: Tensor, texts: Texts, length: int, special: Special) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """[CLS] first [SEP] second [SEP], or [CLS] first [SEP] where the second text has no tokens; they fit ``length``.
+
+    [B, T] each: tokens (int64), segments (1 in the second text and the [SEP] behind it), what are words, what is
+    padding.
     """
     t = torch.arange(length, device=tokens.device)
-    a, b = first_length_B[:, None], second_length_B[:, None]
+    first_start, a, second_start, b = (x[:, None] for x in texts)
     second = a + 2  # the place where the second text begins
-    is_pair = b > 0
     in_first, in_second = (t >= 1) & (t <= a), (t >= second) & (t < second + b)
-    end = torch.where(is_pair, second + b + 1, second)  # behind the last [SEP]
-    place = torch.where(in_first, first_B[:, None] + t - 1, second_B[:, None] + t - second)
-    found = tokens[place.clamp(0, len(tokens) - 1)].long()
+    end = torch.where(b > 0, second + b + 1, second)  # behind the last [SEP]
+    place = torch.where(in_first, first_start + t - 1, second_start + t - second)
     is_word, padding = in_first | in_second, t >= end
-    found = torch.where(is_word, found, special.sep)
-    found = found.masked_fill(t == 0, special.cls).masked_fill(padding, special.pad)
-    return found, ((t >= second) & ~padding).long(), is_word, padding
+    words = torch.where(is_word, tokens[place.clamp(0, len(tokens) - 1)].long(), special.sep)
+    words = words.masked_fill(t == 0, special.cls).masked_fill(padding, special.pad)
+    return words, ((t >= second) & ~padding).long(), is_word, padding
 
 
 SCHEDULE = "warmup_0.1_linear"  # App. F.3
@@ -247,10 +219,8 @@ class LabelledSequences:
         """tokens, segments, padding [B, T] and labels [B]; T is the longest, a multiple of `MULTIPLE`."""
         width = min(-(-int(self.sizes[rows_B].max()) // MULTIPLE) * MULTIPLE, self._length)
         rows = torch.from_numpy(rows_B).to(self.labels.device)
-        first, first_length, second, second_length = (x[rows] for x in self._columns)
-        tokens, segments, _, padding = sequences(
-            self._tokens, first, first_length, second, second_length, width, self._special
-        )
+        texts = [x[rows] for x in self._columns]
+        tokens, segments, _, padding = sequences(self._tokens, texts, width, self._special)
         return tokens, segments, padding, self.labels[rows]
 
 
@@ -322,10 +292,6 @@ def score(classifier: nn.Module, test: LabelledSequences, metric: str) -> float:
     return 100 * METRICS[metric](said, test.labels.cpu().numpy())
 
 
-def _accuracy(said: np.ndarray, labels: np.ndarray) -> float:
-    return float((said == labels).mean())
-
-
 def _f1(said: np.ndarray, labels: np.ndarray) -> float:
     """Of class 1."""
     right = int(((said == 1) & (labels == 1)).sum())
@@ -334,9 +300,7 @@ def _f1(said: np.ndarray, labels: np.ndarray) -> float:
 
 def _matthews(said: np.ndarray, labels: np.ndarray) -> float:
     """The correlation of two classes; 0 where one is never said."""
-    if said.std() == 0 or labels.std() == 0:
-        return 0.0
-    return float(np.corrcoef(said, labels)[0, 1])
+    return float(np.corrcoef(said, labels)[0, 1]) if said.std() and labels.std() else 0.0
 
 
-METRICS = {"accuracy": _accuracy, "f1": _f1, "matthews": _matthews}
+METRICS = {"accuracy": lambda said, labels: float((said == labels).mean()), "f1": _f1, "matthews": _matthews}

@@ -55,14 +55,10 @@ class Checkpoint:
     otherwise, and a record could not say what made it. Anything else in its place is told on stderr and left alone.
     """
 
-    def __init__(
-        self, spec: RunSpec, model: nn.Module, optimizer: torch.optim.Optimizer, device: str | torch.device
-    ) -> None:
-        import torch
-
+    def __init__(self, spec: RunSpec, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
         folder = os.environ.get(FOLDER)
         self._path = Path(folder) / f"{spec.run_id}.pt" if folder else None
-        self._spec, self._model, self._optimizer, self._device = spec, model, optimizer, torch.device(device)
+        self._spec, self._model, self._optimizer, self._device = spec, model, optimizer, device
         try:
             self._every = float(os.environ.get(EVERY, SECONDS))
         except ValueError:
@@ -79,13 +75,14 @@ class Checkpoint:
         import torch
 
         assert self._path is not None
+        random = [torch.get_rng_state()] + [torch.cuda.get_rng_state(x) for x in _gpus(self._device)]
         content = {
             "about": self._about(),
             "progress": {**vars(progress), "losses": [], "spent": progress.seconds},
             "losses": torch.tensor(progress.losses, dtype=torch.float64),
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict()["state"],  # the groups are the spec's
-            "random": _random_state(self._device),
+            "random": random,
         }
         new = self._path.with_suffix(".pt.new")
         try:
@@ -94,7 +91,11 @@ class Checkpoint:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(new, self._path)
-            _sync(self._path.parent)
+            handle = os.open(self._path.parent, os.O_RDONLY)  # to have the file's name on the disk, too
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
         except (OSError, RuntimeError) as error:  # torch raises either where a write fails
             if not self._has_failed:
                 reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]
@@ -131,8 +132,8 @@ class Checkpoint:
         self._optimizer.load_state_dict({"state": state, "param_groups": groups})
         self._model.load_state_dict(model)
         torch.set_rng_state(random[0])
-        if self._device.type == "cuda":
-            torch.cuda.set_rng_state(random[1], self._device)
+        for device in _gpus(self._device):
+            torch.cuda.set_rng_state(random[1], device)
         self._say(f"goes on from its checkpoint: {len(progress.losses)} of {self._spec.steps} steps are done")
         return progress
 
@@ -143,7 +144,7 @@ class Checkpoint:
         groups = [len(group["params"]) for group in self._optimizer.param_groups]
         return {
             "run": self._spec.to_json(),
-            **{name: str(made_by[name]) for name in ("torch", "commit", "device")},
+            **{name: str(made_by[name]) for name in ("torch", "commit", "device")},  # torch's is a class of its own
             "number of threads": made_by["threads"],
             "model": "\n".join(tensors),
             "optimizer": f"{type(self._optimizer).__name__} {groups}",
@@ -167,25 +168,13 @@ def unchanged(model: nn.Module, device: torch.device) -> Iterator[None]:
     import torch
 
     buffers = [(x, x.clone()) for x in model.buffers()]
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(_gpus(device)):
         yield
     with torch.no_grad():
         for buffer, before in buffers:
             buffer.copy_(before)
 
 
-def _random_state(device: torch.device) -> list[torch.Tensor]:
-    """Of torch's global generators: the CPU's, and the GPU's that the run is on."""
-    import torch
-
-    cpu = torch.get_rng_state()
-    return [cpu, torch.cuda.get_rng_state(device)] if device.type == "cuda" else [cpu]
-
-
-def _sync(folder: Path) -> None:
-    """Have the names of the files in it on the disk, too."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _gpus(device: torch.device) -> list[torch.device]:
+    """That the run is on, if it is on one: beside the CPU's, their random numbers are the run's."""
+    return [device] if device.type == "cuda" else []

@@ -22,7 +22,7 @@ from mutransfer.training.provenance import provenance
 from mutransfer.training.schedule import schedule as schedule_of
 from mutransfer.training.spec import CURVE_POINTS, RunRecord, RunSpec
 from mutransfer.training.step import Step
-from mutransfer.training.task import OwnBatches, OwnDraws, Task
+from mutransfer.training.task import Task
 
 CHECK_EVERY = 25  # steps between two looks at the losses; a look waits for the device
 EXPLODED = 2.0  # times the loss of the first step ...
@@ -42,11 +42,9 @@ def train(
     """Train ``model`` for ``spec.steps`` steps of ``spec.batch`` examples and evaluate it on the test part.
 
     The order of the examples depends on ``spec.seed`` alone: all widths, learning rates and parametrizations
-    of one seed see the same batches. Each epoch is a new permutation; its last, partial batch is dropped. A task with
-    `OwnBatches` says itself what an epoch is.
-    Torch's global generator is seeded with ``spec.seed`` too (dropout), after the model was made.
-    On one machine, with the same thread count, the same spec gives the same numbers bit for bit: also where the run
-    goes on from a `Checkpoint`, which it does if there is one.
+    of one seed see the same batches (`Task.epoch`). Torch's global generator is seeded with it too (dropout), after the
+    model was made. On one machine, with the same thread count, the same spec gives the same numbers bit for bit: also
+    where the run goes on from a `Checkpoint`, which it does if there is one.
 
     The rule for divergence, declared here: a run is ``diverged`` when
     (1) a training loss is not finite, or
@@ -64,7 +62,7 @@ def train(
 
     Raises:
         UserError: the data set is not the one the spec names, or is smaller than one batch; an unknown schedule; a
-            batch that cannot be cut into ``parts``; ``parts`` of a task's `OwnBatches`.
+            batch that cannot be cut into ``parts``.
     """
     data = task.data
     if data.fingerprint != spec.data_fingerprint:
@@ -72,29 +70,30 @@ def train(
             f"run {spec.run_id} is declared on data {spec.data_fingerprint}, but the data set given is "
             f"{data.fingerprint}; plan the runs again on the data you have."
         )
-    if isinstance(task, OwnBatches):
-        if parts > 1:
-            raise UserError(f"batches of {type(task).__name__} differ in size, and cannot be cut into {parts} parts.")
-    elif task.count < spec.batch:
+    if task.has_equal_batches and task.count < spec.batch:
         raise UserError(f"batch is {spec.batch}, but there are {task.count} examples; use a smaller batch.")
-    if spec.batch % parts:
-        raise UserError(f"batch is {spec.batch}, which cannot be cut into {parts} equal parts.")
+    if spec.batch % parts or (parts > 1 and not task.has_equal_batches):
+        raise UserError(f"batch is {spec.batch}: {type(task).__name__} cannot cut it into {parts} equal parts.")
     device = torch.device(device)
     task.to(device)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     torch.manual_seed(spec.seed)
     model.train()
-    with _flush_denormals():
+    test_loss = test_accuracy = math.nan
+    torch.set_flush_denormal(True)  # the momentum of dead units ends there, and many CPUs crawl then
+    try:
         progress, reason = _steps(spec, model, optimizer, task, device, schedule_of(schedule), parts)
         losses, seconds = np.array(progress.losses), progress.seconds
-        test_loss = test_accuracy = math.nan
         if not reason:
             with _precision(spec, device):
-                test_loss, test_accuracy = evaluate(model, task)
-            if not math.isfinite(test_loss):
-                reason = f"the test loss after the last step is {test_loss}"
-                test_loss = test_accuracy = math.nan
+                loss, accuracy = evaluate(model, task)
+            if math.isfinite(loss):
+                test_loss, test_accuracy = loss, accuracy
+            else:
+                reason = f"the test loss after the last step is {loss}"
+    finally:
+        torch.set_flush_denormal(False)
     return RunRecord(
         spec=spec,
         status="diverged" if reason else "finished",
@@ -172,9 +171,8 @@ class Batches:
 
     def __init__(self, spec: RunSpec, task: Task) -> None:
         self._spec, self._task = spec, task
-        # Drawn on the CPU whatever the device, so that a GPU sees the same order.
-        self._generator = torch.Generator().manual_seed(spec.seed)
-        self._generators = [self._generator, *([task.generator] if isinstance(task, OwnDraws) else [])]
+        order = torch.Generator().manual_seed(spec.seed)  # on the CPU, so that a GPU sees the same order
+        self._generators = [order, *([task.generator] if task.generator else [])]
         self._start = self._states()
         self._before = self._done = 0  # steps in earlier epochs, and in this one
 
@@ -190,23 +188,12 @@ class Batches:
             generator.set_state(state)
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
-        while self._before + self._done < self._spec.steps:
+        while (left := self._spec.steps - self._before) > self._done:
             self._start = self._states()
-            for batch in self._rest_of_epoch():
+            for batch in self._task.epoch(self._spec.batch, self._generators[0], self._done, left):
                 self._done += 1
                 yield batch
             self._before, self._done = self._before + self._done, 0
-
-    def _rest_of_epoch(self) -> Iterator[tuple[Tensor, ...]]:
-        task, batch, left = self._task, self._spec.batch, self._spec.steps - self._before
-        if isinstance(task, OwnBatches):
-            return itertools.islice(task.epoch(batch, self._generator), self._done, left)
-        per_epoch = task.count // batch
-        order = torch.randperm(task.count, generator=self._generator)[: per_epoch * batch]
-        rows_SxB = order.view(per_epoch, batch)[:left]
-        if isinstance(task, OwnDraws) and self._done:
-            task.skip(rows_SxB[: self._done])
-        return task.batches(rows_SxB[self._done :])
 
     def _states(self) -> list[Tensor]:
         return [generator.get_state() for generator in self._generators]
@@ -217,9 +204,9 @@ def evaluate(model: nn.Module, task: Task) -> tuple[float, float]:
     """(mean loss, accuracy in [0, 1]) on the test part; leaves the model in the mode it was in."""
     was_training = model.training
     model.eval()
-    found = task.evaluate(model)
+    scores = task.evaluate(model)
     model.train(was_training)
-    return found
+    return scores
 
 
 def loss_curve(losses: Sequence[float] | np.ndarray, steps: int) -> tuple[float, ...]:
@@ -244,13 +231,3 @@ def _precision(spec: RunSpec, device: torch.device) -> torch.autocast:
     """bfloat16: matrix products and convolutions take it, weights, their updates and the loss stay float32."""
     # torch's cache of converted weights would outlive their update: a recorded step must convert them anew
     return torch.autocast(device.type, torch.bfloat16, enabled=spec.precision == "bfloat16", cache_enabled=False)
-
-
-@contextlib.contextmanager
-def _flush_denormals() -> Iterator[None]:
-    """Count denormal numbers as zero: the momentum of dead units ends there, and many CPUs crawl then."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)

@@ -49,30 +49,25 @@ class RunSpec:
     hps: tuple[tuple[str, Value], ...] = ()  # the experiment's own hyperparameters, sorted by name
 
     def __post_init__(self) -> None:
-        for name in ("width", "base_width", "steps", "batch"):
-            self._set(name, _integer(name, getattr(self, name), least=1))
-        self._set("seed", _integer("seed", self.seed, least=0))
-        self._set("log2_lr", _finite("log2_lr", self.log2_lr))
-        self._set("momentum", _finite("momentum", self.momentum))
+        hps = tuple(sorted((str(name), value) for name, value in self.hps))
+        least = {"width": 1, "base_width": 1, "steps": 1, "batch": 1, "seed": 0}
+        values: dict[str, Any] = {name: _integer(name, getattr(self, name), n) for name, n in least.items()}
+        values |= {name: _finite(name, getattr(self, name)) for name in ("log2_lr", "momentum")}
+        for name, value in {**values, "hps": hps}.items():
+            object.__setattr__(self, name, value)
         if not 0 <= self.momentum < 1:
             raise UserError(f"momentum is {self.momentum}, expected a number from 0 up to, not including, 1.")
         for name in ("experiment", "parametrization", "data", "data_fingerprint"):
             if not isinstance(value := getattr(self, name), str) or not value:
                 raise UserError(f"{name} is {value!r}, expected a name.")
-        if self.optimizer not in OPTIMIZERS:
-            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
-        if self.precision not in PRECISIONS:
-            raise unknown("precision", self.precision, PRECISIONS)
-        pairs = tuple(sorted((str(name), value) for name, value in self.hps))
-        for name, value in pairs:
+        for name, known in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
+            if (value := getattr(self, name)) not in known:
+                raise unknown(name, value, known)
+        for name, value in hps:
             if not isinstance(value, Value) or (isinstance(value, float) and not math.isfinite(value)):
                 raise UserError(f"hyperparameter {name} is {value!r}, expected a finite number or a string.")
-        if len({name for name, _ in pairs}) < len(pairs):
-            raise UserError(f"hps name a hyperparameter twice: {', '.join(name for name, _ in pairs)}.")
-        self._set("hps", pairs)
-
-    def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)
+        if len(dict(hps)) < len(hps):
+            raise UserError(f"hps name a hyperparameter twice: {', '.join(name for name, _ in hps)}.")
 
     @cached_property
     def run_id(self) -> str:
@@ -98,12 +93,11 @@ class RunSpec:
     @classmethod
     def from_json(cls, text: str) -> RunSpec:
         """The spec that `to_json` wrote. Raises `UserError` if the text is not such JSON."""
-        return cls._from_dict(_loads(text, cls))
+        return cls._of(_loads(text, cls))
 
     @classmethod
-    def _from_dict(cls, values: Mapping[str, Any]) -> RunSpec:
-        values = _checked(values, cls)
-        return cls(**{**values, "hps": tuple((name, value) for name, value in values.get("hps", ()))})
+    def _of(cls, values: Any) -> RunSpec:
+        return cls(**{**(values := _checked(values, cls)), "hps": tuple(map(tuple, values.get("hps", ())))})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,10 +161,8 @@ class RunRecord:
     def from_json(cls, text: str) -> RunRecord:
         """The record that `to_json` wrote. Raises `UserError` if the text is not such JSON."""
         values = _loads(text, cls)
-        for name, value in values.items():
-            if cls.__annotations__[name] == "float":
-                values[name] = float(value)
-        values["spec"] = RunSpec._from_dict(values["spec"])
+        values |= {name: float(x) for name, x in values.items() if cls.__annotations__[name] == "float"}
+        values["spec"] = RunSpec._of(values["spec"])
         values["loss_curve"] = tuple(float(x) for x in values.get("loss_curve", ()))
         values["samples"] = tuple(map(tuple, values.get("samples", ())))
         values["scores"] = {name: float(score) for name, score in values.get("scores", {}).items()}
@@ -206,13 +198,11 @@ def _dumps(value: object) -> str:
 
 def _strict(value: Any) -> Any:
     """``value`` with its non-finite floats as the strings that `float` reads back."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
     if isinstance(value, Mapping):
         return {name: _strict(x) for name, x in value.items()}
     if isinstance(value, list | tuple):
         return [_strict(x) for x in value]
-    return value
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _loads(text: str, cls: type) -> dict[str, Any]:
@@ -224,9 +214,9 @@ def _loads(text: str, cls: type) -> dict[str, Any]:
 
 def _checked(values: Any, cls: type) -> dict[str, Any]:
     """``values`` if they are fields of a dataclass, all that have no default: what came later an old text lacks."""
+    known = {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(cls)}
     if not isinstance(values, dict):
         raise UserError(f"not the JSON of a {cls.__name__}: {type(values).__name__}.")
-    needed = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
-    if wrong := (needed - set(values)) | (set(values) - {f.name for f in fields(cls)}):
-        raise UserError(f"not the JSON of a {cls.__name__}: missing or unknown: {', '.join(sorted(wrong))}.")
+    if wrong := [name for name in sorted(known.keys() ^ values.keys()) if known.get(name, True)]:
+        raise UserError(f"not the JSON of a {cls.__name__}: missing or unknown: {', '.join(wrong)}.")
     return dict(values)

@@ -229,7 +229,7 @@ class Step:
         if self._has_update and (replay := self._kind(batch).replay):
             with torch.no_grad():
                 return replay(*batch, *self._step_sizes())[0]
-        loss, gradients = self._computed(batch) if self._parts == 1 else self._mean_of_parts(batch)
+        loss, *gradients = self._computed(batch) if self._parts == 1 else self._mean_of_parts(batch)
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
         self._optimizer.step()
@@ -270,35 +270,33 @@ class Step:
                     with self._aside():
                         self._under_autograd(kind, batch)
             return kind
-        kind = _Kind(is_replayable=len(self._kinds) < SHAPES)
-        if kind.is_replayable:
-            self._kinds[shapes] = kind
-        return kind
+        if len(self._kinds) >= SHAPES:
+            return _Kind(is_replayable=False)
+        return self._kinds.setdefault(shapes, _Kind(is_replayable=True))
 
-    def _computed(self, batch: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+    def _computed(self, batch: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The loss and the gradients."""
         kind = self._kind(batch)
         if kind.replay is None:
             return self._under_autograd(kind, batch)
         with torch.no_grad():
-            loss, *gradients = kind.replay(*batch)
-        return loss, gradients
+            return kind.replay(*batch)
 
-    def _mean_of_parts(self, batch: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+    def _mean_of_parts(self, batch: Sequence[Tensor]) -> Sequence[Tensor]:
         sums: list[Tensor] = []
         for part in zip(*(x.chunk(self._parts) for x in batch), strict=True):
-            loss, gradients = self._computed(part)
-            new = [loss / self._parts, *(x / self._parts for x in gradients)]
+            new = [x / self._parts for x in self._computed(part)]
             sums = [a + b for a, b in zip(sums, new, strict=True)] if sums else new
-        return sums[0], sums[1:]
+        return sums
 
     def _step_sizes(self) -> Iterator[float]:
         for group in self._optimizer.param_groups:
             yield from itertools.repeat(-float(group["lr"]), len(group["params"]))
 
-    def _under_autograd(self, kind: _Kind, batch: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+    def _under_autograd(self, kind: _Kind, batch: Sequence[Tensor]) -> Sequence[Tensor]:
         if not kind.is_replayable:
             loss = self._compute(*batch)
-            return loss.detach(), torch.autograd.grad(loss, self._parameters)
+            return [loss.detach(), *torch.autograd.grad(loss, self._parameters)]
         with Recorder() as recorder:
             loss = self._compute(*batch)
             gradients = torch.autograd.grad(loss, self._parameters)
@@ -317,11 +315,9 @@ class Step:
                         kind.replay = _on_fixed_tensors(kind.replay, batch, partial(_cuda_graph, pool=self._pool))
             else:
                 kind.is_replayable = False
-        return loss.detach(), gradients
+        return [loss.detach(), *gradients]
 
-    def _program(
-        self, calls: Sequence[Call], batch: Sequence[Tensor], loss: Tensor, gradients: Sequence[Tensor]
-    ) -> Program:
+    def _program(self, calls: Sequence[Call], batch: Sequence[Tensor], loss: Tensor, gradients: Any) -> Program:
         program = Program(calls, {f"input_{i}": x for i, x in enumerate(batch)})
         program.prune(map(program.variable, [loss, *gradients]))
         outputs = [program.variable(loss)]

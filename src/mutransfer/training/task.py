@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -19,59 +19,56 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs [B, C], labels [B]) -> mea
 Prepare = Callable[[Tensor], Tensor]  # uint8 [B, H*W*C] -> what the model takes
 
 
-class Source(Protocol):
-    """Where examples come from."""
-
-    @property
-    def source(self) -> str: ...
-    @property
-    def is_real(self) -> bool: ...
-    @property
-    def fingerprint(self) -> str: ...
-
-
-class Task(Protocol):
+class Task:
     """What `mutransfer.training.loop.train` needs to know of what is learnt."""
 
-    @property
-    def data(self) -> Source: ...
-    @property
-    def count(self) -> int: ...  # training examples
+    data: Any  # where examples come from: has ``source``, ``is_real`` and ``fingerprint``
+    count: int  # training examples
+    has_equal_batches = True  # else a batch has as many examples as fit, and ``batch`` is in the task's own unit
+    generator: torch.Generator | None = None  # of all draws but the order's (on the CPU, so that a GPU sees the same)
+
     def to(self, device: torch.device) -> None:
         """Put the training examples on ``device``, once, before the first step."""
+        raise NotImplementedError
+
+    def epoch(
+        self, batch: int, generator: torch.Generator, done: int = 0, end: int | None = None
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """What the steps ``done`` to ``end`` of one epoch compute from: a permutation without its last, partial batch.
+
+        The order is drawn from ``generator`` (on the CPU), which the run's seed alone has started.
+        """
+        steps = self.count // batch
+        order = torch.randperm(self.count, generator=generator)[: steps * batch]
+        rows_SxB = order.view(steps, batch)[:end]
+        if done:
+            self.skip(rows_SxB[:done])
+        return self.batches(rows_SxB[done:])
 
     def batches(self, rows_SxB: Tensor) -> Iterator[tuple[Tensor, ...]]:
         """What each of S steps computes from, given the numbers of its examples (on the CPU).
 
-        Nothing else decides it, but the draws of `OwnDraws`: a run must be able to go on in mid-epoch.
+        Nothing else decides it, but the draws of ``generator``: a run must be able to go on in mid-epoch.
         """
+        raise NotImplementedError
+
+    def skip(self, rows_SxB: Tensor) -> None:
+        """Draw what `batches` would draw of these rows."""
 
     def loss(self, model: nn.Module, *batch: Tensor) -> Tensor:
         """The mean loss of one of `batches`."""
+        raise NotImplementedError
 
     def evaluate(self, model: nn.Module) -> tuple[float, float]:
         """(mean loss, accuracy in [0, 1]) on the test part; under `torch.no_grad`, in evaluation mode."""
+        loss = correct = count = 0.0
+        for part in self.scores(model):
+            loss, correct, count = loss + part[0], correct + part[1], count + part[2]
+        return loss / count, correct / count
 
-
-@runtime_checkable
-class OwnBatches(Task, Protocol):
-    """A task that cuts its epochs into batches itself: of as many examples as fit, not of equally many."""
-
-    def epoch(self, batch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
-        """What each step of one epoch, of at least one, computes from; ``batch`` is the spec's, in the task's own unit.
-
-        All that is random is drawn from ``generator`` (on the CPU), which the run's seed alone has started.
-        """
-
-
-@runtime_checkable
-class OwnDraws(Task, Protocol):
-    """A task whose `batches` are random, too: crops, say."""
-
-    @property
-    def generator(self) -> torch.Generator: ...  # of all its draws (on the CPU)
-    def skip(self, rows_SxB: Tensor) -> None:
-        """Draw what `batches` would draw of these rows."""
+    def scores(self, model: nn.Module) -> Iterable[tuple[float, float, float]]:
+        """For `evaluate`, of some test examples after others: the sums of losses and of right answers, their number."""
+        raise NotImplementedError
 
 
 def normalize(images: Tensor) -> Tensor:
@@ -82,17 +79,13 @@ def normalize(images: Tensor) -> Tensor:
 _MINUS_ONE = torch.tensor(-1.0)
 
 
-def scored(batches: Iterable[tuple[Tensor, Tensor]], loss_fn: Loss) -> tuple[float, float]:
-    """(mean loss, accuracy in [0, 1]) of batches of (outputs [B, C], labels [B])."""
-    loss = correct = count = 0.0
-    for outputs, y_B in batches:
-        loss += float(loss_fn(outputs, y_B)) * len(y_B)
-        correct += int((outputs.argmax(dim=-1) == y_B).sum())
-        count += len(y_B)
-    return loss / count, correct / count
+def score(outputs_BxC: Tensor, y_B: Tensor, loss_fn: Loss) -> tuple[float, float, float]:
+    """Of labelled examples, for `Task.scores`."""
+    count = len(y_B)
+    return float(loss_fn(outputs_BxC, y_B)) * count, int((outputs_BxC.argmax(dim=-1) == y_B).sum()), count
 
 
-class Classification:
+class Classification(Task):
     """Images with labels.
 
     loss_fn: the mean over the batch. prepare: from uint8 [B, H*W*C] to the model's input; runs on the device.
@@ -114,10 +107,10 @@ class Classification:
         rows_B, y_B = batch
         return self._loss_fn(model(self._prepare(self._images.index_select(0, rows_B))), y_B)
 
-    def evaluate(self, model: nn.Module) -> tuple[float, float]:
+    def scores(self, model: nn.Module) -> Iterator[tuple[float, float, float]]:
         images, labels = self._on(self._labels.device, self.data.test_images, self.data.test_labels)
-        batches = zip(images.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True)
-        return scored(((model(self._prepare(x)), y) for x, y in batches), self._loss_fn)
+        for x, y_B in zip(images.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True):
+            yield score(model(self._prepare(x)), y_B, self._loss_fn)
 
     @staticmethod
     def _on(device: torch.device, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -125,7 +118,7 @@ class Classification:
         return images.flatten(1).to(device), labels.to(device)
 
 
-class NextToken:
+class NextToken(Task):
     """Language modelling: the cross-entropy (nats a token) of each next token in windows of ``length`` tokens.
 
     Examples are consecutive windows of the training text. Evaluated on up to `EVAL_WINDOWS` windows of the test text,
@@ -147,16 +140,13 @@ class NextToken:
         (rows_B,) = batch
         return self._of(model, self._windows.index_select(0, rows_B))[0]
 
-    def evaluate(self, model: nn.Module) -> tuple[float, float]:
+    def scores(self, model: nn.Module) -> Iterator[tuple[float, float, float]]:
         windows = self.data.windows("test", self._length)
-        rows = torch.linspace(0, len(windows) - 1, min(EVAL_WINDOWS, len(windows))).round().long()
-        loss = correct = 0.0
-        for chosen in rows.split(EVAL_WINDOW_BATCH):
-            batch = windows[chosen].to(self._windows.device)
+        for rows in evenly(len(windows), EVAL_WINDOWS).split(EVAL_WINDOW_BATCH):
+            batch = windows[rows].to(self._windows.device)
             mean, logits = self._of(model, batch)
-            loss += float(mean) * len(batch)
-            correct += float((logits.argmax(-1) == batch[:, 1:]).float().mean()) * len(batch)
-        return loss / len(rows), correct / len(rows)
+            accuracy = float((logits.argmax(-1) == batch[:, 1:]).float().mean())
+            yield float(mean) * len(batch), accuracy * len(batch), len(batch)
 
     @staticmethod
     def _of(model: nn.Module, windows_BxT1: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,3 +154,8 @@ class NextToken:
         tokens = windows_BxT1.long()
         logits_BxTxV = model(tokens[:, :-1])
         return F.cross_entropy(logits_BxTxV.flatten(0, 1), tokens[:, 1:].flatten()), logits_BxTxV
+
+
+def evenly(count: int, most: int) -> Tensor:
+    """Up to ``most`` of ``count`` rows, from the first to the last."""
+    return torch.linspace(0, count - 1, min(most, count)).round().long()

@@ -9,6 +9,7 @@ rows (target tokens of a batch), N width where a readout is meant.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from mutransfer.data.pairs import EOS, PAD
 from mutransfer.errors import UserError
 from mutransfer.models.beam import beam_search
 from mutransfer.models.transformer import EncoderDecoder
+from mutransfer.training.task import Task
 
 if TYPE_CHECKING:
     from mutransfer.data.pairs import PairDataset, Side
@@ -132,7 +134,7 @@ MULTIPLE = 8  # of which the number of a batch's pairs is one, where it is not l
 EVAL_TOKENS = 4096
 
 
-class Translation:
+class Translation(Task):
     """Learn p(target | source) of sentences.
 
     A batch is (source [B, S], decoder input [B, T], target [B, T]), int64. Source and target end in `EOS`; the input is
@@ -150,23 +152,26 @@ class Translation:
         UserError: no pair is short enough, or a pair of the valid part is too long.
     """
 
+    has_equal_batches = False
+
     def __init__(self, data: PairDataset, length: int, *, smoothing: float = 0.1, multiple: int = 1) -> None:
         self.data, self._length, self._smoothing, self._multiple = data, length, smoothing, multiple
-        self._train, self._valid = self._sides("train"), self._sides("valid")
-        self._kept = np.flatnonzero(_longer(self._train) <= length)  # rows of the train part
+        self._train, self._valid = _Pairs(data, "train"), _Pairs(data, "valid")
+        self._kept = np.flatnonzero(self._train.longer <= length)  # rows of the train part
         self.count = len(self._kept)
-        self.skipped = len(self._train[0].lengths) - self.count
+        self.skipped = len(self._train.longer) - self.count
         if not self.count:
             raise UserError(f"none of the {self.skipped} pairs to train on is within {length} tokens; raise the limit.")
-        if (_longer(self._valid) > length).any():
-            longest = _longer(self._valid).max()
+        if (longest := self._valid.longer.max()) > length:
             raise UserError(f"a pair of the valid part has {longest} tokens, but the limit is {length}; raise it.")
 
     def to(self, device: torch.device) -> None:
-        for side in (*self._train, *self._valid):
+        for side in (*self._train.sides, *self._valid.sides):
             side.to(device)
 
-    def epoch(self, batch: int, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
+    def epoch(
+        self, batch: int, generator: torch.Generator, done: int = 0, end: int | None = None
+    ) -> Iterator[tuple[Tensor, ...]]:
         """Every pair once, in batches of at most ``batch`` tokens: the larger of B x S and B x T, padding included.
 
         The pairs are permuted, sorted by source length, then target length, and cut where a batch is full (`cuts`); the
@@ -177,11 +182,11 @@ class Translation:
             UserError: a pair is longer than a batch.
         """
         order_N = self._kept[torch.randperm(self.count, generator=generator).numpy()]
-        source_N, target_N = (side.lengths[order_N] for side in self._train)
+        source_N, target_N = (side.lengths[order_N] for side in self._train.sides)
         order_N = order_N[np.lexsort((target_N, source_N))]
-        groups = np.split(order_N, cuts(self._padded(_longer(self._train)[order_N]), batch)[:-1])
-        for i in torch.randperm(len(groups), generator=generator).tolist():
-            yield self._batch(self._train, groups[i])
+        groups = np.split(order_N, cuts(self._padded(self._train.longer[order_N]), batch)[:-1])
+        order = torch.randperm(len(groups), generator=generator).tolist()
+        return (self._batch(self._train, groups[i]) for i in islice(order, done, end))
 
     def batches(self, rows_SxB: Tensor) -> Iterator[tuple[Tensor, ...]]:
         return (self._batch(self._train, self._kept[rows]) for rows in rows_SxB.numpy())
@@ -195,31 +200,24 @@ class Translation:
         logits_BxTxV = model(source_BxS, input_BxT, source_BxS == PAD)  # where hooks see them
         return smoothed_cross_entropy(logits_BxTxV.flatten(0, 1), target_BxT.flatten(), self._smoothing)
 
-    def evaluate(self, model: nn.Module) -> tuple[float, float]:
-        """Of the valid part, since runs are selected by it: mean loss without smoothing (nats a target token), and
-        the share of target tokens that are the likeliest after those before them."""
-        sizes_N = _longer(self._valid)
-        order_N = np.argsort(sizes_N, kind="stable")
-        loss = correct = count = 0.0
-        for rows_B in np.split(order_N, cuts(sizes_N[order_N], max(EVAL_TOKENS, self._length))[:-1]):
+    def scores(self, model: nn.Module) -> Iterator[tuple[float, float, float]]:
+        """Of the valid part, since runs are selected by it: losses without smoothing (nats a target token), and target
+        tokens that are the likeliest after those before them."""
+        for rows_B in _by_size(self._valid.longer, max(EVAL_TOKENS, self._length)):
             source_BxS, input_BxT, target_BxT = self._batch(self._valid, rows_B)
             logits = model(source_BxS, input_BxT, source_BxS == PAD).flatten(0, 1).float()
-            targets = target_BxT.flatten()
-            loss += float(F.cross_entropy(logits, targets, ignore_index=PAD, reduction="sum"))
-            correct += int(((logits.argmax(-1) == targets) & (targets != PAD)).sum())
-            count += int((targets != PAD).sum())
-        return loss / count, correct / count
-
-    def _sides(self, part: str) -> tuple[_Sentences, _Sentences]:
-        pairs = self.data.pairs(part)
-        return _Sentences(pairs.source), _Sentences(pairs.target)
+            targets, is_real = target_BxT.flatten(), target_BxT.flatten() != PAD
+            loss = float(F.cross_entropy(logits, targets, ignore_index=PAD, reduction="sum"))
+            yield loss, int(((logits.argmax(-1) == targets) & is_real).sum()), int(is_real.sum())
 
     def _padded(self, lengths: Any) -> Any:
         """What ``lengths`` are padded to."""
         return np.minimum(-(-lengths // self._multiple) * self._multiple, self._length)
 
-    def _batch(self, sides: tuple[_Sentences, _Sentences], rows_B: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        source_BxS, target_BxT = (side.padded(rows_B, int(self._padded(side.lengths[rows_B].max()))) for side in sides)
+    def _batch(self, pairs: _Pairs, rows_B: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        source_BxS, target_BxT = (
+            side.padded(rows_B, int(self._padded(side.lengths[rows_B].max()))) for side in pairs.sides
+        )
         input_BxT = F.pad(target_BxT[:, :-1], (1, 0), value=EOS).masked_fill(target_BxT == PAD, PAD)
         return source_BxS, input_BxT, target_BxT
 
@@ -228,8 +226,7 @@ class _Sentences:
     """The sentences of a side, an `EOS` after each; ``lengths`` count it."""
 
     def __init__(self, side: Side) -> None:
-        self._tokens, self._ends = side.tokens, side.ends
-        self._starts = F.pad(side.ends[:-1], (1, 0))
+        self._tokens, self._ends, self._starts = side.tokens, side.ends, F.pad(side.ends[:-1], (1, 0))
         self.lengths = (self._ends - self._starts + 1).numpy()
 
     def to(self, device: torch.device) -> None:
@@ -244,9 +241,19 @@ class _Sentences:
         return tokens_BxT.masked_fill(place_BxT == end_Bx1, EOS).masked_fill(place_BxT > end_Bx1, PAD)
 
 
-def _longer(sides: tuple[_Sentences, _Sentences]) -> np.ndarray:
-    """[N]: the length of each pair's longer sentence."""
-    return np.maximum(sides[0].lengths, sides[1].lengths)
+class _Pairs:
+    """Both sides of a part; ``longer`` [N]: the length of each pair's longer sentence."""
+
+    def __init__(self, data: PairDataset, part: str) -> None:
+        pairs = data.pairs(part)
+        self.sides = _Sentences(pairs.source), _Sentences(pairs.target)
+        self.longer = np.maximum(*(side.lengths for side in self.sides))
+
+
+def _by_size(sizes_N: np.ndarray, limit: int) -> list[np.ndarray]:
+    """The rows of batches of like size (`cuts`)."""
+    order_N = np.argsort(sizes_N, kind="stable")
+    return np.split(order_N, cuts(sizes_N[order_N], limit)[:-1])
 
 
 def cuts(sizes_N: np.ndarray, limit: int) -> list[int]:
@@ -275,39 +282,26 @@ def translate(
     data: PairDataset,
     part: str = "test",
     *,
-    beam: int = 5,
-    length_penalty: float = 1.0,
-    max_length: tuple[float, float] = (0.0, 200.0),
     batch: int = 4096,
     count: int | None = None,
+    **search: Any,
 ) -> list[str]:
     """The best translation that `beam_search` finds of each source sentence of ``part``, in their order.
 
-    count: only the first so many sentences.
-    batch: source tokens that are searched at a time, padding included. An empty text where the model gives no numbers.
+    batch: source tokens that are searched at a time, padding included. count: only the first so many sentences.
+    search: for `beam_search`. An empty text where the model gives no numbers.
 
     Raises:
         UserError: a source is longer than a batch, or than the model's sequences.
     """
     sources = _Sentences(data.pairs(part).source)
     sources.to(next(model.parameters()).device)
-    order_N = np.argsort(sources.lengths[:count], kind="stable")
-    found: dict[int, str] = {}
-    for rows_B in np.split(order_N, cuts(sources.lengths[order_N], batch)[:-1]):
+    texts: dict[int, str] = {}
+    for rows_B in _by_size(sources.lengths[:count], batch):
         source_BxS = sources.padded(rows_B, int(sources.lengths[rows_B].max()))
-        searched = beam_search(
-            model,
-            source_BxS,
-            source_BxS == PAD,
-            beam=beam,
-            length_penalty=length_penalty,
-            max_length=max_length,
-            eos=EOS,
-            pad=PAD,
-        )
-        for row, hypotheses in zip(rows_B.tolist(), searched, strict=True):
-            found[row] = data.decode(hypotheses[0].tokens) if hypotheses else ""
-    return [found[row] for row in range(len(found))]
+        hypotheses = beam_search(model, source_BxS, source_BxS == PAD, eos=EOS, pad=PAD, **search)
+        texts |= {i: data.decode(best[0].tokens) if best else "" for i, best in zip(rows_B, hypotheses, strict=True)}
+    return [texts[row] for row in range(len(texts))]
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
