@@ -13,10 +13,10 @@ import pytest
 
 from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer.data import TokenDataset
-from mutransfer.designs.design import Bench
+from mutransfer.designs.design import Bench, with_points
 from mutransfer.designs.experiment import Experiment, Size, Variant
 from mutransfer.designs.grid import to_curves
-from mutransfer.designs.panels import PanelRuns, Panels, Values, to_panels
+from mutransfer.designs.panels import PanelRuns, Panels, Values
 from mutransfer.errors import UserError
 from mutransfer.results.learning import learning_report
 from mutransfer.runs.table import to_frame
@@ -171,7 +171,8 @@ def test_the_table_repeats_a_shared_run() -> None:
     found = cells(panel(RATES, WIDTHS), panel(SCHEDULES, WIDTHS), seeds=1, template=lambda scale: {"log2_lr": -6})
     losses = {s: float(i) for i, s in enumerate(dict.fromkeys(s for *_, s in found))}
     records = [RunRecord(spec=s, status="finished", train_loss=loss) for s, loss in losses.items()]
-    table = to_panels(found, records, ["schedule"])
+    points = [(key, x, n, s.run_id) for key, x, n, s in found]
+    table = with_points(points, ("panel", "x", "line"), records, ["schedule"])
     assert list(table.columns[:4]) == ["panel", "x", "line", "run_id"] and "schedule" in table
     assert len(table) == len(found) == 8 and len(records) == 6
     for row, (key, x, n, s) in zip(table.itertuples(), found, strict=True):
