@@ -452,8 +452,8 @@ SWEEP = Kind("sweep", describe_sweep, _draw, _claims)
 """A folder with ``lr_vs_loss.png``, ``lr_vs_loss.svg`` and ``table.md``.
 
 Where the provenance has ``learning`` or ``coordinates``, the figures of ``curves.csv`` and ``coordinates.csv`` too.
-Reads only these CSV files and ``provenance.json``; the same files give the same bytes. The provenance has `KEYS`,
-of which ``paper`` is an object with `PAPER_KEYS`; optional are ``log2_lrs`` (the planned grid, which every width
+Reads only these CSV files and ``provenance.json``; the same files give the same bytes. The provenance has `KEYS`;
+optional are ``log2_lrs`` (the planned grid, which every width
 must then have), ``loss_ceiling`` (no loss above it is drawn), ``stands_in_for`` (what stand-in data replaces,
 default CIFAR-10), ``accuracy`` (the paper's table of accuracies, such as Table 12), ``experiment``-wide remarks in
 ``notes`` (a list), and ``paper.ours`` (metric of the published values -> ours).
