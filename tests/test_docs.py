@@ -128,7 +128,7 @@ def test_the_two_laws_by_numbers(row):
             "(u x": np.outer(u, x) @ other,
             "sign": np.sign(np.outer(u, x)) @ other,
             "q·k, i": (q * rng.normal(size=(256, n))).sum(axis=1),
-            "q·k, a": (q * (0.8 * q + 0.6 * rng.normal(size=(256, n)))).sum(axis=1),
+            "q·k, c": (q * (0.8 * q + 0.6 * rng.normal(size=(256, n)))).sum(axis=1),
         }
         (value,) = (value for start, value in sums.items() if name.startswith(start))
         growth.append(float(np.sqrt((value**2).mean())))
