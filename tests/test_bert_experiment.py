@@ -105,7 +105,7 @@ def test_a_run_scores_the_trained_and_the_untrained_encoder(data):
 def test_commands_from_text_to_table(smoke, tmp_path, capsys):
     """The sweep with Table 6 behind it, and the figures of pretraining and depth; the stand-in is named in all."""
     out = shutil.copytree(smoke("bert"), tmp_path / "out")
-    assert "the search costs" in (out / "printed.txt").read_text()
+    assert "of one training of base" in (out / "printed.txt").read_text()
     for more in (["--figure", "pretraining", "--seeds", "3"], ["--figure", "depth"]):
         assert command("bert", "--scale", "smoke", "--out", out, *more) == 0
     assert "does pretraining matter" in capsys.readouterr().out

@@ -69,7 +69,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     group = _options()
-    options: dict[str, list[argparse.ArgumentParser]] = {
+    options: dict[str, list[_Parser]] = {
         **{name: [group[part] for part in ("training", "seeds", "figure")] for name in names},
         "all": [group["training"], group["seeds"]],
         "plan": [group[part] for part in ("training", "seeds", "figure", "samples")],
@@ -92,13 +92,13 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _options() -> dict[str, argparse.ArgumentParser]:
+def _options() -> dict[str, _Parser]:
     """Options that several commands have, by what they are about."""
-    out = argparse.ArgumentParser(add_help=False)
+    out = _Parser(add_help=False)
     words = "where results/, figures/ and report/ are; default: this repository"
     out.add_argument("--out", type=Path, default=ROOT, help=words)
 
-    training = argparse.ArgumentParser(add_help=False, parents=[out])
+    training = _Parser(add_help=False, parents=[out])
     training.set_defaults(figure=None, seeds=None, samples=None, search_seed=0, halving=False, compare=False)
     add = training.add_argument
     add("--scale", help="smoke (seconds), cpu (minutes), gpu (hours), paper (the published setting)")
@@ -121,7 +121,7 @@ def _options() -> dict[str, argparse.ArgumentParser]:
     for part in PARTS:
         text.add_argument(f"--{part}", metavar="NAME", help=f"of the files of the {part} part")
 
-    seeds, figure, samples, search, runs = (argparse.ArgumentParser(add_help=False) for _ in range(5))
+    seeds, figure, samples, search, runs = (_Parser(add_help=False) for _ in range(5))
     seeds.add_argument("--seeds", type=_positive, help="how many, instead of the scale's")
     words = "another figure of the paper by its number or all, named by ./reproduce.sh list"
     figure.add_argument("--figure", metavar="N", help=words)

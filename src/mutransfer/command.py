@@ -252,7 +252,7 @@ def _run(command: Command, output: Output, planned: list[RunSpec], dataset: Any,
         nonlocal failed
         if records and output.more:
             print(output.more.format(len(specs)), flush=True)
-        timed = {"cost": cost, "is_timed": calibration is not None}
+        timed: dict[str, Any] = {"cost": cost, "is_timed": calibration is not None}
         result = sweep(specs, store, command.runner, engine=command.engine, dataset=dataset, **timed)
         new = [*result.records]
         records.update((record.spec.run_id, record) for record in new)

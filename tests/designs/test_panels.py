@@ -130,15 +130,13 @@ def test_a_line_wins_over_the_template_and_x_over_the_line() -> None:
 
 def test_seeds() -> None:
     """The scale's, the figure's own where it says so, the caller's above all; always from 0 on."""
-
-    def seeds(**options: Any) -> set[int]:
-        return {s.seed for *_, s in cells(panel(RATES, WIDTHS), **options)}
-
-    assert seeds() == {0, 1} and seeds(scale="smoke") == {0}
+    for count, options in ((2, {}), (1, {"scale": "smoke"}), (4, {"seeds": 4})):
+        assert {s.seed for *_, s in cells(panel(RATES, WIDTHS), **options)} == set(range(count))
     own = figure(panel(RATES, WIDTHS), seeds={"cpu": 3})
-    for told, count in ((None, 3), (4, 4)):
-        bench = Bench(experiment=experiment(own), dataset=DATA, scale="cpu", variant="post_ln", seeds=told)
-        assert {spec.seed for *_, spec in own.cells(bench)} == set(range(count))
+    bench = Bench(experiment=experiment(own), dataset=DATA, scale="cpu", variant="post_ln")
+    assert {spec.seed for *_, spec in own.cells(bench)} == {0, 1, 2}
+    described = figure(panel(RATES, WIDTHS), panel(MULTS, WIDTHS), panel(RATES, BATCHES)).describe("cpu")
+    assert described == "batch size 4, 8; width 32, 64"
 
 
 def test_panels_share_runs() -> None:
@@ -164,16 +162,6 @@ def test_the_table_repeats_a_shared_run() -> None:
     assert len(table) == len(found) == 8 and len(records) == 6
     for row, (key, x, n, s) in zip(table.itertuples(), found, strict=True):
         assert (row.panel, row.x, row.line, row.train_loss, row.width) == (key, x, n, losses[s], n)
-
-
-def test_what_a_panel_says_of_itself() -> None:
-    """For provenance.json: labels with their unit."""
-    facts = panel(RATES, WIDTHS, row_heading="over width").facts
-    assert (facts["x_name"], facts["x_label"]) == ("learning rate", "log2 learning rate")
-    assert (facts["line_name"], facts["is_log2"], facts["row_heading"]) == ("width", True, "over width")
-    assert panel(SCHEDULES, WIDTHS).facts["x_label"] == "LR schedule" and "choices" not in facts
-    described = figure(panel(RATES, WIDTHS), panel(MULTS, WIDTHS), panel(RATES, BATCHES)).describe("cpu")
-    assert described == "batch size 4, 8; width 32, 64"
 
 
 # ---- learning curves -----------------------------------------------------------------------------------------------

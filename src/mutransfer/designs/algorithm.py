@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mutransfer.designs.design import Bench, Design, Output, Tables, by_run, with_points
+from mutransfer.designs.design import Bench, Design, Output, Tables, with_points
 from mutransfer.designs.space import Sample, Space, assign, draw, put
 from mutransfer.errors import UserError
 from mutransfer.training.spec import RunRecord, RunSpec, Value
@@ -325,7 +325,8 @@ class Algorithm:
 
         Raises `UserError` if no sample of the proxy has trained to the end.
         """
-        rows = yield from self._halved() if self.declared.is_halved else self._trained()
+        pools = [(pool.role, pool.at, i, spec) for pool in self.pools for i, spec in enumerate(self.pool(pool))]
+        rows = yield from self._halved() if self.declared.is_halved else _rows(pools)
         losses: dict[str, dict[int, float]] = {}
         last = max(record.spec.steps for role, _, _, record in rows if role == PROXY)
         for role, _, sample, record in rows:
@@ -362,13 +363,8 @@ class Algorithm:
 
     def _loss(self, record: RunRecord) -> float:
         """+inf of a run that diverged, NaN of one without a result."""
-        if record.status == "diverged":
-            return math.inf
-        return record.train_loss if self.declared.select == "training" else record.test_loss
-
-    def _trained(self) -> Design[list[Row]]:
-        """All samples of all pools, for their whole length."""
-        return (yield from _rows([(p.role, p.at, i, s) for p in self.pools for i, s in enumerate(self.pool(p))]))
+        is_lost = record.status == "diverged" or self.declared.select == "training"
+        return record.train_loss if is_lost else record.test_loss
 
     def _halved(self) -> Design[list[Row]]:
         """The rungs of successive halving. The best of a rung go on; should they diverge later, the next in line."""
@@ -399,17 +395,17 @@ class Algorithm:
         frame = with_points(points, ("role", "target", "sample"), records, hps)
         if d.kind != "transfer":
             del frame["target"]
-        frame["flops"] = by_run(frame, records, lambda record: self.flops(record.spec))
+        frame["flops"] = frame["run_id"].map({r.spec.run_id: self.flops(r.spec) for r in records})
         reported = {name for record in records for name in record.scores}
         names = [name + end for name in n.scores for end in ("", SCRATCH) if name + end in reported]
         for name in (*d.scores, *names):
-            frame[name] = by_run(frame, records, lambda record, name=name: record.scores.get(name, math.nan))
+            frame[name] = frame["run_id"].map({r.spec.run_id: r.scores.get(name, math.nan) for r in records})
         if d.kind != "search":
             return frame
         if not d.is_halved:
             with contextlib.suppress(UserError):  # no room for halving: nothing to say of it
                 for _, steps in rung_plan(len(self.samples[PROXY]), self.model(PROXY).steps)[:-1]:
-                    losses = by_run(frame, records, lambda record, steps=steps: loss_at(record, steps))
+                    losses = frame["run_id"].map({r.spec.run_id: loss_at(r, steps) for r in records})
                     frame[f"loss_at_{steps}"] = losses.where(frame["role"] == PROXY)
         places = {role: i for i, role in enumerate((PROXY, "target", "full"))}
         order = frame.assign(role=frame["role"].map(places), sp=frame["parametrization"] == "sp")
@@ -442,16 +438,11 @@ class Algorithm:
         if d.kind != "study":
             facts |= {"table": d.table, "inits": n.inits}
         if d.kind == "transfer":
-            targets = {
-                label: {
-                    "width": self.model(label).width,
-                    "depth": self.model(label).hp("depth"),
-                    "changes": self.changes(label),
-                    "roles": [method.role for method in d.methods if label in self.targets(method)],
-                    "published": m.published,
-                }
-                for label, m in n.targets.items()
-            }
+            targets = dict[str, Any]()
+            for label, m in n.targets.items():
+                spec, roles = self.model(label), [method.role for method in d.methods if label in self.targets(method)]
+                size = {"width": spec.width, "depth": spec.hp("depth"), "changes": self.changes(label)}
+                targets[label] = {**size, "roles": roles, "published": m.published}
             proxy_facts = {"width": proxy.width, "depth": proxy.hp("depth"), "steps": proxy.steps}
             scores = {name: asdict(score) for name, score in n.scores.items()}
             return {**facts, "proxy": proxy_facts, "targets": targets, "default": dict(n.default), "scores": scores}
@@ -476,9 +467,9 @@ class Algorithm:
         n, proxy = self.numbers, self.model(PROXY)
         specs = {label: self.model(label) for label in n.targets}
         if self.declared.kind == "transfer":
-            words = [f"{name} (width {s.width}, depth {s.hp('depth')}, {s.steps} steps)" for name, s in specs.items()]
+            sizes = [f"{name} (width {s.width}, depth {s.hp('depth')}, {s.steps} steps)" for name, s in specs.items()]
             start = f"proxy of width {proxy.width} and depth {proxy.hp('depth')}, {proxy.steps} steps"
-            return "; ".join(filter(None, [start, f"targets: {', '.join(words)}", n.differs]))
+            return "; ".join(filter(None, [start, f"targets: {', '.join(sizes)}", n.differs]))
         target = next(iter(specs.values()))
         words = f"proxy of width {proxy.width}, target of width {target.width}"
         return words + (f", trained for {target.steps} steps" if self.declared.kind == "study" else "")

@@ -64,11 +64,6 @@ def with_points(
     return pd.DataFrame(points, columns=[*names, "run_id"]).merge(runs, on="run_id", validate="many_to_one")
 
 
-def by_run(frame: pd.DataFrame, records: Iterable[RunRecord], value: Callable[[RunRecord], float]) -> pd.Series:
-    """A column for the runs table ``frame``."""
-    return frame["run_id"].map({record.spec.run_id: value(record) for record in records})
-
-
 @dataclass(frozen=True, kw_only=True)
 class Tables:
     """What a figure's folder is drawn from."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
-from mutransfer.designs.design import Bench, Design, Output, Tables, by_run, with_points
+from mutransfer.designs.design import Bench, Design, Output, Tables, with_points
 from mutransfer.designs.space import put
 from mutransfer.training.spec import RunRecord, RunSpec, Value
 
@@ -130,7 +130,7 @@ class Panels(Output):
         paper = {"table_or_figure": self.where or f"Figure {self.number}", "statement": self.statement}
         scored = [record for record in trained if record.scores]
         for name in dict.fromkeys(name for record in scored for name in record.scores):
-            frame[name] = by_run(frame, scored, lambda record, name=name: record.scores[name])
+            frame[name] = frame["run_id"].map({record.spec.run_id: record.scores[name] for record in scored})
         facts = {
             "kind": self.kind,
             "title": self.title,

@@ -63,8 +63,7 @@ class Folder:
         return self.name.split("/")[0]
 
     @property
-    def part(self) -> str:
-        """``figure_7/bfloat16``; empty for the experiment's own sweep."""
+    def part(self) -> str:  # "figure_7/bfloat16"; "" for the experiment's own sweep
         return self.name.partition("/")[2]
 
     def aside(self, claim: Claim) -> str:
@@ -137,8 +136,8 @@ def write_page(figures: Path, out: Path, *, experiments: Mapping[str, str]) -> t
     groups = {name: [folder for folder in folders if folder.experiment == name] for name in experiments}
     counts = Counter(claim.verdict for folder in folders for claim in folder.claims)
     loader, templates = PackageLoader("mutransfer.page"), resources.files(__name__) / "templates"
-    options = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    environment = Environment(loader=loader, **options)
+    blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **blocks)
     environment.filters["powers"] = markdown.powers
     environment.globals |= {  # our own style sheet and script as they are
         "plotly": _plotly,

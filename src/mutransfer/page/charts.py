@@ -90,7 +90,9 @@ def _add_traces(figure: go.Figure, curve: Curves, optimum: Any, colour: str, sym
     """Of one width: its curve, crosses at ``top`` where it diverged, and a star."""
     width, mean = curve.width, curve.loss.mean(axis=0)
 
-    def add(x: Iterable[float], y: Iterable[float], words: Iterable[str], marker: dict[str, Any], **more: Any) -> None:
+    def add(
+        x: Iterable[float], y: Iterable[float | None], words: Iterable[str], marker: dict[str, Any], **more: Any
+    ) -> None:
         hover = [f"<b>width {width}</b><br>{said}" for said in words]
         marks = {"color": colour, **marker}
         more |= {"hovertext": hover, "hoverinfo": "text", "meta": width, "name": f"width {width}"}

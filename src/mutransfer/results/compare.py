@@ -94,7 +94,7 @@ def compare_runs(a: pd.DataFrame, b: pd.DataFrame, *, draws: int = 2000, seed: i
     shared = sorted({*tables[0]} & {*tables[1]}, key=lambda name: (name != "sp", name))
     pairs = [(name, name) for name in shared]
     if not pairs and len(tables[0]) == len(tables[1]) == 1:
-        pairs = [(*tables[0], *tables[1])]
+        pairs = [(next(iter(tables[0])), next(iter(tables[1])))]
     if not pairs:
         has = [listing([*table]) for table in tables]
         raise UserError(

@@ -36,8 +36,8 @@ from mutransfer.files import write
 from mutransfer.results import published
 
 TABLE = "table.md"
-KEYS = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label")
-KEYS += ("paper", "paper.table_or_figure", "paper.statement", "paper.differs")
+KEYS: tuple[str, ...] = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "paper")
+KEYS += ("paper.table_or_figure", "paper.statement", "paper.differs")
 EMPTY: Mapping[str, str] = MappingProxyType({})
 
 Verdict = Literal["reproduced", "in part", "mixed", "undecided", "not reproduced", "not judged"]
