@@ -118,11 +118,3 @@ def test_what_it_costs_is_planned(tmp_path, capsys) -> None:
     said = capsys.readouterr().out
     assert ": 4 runs on" in said and "Table 6" not in said
     assert not (tmp_path / "figures").exists()
-
-
-def test_a_failed_run_draws_nothing(tmp_path, capsys) -> None:
-    """No table from a gap: exit code 1, a line that says why, and no target trained: the winner may be missing."""
-    engine = Here(lambda spec, dataset: RunRecord.failed(spec, "died"))
-    assert command("cifar_mlp", "--scale", "smoke", "--out", tmp_path, of=EXPERIMENT, engine=engine) == 1
-    assert "5 of 5 runs failed; the same command tries them again" in capsys.readouterr().err
-    assert not (tmp_path / "figures").exists()
