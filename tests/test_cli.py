@@ -30,13 +30,8 @@ def finished(smoke):
 def test_smoke_run_writes_figure_table_and_provenance(finished):
     """The output of the one command: all five files, the stand-in named as one in each that a reader sees."""
     folder = finished / "figures/cifar_mlp"
-    assert {p.name for p in folder.iterdir()} == {
-        "lr_vs_loss.png",
-        "lr_vs_loss.svg",
-        "table.md",
-        "runs.csv",
-        "provenance.json",
-    }
+    drawn = {"lr_vs_loss.png", "lr_vs_loss.svg", "table.md", "runs.csv", "provenance.json"}
+    assert {p.name for p in folder.iterdir()} == drawn
     table = (folder / "table.md").read_text()
     assert "STAND-IN DATA, not CIFAR-10" in table
     assert re.search(r"µP.*(stable|drifts|undecided)", table)
@@ -80,16 +75,16 @@ def test_figures_redraws_and_raises_on_a_gap(finished, tmp_path, capsys):
 
 def test_plan_shows_cost_without_training(capsys, tmp_path):
     """plan prints runs, FLOPs, memory, minutes and GPU hours; it keeps what it measured, and nothing else."""
-    assert run("plan", "cifar_mlp", "--scale", "paper", "--widths", "256,8192", "--out", tmp_path, "--workers", 1) == 0
+    plan = ["plan", "cifar_mlp", "--scale", "paper", "--widths", "256,8192", "--out", tmp_path, "--workers", 1]
+    assert run(*plan) == 0
     text = capsys.readouterr().out
     assert "measuring this machine" in text and "tuning: 64 samples" in text
     assert re.search(r"H100: float32 [\d,.]+ h", text)
     row = next(line.split() for line in text.splitlines() if line.split()[:2] == ["sp", "8192"])
-    assert (
-        int(row[7].replace(",", "")) > 92_274_688 * 4 / 2**20 and float(row[8].replace(",", "")) > 0
-    )  # the weights alone; minutes
+    memory, minutes = (float(cell.replace(",", "")) for cell in row[7:9])
+    assert memory > 92_274_688 * 4 / 2**20 and minutes > 0  # the weights alone
     assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*.*")] == ["results/calibration.json"]
-    assert run("plan", "cifar_mlp", "--scale", "paper", "--widths", "256,8192", "--out", tmp_path, "--workers", 1) == 0
+    assert run(*plan) == 0
     assert "measuring this machine" not in capsys.readouterr().out
 
 
@@ -114,36 +109,15 @@ def test_tune_copies_the_winner_and_figures_redraws_it(capsys, tmp_path):
     assert "6 of 6 runs are in the store already" in capsys.readouterr().out
 
 
-def test_runs_lists_and_exports_what_a_sweep_stored(finished, capsys, tmp_path):
-    """The store is not a black box: what a figure was drawn from can be listed, filtered and taken elsewhere."""
-    assert run("runs", "cifar_mlp", "--where", "width=32", "parametrization=mup", "--out", finished) == 0
-    total = len(pd.read_csv(finished / "figures/cifar_mlp/runs.csv"))
-    said = re.search(rf"(\d+) of {total} runs: \1 finished$", capsys.readouterr().out.strip())
-    assert said and 6 <= int(said[1]) < total
-    assert run("runs", "cifar_mlp", "--export", tmp_path / "runs.parquet", "--out", finished) == 0
-    exported = pd.read_parquet(tmp_path / "runs.parquet")
-    committed = pd.read_csv(finished / "figures/cifar_mlp/runs.csv")
-    assert set(exported["run_id"]) == set(committed["run_id"])
-
-
 def test_precision_is_part_of_the_run(finished, capsys, tmp_path):
     """bfloat16 gives other numbers: it must be another run in the store, and named in the table of runs."""
     out = shutil.copytree(finished, tmp_path / "out")
     assert command("cifar_mlp", "--scale", "smoke", "--precision", "bfloat16", "--out", out) == 0
     assert "in the store already" not in capsys.readouterr().out
-    runs = pd.read_csv(out / "figures/cifar_mlp/bfloat16/runs.csv")
-    assert set(runs["precision"]) == {"bfloat16"}
-    assert set(pd.read_csv(out / "figures/cifar_mlp/runs.csv")["precision"]) == {"float32"}
-    with Store(out / "results/cifar_mlp.sqlite", read_only=True) as store:
-        losses = {r.spec.precision: r.train_loss for r in store.records() if r.spec.width == 32 and r.is_done}
-    assert losses["float32"] != losses["bfloat16"]
-
-
-def test_list(capsys):
-    """list names every experiment with its variants and scales."""
-    assert cli.main(["list"]) == 0
-    text = capsys.readouterr().out
-    assert "cifar_mlp" in text and "tanh_mse" in text and "paper" in text
+    tables = {name: pd.read_csv(out / "figures/cifar_mlp" / name / "runs.csv") for name in ("", "bfloat16")}
+    assert [set(runs["precision"]) for runs in tables.values()] == [{"float32"}, {"bfloat16"}]
+    assert not {*tables[""]["run_id"]} & {*tables["bfloat16"]["run_id"]}
+    assert len({runs.query("width == 32")["train_loss"].mean() for runs in tables.values()}) == 2
 
 
 @pytest.mark.parametrize(
@@ -170,26 +144,20 @@ MISTAKES = [
     (["cifar_mlp", "--scale", "cup"], "Did you mean 'cpu'?"),
     (["cifar_mlp", "--variant", "relu_xnet"], "Did you mean 'relu_xent'?"),
     (["cifar_mlp", "--widths", "0"], "'0' is no positive whole number"),
-    (["cifar_mlp", "--widths", "-3"], "'-3' is no positive whole number"),
     (["cifar_mlp", "--widths", "64,abc"], "'abc' is no positive whole number"),
     (["cifar_mlp", "--widths", "64"], "at least two widths"),
-    (["cifar_mlp", "--seeds", "0"], "'0' is no positive whole number"),
     (["cifar_mlp", "--workers", "many"], "'many' is no positive whole number"),
-    (["cifar_mlp", "tanh"], "unrecognized arguments: tanh"),
     (["cifar_mlp", "--precision", "float23"], "Did you mean 'float32'?"),
     (["cifar_mlp", "--engine", "rya"], "Did you mean 'ray'?"),
     (["cifar_mlp", "--address", "head:6379"], "--address head:6379 needs --engine ray"),
     (["cifar_mlp", "--engine", "ray", "--workers", "3"], "--workers is for the engine local"),
     (["cifar_mlp", "--engine", "ray", "--address", "127.0.0.1:1"], "no Ray cluster at '127.0.0.1:1'"),
-    (["cifar_mlp", "--where", "width=64"], "unrecognized arguments: --where"),
     (["tune", "cifar_mlp", "--seeds", "3"], "unrecognized arguments: --seeds"),
     (["tune", "cifar_mlp", "--samples", "0"], "'0' is no positive whole number"),
     (["tune", "cifar_mlp", "--search-seed", "-1"], "'-1' is no whole number"),
-    (["runs", "cifar_mlq"], "Did you mean 'cifar_mlp'?"),
     (["runs", "cifar_mlp"], "there is no store at"),
     (["cifar_mlp", "--lr", "3"], "--help"),
     (["plan"], "required: EXPERIMENT"),
-    (["cifar_mlp", "--figure", "4"], "unknown figure '4'"),
     (["cifar_mlp", "--dataset", "books"], "unknown data set of cifar_mlp 'books'"),
     (["transformer_lm", "--figure", "12"], "unknown figure '12'. Valid: 4, 7, 13"),
     (["transformer_lm", "--figure", "4", "--widths", "32,64"], "a figure has its own"),
@@ -232,29 +200,27 @@ def test_a_second_run_on_the_same_store_is_refused(tmp_path, capsys):
     assert error.count("\n") == 1 and "--out" in error
 
 
+def failing(fails):
+    """An engine whose runs have no result where ``fails(spec)``."""
+    return Here(
+        lambda spec, data: RunRecord.failed(spec, "no room") if fails(spec) else EXPERIMENT.code.run(spec, data)
+    )
+
+
 def test_failed_runs_exit_1_and_keep_the_rest(capsys, tmp_path):
     """A run without a result is no result: exit code 1, no figure drawn from the gap, the others kept."""
-
-    def fails_at_width_32(spec, dataset):
-        return RunRecord.failed(spec, "no room") if spec.width == 32 else EXPERIMENT.code.run(spec, dataset)
-
     sweep = ["cifar_mlp", "--scale", "smoke", "--out", tmp_path]
-    assert command(*sweep, engine=Here(fails_at_width_32)) == 1
+    assert command(*sweep, engine=failing(lambda spec: spec.width == 32)) == 1
     assert "12 of 24 runs failed" in capsys.readouterr().err
     assert not (tmp_path / "figures").exists()
-    engine = Here(EXPERIMENT.code.run)
+    engine = failing(lambda spec: False)
     assert command(*sweep, engine=engine) == 0 and len(engine.made) >= 12
-    runs = pd.read_csv(tmp_path / "figures/cifar_mlp/runs.csv", dtype={"run_id": str})
-    assert len(runs) == 12 + len(engine.made)
+    assert len(pd.read_csv(tmp_path / "figures/cifar_mlp/runs.csv")) == 12 + len(engine.made)
 
 
 def test_a_search_leaves_out_what_failed(capsys, tmp_path):
     """The winner is one of the others; the exit code says that there is a gap."""
-
-    def fails_above(spec, dataset):
-        return RunRecord.failed(spec, "no room") if spec.log2_lr > -4 else EXPERIMENT.code.run(spec, dataset)
-
     tune = ["tune", "cifar_mlp", "--scale", "smoke", "--samples", 6, "--out", tmp_path]
-    assert command(*tune, engine=Here(fails_above)) == 1
+    assert command(*tune, engine=failing(lambda spec: spec.log2_lr > -4)) == 1
     said = capsys.readouterr()
     assert "winner: sample" in said.out and re.search(r"\d of 7 runs failed; the same command tries them", said.err)

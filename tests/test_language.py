@@ -9,7 +9,7 @@ import pytest
 from experiments.transformer_lm.experiment import EXPERIMENT as LM
 from mutransfer.designs.design import Bench
 from tests.here import command
-from tests.small import TEXT, text
+from tests.small import text
 
 SMOKE = ["transformer_lm", "--scale", "smoke"]
 
@@ -63,19 +63,6 @@ def test_figure_21_simulates_the_real_widths(tmp_path):
         "µP, width 32, simulating n",
     ]
     assert provenance["threshold"] == pytest.approx(np.log(16), abs=0.01)
-
-
-def test_figure_7_draws_learning_curves_at_fixed_rates(tmp_path):
-    """Its panels are a rate in µP, and in SP a quarter of it and all of it; the narrowest SP run is µP's."""
-    assert command(*SMOKE, "--figure", "7", "--seeds", 2, "--out", tmp_path) == 0
-    folder = tmp_path / "figures/transformer_lm/figure_7"
-    names = {"runs.csv", "curves.csv", "provenance.json", "table.md", "learning_curves.png", "learning_curves.svg"}
-    assert {p.name for p in folder.iterdir()} == names
-    curves = pd.read_csv(folder / "curves.csv")
-    assert curves.groupby("panel")["log2_lr"].first().to_dict() == {"mup/-7": -7, "sp/-7": -7, "sp/-9": -9}
-    assert (curves.groupby("panel").size() == 2 * 2 * TEXT.steps).all()
-    table = (folder / "table.md").read_text()
-    assert "wider is better" in table and "| MUP: steps | 10000 | 20 |".replace("MUP", "wider is better") in table
 
 
 @pytest.mark.parametrize("scale", LM.scales)

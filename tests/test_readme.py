@@ -67,12 +67,15 @@ def house(smoke, tmp_path, monkeypatch) -> Path:
     return Path("house")
 
 
-def test_the_commands_are_collected():
-    """From code blocks, tables and prose; every reason names tests that are there."""
+def test_what_is_read_from_the_readme_is_there():
+    """Commands from code blocks, tables and prose, reasons that name tests, experiments with a page, links, images."""
     assert {"cifar_mlp", "list", "<experiment>", "all", "report", "iwslt14 --backend fairseq"} <= set(COMMANDS)
     assert set(ELSEWHERE) <= set(COMMANDS)
-    for reason in ELSEWHERE.values():
-        assert all((ROOT / path).is_file() for path in re.findall(r"tests/\S+\.py", reason)), reason
+    images, reasons = re.findall(r"!\[[^]]+\]\(([^)]+)\)", README), " ".join(ELSEWHERE.values())
+    for path in [*images, *re.findall(r"tests/\S+\.py", reasons)]:
+        assert (ROOT / path).is_file(), path
+    assert sorted(re.findall(r"^\| \[(\w+)\]\(experiments/\1/README\.md\) \| ", README, re.M)) == EXPERIMENTS
+    assert len(LINKS) >= 10
 
 
 RUN = dict.fromkeys(again for words in COMMANDS if words not in ELSEWHERE for again in typed(words))
@@ -124,11 +127,6 @@ def test_the_options_are_there(capsys):
     assert options <= set(re.findall(r"--[a-z-]+", "".join(helps))) | {"--head"}  # of ray start
 
 
-def test_the_table_has_a_line_for_every_experiment():
-    """With a link to its own page."""
-    assert sorted(re.findall(r"^\| \[(\w+)\]\(experiments/\1/README\.md\) \| ", README, re.M)) == EXPERIMENTS
-
-
 def test_the_snippet_runs():
     """The ten lines that put µP on one's own model are run as they stand, and their claim is checked."""
     snippet = re.search(r"<!-- snippet -->\n```python\n(.*?)```", README, re.S)[1]
@@ -146,13 +144,6 @@ LINKS = re.findall(r"\[`([^`]+)`\]\(([^)#]+)#L(\d+)\)", README)
 def test_a_line_holds_what_is_said(code, path, line):
     """The table from the paper's symbols to lines of code holds."""
     assert code in (ROOT / path).read_text().splitlines()[int(line) - 1]
-
-
-def test_the_table_of_symbols_is_there():
-    """An empty list of links would pass the test above."""
-    assert len(LINKS) >= 10
-    for image in re.findall(r"!\[[^]]+\]\(([^)]+)\)", README):
-        assert (ROOT / image).is_file()
 
 
 def test_the_house_is_the_one_that_stands():

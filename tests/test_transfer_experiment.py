@@ -83,9 +83,7 @@ def test_the_table_is_trained_and_drawn(tmp_path, capsys) -> None:
     engine = Here(run)
     assert command("cifar_mlp", "--scale", "smoke", "--out", tmp_path, of=EXPERIMENT, engine=engine) == 0
     said = capsys.readouterr().out
-    assert (
-        "Table 6, scale smoke" in said.replace("Table 6: ", "") and "the search costs 0.125 trainings of base" in said
-    )
+    assert "Table 6, scale smoke" in said and "= 12.5% of one training of base" in said
     assert "µTransfer against naive transfer: better (naive transfer diverged in 3 of 3 inits)" in said
     folder = tmp_path / "figures" / "cifar_mlp" / "table_6"
     assert {p.name for p in folder.iterdir()} == {"losses.png", "losses.svg", "provenance.json", "runs.csv", "table.md"}
@@ -110,7 +108,7 @@ def test_what_it_costs_is_planned(tmp_path, capsys) -> None:
     plan = ["plan", "cifar_mlp", "--scale", "smoke", "--out", tmp_path]
     assert command(*plan, of=EXPERIMENT) == 0
     said = capsys.readouterr().out
-    assert f": {5 + 18} runs on" in said and "Table 6: 5 samples; proxy of width 8 and depth 2, 20 steps" in said
+    assert f": {5 + 18} runs on" in said and "Table 6: 5 samples at width 8" in said
     assert "what scoring them takes comes on top" in said
     swept = replace(EXPERIMENT, outputs=(LrSweep(), TABLE))
     assert command(*plan, of=swept) == 0
@@ -119,12 +117,4 @@ def test_what_it_costs_is_planned(tmp_path, capsys) -> None:
     assert command(*plan, "--variant", "two", of=swept) == 0
     said = capsys.readouterr().out
     assert ": 4 runs on" in said and "Table 6" not in said
-    assert not (tmp_path / "figures").exists()
-
-
-def test_a_failed_run_draws_nothing(tmp_path, capsys) -> None:
-    """No table from a gap: exit code 1, a line that says why, and no target trained: the winner may be missing."""
-    engine = Here(lambda spec, dataset: RunRecord.failed(spec, "died"))
-    assert command("cifar_mlp", "--scale", "smoke", "--out", tmp_path, of=EXPERIMENT, engine=engine) == 1
-    assert "5 of 5 runs failed; the same command tries them again" in capsys.readouterr().err
     assert not (tmp_path / "figures").exists()

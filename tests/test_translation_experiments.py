@@ -46,24 +46,22 @@ def cells(number: str, data: PairDataset):
 
 
 def test_the_published_sizes(data: PairDataset) -> None:
-    """App. F.1 and F.2: 1x and 0.25x, d_ffn, heads and d_k, and the parameters that the paper rounds to."""
-    sizes = {}
-    for experiment, width in ((IWSLT, 512), (IWSLT, 128), (WMT, 1024), (WMT, 256)):
-        c = translation.config(spec(experiment, data, "paper", base_width=width // 4, width=width), width)
-        if experiment is WMT:
-            c = translation.config(spec(experiment, data, "paper", width=width), width)
-        sizes[experiment.name, width] = (c.depth, c.heads, c.head_size, c.d_ffn)
-    assert sizes == {
-        ("iwslt14", 512): (6, 4, 128, 1024),
-        ("iwslt14", 128): (6, 4, 32, 256),
-        ("wmt14", 1024): (6, 16, 64, 4096),
-        ("wmt14", 256): (6, 4, 64, 256),
-    }
-    wmt = [translation.parameters(spec(WMT, data, "paper", width=w, vocab=32_768)) / 1e6 for w in (256, 1024)]
-    assert wmt == pytest.approx([15, 211], rel=0.02)  # as the paper rounds them
-    # F.1's vocabularies are two, 8,848 and 6,632; ours is one for both, so the middle of them
-    f1 = [translation.parameters(spec(IWSLT, data, "paper", width=w, vocab=7740)) / 1e6 for w in (128, 512)]
-    assert f1 == pytest.approx([3.97, 39.47], rel=0.01)
+    """App. F.1 and F.2: 1x and 0.25x, d_ffn, heads and d_k, and the parameters that the paper rounds to.
+
+    F.1's vocabularies are two, 8,848 and 6,632; ours is one for both, so the middle of them.
+    """
+    published = [
+        (IWSLT, 512, [6, 4, 128, 1024], 39.47),
+        (IWSLT, 128, [6, 4, 32, 256], 3.97),
+        (WMT, 1024, [6, 16, 64, 4096], 211),
+        (WMT, 256, [6, 4, 64, 256], 15),
+    ]
+    for experiment, width, shape, millions in published:
+        is_iwslt = experiment is IWSLT
+        sized = spec(experiment, data, "paper", width=width, vocab=7740 if is_iwslt else 32_768)
+        assert translation.parameters(sized) / 1e6 == pytest.approx(millions, rel=0.02)
+        c = translation.config(change(sized, {"base_width": width // 4} if is_iwslt else {}), width)
+        assert [c.depth, c.heads, c.head_size, c.d_ffn] == shape
 
 
 def test_sp_is_fairseqs_and_mup_equals_it_at_the_base(data: PairDataset) -> None:
@@ -99,10 +97,8 @@ def test_d_ffn_is_a_width_in_mup(data: PairDataset) -> None:
 
 def test_a_least_d_k_widens_the_narrow_heads_only(data: PairDataset) -> None:
     """Figure 10: the right panel's narrow model has the wide one's d_k."""
-    found = {}
-    for panel, _, width, run_spec in cells("10", data):
-        found[panel, width] = translation.config(run_spec, run_spec.width).head_size
-    assert found == {("d_k_1", 16): 4, ("d_k_1", 32): 8, ("d_k_8", 16): 8, ("d_k_8", 32): 8}
+    sizes = {(panel, n): translation.config(s, s.width).head_size for panel, _, n, s in cells("10", data)}
+    assert sizes == {("d_k_1", 16): 4, ("d_k_1", 32): 8, ("d_k_8", 16): 8, ("d_k_8", 32): 8}
 
 
 def test_a_scored_run_has_bleu_and_samples(data: PairDataset) -> None:
@@ -115,11 +111,7 @@ def test_a_scored_run_has_bleu_and_samples(data: PairDataset) -> None:
     assert "tok:13a" in record.provenance["bleu"]
     assert RunRecord.from_json(record.to_json()) == record
     assert translation.run(spec(IWSLT, data, steps=2), data).scores == {}
-
-
-def test_examples_are_tokens_of_an_epoch(data: PairDataset) -> None:
-    """The longer side of each pair, as a batch counts it, its end included."""
-    pairs = data.pairs("train")
+    pairs = data.pairs("train")  # of an epoch, the longer side of each pair counts, its end included
     longer = sum(max(len(a), len(b)) + 1 for a, b in zip(*pairs, strict=True))
     assert translation.examples(data, spec(IWSLT, data)) == longer
 
@@ -135,10 +127,6 @@ def test_the_data_that_is_there_is_chosen(tmp_path: Path, monkeypatch) -> None:
     assert iwslt14.choose(tmp_path, None) is iwslt14_script.load
     with pytest.raises(UserError, match="Did you mean 'multi30k'"):
         iwslt14.choose(tmp_path, "multi30")
-
-
-def run(*args: object) -> int:
-    return cli.main([str(a) for a in args])
 
 
 def test_the_sweep_and_the_table_of_searches(smoke) -> None:
@@ -165,40 +153,36 @@ def test_a_long_run_on_a_corpus_of_ones_own_is_scored_and_shown(tmp_path: Path, 
     assert "## BLEU" in table and GERMAN[80] in table and ENGLISH[80] in table
 
 
-def test_what_is_said_of_a_corpus_is_checked(tmp_path: Path, capsys) -> None:
-    """One line each: another experiment, two names for the data, a folder without the language."""
-    where = corpus(tmp_path / "corpus")
-    for args, words in (
-        (["cifar_mlp", "--corpus", where], "--corpus is for experiments on parallel text (iwslt14, wmt14)"),
-        (["iwslt14", "--corpus", where, "--dataset", "multi30k"], "leave --dataset multi30k out"),
-        (["iwslt14", "--corpus", where, "--languages", "fr-en"], "fr"),
-        (["iwslt14", "--test", "x", "--dataset", "multi30k"], "name it too (--corpus DIR)"),
-    ):
-        assert run(*args, "--scale", "smoke", "--out", tmp_path) == 2
-        error = capsys.readouterr().err
-        assert words in error and error.count("\n") == 1
-
-
 def missing() -> None:
     raise UserError("fairseq is not installed: pip install it")
 
 
-def test_a_backend_is_known_installed_and_for_the_sweep(tmp_path: Path, capsys) -> None:
-    """One line each, before any data is read."""
+CORPUS = ["iwslt14", "--corpus", "corpus"]
+BACKEND = ["--backend", "fairseq"]
+MISTAKES = [
+    (["cifar_mlp", "--corpus", "corpus"], "--corpus is for experiments on parallel text (iwslt14, wmt14)"),
+    ([*CORPUS, "--dataset", "multi30k"], "leave --dataset multi30k out"),
+    ([*CORPUS, "--languages", "fr-en"], "fr"),
+    (["iwslt14", "--test", "x", "--dataset", "multi30k"], "name it too (--corpus DIR)"),
+    (["iwslt14", "--backend", "fairsek"], "Did you mean 'fairseq'"),
+    (["cifar_mlp", *BACKEND], "unknown backend of cifar_mlp"),
+    (["iwslt14", *BACKEND], "fairseq is not installed: pip install it"),
+    (["iwslt14", *BACKEND, "--figure", "6"], "is for the learning-rate sweep"),
+    (["wmt14", *BACKEND, "--precision", "bfloat16"], "is for the learning-rate sweep"),
+]
+
+
+@pytest.mark.parametrize(("args", "words"), MISTAKES)
+def test_what_is_said_of_a_corpus_and_a_backend_is_checked(tmp_path, monkeypatch, capsys, args, words) -> None:
+    """In one line: another experiment, two names for the data, a folder without the language, no such backend."""
+    monkeypatch.chdir(tmp_path)
+    corpus(tmp_path / "corpus")
     without = LrSweep(backends={"fairseq": missing})
-    experiments = {name: cli.load_experiment(name) for name in ("cifar_mlp", "iwslt14", "wmt14")}
-    experiments |= {e.name: replace(e, outputs=(without, *e.outputs[1:])) for e in (IWSLT, WMT)}
-    for args, words in (
-        (["iwslt14", "--backend", "fairsek"], "Did you mean 'fairseq'"),
-        (["cifar_mlp", "--backend", "fairseq"], "unknown backend of cifar_mlp"),
-        (["iwslt14", "--backend", "fairseq"], "fairseq is not installed: pip install it"),
-        (["iwslt14", "--backend", "fairseq", "--figure", "6"], "is for the learning-rate sweep"),
-        (["wmt14", "--backend", "fairseq", "--precision", "bfloat16"], "is for the learning-rate sweep"),
-    ):
-        own = ["--scale", "smoke", "--out", str(tmp_path), "--data", str(tmp_path)]
-        assert cli.main([*args, *own], load=experiments.__getitem__) == 2
-        error = capsys.readouterr().err
-        assert words in error and error.count("\n") == 1
+    experiments = {e.name: replace(e, outputs=(without, *e.outputs[1:])) for e in (IWSLT, WMT)}
+    experiments["cifar_mlp"] = cli.load_experiment("cifar_mlp")
+    assert cli.main([*args, "--scale", "smoke", "--out", "."], load=experiments.__getitem__) == 2
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
 
 
 def test_a_run_by_fairseq_is_near_ours(data: PairDataset) -> None:

@@ -76,6 +76,11 @@ def transfer_runs(
     return pd.DataFrame(rows)
 
 
+def target(label: str) -> dict[str, Any]:
+    (width, depth), changes = SIZES[label], CHANGES[label]
+    return {"width": width, "depth": depth, "changes": changes, "roles": list(ROLES[changes])}
+
+
 def facts(samples: int = 6, inits: int = 3, targets: Sequence[str] = ("base",), scores: Sequence[str] = ()) -> dict:
     """provenance["transfer"] of such a table."""
     published = {"base": "BERT-base", "large": "BERT-large"}
@@ -88,15 +93,6 @@ def facts(samples: int = 6, inits: int = 3, targets: Sequence[str] = ("base",), 
         "space": {"lr": "{...}", "output_mult": "{1, 2, 4}"},
         "default": {"log2_lr": -20.0},
         "proxy": {"width": width, "depth": depth, "steps": STEPS["proxy"]},
-        "targets": {
-            label: {
-                "width": SIZES[label][0],
-                "depth": SIZES[label][1],
-                "changes": CHANGES[label],
-                "roles": list(ROLES[CHANGES[label]]),
-                "published": published.get(label, ""),
-            }
-            for label in targets
-        },
+        "targets": {label: {**target(label), "published": published.get(label, "")} for label in targets},
         "scores": {name: SCORES[name] for name in scores},
     }

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mutransfer.command import PARTS
-from mutransfer.errors import UserError, unknown
+from mutransfer.errors import UserError, known
+from mutransfer.training.spec import PRECISIONS
 
 if TYPE_CHECKING:
     from mutransfer.command import Command
@@ -66,12 +68,18 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         epilog="./reproduce.sh COMMAND --help says more of each.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name in names:
-        command = commands.add_parser(name, help="run this experiment")
-        _add_training(command)
-        _add_figure(command, " or all")
-    for name, words in COMMANDS.items():
-        command = commands.add_parser(name, help=words, description=words)
+    group = _options()
+    options: dict[str, list[_Parser]] = {
+        **{name: [group[part] for part in ("training", "seeds", "figure")] for name in names},
+        "all": [group["training"], group["seeds"]],
+        "plan": [group[part] for part in ("training", "seeds", "figure", "samples")],
+        "tune": [group[part] for part in ("training", "samples", "search")],
+        "runs": [group["runs"], group["out"]],
+        "figures": [group["out"]],
+        "report": [group["out"]],
+    }
+    for name, words in {**dict.fromkeys(names, "run this experiment"), **COMMANDS}.items():
+        command = commands.add_parser(name, help=words, description=words, parents=options.get(name, []))
         if name in ("plan", "tune", "runs"):
             command.add_argument("experiment", metavar="EXPERIMENT", help=", ".join(names))
         if name == "figures":
@@ -79,63 +87,50 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         if name == "compare":
             for which in ("a", "b"):
                 command.add_argument(which, type=Path, metavar=which.upper(), help="a runs.csv, or its folder")
-        if name in ("all", "plan", "tune"):
-            _add_training(command, seeds=name != "tune")
-        if name == "plan":
-            _add_figure(command)
-        if name in ("plan", "tune"):
-            _add_search(command)
-        if name == "tune":
-            words = "successive halving: train most samples for a part of the steps"
-            command.add_argument("--halving", action="store_true", help=words)
-            words = "the same search in SP beside it: naive transfer"
-            command.add_argument("--compare", action="store_true", help=words)
-        if name == "runs":
-            _add_runs(command)
-        if name in ("runs", "figures", "report"):
-            _add_out(command)
-    if argv and not argv[0].startswith("-") and argv[0] not in commands.choices:
-        raise unknown("command or experiment", argv[0], commands.choices)
+    if argv and not argv[0].startswith("-"):
+        known("command or experiment", argv[0], commands.choices)
     return parser.parse_args(argv)
 
 
-def _add_training(parser: argparse.ArgumentParser, *, seeds: bool = True) -> None:
-    add = parser.add_argument
-    parser.set_defaults(figure=None)
+def _options() -> dict[str, _Parser]:
+    """Options that several commands have, by what they are about."""
+    out = _Parser(add_help=False)
+    words = "where results/, figures/ and report/ are; default: this repository"
+    out.add_argument("--out", type=Path, default=ROOT, help=words)
+
+    training = _Parser(add_help=False, parents=[out])
+    training.set_defaults(figure=None, seeds=None, samples=None, search_seed=0, halving=False, compare=False)
+    add = training.add_argument
     add("--scale", help="smoke (seconds), cpu (minutes), gpu (hours), paper (the published setting)")
     add("--dataset", help="where an experiment has several, such as books, wikitext2")
     add("--variant", "--model", help="another figure of the experiment, named by ./reproduce.sh list")
     add("--widths", type=_widths, help="such as 64,256,1024 instead of the scale's")
-    if seeds:
-        add("--seeds", type=_positive, help="how many, instead of the scale's")
-    add("--precision", default="float32", help="float32 (default), bfloat16, or auto: what is fastest here")
+    precision = partial(_named, "precision", (*PRECISIONS, "auto"))
+    words = "float32 (default), bfloat16, or auto: what is fastest here"
+    add("--precision", type=precision, default="float32", help=words)
     add("--backend", help="fairseq: train the sweep of a translation experiment by fairseq itself")
     add("--workers", type=_positive, help="processes at once; default: one per core, 4 per GPU")
-    add("--engine", default="local", help="local (default), or ray: on a running Ray cluster")
+    words = "local (default), or ray: on a running Ray cluster"
+    add("--engine", type=partial(_named, "engine", ("local", "ray")), default="local", help=words)
     add("--address", help="of the Ray cluster, HOST[:PORT]; default: the one this machine has joined")
     add("--data", type=Path, help="data folder; default: $MUTRANSFER_DATA, else data/")
-    text = parser.add_argument_group("parallel text of your own, for translation")
+    text = training.add_argument_group("parallel text of your own, for translation")
     text.add_argument("--corpus", type=Path, metavar="DIR", help="with train.LANG, valid.LANG and test.LANG")
     text.add_argument("--languages", metavar="L1-L2", help="source and target, as the files end")
     text.add_argument("--pieces", type=_positive, metavar="N", help="of the vocabulary, instead of the scale's")
     for part in PARTS:
         text.add_argument(f"--{part}", metavar="NAME", help=f"of the files of the {part} part")
-    _add_out(parser)
 
-
-def _add_figure(parser: argparse.ArgumentParser, more: str = "") -> None:
-    words = f"another figure of the paper by its number{more}, named by ./reproduce.sh list"
-    parser.add_argument("--figure", metavar="N", help=words)
-
-
-def _add_search(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--samples", type=_positive, help="of the search, instead of the scale's")
-    add("--search-seed", type=_whole, default=0, help="of the samples (default 0)")
-
-
-def _add_runs(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
+    seeds, figure, samples, search, runs = (_Parser(add_help=False) for _ in range(5))
+    seeds.add_argument("--seeds", type=_positive, help="how many, instead of the scale's")
+    words = "another figure of the paper by its number or all, named by ./reproduce.sh list"
+    figure.add_argument("--figure", metavar="N", help=words)
+    samples.add_argument("--samples", type=_positive, help="of the search, instead of the scale's")
+    samples.add_argument("--search-seed", type=_whole, default=0, help="of the samples (default 0)")
+    words = "successive halving: train most samples for a part of the steps"
+    search.add_argument("--halving", action="store_true", help=words)
+    search.add_argument("--compare", action="store_true", help="the same search in SP beside it: naive transfer")
+    add = runs.add_argument
     words = 'such as "width=1024" "log2_lr<=-4" status!=finished hps.loss=xent; all must hold'
     add("--where", nargs="+", action="extend", default=[], metavar="CONDITION", help=words)
     add("--export", type=Path, metavar="FILE", help="write the runs to a .csv or .parquet file")
@@ -143,12 +138,12 @@ def _add_runs(parser: argparse.ArgumentParser) -> None:
     add("--all", dest="every", action="store_true", help="of --delete: every run")
     add("--yes", action="store_true", help="of --delete: without asking")
     add("--salvage", action="store_true", help="keep what can be read of a damaged store")
+    parsers = {"out": out, "training": training, "seeds": seeds, "figure": figure}
+    return {**parsers, "samples": samples, "search": search, "runs": runs}
 
 
-def _add_out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--out", type=Path, default=ROOT, help="where results/, figures/ and report/ are; default: this repository"
-    )
+def _named(kind: str, valid: Sequence[str], name: str) -> str:
+    return known(kind, name, valid)
 
 
 def _positive(text: str) -> int:
@@ -171,8 +166,8 @@ def _widths(text: str) -> list[int]:
 def _run(args: argparse.Namespace, load: Callable[[str], Experiment], adapt: Callable[[Command], Command]) -> int:
     from mutransfer import command
 
-    def made(name: str) -> Command:
-        return adapt(command.Command.of(args, load(name)))
+    def reproduced(name: str, do: Callable[[Command], int] = command.reproduce) -> int:
+        return do(adapt(command.Command.of(args, load(name))))
 
     match args.command:
         case "list":
@@ -184,28 +179,39 @@ def _run(args: argparse.Namespace, load: Callable[[str], Experiment], adapt: Cal
                 for dataset, other in e.elsewhere.items():
                     scales = ", ".join(other.scales)
                     print(f"{'':<16}--dataset {dataset}: {other.summary}; scales: {scales}")
-            return 0
         case "bench" | "test" | "lab":  # reproduce.sh runs these itself
             raise UserError(f"this needs more packages: run it as ./reproduce.sh {args.command}")
         case "report":
-            return _report(args)
+            from mutransfer.page import write_page
+
+            summaries = {name: load_experiment(name).summary for name in experiments()}
+            said, path = write_page(args.out / "figures", args.out / "report", experiments=summaries)
+            print(f"{said}\nwrote {path}")
         case "compare":
             from mutransfer.results.compare import compare
 
             print(compare(args.a, args.b))
-            return 0
         case "figures":
-            return _figures(args)
-        case "plan":
-            return command.plan(made(args.experiment))
-        case "tune":
-            return command.reproduce(made(args.experiment))
+            for name in [_known(args.experiment)] if args.experiment else experiments():
+                folders = sorted(p.parent for p in (args.out / "figures" / name).rglob("provenance.json"))
+                if not folders:
+                    raise UserError(f"{args.out / 'figures' / name} has no runs; run ./reproduce.sh {name} first.")
+                for folder in folders:
+                    command.draw(folder)
         case "runs":
-            return _runs(args)
+            from mutransfer.runs.table import runs
+
+            options = {name: getattr(args, name) for name in ("where", "export", "delete", "every", "yes", "salvage")}
+            return runs(args.out / "results" / f"{_known(args.experiment)}.sqlite", **options)
+        case "plan":
+            return reproduced(args.experiment, command.plan)
+        case "tune":
+            return reproduced(args.experiment)
         case "all":
-            return max(command.reproduce(made(name)) for name in experiments())
+            return max(map(reproduced, experiments()))
         case name:
-            return command.reproduce(made(name))
+            return reproduced(name)
+    return 0
 
 
 def experiments() -> list[str]:
@@ -219,46 +225,7 @@ def load_experiment(name: str) -> Experiment:
 
 
 def _known(name: str) -> str:
-    """``name``; `UserError` with the nearest one if no experiment has it."""
-    if name not in (names := experiments()):
-        raise unknown("experiment", name, names)
-    return name
-
-
-def _runs(args: argparse.Namespace) -> int:
-    from mutransfer.runs.table import runs
-
-    return runs(
-        args.out / "results" / f"{_known(args.experiment)}.sqlite",
-        where=args.where,
-        export=args.export,
-        delete=args.delete,
-        every=args.every,
-        yes=args.yes,
-        salvage=args.salvage,
-    )
-
-
-def _figures(args: argparse.Namespace) -> int:
-    from mutransfer.command import draw
-
-    for name in experiments() if args.experiment is None else [_known(args.experiment)]:
-        folders = sorted(p.parent for p in (args.out / "figures" / name).rglob("provenance.json"))
-        if not folders:
-            raise UserError(f"{args.out / 'figures' / name} has no runs; run ./reproduce.sh {name} first.")
-        for folder in folders:
-            draw(folder)
-    return 0
-
-
-def _report(args: argparse.Namespace) -> int:
-    from mutransfer.page import write_page
-
-    summaries = {name: load_experiment(name).summary for name in experiments()}
-    said, path = write_page(args.out / "figures", args.out / "report", experiments=summaries)
-    print(said)
-    print(f"wrote {path}")
-    return 0
+    return known("experiment", name, experiments())
 
 
 if __name__ == "__main__":

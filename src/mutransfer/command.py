@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from mutransfer.designs.algorithm import Copy, Numbers, Tuning
 from mutransfer.designs.design import Bench, Output, expected, follow
 from mutransfer.designs.experiment import Experiment
 from mutransfer.designs.grid import LrSweep
-from mutransfer.errors import UserError, unknown
+from mutransfer.errors import UserError, known
 from mutransfer.files import write
 from mutransfer.training.spec import PRECISIONS, RunRecord, RunSpec
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from mutransfer.runs.engine import Engine
     from mutransfer.runs.store import Store
 
-ENGINES = ("local", "ray")
 PARTS = ("train", "valid", "test")  # of a corpus, named on the command line
 RUNS_A_GPU = 4  # small runs share a GPU, but not by the dozen
 
@@ -53,28 +53,26 @@ class Command:
     def of(cls, args: argparse.Namespace, experiment: Experiment) -> Command:
         """What ``args`` say of ``experiment``. Raises `UserError` for names and combinations that there are not."""
         experiment = experiment.on(args.dataset)
-        outputs = tuple(experiment.outputs) if args.figure == "all" else ()
-        if args.figure and not outputs:
-            outputs = experiment.shown(args.figure)
+        outputs = experiment.outputs if args.figure == "all" else experiment.shown(args.figure) if args.figure else ()
         engine = _engine(args)
         scale = args.scale or ("cpu" if engine.devices[0] == "cpu" else "gpu")
         size = experiment.scale(scale)
         variant, _ = experiment.variant(args.variant)
         if any(output.part for output in outputs) and (args.widths or args.variant):
             raise UserError("--widths and --variant are for the learning-rate sweep: a figure has its own.")
-        if args.precision not in (precisions := (*PRECISIONS, "auto")):
-            raise unknown("precision", args.precision, precisions)
         backend = _backend(args, experiment)
         is_plain = not backend and variant == next(iter(experiment.variants))
         search = Tuning(
             kind="search",
             table="",
+            below="tune",
+            is_tolerant=True,
             select="training",
             methods=(Copy("target", "mup"),),
-            numbers={scale: Numbers(samples={"proxy": getattr(args, "samples", None) or size.samples})},
-            seed=getattr(args, "search_seed", 0),
-            is_halved=getattr(args, "halving", False),
-            has_naive=getattr(args, "compare", False),
+            numbers={scale: Numbers(samples={"proxy": args.samples or size.samples})},
+            seed=args.search_seed,
+            is_halved=args.halving,
+            has_naive=args.compare,
         )
         if args.command == "tune":
             outputs = (search,)
@@ -89,7 +87,7 @@ class Command:
             engine=engine,
             load=partial(experiment.data.load, args.data, args.dataset, scale, **_corpus(args, experiment)),
             widths=args.widths,
-            seeds=getattr(args, "seeds", None),
+            seeds=args.seeds,
             precision=args.precision,
             backend=backend,
         )
@@ -107,16 +105,9 @@ class Command:
 
     def bench(self, output: Output, dataset: Any, **more: Any) -> Bench:
         """What the output's design makes its runs of."""
-        return Bench(
-            experiment=self.experiment,
-            dataset=dataset,
-            scale=self.scale,
-            variant=output.variant or self.variant,
-            widths=self.widths,
-            seeds=self.seeds,
-            backend=self.backend,
-            **more,
-        )
+        variant, own = output.variant or self.variant, {"widths": self.widths, "seeds": self.seeds}
+        shared: dict[str, Any] = {"experiment": self.experiment, "scale": self.scale, "backend": self.backend, **own}
+        return Bench(dataset=dataset, variant=variant, **shared, **more)
 
     def expected(self, output: Output, dataset: Any) -> list[RunSpec]:
         """The runs of its plan, in float32. Raises `UserError` for what cannot be planned."""
@@ -127,25 +118,26 @@ class Command:
         run = self.experiment.code.run
         return f"{run.__module__}:{run.__name__}"
 
-    def measure(self, specs: Sequence[RunSpec], dataset: Any) -> tuple[Calibration | None, str]:
-        """This machine's speed on ``specs``, from results/calibration.json or now, and the precision of all runs."""
+    def measure(self, specs: Sequence[RunSpec], dataset: Any) -> tuple[Calibration | None, list[RunSpec]]:
+        """This machine's speed on ``specs``, from results/calibration.json or now, and all runs in their precision."""
         from mutransfer.runs.cost import calibrate, fastest
 
-        is_auto, code = self.precision == "auto", self.experiment.code
-        if not self.is_measured:
-            return None, "float32" if is_auto else self.precision
-        probe = getattr(code, "probe", lambda spec: spec)
-        calibration = calibrate(
-            [probe(spec) for spec in specs],
-            dataset,
-            self.runner,
-            engine=self.engine,
-            flops=code.flops,
-            path=self.out / "results" / "calibration.json",
-            precisions=PRECISIONS if is_auto else (self.precision,),
-            say=lambda line: print(line, flush=True),
-        )
-        return calibration, fastest(calibration, specs) if is_auto else self.precision
+        is_auto, code, calibration = self.precision == "auto", self.experiment.code, None
+        precision = "float32" if is_auto else self.precision
+        if self.is_measured:
+            probe = getattr(code, "probe", lambda spec: spec)
+            calibration = calibrate(
+                [probe(spec) for spec in specs],
+                dataset,
+                self.runner,
+                engine=self.engine,
+                flops=code.flops,
+                path=self.out / "results" / "calibration.json",
+                precisions=PRECISIONS if is_auto else (precision,),
+                say=partial(print, flush=True),
+            )
+            precision = fastest(calibration, specs) if is_auto else precision
+        return calibration, [replace(spec, precision=precision) for spec in specs]
 
     def show(
         self, output: Output, specs: Sequence[RunSpec], calibration: Calibration | None, notes: Sequence[str]
@@ -154,12 +146,11 @@ class Command:
         from mutransfer.runs.cost import device_hours, plan_table
 
         code, what = self.experiment.code, (output.part or self.backend).replace("_", " ").capitalize()
-        hours = [device_hours(specs, code.flops)] if self.scale == "paper" else []
         print(
             f"{self.experiment.name}, {what or output.variant or self.variant}, scale {self.scale}: "
             f"{len(specs)} runs on {self.engine.workers} {self.engine.name} workers, {specs[0].precision}"
         )
-        notes = [*hours, *notes]
+        notes = [*([device_hours(specs, code.flops)] if self.scale == "paper" else []), *notes]
         print(plan_table(specs, code.flops, calibration=calibration, notes=notes), flush=True)
 
     def provenance(self, records: Sequence[RunRecord], facts: Mapping[str, Any], variant: str, dataset: Any) -> str:
@@ -206,8 +197,7 @@ def plan(command: Command) -> int:
             tempfile.TemporaryDirectory(prefix="mutransfer-") as folder,
             on_disk(dataset, Path(folder, "data")) as dataset,
         ):
-            calibration, precision = command.measure(specs, dataset)
-        specs = [replace(spec, precision=precision) for spec in specs]
+            calibration, specs = command.measure(specs, dataset)
     command.show(command.outputs[0], specs, calibration, notes)
     return 0
 
@@ -221,14 +211,13 @@ def reproduce(command: Command) -> int:
     from mutransfer.runs.store import Store
 
     dataset, code = _loaded(command), 0
-    for output in command.outputs:
-        command.expected(output, dataset)
+    planned = [(output, command.expected(output, dataset)) for output in command.outputs]
     if missing := getattr(dataset, "missing", ""):
         raise UserError(missing)
     with Store(command.store) as store, on_disk(dataset, beside(command.store)) as dataset:
-        for output in command.outputs:
+        for output, specs in planned:
             if output.number or not code:  # no table follows a sweep that has failed
-                code = max(code, _run(command, output, dataset, store))
+                code = max(code, _run(command, output, specs, dataset, store))
     return code
 
 
@@ -242,8 +231,8 @@ class _NoResult(Exception):
     """Runs have failed."""
 
 
-def _run(command: Command, output: Output, dataset: Any, store: Store) -> int:
-    """One output: plan, train, write, draw; 1, and a last line that says why, if runs have no result.
+def _run(command: Command, output: Output, planned: list[RunSpec], dataset: Any, store: Store) -> int:
+    """One output: train, write, draw; 1, and a last line that says why, if runs have no result.
 
     Then no figure is drawn from the gap; but a search leaves out what failed.
     """
@@ -251,25 +240,17 @@ def _run(command: Command, output: Output, dataset: Any, store: Store) -> int:
     from mutransfer.runs.table import write_csv
 
     start, records, failed = time.monotonic(), dict[str, RunRecord](), 0
-    bench, planned = command.bench(output, dataset, known=store.get), command.expected(output, dataset)
-    calibration, precision = command.measure(planned, dataset)
-    bench, planned = replace(bench, precision=precision), [replace(spec, precision=precision) for spec in planned]
+    calibration, planned = command.measure(planned, dataset)
+    bench = command.bench(output, dataset, known=store.get, precision=planned[0].precision)
     command.show(output, planned, calibration, output.notes(bench))
-    flops = command.experiment.code.flops
+    cost = calibration.seconds if calibration else command.experiment.code.flops
 
     def train(specs: list[RunSpec]) -> list[RunRecord]:
         nonlocal failed
         if records and output.more:
             print(output.more.format(len(specs)), flush=True)
-        result = sweep(
-            specs,
-            store,
-            command.runner,
-            engine=command.engine,
-            dataset=dataset,
-            cost=calibration.seconds if calibration else flops,
-            is_timed=calibration is not None,
-        )
+        timed: dict[str, Any] = {"cost": cost, "is_timed": calibration is not None}
+        result = sweep(specs, store, command.runner, engine=command.engine, dataset=dataset, **timed)
         new = [*result.records]
         records.update((record.spec.run_id, record) for record in new)
         failed += result.failed
@@ -277,7 +258,7 @@ def _run(command: Command, output: Output, dataset: Any, store: Store) -> int:
             raise _NoResult
         return new
 
-    try:
+    with contextlib.suppress(_NoResult):
         tables = output.tables(bench, follow(output.design(bench), train))
         folder, sha256 = command.folder(output, bench), dict[str, str]()
         for name, table in {"runs.csv": tables.runs, **tables.others}.items():
@@ -287,8 +268,6 @@ def _run(command: Command, output: Output, dataset: Any, store: Store) -> int:
         write(folder / "provenance.json", text.encode())
         draw(folder)
         print(f"done in {(time.monotonic() - start) / 60:.1f} minutes")
-    except _NoResult:
-        pass
     if failed:
         print(f"{failed} of {len(records)} runs failed; the same command tries them again.", file=sys.stderr)
     return int(failed > 0)
@@ -306,37 +285,29 @@ def draw(folder: Path) -> None:
 
 def _backend(args: argparse.Namespace, experiment: Experiment) -> str:
     """What trains the sweep, if not this suite. Raises `UserError` if it is unknown, not installed, or cannot."""
-    name: str | None = getattr(args, "backend", None)
-    if not name:
+    if not args.backend:
         return ""
-    backends = {
-        k: v for output in experiment.outputs if isinstance(output, LrSweep) for k, v in output.backends.items()
-    }
-    if name not in backends:
-        raise unknown(f"backend of {experiment.name}", name, backends or ["none but this suite"])
+    sweeps = [output.backends for output in experiment.outputs if isinstance(output, LrSweep)]
+    backends = {name: require for own in sweeps for name, require in own.items()}
+    known(f"backend of {experiment.name}", args.backend, backends or ["none but this suite"])
     if args.figure or args.engine != "local" or args.precision != "float32":
-        raise UserError(f"--backend {name} is for the learning-rate sweep in float32 with the local engine.")
-    backends[name]()
-    return name
+        raise UserError(f"--backend {args.backend} is for the learning-rate sweep in float32 with the local engine.")
+    backends[args.backend]()
+    return args.backend
 
 
 def _corpus(args: argparse.Namespace, experiment: Experiment) -> dict[str, Any]:
     """What the command line says of parallel text, as an experiment's ``load`` takes it."""
-    given = {name: value for name in ("corpus", "languages", "pieces") if (value := getattr(args, name, None))}
-    names = {part: value for part in PARTS if (value := getattr(args, part, None))}
-    if names:
-        given["names"] = names
-    if not given:
-        return {}
-    if not experiment.data.takes_corpus:
+    given = {name: value for name in ("corpus", "languages", "pieces") if (value := getattr(args, name))}
+    names = {part: value for part in PARTS if (value := getattr(args, part))}
+    if (names or given) and not experiment.data.takes_corpus:
         name = next(iter(names or given))
         raise UserError(f"--{name} is for experiments on parallel text (iwslt14, wmt14), not for {experiment.name}.")
     if args.corpus and args.dataset:
         raise UserError(f"--corpus names the data: leave --dataset {args.dataset} out.")
     if "languages" in given:
-        first, _, second = given["languages"].partition("-")
-        given["languages"] = first, second
-    return given
+        given["languages"] = tuple(given["languages"].partition("-")[::2])
+    return {**given, **({"names": names} if names else {})}
 
 
 def _engine(args: argparse.Namespace) -> Engine:
@@ -345,8 +316,6 @@ def _engine(args: argparse.Namespace) -> Engine:
     from mutransfer.runs.ray import RayEngine
     from mutransfer.training.provenance import cores
 
-    if args.engine not in ENGINES:
-        raise unknown("engine", args.engine, ENGINES)
     if args.engine == "ray":
         if args.workers:
             raise UserError("--workers is for the engine local: on a Ray cluster every core or GPU is a worker.")

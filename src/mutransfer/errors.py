@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class UserError(Exception):
@@ -16,3 +19,10 @@ def unknown(kind: str, value: object, valid: Iterable[object]) -> UserError:
     near = difflib.get_close_matches(str(value), names, n=1)
     hint = f" Did you mean '{near[0]}'?" if near else ""
     return UserError(f"unknown {kind} '{value}'.{hint} Valid: {', '.join(names)}.")
+
+
+def known(kind: str, value: T, valid: Iterable[T]) -> T:
+    """``value``. Raises `unknown` if it is not in ``valid``."""
+    if value not in (names := [*valid]):
+        raise unknown(kind, value, names)
+    return value

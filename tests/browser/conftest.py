@@ -9,15 +9,8 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+ARGUMENTS += ["--disable-component-update", "--disable-sync"]
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +21,6 @@ def browser() -> Iterator[Any]:
     if found is None:
         pytest.skip(f"no Chromium on this machine (looked for {', '.join(NAMES)}); apt-get install chromium")
     with api.sync_playwright() as play:
-        one = play.chromium.launch(executable_path=found, args=list(ARGUMENTS))
+        one = play.chromium.launch(executable_path=found, args=ARGUMENTS)
         yield one
         one.close()

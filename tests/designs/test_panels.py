@@ -13,10 +13,10 @@ import pytest
 
 from experiments.cifar_mlp.experiment import EXPERIMENT
 from mutransfer.data import TokenDataset
-from mutransfer.designs.design import Bench
+from mutransfer.designs.design import Bench, with_points
 from mutransfer.designs.experiment import Experiment, Size, Variant
 from mutransfer.designs.grid import to_curves
-from mutransfer.designs.panels import PanelRuns, Panels, Values, to_panels
+from mutransfer.designs.panels import PanelRuns, Panels, Values
 from mutransfer.errors import UserError
 from mutransfer.results.learning import learning_report
 from mutransfer.runs.table import to_frame
@@ -48,24 +48,10 @@ def experiment(*figures: Panels) -> Experiment:
         name: Variant(title="", y_label="", hps={"norm": name[:-3], **hps}, where="", statement="")
         for name in ("pre_ln", "post_ln")
     }
-    size: dict[str, Any] = {
-        "widths": (16, 32),
-        "base_width": 16,
-        "log2_lrs": (-9, -5),
-        "steps": 60,
-        "batch": 16,
-        "hps": {"depth": 2},
-    }
-
-    return replace(
-        EXPERIMENT,
-        name="tiny",
-        scales={"smoke": Size(seeds=1, **size), "cpu": Size(seeds=2, **size)},
-        variants=variants,
-        optimizer="adam",
-        momentum=0.0,
-        outputs=figures,
-    )
+    size: dict[str, Any] = {"widths": (16, 32), "base_width": 16, "log2_lrs": (-9, -5), "steps": 60, "batch": 16}
+    scales = {name: Size(seeds=seeds, hps={"depth": 2}, **size) for name, seeds in (("smoke", 1), ("cpu", 2))}
+    changes: dict[str, Any] = {"scales": scales, "variants": variants, "outputs": figures, "momentum": 0.0}
+    return replace(EXPERIMENT, name="tiny", optimizer="adam", **changes)
 
 
 def cells(
@@ -76,29 +62,30 @@ def cells(
     return output.cells(bench)
 
 
-def test_a_swept_number_is_octaves_and_a_line_is_plain() -> None:
+def test_a_swept_number_is_octaves_a_word_a_choice_and_a_line_is_plain() -> None:
     """x = -4 of alpha_output is 2^-4 in the run; the learning rate is log2 in a spec already; a width is a width."""
-    found = cells(panel(MULTS, WIDTHS), seeds=1)
-    assert [(x, n, s.hp("output_mult"), s.width) for _, x, n, s in found] == [
-        (-4, 32, 2**-4, 32),
-        (0, 32, 1, 32),
-        (2, 32, 4, 32),
-        (-4, 64, 2**-4, 64),
-        (0, 64, 1, 64),
-        (2, 64, 4, 64),
-    ]
+    swept = cells(panel(MULTS, WIDTHS), seeds=1)
+    points = [(x, n) for n in (32, 64) for x in (-4, 0, 2)]
+    assert [(x, n, s.hp("output_mult"), s.width) for _, x, n, s in swept] == [(x, n, 2.0**x, n) for x, n in points]
     assert [(x, s.log2_lr) for _, x, _, s in cells(panel(RATES, WIDTHS), seeds=1)] == [(-8, -8), (-6, -6)] * 2
-    assert all(isinstance(s.hp("output_mult"), float) for *_, s in found)
-
-
-def test_words_are_choices() -> None:
-    """A schedule is not raised to a power; its panel says which choices there are, and in which order."""
-    found = cells(panel(SCHEDULES, DEPTHS), seeds=1)
-    assert [(x, n, s.hp("schedule"), s.hp("depth")) for _, x, n, s in found] == [
-        (word, depth, word, depth) for depth in (2, 4) for word in ("cosine", "constant")
-    ]
+    chosen = cells(panel(SCHEDULES, DEPTHS), seeds=1)
+    points = [(word, depth, word, depth) for depth in (2, 4) for word in ("cosine", "constant")]
+    assert [(x, n, s.hp("schedule"), s.hp("depth")) for _, x, n, s in chosen] == points
     assert panel(SCHEDULES, DEPTHS).facts["choices"] == ["cosine", "constant"]
-    assert not SCHEDULES.is_log2 and MULTS.is_log2
+
+
+@pytest.mark.parametrize(
+    ("x", "line", "options", "near"),
+    [
+        (replace(MULTS, name="outputmult"), WIDTHS, {}, "output_mult"),
+        (RATES, replace(DEPTHS, name="dept"), {}, "depth"),
+        (RATES, WIDTHS, {"changes": {"shedule": "linear"}}, "schedule"),
+    ],
+)
+def test_a_name_that_no_run_has_is_refused(x: Values, line: Values, options: dict[str, Any], near: str) -> None:
+    """With the nearest name; nothing is added silently that no runner reads."""
+    with pytest.raises(UserError, match=f"unknown hyperparameter .* Did you mean '{near}'"):
+        cells(panel(x, line, **options))
 
 
 @pytest.mark.parametrize(
@@ -143,15 +130,13 @@ def test_a_line_wins_over_the_template_and_x_over_the_line() -> None:
 
 def test_seeds() -> None:
     """The scale's, the figure's own where it says so, the caller's above all; always from 0 on."""
-
-    def seeds(**options: Any) -> set[int]:
-        return {s.seed for *_, s in cells(panel(RATES, WIDTHS), **options)}
-
-    assert seeds() == {0, 1} and seeds(scale="smoke") == {0}
+    for count, options in ((2, {}), (1, {"scale": "smoke"}), (4, {"seeds": 4})):
+        assert {s.seed for *_, s in cells(panel(RATES, WIDTHS), **options)} == set(range(count))
     own = figure(panel(RATES, WIDTHS), seeds={"cpu": 3})
-    for told, count in ((None, 3), (4, 4)):
-        bench = Bench(experiment=experiment(own), dataset=DATA, scale="cpu", variant="post_ln", seeds=told)
-        assert {spec.seed for *_, spec in own.cells(bench)} == set(range(count))
+    bench = Bench(experiment=experiment(own), dataset=DATA, scale="cpu", variant="post_ln")
+    assert {spec.seed for *_, spec in own.cells(bench)} == {0, 1, 2}
+    described = figure(panel(RATES, WIDTHS), panel(MULTS, WIDTHS), panel(RATES, BATCHES)).describe("cpu")
+    assert described == "batch size 4, 8; width 32, 64"
 
 
 def test_panels_share_runs() -> None:
@@ -171,40 +156,12 @@ def test_the_table_repeats_a_shared_run() -> None:
     found = cells(panel(RATES, WIDTHS), panel(SCHEDULES, WIDTHS), seeds=1, template=lambda scale: {"log2_lr": -6})
     losses = {s: float(i) for i, s in enumerate(dict.fromkeys(s for *_, s in found))}
     records = [RunRecord(spec=s, status="finished", train_loss=loss) for s, loss in losses.items()]
-    table = to_panels(found, records, ["schedule"])
+    points = [(key, x, n, s.run_id) for key, x, n, s in found]
+    table = with_points(points, ("panel", "x", "line"), records, ["schedule"])
     assert list(table.columns[:4]) == ["panel", "x", "line", "run_id"] and "schedule" in table
     assert len(table) == len(found) == 8 and len(records) == 6
     for row, (key, x, n, s) in zip(table.itertuples(), found, strict=True):
         assert (row.panel, row.x, row.line, row.train_loss, row.width) == (key, x, n, losses[s], n)
-
-
-def test_a_name_that_no_run_has_is_refused() -> None:
-    """With the nearest name; nothing is added silently that no runner reads."""
-    with pytest.raises(UserError, match=r"unknown hyperparameter 'outputmult'\. Did you mean 'output_mult'"):
-        cells(panel(replace(MULTS, name="outputmult"), WIDTHS))
-    with pytest.raises(UserError, match="Did you mean 'depth'"):
-        cells(panel(RATES, replace(DEPTHS, name="dept")))
-    with pytest.raises(UserError, match="Did you mean 'schedule'"):
-        cells(panel(RATES, WIDTHS, changes={"shedule": "linear"}))
-    with pytest.raises(UserError, match="Did you mean 'schedule'"):
-        cells(panel(RATES, WIDTHS), template=lambda scale: {"schedules": "linear"})
-
-
-def test_an_unknown_figure_is_refused() -> None:
-    """With the numbers that there are."""
-    declared = experiment(figure(panel(RATES, WIDTHS)), figure(panel(RATES, WIDTHS), number="17"))
-    with pytest.raises(UserError, match=r"unknown figure '7'\. Did you mean '17'\? Valid: 4, 17, all"):
-        declared.output("7")
-
-
-def test_what_a_panel_says_of_itself() -> None:
-    """For provenance.json: labels with their unit."""
-    facts = panel(RATES, WIDTHS, row_heading="over width").facts
-    assert (facts["x_name"], facts["x_label"]) == ("learning rate", "log2 learning rate")
-    assert (facts["line_name"], facts["is_log2"], facts["row_heading"]) == ("width", True, "over width")
-    assert panel(SCHEDULES, WIDTHS).facts["x_label"] == "LR schedule" and "choices" not in facts
-    described = figure(panel(RATES, WIDTHS), panel(MULTS, WIDTHS), panel(RATES, BATCHES)).describe("cpu")
-    assert described == "batch size 4, 8; width 32, 64"
 
 
 # ---- learning curves -----------------------------------------------------------------------------------------------
@@ -253,18 +210,6 @@ def test_curves_are_those_of_all_rates_and_three_are_drawn() -> None:
     assert set(curves(lone)[0]["panel"]) == set(found["panel"]) - {"mup/-9"}
 
 
-def test_a_rate_that_loses_one_seed_is_not_the_best() -> None:
-    """A mean over seeds with a divergence in it is +inf, however low the other seed's loss."""
-
-    def final(spec: RunSpec) -> float:
-        if (spec.parametrization, spec.width, spec.log2_lr) == ("mup", 16, -7):
-            return math.inf if spec.seed else 0.1
-        return parabola(spec)
-
-    _, headings = curves(records(final))
-    assert "mup/-7" not in headings
-
-
 def test_steps_tokens_and_losses() -> None:
     """A point stands at the end of its chunk of steps; tokens are steps times batch times length."""
     runs = [replace(r, loss_curve=tuple(float(i) for i in range(50))) for r in records(parabola, steps=200)]
@@ -274,17 +219,3 @@ def test_steps_tokens_and_losses() -> None:
     assert curve["loss"].tolist() == [*range(50)]
     with pytest.raises(UserError, match="10 points of 50"):
         curves(records(parabola, steps=200))
-
-
-def test_a_diverged_run_is_infinite_from_there_on() -> None:
-    """The chunk in which it stopped, and all after: the curve must not end as if it had been low to the last."""
-
-    def final(spec: RunSpec) -> float:
-        return math.inf if (spec.parametrization, spec.width, spec.log2_lr) == ("sp", 32, -7) else parabola(spec)
-
-    found, _ = curves(records(final))
-    lost = found.query("panel == 'sp/-7' and width == 32 and seed == 0")
-    assert lost["step"].tolist() == [*range(1, 11)]
-    assert lost["loss"].tolist() == [5.0, 4.0, *[math.inf] * 8]
-    others = found.query("not (panel == 'sp/-7' and width == 32)")
-    assert np.isfinite(others["loss"]).all()

@@ -8,6 +8,7 @@ train it with default hyperparameters, `Drawn` with every sample of a draw of it
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +16,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mutransfer.designs.design import Bench, Design, Output, Tables
+from mutransfer.designs.design import Bench, Design, Output, Tables, with_points
 from mutransfer.designs.space import Sample, Space, assign, draw, put
 from mutransfer.errors import UserError
 from mutransfer.training.spec import RunRecord, RunSpec, Value
@@ -145,14 +146,6 @@ class Tuning(Output):
     def part(self) -> str:
         return super().part or (self.table.lower().replace(" ", "_") if self.kind in ("searches", "transfer") else "")
 
-    @property
-    def is_tolerant(self) -> bool:
-        return self.kind == "search"
-
-    @property
-    def below(self) -> str:
-        return "tune" if self.kind == "search" else ""
-
     def algorithm(self, bench: Bench) -> Algorithm:
         """At the scale of ``bench``."""
         numbers = self.numbers[bench.scale]
@@ -184,16 +177,7 @@ class Tuning(Output):
         return Tables(runs=frame, facts=about, others=tables)
 
     def notes(self, bench: Bench) -> list[str]:
-        """What is searched and copied, and what that costs, before it runs."""
-        algorithm, code = self.algorithm(bench), bench.experiment.code
-        match self.kind:
-            case "search":
-                return [algorithm.search_line]
-            case "searches":
-                return [algorithm.searches_line]
-            case "transfer":
-                return [algorithm.transfer_line]
-        return algorithm.study_lines(getattr(code, "parameters", None))
+        return self.algorithm(bench).notes(bench.experiment.code)
 
 
 @dataclass(frozen=True)
@@ -201,7 +185,8 @@ class Algorithm:
     """`Tuning` at one scale: what they train.
 
     Raises `UserError` for a space that is empty or has names that the specs do not have, for searches that look at more
-    samples than their pool has, and for a table of transfer as `_check_transfer` says.
+    samples than their pool has, and for a table of transfer whose proxy is not at the base width, where µP is SP, or
+    whose targets are not wider, or deeper and otherwise the same.
     """
 
     declared: Tuning
@@ -230,15 +215,9 @@ class Algorithm:
                 raise UserError(f"a search on the {where} looks at {size} samples of a pool of {count}.")
 
     def _check_transfer(self) -> None:
-        """The proxy is at the base width, where µP is SP; a target is wider, or deeper and otherwise the same."""
         n, table, proxy = self.numbers, self.declared.table, self.model(PROXY)
         if proxy.width != proxy.base_width:
-            raise UserError(
-                f"the proxy of {table} has width {proxy.width} and µP's base width is {proxy.base_width}: its "
-                "runs serve SP and µP only where the two are one."
-            )
-        if PROXY in n.targets:
-            raise UserError(f"a target of {table} is called '{PROXY}', the name of another; give it its own.")
+            raise UserError(f"the proxy of {table} has width {proxy.width} and µP's base width is {proxy.base_width}.")
         if own := sorted({name for target in n.targets.values() for name in target.hps} & set(n.space)):
             raise UserError(f"the space has {', '.join(own)}, which a target of {table} has of its own.")
         if "both" not in [self.changes(label) for label in n.targets]:
@@ -288,7 +267,7 @@ class Algorithm:
         else:
             spec = put(spec, self.numbers.default)
         if isinstance(method, Long):
-            spec = replace(spec, steps=round(spec.steps * (1 + self.search_flops / self.flops(spec))))
+            spec = replace(spec, steps=round(spec.steps * (1 + self.search_flops() / self.flops(spec))))
         widths = self.numbers.widths if isinstance(method, Widths) else [spec.width]
         return [replace(spec, width=width, seed=seed) for width in widths for seed in range(self.numbers.inits)]
 
@@ -299,29 +278,23 @@ class Algorithm:
         """FLOPs of all pools on the proxy."""
         return sum(self.flops(spec) for pool in self.pools if pool.at == PROXY for spec in self.pool(pool))
 
-    @property
-    def search_flops(self) -> float:
-        """FLOPs of one search on the proxy, with its part of all pools there."""
+    def search_flops(self, looks: int = 0) -> float:
+        """FLOPs of one search on the proxy, with its part of all pools there; ``looks``: at so many samples."""
         pool = len(self.samples[PROXY])
-        return (self.numbers.search or pool) / pool * self.tuning_flops
+        return (looks or self.numbers.search or pool) / pool * self.tuning_flops
 
     @cached_property
     def target_flops(self) -> float:
         """FLOPs of one training of the first target as the methods train it."""
         return self.flops(self.model(next(iter(self.numbers.targets)), "sp"))
 
-    @property
-    def direct(self) -> int:
+    def direct(self, looks: int = 0) -> int:
         """Samples on the target for the compute of one search on the proxy and the training of its winner."""
-        return self._worth(self.numbers.search)
-
-    def _worth(self, search: int) -> int:
-        share = search / len(self.samples[PROXY]) * self.tuning_flops
-        return 1 + round(share / self.target_flops)
+        return 1 + round(self.search_flops(looks) / self.target_flops)
 
     def looks(self, method: Copy) -> int:
         """Samples that one search looks at."""
-        return self.direct if method.is_equal else self.numbers.search or len(self.samples[method.of])
+        return self.direct() if method.is_equal else self.numbers.search or len(self.samples[method.of])
 
     def sizes(self, method: Copy) -> list[int]:
         """Samples that searches look at, ascending; the last is the whole search."""
@@ -329,21 +302,21 @@ class Algorithm:
         if not n.sizes or not method.has_sizes:
             return [whole]
         smaller = sorted({*n.sizes, n.search})
-        return sorted({*map(self._worth, smaller), *range(1, whole + 1)}) if method.is_equal else smaller
+        return sorted({*map(self.direct, smaller), *range(1, whole + 1)}) if method.is_equal else smaller
 
     def winners(self, method: Copy, losses: Mapping[int, float]) -> list[int]:
         """Of all searches, each once, given the losses of the pool by sample."""
         from mutransfer.results.selection import searches, winners
 
-        found = dict[int, None]()
+        best = dict[int, None]()
         for size in self.sizes(method):
             looks: Sequence[Sequence[int]] = [[*losses]]  # all that trained to the end, where none is told
             if method.is_equal or self.numbers.search:
                 looks = searches(len(losses), size, self.numbers.searches, self.seeds[PROXY])
-            found |= {i: None for i in winners(losses, looks) if i is not None}
+            best |= {i: None for i in winners(losses, looks) if i is not None}
         if isinstance(method, Widths):
-            return [min(found, key=lambda i: (losses[i], i))]
-        return sorted(found) if self.declared.kind == "study" else [*found]
+            return [min(best, key=lambda i: (losses[i], i))]
+        return sorted(best) if self.declared.kind == "study" else [*best]
 
     # ---- the runs ------------------------------------------------------------------------------------------------
 
@@ -352,18 +325,19 @@ class Algorithm:
 
         Raises `UserError` if no sample of the proxy has trained to the end.
         """
-        rows = yield from self._halved() if self.declared.is_halved else self._trained()
+        pools = [(pool.role, pool.at, i, spec) for pool in self.pools for i, spec in enumerate(self.pool(pool))]
+        rows = yield from self._halved() if self.declared.is_halved else _rows(pools)
         losses: dict[str, dict[int, float]] = {}
         last = max(record.spec.steps for role, _, _, record in rows if role == PROXY)
         for role, _, sample, record in rows:
             if role != PROXY or record.spec.steps == last:
                 losses.setdefault(role, {})[sample] = self._loss(record)
         if not any(math.isfinite(loss) for loss in losses[PROXY].values()):
-            spec, count = self.pool(self.pools[-1])[0], len(self.samples[PROXY])
+            proxy, count = self.model(PROXY), len(self.samples[PROXY])
             counts = Counter(record.status for role, _, _, record in rows if role == PROXY)
             raise UserError(
-                f"no sample of {count} has trained to the end at width {self.model(PROXY).width} "
-                f"({spec.parametrization}), {', '.join(f'{n} {status}' for status, n in sorted(counts.items()))}; "
+                f"no sample of {count} has trained to the end at width {proxy.width} ({proxy.parametrization}), "
+                f"{', '.join(f'{n} {status}' for status, n in sorted(counts.items()))}; "
                 "lower the learning rates of the space or give more samples."
             )
         todo: list[tuple[str, str, int, RunSpec]] = []
@@ -377,8 +351,7 @@ class Algorithm:
                 elif isinstance(method, Drawn):
                     samples = range(len(self.samples[method.role]))
                 todo += [(method.role, label, i, spec) for i in samples for spec in self.evaluated(method, label, i)]
-        records = yield [spec for *_, spec in todo]
-        rows += [(role, label, i, record) for (role, label, i, _), record in zip(todo, records, strict=True)]
+        rows += yield from _rows(todo)
         if self.declared.is_halved and self.known and not self.within:
             specs = self.pool(self.pools[0])
             done = self.known([spec.run_id for spec in specs])
@@ -390,15 +363,8 @@ class Algorithm:
 
     def _loss(self, record: RunRecord) -> float:
         """+inf of a run that diverged, NaN of one without a result."""
-        if record.status == "diverged":
-            return math.inf
-        return record.train_loss if self.declared.select == "training" else record.test_loss
-
-    def _trained(self) -> Design[list[Row]]:
-        """All samples of all pools, for their whole length."""
-        todo = [(pool.role, pool.at, i, spec) for pool in self.pools for i, spec in enumerate(self.pool(pool))]
-        records = yield [spec for *_, spec in todo]
-        return [(role, at, i, record) for (role, at, i, _), record in zip(todo, records, strict=True)]
+        is_lost = record.status == "diverged" or self.declared.select == "training"
+        return record.train_loss if is_lost else record.test_loss
 
     def _halved(self) -> Design[list[Row]]:
         """The rungs of successive halving. The best of a rung go on; should they diverge later, the next in line."""
@@ -410,43 +376,40 @@ class Algorithm:
             waiting, losses = best, dict[int, float]()
             while waiting and not ranking(losses):
                 chosen, waiting = waiting[:count], waiting[count:]
-                records = yield [replace(specs[i], steps=steps) for i in chosen]
-                rows += [(PROXY, PROXY, i, record) for i, record in zip(chosen, records, strict=True)]
-                losses |= {i: self._loss(record) for i, record in zip(chosen, records, strict=True)}
+                new = yield from _rows([(PROXY, PROXY, i, replace(specs[i], steps=steps)) for i in chosen])
+                rows += new
+                losses |= {i: self._loss(record) for _, _, i, record in new}
             best = ranking(losses)
         return rows
 
     # ---- the table -----------------------------------------------------------------------------------------------
 
-    def frame(self, rows: Iterable[Row]) -> pd.DataFrame:
+    def frame(self, rows: Sequence[Row]) -> pd.DataFrame:
         """The runs table with role and sample, what was searched, FLOPs and scores."""
-        d, n, rows = self.declared, self.numbers, [*rows]
+        from mutransfer.results.selection import rung_plan
+
+        d, n, records = self.declared, self.numbers, [record for *_, record in rows]
         own = {name for target in n.targets.values() for name in target.hps} if d.kind == "transfer" else set()
         hps = sorted(name for name in {*n.space, *own} if name in dict(self.specs[0].hps))
-        frame = to_roles(((role, sample, record) for role, _, sample, record in rows), hps, self.flops)
-        if d.kind == "transfer":
-            frame.insert(1, "target", [label for _, label, _, _ in rows])
-        reported = {name for *_, record in rows for name in record.scores}
+        points = [(role, label, i, record.spec.run_id) for role, label, i, record in rows]
+        frame = with_points(points, ("role", "target", "sample"), records, hps)
+        if d.kind != "transfer":
+            del frame["target"]
+        frame["flops"] = frame["run_id"].map({r.spec.run_id: self.flops(r.spec) for r in records})
+        reported = {name for record in records for name in record.scores}
         names = [name + end for name in n.scores for end in ("", SCRATCH) if name + end in reported]
         for name in (*d.scores, *names):
-            frame[name] = [record.scores.get(name, math.nan) for *_, record in rows]
+            frame[name] = frame["run_id"].map({r.spec.run_id: r.scores.get(name, math.nan) for r in records})
         if d.kind != "search":
             return frame
-        for steps in [] if d.is_halved else self._cuts:
-            frame[f"loss_at_{steps}"] = [loss_at(r, steps) if role == PROXY else math.nan for role, _, _, r in rows]
+        if not d.is_halved:
+            with contextlib.suppress(UserError):  # no room for halving: nothing to say of it
+                for _, steps in rung_plan(len(self.samples[PROXY]), self.model(PROXY).steps)[:-1]:
+                    losses = frame["run_id"].map({r.spec.run_id: loss_at(r, steps) for r in records})
+                    frame[f"loss_at_{steps}"] = losses.where(frame["role"] == PROXY)
         places = {role: i for i, role in enumerate((PROXY, "target", "full"))}
         order = frame.assign(role=frame["role"].map(places), sp=frame["parametrization"] == "sp")
         return frame.loc[order.sort_values(["sp", "role", "steps", "sample"]).index].reset_index(drop=True)
-
-    @property
-    def _cuts(self) -> list[int]:
-        """Steps of the rungs that successive halving would have had."""
-        from mutransfer.results.selection import rung_plan
-
-        try:
-            return [steps for _, steps in rung_plan(len(self.samples[PROXY]), self.model(PROXY).steps)[:-1]]
-        except UserError:
-            return []
 
     # ---- what is said of it --------------------------------------------------------------------------------------
 
@@ -472,124 +435,83 @@ class Algorithm:
         facts: dict[str, Any] = {"space": space, "seed": self.seeds[PROXY], "samples": len(self.samples[PROXY])}
         if d.kind == "search":
             return {**facts, "is_halved": d.is_halved}
+        if d.kind != "study":
+            facts |= {"table": d.table, "inits": n.inits}
         if d.kind == "transfer":
-            targets = {
-                label: {
-                    "width": self.model(label).width,
-                    "depth": self.model(label).hp("depth"),
-                    "changes": self.changes(label),
-                    "roles": [method.role for method in d.methods if label in self.targets(method)],
-                    "published": m.published,
-                }
-                for label, m in n.targets.items()
-            }
-            return {
-                **facts,
-                "table": d.table,
-                "inits": n.inits,
-                "proxy": {"width": proxy.width, "depth": proxy.hp("depth"), "steps": proxy.steps},
-                "targets": targets,
-                "default": dict(n.default),
-                "scores": {name: asdict(score) for name, score in n.scores.items()},
-            }
-        equal = {"search": n.search, "searches": n.searches, "direct": self.direct}
-        equal["direct_samples"] = next(n.samples[role] for role in ("direct", "direct_pool") if role in n.samples)
-        where = {"default_lr": 2.0 ** float(n.default["log2_lr"]), "proxy_width": proxy.width}
-        where["target_width"] = self.model(next(iter(n.targets))).width
-        if d.kind == "study":
-            return {**facts, **equal, **where}
-        copies = {method.role: method for method in d.methods if isinstance(method, Copy) and method.has_sizes}
-        sizes = {role: self.sizes(method) if n.sizes else [] for role, method in copies.items()}
-        table = {"inits": n.inits, "percentiles": [*d.percentiles], "sizes": sizes}
-        return {**facts, "table": d.table, **equal, **table, **where}
+            targets = dict[str, Any]()
+            for label, m in n.targets.items():
+                spec, roles = self.model(label), [method.role for method in d.methods if label in self.targets(method)]
+                size = {"width": spec.width, "depth": spec.hp("depth"), "changes": self.changes(label)}
+                targets[label] = {**size, "roles": roles, "published": m.published}
+            proxy_facts = {"width": proxy.width, "depth": proxy.hp("depth"), "steps": proxy.steps}
+            scores = {name: asdict(score) for name, score in n.scores.items()}
+            return {**facts, "proxy": proxy_facts, "targets": targets, "default": dict(n.default), "scores": scores}
+        if d.kind == "searches":
+            copies = [method for method in d.methods if isinstance(method, Copy) and method.has_sizes]
+            sizes = {method.role: self.sizes(method) if n.sizes else [] for method in copies}
+            facts |= {"percentiles": [*d.percentiles], "sizes": sizes}
+        return {
+            **facts,
+            "search": n.search,
+            "searches": n.searches,
+            "direct": self.direct(),
+            "direct_samples": next(n.samples[role] for role in ("direct", "direct_pool") if role in n.samples),
+            "default_lr": 2.0 ** float(n.default["log2_lr"]),
+            "proxy_width": proxy.width,
+            "target_width": self.model(next(iter(n.targets))).width,
+        }
 
     @property
     def differs(self) -> str:
         """What opens the list of differences from the paper."""
-        n, first = self.numbers, next(iter(self.numbers.targets))
-        if self.declared.kind == "transfer":
-            return "; ".join(filter(None, [self.models, n.differs]))
-        words = f"proxy of width {self.model(PROXY).width}, target of width {self.model(first).width}"
-        return words + (f", trained for {self.model(first).steps} steps" if self.declared.kind == "study" else "")
-
-    @property
-    def models(self) -> str:
-        """``proxy of width 64 and depth 2, 100 steps; targets: base (width 128, depth 4, 1000 steps)``."""
-        proxy = self.model(PROXY)
-        specs = {label: self.model(label) for label in self.numbers.targets}
-        words = [f"{name} (width {s.width}, depth {s.hp('depth')}, {s.steps} steps)" for name, s in specs.items()]
-        start = f"proxy of width {proxy.width} and depth {proxy.hp('depth')}, {proxy.steps} steps"
-        return f"{start}; targets: {', '.join(words)}"
-
-    @property
-    def search_line(self) -> str:
-        """Of a search without a table: its cost if no run diverges."""
         n, proxy = self.numbers, self.model(PROXY)
-        space = ", ".join(f"{name} {distribution}" for name, distribution in sorted(n.space.items()))
-        return (
-            f"tuning: {len(self.samples[PROXY])} samples of {space}; {proxy.steps} steps each at width "
-            f"{proxy.width}: {self.tuning_flops:.3g} FLOPs, {100 * self.tuning_flops / self.target_flops:.3g}% of the "
-            f"target's training (width {self.model(next(iter(n.targets))).width})"
-        )
+        specs = {label: self.model(label) for label in n.targets}
+        if self.declared.kind == "transfer":
+            sizes = [f"{name} (width {s.width}, depth {s.hp('depth')}, {s.steps} steps)" for name, s in specs.items()]
+            start = f"proxy of width {proxy.width} and depth {proxy.hp('depth')}, {proxy.steps} steps"
+            return "; ".join(filter(None, [start, f"targets: {', '.join(sizes)}", n.differs]))
+        target = next(iter(specs.values()))
+        words = f"proxy of width {proxy.width}, target of width {target.width}"
+        return words + (f", trained for {target.steps} steps" if self.declared.kind == "study" else "")
 
-    @property
-    def searches_line(self) -> str:
-        """Of Tables 4 and 5."""
-        n, facts = self.numbers, self.facts
-        return (
-            f"{self.declared.table}: {n.searches} searches of {n.search} from {facts['samples']} samples at width "
-            f"{facts['proxy_width']}, each search the cost of {self.search_flops / self.target_flops:.3g} trainings at "
-            f"width {facts['target_width']}; there, searches of {facts['direct']} from {facts['direct_samples']}; each "
-            f"winner from {n.inits} inits"
-        )
-
-    @property
-    def transfer_line(self) -> str:
-        """Of Table 6."""
-        n = self.numbers
-        trainings = {label: self.flops(put(self.model(label, "sp"), n.default)) for label in n.targets}
-        costs = [f"{self.tuning_flops / flops:.3g} trainings of {label}" for label, flops in trainings.items()]
-        more = "; what scoring them takes comes on top" * any(target.scored for target in n.targets.values())
-        return (
-            f"{self.declared.table}: {len(self.samples[PROXY])} samples; {self.models}; the search costs "
-            f"{', '.join(costs)}; each target from {n.inits} inits{more}"
-        )
-
-    def study_lines(self, parameters: Callable[[RunSpec], float] | None) -> list[str]:
-        """Of a study: what it costs to tune."""
+    def notes(self, code: Any) -> list[str]:
+        """Below the plan: what is searched, and what that costs if no run diverges."""
         from mutransfer.results.selection import tuning_cost_fraction
 
-        n, proxy, target = self.numbers, self.model(PROXY), self.model(next(iter(self.numbers.targets)))
-        pools = [spec for pool in self.pools for spec in self.pool(pool)]
-        lines = [
-            f"tuning: {len(pools)} samples at width {proxy.width}, {self.tuning_flops:.3g} FLOPs = "
-            f"{100 * self.tuning_flops / self.target_flops:.3g}% of the target's training (width {target.width}, "
-            f"{target.steps} steps); one search looks at {n.search}: "
-            f"{100 * self.search_flops / self.target_flops:.3g}%; "
-            f"for that and one training, direct tuning gets {self.direct}"
+        d, n, proxy = self.declared, self.numbers, self.model(PROXY)
+        pools = [spec for pool in self.pools if pool.at == PROXY for spec in self.pool(pool)]
+        targets = {label: put(self.model(label, "sp"), n.default) for label in n.targets}
+        costs = [
+            f"{100 * self.tuning_flops / self.flops(spec):.3g}% of one training of {label} (width {spec.width}, "
+            f"{spec.steps} steps)"
+            for label, spec in targets.items()
         ]
-        if parameters:
+        lines = [
+            f"{d.table or 'tuning'}: {len(pools)} samples at width {proxy.width}, {self.tuning_flops:.3g} FLOPs = "
+            f"{', '.join(costs)}; of {', '.join(f'{name} {space}' for name, space in sorted(n.space.items()))}"
+        ]
+        if n.search:
+            lines.append(
+                f"{n.searches} searches of {n.search}, each the cost of {self.search_flops() / self.target_flops:.3g} "
+                f"trainings of the target; for that and one training, direct tuning gets {self.direct()}"
+            )
+        if n.inits > 1:
+            more = "; what scoring them takes comes on top" * any(target.scored for target in n.targets.values())
+            lines.append(f"each target is trained from {n.inits} inits{more}")
+        if d.kind != "study":
+            return lines
+        target = next(iter(targets.values()))
+        if parameters := getattr(code, "parameters", None):
             s, t = parameters(proxy), parameters(target)
             share = tuning_cost_fraction(s, [(1, spec.steps) for spec in pools], t, target.steps)
             lines.append(f"counted by parameters, as App. F.4 does: {s:.3g} and {t:.3g} parameters, {100 * share:.3g}%")
         return lines
 
 
-def to_roles(
-    rows: Iterable[tuple[str, int, RunRecord]], hps: Sequence[str], flops: Callable[[RunSpec], float]
-) -> pd.DataFrame:
-    """One row a (role, sample, run) of a search: role, sample, the runs table, ``hps``, FLOPs as planned."""
-    import pandas as pd
-
-    from mutransfer.runs.table import to_frame
-
-    parts = []
-    for role, sample, record in rows:
-        row = to_frame([record], hps)
-        row.insert(0, "role", role)
-        row.insert(1, "sample", sample)
-        parts.append(row.assign(flops=flops(record.spec)))
-    return pd.concat(parts, ignore_index=True)
+def _rows(todo: Sequence[tuple[str, str, int, RunSpec]]) -> Design[list[Row]]:
+    """Train (role, model, sample, run) at once."""
+    records = yield [spec for *_, spec in todo]
+    return [(role, label, i, record) for (role, label, i, _), record in zip(todo, records, strict=True)]
 
 
 def loss_at(record: RunRecord, steps: int) -> float:
@@ -597,15 +519,7 @@ def loss_at(record: RunRecord, steps: int) -> float:
 
     +inf if the run had diverged by then, NaN if it failed or the curve has no such point.
     """
-    from mutransfer.training.spec import CURVE_POINTS
-
-    if record.status == "failed":
-        return math.nan
-    if record.steps_done < steps:
+    if record.is_done and record.steps_done < steps:
         return math.inf
-    points = min(CURVE_POINTS, record.spec.steps)
-    before = [i for i in range(len(record.loss_curve)) if (i + 1) * record.spec.steps // points <= steps]
-    if not before:
-        return math.nan
-    loss = record.loss_curve[before[-1]]
-    return loss if math.isfinite(loss) else math.inf
+    losses = [loss for step, loss in record.logged() if step <= steps] if record.is_done else []
+    return losses[-1] if losses else math.nan

@@ -49,6 +49,21 @@ def expected(design: Design[Any]) -> list[RunSpec]:
     return [*planned]
 
 
+def with_points(
+    points: Sequence[tuple[Any, ...]], names: Sequence[str], records: Sequence[RunRecord], hps: Sequence[str]
+) -> pd.DataFrame:
+    """The runs table with a row for every point; ``points``: what ``names`` name, and the id of a run.
+
+    A run may stand in several points.
+    """
+    import pandas as pd
+
+    from mutransfer.runs.table import to_frame
+
+    runs = to_frame({record.spec.run_id: record for record in records}.values(), hps)
+    return pd.DataFrame(points, columns=[*names, "run_id"]).merge(runs, on="run_id", validate="many_to_one")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tables:
     """What a figure's folder is drawn from."""
@@ -112,22 +127,14 @@ class Output:
     number: str = ""  # of the figure that ``--figure`` draws; "": drawn without being asked for
     shows: tuple[str, ...] = ()  # what else of the paper it shows, "5" or "table_12": ``--figure`` takes that, too
     variant: str = ""  # of the experiment, whose hyperparameters its runs have; "": the command's
+    below: str = ""  # a folder inside of that of the variant and the precision
+    is_tolerant: bool = False  # whether it can be drawn without runs that failed
     more: ClassVar[str] = ""  # said before every list of runs after the first
-
-    @property
-    def is_tolerant(self) -> bool:
-        """Whether it can be drawn without runs that failed."""
-        return False
 
     @property
     def part(self) -> str:
         """Its folder inside of the experiment's; "": that itself."""
         return f"figure_{self.number}" if self.number else ""
-
-    @property
-    def below(self) -> str:
-        """A folder inside of that of the variant and the precision."""
-        return ""
 
     def design(self, bench: Bench) -> Design[Any]:
         """The runs. What it returns, `tables` takes."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from mutransfer.designs.design import Output
 from mutransfer.designs.space import Space
-from mutransfer.errors import UserError, unknown
+from mutransfer.errors import UserError, known, unknown
 from mutransfer.training.spec import RunSpec, Value
 
 
@@ -110,21 +110,15 @@ class Experiment:
 
     def on(self, dataset: str | None) -> Experiment:
         """The experiment on the data set of that name. Raises `UserError` if it has none of that name."""
-        names = [*self.data.names, *self.elsewhere]
-        if dataset and dataset not in names:
-            raise unknown(f"data set of {self.name}", dataset, names or ["the one it has"])
-        return self.elsewhere.get(dataset or "", self)
+        names = [*self.data.names, *self.elsewhere] or ["the one it has"]
+        return self.elsewhere.get(known(f"data set of {self.name}", dataset, names), self) if dataset else self
 
     def scale(self, name: str) -> Size:
-        if name not in self.scales:
-            raise unknown("scale", name, self.scales)
-        return self.scales[name]
+        return self.scales[known("scale", name, self.scales)]
 
     def variant(self, name: str | None) -> tuple[str, Variant]:
         """The variant of that name, or the default one, with its name."""
-        name = name or next(iter(self.variants))
-        if name not in self.variants:
-            raise unknown("variant", name, self.variants)
+        name = known("variant", name or next(iter(self.variants)), self.variants)
         return name, self.variants[name]
 
     @property
@@ -141,18 +135,14 @@ class Experiment:
 
         Raises `UserError` if the experiment has no such figure.
         """
-        outputs = {output.number: (output,) for output in self.outputs if output.number}
-        for output in self.outputs:
-            for name in filter(None, (output.part, *output.shows)):
-                outputs.setdefault(name, (output,))
-        own = {*outputs}
-        for name, variant in self.variants.items():
-            key = variant.where.removeprefix("Figure ")
-            if key not in own and self.outputs and key.isdigit():
-                outputs[key] = (*outputs.get(key, ()), replace(self.outputs[0], variant=name))
-        if number not in outputs:
+        for output in sorted(self.outputs, key=lambda output: output.number != number):
+            if number in filter(None, (output.number, output.part, *output.shows)):
+                return (output,)
+        where = f"Figure {number}"
+        beside = [name for name, variant in self.variants.items() if self.outputs and variant.where == where]
+        if not beside:
             raise unknown("figure", number, [*self.numbers, "all"])
-        return outputs[number]
+        return tuple(replace(self.outputs[0], variant=name) for name in beside)
 
     def grid(self, scale: str, variant: str) -> Sequence[float]:
         """The planned log2 learning rates."""

@@ -14,23 +14,24 @@ if TYPE_CHECKING:
 
 EXTENSION_OCTAVES = 2
 EXTENSION_ROUNDS = 3  # so that a loss that falls forever cannot keep a sweep going
-Lacks = Callable[["pd.DataFrame", bool], list[tuple[str, int, float]]]
-"""(parametrization, width, log2 LR) that a runs table lacks; the flag: the last time, when no rate may be new."""
 
 
-def lr_sweep(grid: Sequence[RunSpec], lacks: Lacks = lambda frame, is_last: []) -> Design[list[RunRecord]]:
-    """The grid, and what it lacks when its runs are there, with all seeds of that width; returns all records."""
+def lr_sweep(
+    grid: Sequence[RunSpec], *, rounds: int = EXTENSION_ROUNDS, of_widest: bool = False
+) -> Design[list[RunRecord]]:
+    """The grid, and in so many ``rounds`` what it lacks when its runs are there (`missing_rates`), with all seeds of
+    that width; returns all records.
+    """
     from mutransfer.runs.table import to_frame
 
-    seeds: dict[tuple[str, int], dict[int, RunSpec]] = {}
-    for spec in grid:
-        seeds.setdefault((spec.parametrization, spec.width), {})[spec.seed] = spec
+    seeds = {(spec.parametrization, spec.width, spec.seed): spec for spec in grid}
     records = yield [*grid]
-    for rounds_left in reversed(range(EXTENSION_ROUNDS)):
+    for rounds_left in reversed(range(rounds)):
         new = [
             replace(spec, log2_lr=log2_lr)
-            for parametrization, width, log2_lr in lacks(to_frame(records), not rounds_left)
-            for spec in seeds[parametrization, width].values()
+            for *curve, log2_lr in missing_rates(to_frame(records), not rounds_left, of_widest=of_widest)
+            for spec in seeds.values()
+            if [spec.parametrization, spec.width] == curve
         ]
         if not new:
             break
@@ -39,7 +40,7 @@ def lr_sweep(grid: Sequence[RunSpec], lacks: Lacks = lambda frame, is_last: []) 
 
 
 def missing_rates(frame: pd.DataFrame, is_last: bool, *, of_widest: bool) -> list[tuple[str, int, float]]:
-    """`Lacks` by the rule of the verdicts.
+    """(parametrization, width, log2 LR) that a runs table lacks by the rule of the verdicts.
 
     Two octaves more where an optimum is on the edge, but not the last time, when a rate that is new could not be copied
     to the other widths any more; and transferred rates that a width never ran, without a hole on the way there.
@@ -80,10 +81,7 @@ class LrSweep(Output):
     more: ClassVar[str] = "the grid is extended by {} runs"
 
     def design(self, bench: Bench) -> Design[list[RunRecord]]:
-        def lacks(frame: pd.DataFrame, is_last: bool) -> list[tuple[str, int, float]]:
-            return missing_rates(frame, is_last, of_widest=self.curves) if bench.extends else []
-
-        return lr_sweep(bench.specs(), lacks)
+        return lr_sweep(bench.specs(), rounds=EXTENSION_ROUNDS if bench.extends else 0, of_widest=self.curves)
 
     def tables(self, bench: Bench, trained: list[RunRecord]) -> Tables:
         from mutransfer.runs.table import to_frame

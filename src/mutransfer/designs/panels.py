@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mutransfer.designs.design import Bench, Design, Output, Tables
+from mutransfer.designs.design import Bench, Design, Output, Tables, with_points
 from mutransfer.designs.space import put
 from mutransfer.training.spec import RunRecord, RunSpec, Value
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NAMES = {"sp": "SP", "mup": "µP"}
 
@@ -128,7 +125,8 @@ class Panels(Output):
         from mutransfer.runs.table import curve_rows
 
         panels, cells = self.panels(bench.scale), self.cells(bench)
-        frame = to_panels(cells, trained, bench.experiment.columns)
+        points = [(key, x, line, spec.run_id) for key, x, line, spec in cells]
+        frame = with_points(points, ("panel", "x", "line"), trained, bench.experiment.columns)
         paper = {"table_or_figure": self.where or f"Figure {self.number}", "statement": self.statement}
         scored = [record for record in trained if record.scores]
         for name in dict.fromkeys(name for record in scored for name in record.scores):
@@ -149,18 +147,3 @@ class Panels(Output):
         facts["learning"] = {"panels": {panel.key: panel.heading for panel in panels}}
         curves = curve_rows((key, record) for (key, *_), record in zip(cells, trained, strict=True))
         return Tables(runs=frame, facts=facts, others={"curves.csv": curves})
-
-
-def to_panels(
-    cells: Sequence[tuple[str, Value, Value, RunSpec]], trained: Sequence[RunRecord], hps: Sequence[str]
-) -> pd.DataFrame:
-    """The runs table of a figure: a row for every point (panel, x, line, run); a run may stand in several."""
-    import pandas as pd
-
-    from mutransfer.runs.table import to_frame
-
-    points = [(key, x, line, spec.run_id) for key, x, line, spec in cells]
-    frame = to_frame({record.spec.run_id: record for record in trained}.values(), hps)
-    return pd.DataFrame(points, columns=["panel", "x", "line", "run_id"]).merge(
-        frame, on="run_id", validate="many_to_one"
-    )

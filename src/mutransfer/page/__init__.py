@@ -17,8 +17,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
+from plotly.offline import get_plotlyjs
 
-from mutransfer.errors import UserError, unknown
+from mutransfer.errors import UserError, known
 from mutransfer.files import write
 from mutransfer.page import markdown
 from mutransfer.page.charts import Chart, sweep_chart
@@ -34,11 +35,10 @@ COLOURS = 128
 
 @dataclass(frozen=True)
 class Picture:
-    """A committed picture, as a data URI; pixels."""
+    """A committed picture, as a data URI; ``alt`` says in words what it shows; pixels."""
 
     what: str
     alt: str
-    """What it shows, in words."""
     uri: str
     width: int
     height: int
@@ -46,11 +46,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Folder:
-    """One figure folder, read, as the template shows it."""
+    """One figure folder, read, as the template shows it; ``name``: its path below ``figures/``, with slashes."""
 
     path: Path
     name: str
-    """Its path below ``figures/``, with slashes."""
     kind: Kind[Any]
     described: Described[Any]
     claims: tuple[Claim, ...]
@@ -64,8 +63,7 @@ class Folder:
         return self.name.split("/")[0]
 
     @property
-    def part(self) -> str:
-        """``figure_7/bfloat16``; empty for the experiment's own sweep."""
+    def part(self) -> str:  # "figure_7/bfloat16"; "" for the experiment's own sweep
         return self.name.partition("/")[2]
 
     def aside(self, claim: Claim) -> str:
@@ -109,33 +107,19 @@ class Folder:
         return markdown.sections(self.described.text)
 
     @property
-    def beside(self) -> list[markdown.Section]:
-        """The paper beside ours: shown at once; the other sections unfold."""
-        return [section for section in self.table[1] if section.heading == PAPER_HEADING]
-
-    @property
-    def more(self) -> list[markdown.Section]:
-        return [section for section in self.table[1] if section.heading != PAPER_HEADING]
-
-    @property
-    def facts(self) -> list[tuple[str, str]]:
+    def facts(self) -> dict[str, str]:
         """Where the numbers come from and what they cost."""
-        provenance = self.provenance
-        runs: Mapping[str, Any] = provenance.get("runs", {})
-        hours = provenance.get("train_hours_of_one_worker")
-        data = f"{'real' if provenance['data_is_real'] else self.banner}: {provenance['data_source']}"
-        if self.paper_data and provenance["data_is_real"]:
+        p, runs = self.provenance, self.provenance.get("runs", {})
+        data = f"{'real' if p['data_is_real'] else self.banner}: {p['data_source']}"
+        if self.paper_data and p["data_is_real"]:
             data += f" (the paper: {self.paper_data})"
-        facts = {
-            "data": data,
-            "fingerprint": str(provenance.get("data_fingerprint", "")),
-            "scale": provenance["scale"],
-            "cost": "" if hours is None else f"{hours:g} hours of one worker",
-        }
+        hours = p.get("train_hours_of_one_worker")
+        facts = {"data": data, "fingerprint": p.get("data_fingerprint"), "scale": p["scale"]}
+        facts["cost"] = None if hours is None else f"{hours:g} hours of one worker"
         names = {"machine": "device", "commit": "commit", "PyTorch": "torch", "threads a worker": "threads"}
         facts |= {name: ", ".join(map(str, runs.get(key, ()))) for name, key in names.items()}
         facts["numbers"] = f"figures/{self.name}/runs.csv"
-        return [(name, text) for name, text in facts.items() if text]
+        return {name: str(text) for name, text in facts.items() if text}
 
 
 def write_page(figures: Path, out: Path, *, experiments: Mapping[str, str]) -> tuple[str, Path]:
@@ -151,21 +135,21 @@ def write_page(figures: Path, out: Path, *, experiments: Mapping[str, str]) -> t
     folders = read_folders(figures, experiments)
     groups = {name: [folder for folder in folders if folder.experiment == name] for name in experiments}
     counts = Counter(claim.verdict for folder in folders for claim in folder.claims)
-    environment = Environment(
-        loader=PackageLoader("mutransfer.page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader, templates = PackageLoader("mutransfer.page"), resources.files(__name__) / "templates"
+    blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **blocks)
     environment.filters["powers"] = markdown.powers
-    environment.globals |= {"plotly": _plotly, "source": _source}
+    environment.globals |= {  # our own style sheet and script as they are
+        "plotly": _plotly,
+        "source": lambda name: Markup((templates / name).read_text(encoding="utf-8")),
+    }
     text = environment.get_template("page.html.j2").render(
         groups={name: group for name, group in groups.items() if group},
         summaries=experiments,
         counts={verdict: counts[verdict] for verdict in VERDICTS},
         verdicts=VERDICTS,
         marks=MARKS,
+        paper_heading=PAPER_HEADING,
         has_charts=any(folder.chart for folder in folders),
     )
     return _said(folders), write(out / "index.html", text.encode())
@@ -177,29 +161,24 @@ def read_folders(figures: Path, experiments: Iterable[str]) -> list[Folder]:
     Raises `UserError` if there is none; for an experiment or a kind of figure that is unknown; for a missing picture;
     and as the table of the folder does.
     """
-    order = list(experiments)
-    paths = sorted(path.parent for path in figures.rglob("provenance.json"))
-    if not paths:
+    order, folders = list(experiments), list[Folder]()
+    for path in sorted(path.parent for path in figures.rglob("provenance.json")):
+        kind, name = kind_of(path), path.relative_to(figures).as_posix()
+        described = kind.describe(path)
+        for stem in described.pictures:
+            if not (picture := path / f"{stem}.png").is_file():
+                raise UserError(f"{picture} does not exist; draw it with ./reproduce.sh figures.")
+        folders.append(Folder(path, name, kind, described, tuple(kind.claims(described))))
+        known("experiment of a figure folder", folders[-1].experiment, order)
+    if not folders:
         raise UserError(f"{figures} holds no figure (no provenance.json); run an experiment first, it writes one.")
-    folders = [_read(path, path.relative_to(figures).as_posix()) for path in paths]
-    for folder in folders:
-        if folder.experiment not in order:
-            raise unknown("experiment of a figure folder", folder.experiment, order)
-    return sorted(folders, key=lambda folder: (order.index(folder.experiment), _natural(folder.part)))
 
+    def place(folder: Folder) -> tuple[int, list[tuple[int, str]]]:
+        """``figure_7`` before ``figure_13``."""
+        words = re.split(r"(\d+)", folder.part)
+        return order.index(folder.experiment), [(int(w), "") if w.isdigit() else (-1, w) for w in words]
 
-def _read(path: Path, name: str) -> Folder:
-    kind = kind_of(path)
-    described = kind.describe(path)
-    for stem in described.pictures:
-        if not (picture := path / f"{stem}.png").is_file():
-            raise UserError(f"{picture} does not exist; draw it with ./reproduce.sh figures.")
-    return Folder(path, name, kind, described, tuple(kind.claims(described)))
-
-
-def _natural(text: str) -> list[tuple[int, str]]:
-    """``figure_7`` before ``figure_13``."""
-    return [(int(word), "") if word.isdigit() else (-1, word) for word in re.split(r"(\d+)", text)]
+    return sorted(folders, key=place)
 
 
 def _embedded(path: Path) -> tuple[str, int, int]:
@@ -217,20 +196,14 @@ def _embedded(path: Path) -> tuple[str, int, int]:
 @cache
 def _plotly() -> str:
     """Plotly's whole library, compressed, in base64: the browser unpacks it when it nears the first chart."""
-    text = (resources.files("plotly") / "package_data" / "plotly.min.js").read_bytes()
-    return base64.b64encode(gzip.compress(text, mtime=0)).decode()
-
-
-def _source(name: str) -> Markup:
-    """A style sheet or script of the templates, which is our own text, as it is."""
-    return Markup((resources.files(__name__) / "templates" / name).read_text(encoding="utf-8"))
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
 
 
 def _said(folders: Iterable[Folder]) -> str:
     """For the terminal: a line for every verdict, such as ``undecided (1): Figure 7 in transformer_lm/bfloat16``."""
-    places: dict[str, list[str]] = {}
+    places: dict[str, list[str]] = {name: [] for name in VERDICTS}
     for folder in folders:
         for claim in folder.claims:
             place = f"{claim.source} in {folder.name}" + " (STAND-IN DATA)" * bool(folder.banner)
-            places.setdefault(claim.verdict, []).append(place)
-    return "\n".join(f"{name} ({len(places[name])}): {', '.join(places[name])}" for name in VERDICTS if name in places)
+            places[claim.verdict].append(place)
+    return "\n".join(f"{name} ({len(where)}): {', '.join(where)}" for name, where in places.items() if where)

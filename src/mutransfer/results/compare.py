@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +27,6 @@ from mutransfer.results.frame import Curves, curves, tidy
 from mutransfer.results.transfer import (
     TOLERANCE,
     DriftResult,
-    Optima,
     bootstrap_optima,
     decide,
     edge_sides,
@@ -42,6 +42,7 @@ OWN = ("run_id", "seed", "parametrization", "width", "log2_lr", "status", "steps
 """Columns that are a run's own, as are its losses and scores; all others are settings that two sets should share."""
 WANTED = ("data_fingerprint", "scale", "steps", "batch", "precision")
 """Settings without which nothing is known of what a shift is due to."""
+OUTCOMES = ("train_", "test_", "bleu_")
 MOST = 6
 """A column with more values than this is a run's own, too."""
 
@@ -55,13 +56,11 @@ RULE = (
 
 @dataclass(frozen=True)
 class Shift:
-    """B less A of one quantity, with its word."""
+    """B less A of one quantity, in octaves (of drifts: per doubling of width), with its word."""
 
     value: Estimate
-    """Octaves; of drifts, octaves per doubling of width."""
     word: Word
-    edges: str = ""
-    """Whose optimum lies on which edge of its grid."""
+    edges: str = ""  # whose optimum lies on which edge of its grid
 
     @classmethod
     def of(cls, draws: Array, freedom: float, edges: str = "") -> Shift:
@@ -74,22 +73,21 @@ class Shift:
         words: dict[str, Word] = {"stable": "same", "drifts": "differs", "undecided": "undecided"}
         return cls(estimate, words[decide(estimate, on_edge=bool(edges))], edges)
 
+    @property
+    def text(self) -> str:
+        return f"{self.word}, {self.edges}" if self.edges else self.word
+
 
 @dataclass(frozen=True)
 class Shifts:
     """One parametrization of A against one of B, over the widths that both have."""
 
-    names: tuple[str, str]
-    """The parametrization of A and of B; the same one, but where A and B hold nothing else."""
+    names: tuple[str, str]  # of A and of B; the same one, but where A and B hold nothing else
     widths: tuple[int, ...]
-    optima: tuple[tuple[float, float], ...]
-    """log2 LR* of A and of B, one pair per width."""
-    shifts: tuple[Shift, ...]
-    """One a width."""
-    mean: Shift
-    """Over widths."""
-    drifts: tuple[DriftResult, DriftResult] | None
-    """Of A and of B over these widths; None if there is one width only, as for what follows."""
+    optima: tuple[tuple[float, float], ...]  # log2 LR* of A and of B, one pair per width
+    shifts: tuple[Shift, ...]  # one per width
+    mean: Shift  # over widths
+    drifts: tuple[DriftResult, ...]  # of A and of B over these widths; none if there is one width only
     drift: Shift | None
 
 
@@ -100,18 +98,17 @@ def compare_runs(a: pd.DataFrame, b: pd.DataFrame, *, draws: int = 2000, seed: i
     or no width in common.
     """
     tables = curves(tidy(a)), curves(tidy(b))
-    return [_compare(pair, tables, (a, b), draws, seed) for pair in _pairs(*tables)]
-
-
-def _pairs(a: dict[str, list[Curves]], b: dict[str, list[Curves]]) -> list[tuple[str, str]]:
-    if shared := sorted(set(a) & set(b), key=lambda name: (name != "sp", name)):
-        return [(name, name) for name in shared]
-    if len(a) == len(b) == 1:
-        return [(next(iter(a)), next(iter(b)))]
-    raise UserError(
-        f"A and B share no parametrization (A has {listing([*a])}, B has {listing([*b])}); expected a common one, or "
-        "one in each, as ./reproduce.sh runs EXPERIMENT --where parametrization=sp --export A.csv gives."
-    )
+    shared = sorted({*tables[0]} & {*tables[1]}, key=lambda name: (name != "sp", name))
+    pairs = [(name, name) for name in shared]
+    if not pairs and len(tables[0]) == len(tables[1]) == 1:
+        pairs = [(next(iter(tables[0])), next(iter(tables[1])))]
+    if not pairs:
+        has = [listing([*table]) for table in tables]
+        raise UserError(
+            f"A and B share no parametrization (A has {has[0]}, B has {has[1]}); expected a common one, or "
+            "one in each, as ./reproduce.sh runs EXPERIMENT --where parametrization=sp --export A.csv gives."
+        )
+    return [_compare(pair, tables, (a, b), draws, seed) for pair in pairs]
 
 
 def _compare(
@@ -122,44 +119,41 @@ def _compare(
     seed: int,
 ) -> Shifts:
     by_width = [{curve.width: curve for curve in table[name]} for table, name in zip(tables, names, strict=True)]
-    widths = sorted(set(by_width[0]) & set(by_width[1]))
+    widths = sorted({*by_width[0]} & {*by_width[1]})
     if not widths:
         has = [listing([str(w) for w in own]) for own in by_width]
         raise UserError(f"A and B share no width (A has {has[0]}, B has {has[1]}); an optimum shift needs one.")
     both = [(by_width[0][width], by_width[1][width]) for width in widths]
+    edges = []
     for pair in both:
-        for set_name, name, curve in zip("AB", names, pair, strict=True):
-            require_optimum(f"{set_name}: {name}", curve)
+        for which, name, curve in zip("AB", names, pair, strict=True):
+            require_optimum(f"{which}: {name}", curve)
+        sides = [(which, edge_sides(curve)) for which, curve in zip("AB", pair, strict=True)]
+        edges.append(", ".join(f"{which} on the {' and '.join(own)} edge" for which, own in sides if own))
     seeds = min(len(curve.loss) for pair in both for curve in pair)
-    optima = [_draw(*pair, draws if seeds > 1 else 0, seed) for pair in both]
-    shift = np.stack([(b.log2_lr + b.shift) - (a.log2_lr + a.shift) for a, b in optima], axis=1)
-    extra = seeds - 1
-    edges = [_edges(*pair) for pair in both]
+    log2_lr = np.stack([_draw(*pair, draws if seeds > 1 else 0, seed) for pair in both], axis=2)
+    shift, free = log2_lr[1] - log2_lr[0], seeds - 1
     where = ", ".join(f"width {width}: {edge}" for width, edge in zip(widths, edges, strict=True) if edge)
-    drifts = drift = None
+    drifts, drift = list[DriftResult](), None
     if len(widths) > 1:
-        reports = [
-            transfer_report(
-                part[(part["parametrization"] == name) & part["width"].isin(widths)], draws=draws, seed=seed
-            )
-            for part, name in zip(runs, names, strict=True)
-        ]
-        drifts = reports[0].results[0], reports[1].results[0]
+        for part, name in zip(runs, names, strict=True):
+            own = part[(part["parametrization"] == name) & part["width"].isin(widths)]
+            drifts.append(transfer_report(own, draws=draws, seed=seed).results[0])
         x = np.log2(np.array(widths, dtype=float))
-        drift = Shift.of(line(x, shift)[0], freedom(x) * extra, where)
+        drift = Shift.of(line(x, shift)[0], freedom(x) * free, where)
     return Shifts(
         names=names,
         widths=tuple(widths),
-        optima=tuple((float(a.log2_lr[0]), float(b.log2_lr[0])) for a, b in optima),
-        shifts=tuple(Shift.of(shift[:, k], extra, edge) for k, edge in enumerate(edges)),
-        mean=Shift.of(shift.mean(axis=1), len(widths) * extra, where),
-        drifts=drifts,
+        optima=tuple((float(a), float(b)) for a, b in log2_lr[:, 0].T),
+        shifts=tuple(Shift.of(shift[:, k], free, edge) for k, edge in enumerate(edges)),
+        mean=Shift.of(shift.mean(axis=1), len(widths) * free, where),
+        drifts=tuple(drifts),
         drift=drift,
     )
 
 
-def _draw(a: Curves, b: Curves, draws: int, seed: int) -> tuple[Optima, Optima]:
-    """Optima of A and B, draw by draw; row 0 is that of all seeds."""
+def _draw(a: Curves, b: Curves, draws: int, seed: int) -> Array:
+    """log2 LR* [2, 1 + draws] of A and B, draw by draw; the first is that of all seeds."""
 
     def stream(number: int) -> np.random.Generator:
         return np.random.default_rng([seed, a.width, number])
@@ -167,23 +161,8 @@ def _draw(a: Curves, b: Curves, draws: int, seed: int) -> tuple[Optima, Optima]:
     is_same = np.array_equal(a.log2_lr, b.log2_lr) and np.array_equal(a.loss, b.loss)
     first = bootstrap_optima(a, draws, stream(0), stream(1))
     picks = stream(0 if len(a.loss) == len(b.loss) else 2)
-    return first, bootstrap_optima(b, draws, picks, stream(1 if is_same else 3))
-
-
-def _edges(a: Curves, b: Curves) -> str:
-    sides = [
-        f"{name} on the {' and '.join(edge_sides(curve))} edge"
-        for name, curve in (("A", a), ("B", b))
-        if edge_sides(curve)
-    ]
-    return ", ".join(sides)
-
-
-@dataclass(frozen=True)
-class _Set:
-    path: Path
-    runs: pd.DataFrame
-    settings: dict[str, str]
+    second = bootstrap_optima(b, draws, picks, stream(1 if is_same else 3))
+    return np.stack([optima.log2_lr + optima.shift for optima in (first, second)])
 
 
 def compare(a: Path, b: Path) -> str:
@@ -192,16 +171,15 @@ def compare(a: Path, b: Path) -> str:
     Raises `UserError`, in one line with the path, for a file that is missing or no runs table, and where the two
     share no parametrization or no width.
     """
-    sets = [_read(path) for path in (a, b)]
-    pairs = compare_runs(sets[0].runs, sets[1].runs)
-    lines = [f"{name}: {given.path} ({_describe(given.runs)})" for name, given in zip("AB", sets, strict=True)]
-    lines += _differences(sets[0].settings, sets[1].settings)
+    paths = [path / "runs.csv" if path.is_dir() else path for path in (a, b)]
+    runs = [_read(path) for path in paths]
+    pairs = compare_runs(*runs)
+    lines = [f"{name}: {path} ({_describe(own)})" for name, path, own in zip("AB", paths, runs, strict=True)]
+    lines += _differences(*(_settings(path, own) for path, own in zip(paths, runs, strict=True)))
     return "\n".join([*lines, *(line for shifts in pairs for line in ["", *_lines(shifts)]), "", RULE])
 
 
-def _read(path: Path) -> _Set:
-    if path.is_dir():
-        path = path / "runs.csv"
+def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"{path} does not exist; expected a runs.csv, or a folder that holds one.")
     try:
@@ -210,21 +188,19 @@ def _read(path: Path) -> _Set:
     except UserError as error:
         text = str(error)
         raise UserError(text if text.startswith(str(path)) else f"{path}: {text}") from None
-    outcomes = {name for name in runs.columns if name.startswith(("train_", "test_", "bleu_"))}
-    names = [name for name in runs.columns if name not in {*OWN, *outcomes} and runs[name].nunique() <= MOST]
-    settings = {name: _values(runs[name]) for name in names}
-    provenance = path.with_name("provenance.json")
-    if provenance.is_file():
-        facts = read_provenance(provenance, ())
-        settings |= {name: str(facts[name]) for name in ("scale", "data_source") if name in facts}
-    return _Set(path, runs, settings)
+    return runs
 
 
-def _values(column: pd.Series) -> str:
-    """All values of a setting in one text; 64 and 64.0 are one."""
-    is_number = pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
-    values = [f"{value:.12g}" if is_number else str(value) for value in sorted(column.dropna().unique(), key=str)]
-    return ", ".join(values + ["(none)"] * bool(column.isna().any()))
+def _settings(path: Path, runs: pd.DataFrame) -> dict[str, str]:
+    """All values of each setting in one text; 64 and 64.0 are one."""
+    settings, provenance = dict[str, str](), path.with_name("provenance.json")
+    for name in runs.columns:
+        values = runs[name].unique()
+        if name not in OWN and not name.startswith(OUTCOMES) and len(values) <= MOST:
+            texts = [f"{v:.12g}" if isinstance(v, Real) and not isinstance(v, bool) else str(v) for v in values]
+            settings[name] = ", ".join(sorted(texts))
+    facts = read_provenance(provenance) if provenance.is_file() else {}
+    return settings | {name: str(facts[name]) for name in ("scale", "data_source") if name in facts}
 
 
 def _describe(runs: pd.DataFrame) -> str:
@@ -240,37 +216,24 @@ def _describe(runs: pd.DataFrame) -> str:
 def _differences(a: dict[str, str], b: dict[str, str]) -> list[str]:
     """What is the same in both, what differs, and what is not known."""
     both = [name for name in a if name in b]
-    differ = [name for name in both if a[name] != b[name]]
+    alike = [name for name in both if a[name] == b[name]]
     unknown = [name for name in WANTED if name not in both]
-    lines = []
-    if alike := [name for name in both if name not in differ]:
-        lines.append(f"the same in both: {', '.join(alike)}")
-    lines += [f"differs: {name}: A {a[name]}; B {b[name]}" for name in differ]
-    if unknown:
-        lines.append(f"not known of both: {', '.join(unknown)}")
-    return lines
+    return [
+        *([f"the same in both: {', '.join(alike)}"] if alike else []),
+        *(f"differs: {name}: A {a[name]}; B {b[name]}" for name in both if name not in alike),
+        *([f"not known of both: {', '.join(unknown)}"] if unknown else []),
+    ]
 
 
 def _lines(shifts: Shifts) -> list[str]:
     first, other = (label(name) for name in shifts.names)
     rows = [("width", "LR* of A", "LR* of B", "B less A, octaves", "")]
     for width, (a, b), shift in zip(shifts.widths, shifts.optima, shifts.shifts, strict=True):
-        rows.append((str(width), power(a), power(b), shift.value.full(), _word(shift)))
-    if len(shifts.widths) > 1:
-        rows.append(("mean", "", "", shifts.mean.value.full(), _word(shifts.mean)))
-    table = aligned(rows)
-    head = first if first == other else f"{first} of A against {other} of B"
-    if shifts.drifts is None or shifts.drift is None:
-        return [head, *table, "one width in common: no drifts"]
-    drifts = zip("AB", shifts.drifts, strict=True)
-    return [
-        head,
-        *table,
-        "drift, octaves per doubling of width: "
-        + "; ".join(f"{name} {result.slope.full()} {result.verdict}" for name, result in drifts)
-        + f"; B less A {shifts.drift.value.full()}: {shifts.drift.word}",
-    ]
-
-
-def _word(shift: Shift) -> str:
-    return f"{shift.word}, {shift.edges}" if shift.edges else shift.word
+        rows.append((str(width), power(a), power(b), shift.value.full(), shift.text))
+    drift = "one width in common: no drifts"
+    if shifts.drift:
+        rows.append(("mean", "", "", shifts.mean.value.full(), shifts.mean.text))
+        own = [f"{name} {r.slope.full()} {r.verdict}" for name, r in zip("AB", shifts.drifts, strict=True)]
+        drift = f"drift, octaves per doubling of width: {'; '.join(own)}"
+        drift += f"; B less A {shifts.drift.value.full()}: {shifts.drift.word}"
+    return [first if first == other else f"{first} of A against {other} of B", *aligned(rows), drift]

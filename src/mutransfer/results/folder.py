@@ -37,12 +37,12 @@ from mutransfer.results import published
 from mutransfer.results.schema import Facts
 
 TABLE = "table.md"
-KEYS = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "paper")
+KEYS: tuple[str, ...] = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "paper")
+KEYS += ("paper.table_or_figure", "paper.statement", "paper.differs")
 EMPTY: Mapping[str, str] = MappingProxyType({})
-PAPER_KEYS = ("table_or_figure", "statement", "differs")
 
 Verdict = Literal["reproduced", "in part", "mixed", "undecided", "not reproduced", "not judged"]
-VERDICTS: dict[Verdict, str] = {
+VERDICTS: dict[Verdict, str] = {  # in words, in the order in which they are shown
     "reproduced": "every part of the claim is seen here, by the rule of its figure",
     "in part": "some parts of the claim are seen, the others are undecided",
     "mixed": "some parts of the claim are seen, some are contradicted",
@@ -50,7 +50,6 @@ VERDICTS: dict[Verdict, str] = {
     "not reproduced": "no part is seen here, and some part is contradicted",
     "not judged": "numbers stand beside the paper's, but no rule compares them",
 }
-"""Each in words, in the order in which they are shown."""
 
 
 @dataclass(frozen=True)
@@ -77,21 +76,17 @@ class Claim:
     source: str
     statement: str
     parts: tuple[Part, ...]
-    counts: str = ""
-    """Ours in short, where the parts are many."""
-    picture: str = ""
-    """The stem of the picture that shows it, where others show another claim of the folder."""
+    counts: str = ""  # ours in short, where the parts are many
+    picture: str = ""  # the stem of the picture that shows it, where others show another claim of the folder
 
     @property
     def verdict(self) -> Verdict:
         judged = {part.verdict for part in self.parts} - {"not judged"}
-        if not judged:
-            return "not judged"
-        if judged == {"reproduced"}:
-            return "reproduced"
+        if len(judged) < 2:
+            return next(iter(judged), "not judged")
         if "reproduced" in judged:
             return "mixed" if "not reproduced" in judged else "in part"
-        return "not reproduced" if "not reproduced" in judged else "undecided"
+        return "not reproduced"
 
     @property
     def ours(self) -> str:
@@ -119,13 +114,9 @@ def read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(
-            f"{path} does not exist; run the experiment first, it writes runs.csv and provenance.json."
-        ) from None
+        raise UserError(f"{path} does not exist; run the experiment first, it writes it.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"cannot read {path}: {error}; restore it from the repository or run the experiment again."
-        ) from error
+        raise UserError(f"cannot read {path}: {error}; restore it or run the experiment again.") from error
 
 
 def read_runs(path: Path) -> pd.DataFrame:
@@ -139,25 +130,28 @@ def read_texts(path: Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path, what: str, **options: Any) -> pd.DataFrame:
-    text = read(path)
     try:
-        return pd.read_csv(io.StringIO(text), **options)
-    except (ValueError, pd.errors.ParserError) as error:
+        return pd.read_csv(io.StringIO(read(path)), **options)
+    except ValueError as error:
         raise UserError(f"{path} is not {what} ({str(error).splitlines()[0]}); run the experiment again.") from error
 
 
 def read_provenance(path: Path, keys: Iterable[str] = ()) -> dict[str, Any]:
     """The JSON object at ``path``.
 
-    Raises `UserError` if it is missing, malformed or without one of ``keys``, and for a file beside it that is not the
-    one that the run wrote: ``sha256``, where it is there, is file name -> hash.
+    Raises `UserError` if it is missing, malformed or without one of ``keys`` ("paper.statement" is within another),
+    and for a file beside it that is not the one that the run wrote: ``sha256`` is file name -> hash.
     """
     try:
         provenance = json.loads(read(path))
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not JSON ({error}); run the experiment again.") from error
-    missing = [key for key in keys if not isinstance(provenance, dict) or key not in provenance]
-    if missing:
+
+    def has(key: str) -> bool:
+        outer, _, inner = key.partition(".")
+        return isinstance(provenance, dict) and outer in provenance and (not inner or inner in provenance[outer])
+
+    if missing := [key for key in keys if not has(key)]:
         raise UserError(f"{path} lacks {', '.join(missing)}; run the experiment again.")
     for name, written in provenance.get("sha256", {}).items():
         table = path.with_name(name)
@@ -190,14 +184,8 @@ class FigureFolder:
 
     @classmethod
     def open(cls, path: Path, keys: Iterable[str] = ()) -> FigureFolder:
-        """Its provenance has `KEYS`, with `PAPER_KEYS` in ``paper``, and ``keys``. Raises as `read_provenance` does."""
-        name = path / "provenance.json"
-        provenance = read_provenance(name, (*KEYS, *keys))
-        paper = provenance["paper"]
-        absent = [key for key in PAPER_KEYS if not isinstance(paper, dict) or key not in paper]
-        if absent:
-            raise UserError(f"{name} lacks paper.{', paper.'.join(absent)}; run the experiment again.")
-        return cls(path, provenance)
+        """Its provenance has `KEYS` and ``keys``. Raises as `read_provenance` does."""
+        return cls(path, read_provenance(path / "provenance.json", (*KEYS, *keys)))
 
     def __getitem__(self, key: str) -> Any:
         """Of the provenance."""
@@ -263,12 +251,9 @@ class Described(Generic[R]):
 
     folder: FigureFolder
     report: R
-    summary: str
-    """For the terminal."""
-    parts: Sequence[str]
-    """Of the table, in Markdown: headings, paragraphs, lists."""
-    pictures: Mapping[str, str]
-    """Those that the folder holds: their stems, and what each is."""
+    summary: str  # for the terminal
+    parts: Sequence[str]  # of the table, in Markdown: headings, paragraphs, lists
+    pictures: Mapping[str, str]  # those that the folder holds: their stems, and what each is
 
     @property
     def text(self) -> str:
@@ -280,12 +265,12 @@ class Described(Generic[R]):
 class Kind(Generic[R]):
     """A kind of figure folder: what its files say (R), what is drawn of it, which claims of the paper it concerns.
 
+    name: as ``kind`` in provenance.json.
     describe: reads the folder; raises `UserError` if a file is missing or malformed, or if a run is missing.
     draw: writes the pictures and returns their paths; the same files give the same bytes.
     """
 
     name: str
-    """As ``kind`` in provenance.json."""
     describe: Callable[[Path], Described[R]]
     draw: Callable[[Described[R]], list[Path]]
     claims: Callable[[Described[R]], list[Claim]]

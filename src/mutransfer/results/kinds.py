@@ -9,7 +9,7 @@ from pkgutil import iter_modules
 from typing import Any
 
 from mutransfer import results
-from mutransfer.errors import unknown
+from mutransfer.errors import known
 from mutransfer.results.folder import Kind, read_provenance
 
 
@@ -28,9 +28,7 @@ def kind_of(folder: Path) -> Kind[Any]:
     path = folder / "provenance.json"
     provenance = read_provenance(path)
     name = "search" if "search" in provenance else provenance.get("kind", "sweep")
-    if name not in KINDS:
-        raise unknown(f"kind of figure in {path}", name, KINDS)
-    return KINDS[name]
+    return KINDS[known(f"kind of figure in {path}", name, KINDS)]
 
 
 def redraw(folder: Path) -> tuple[str, list[Path]]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
-from mutransfer.errors import unknown
+from mutransfer.errors import known
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,7 @@ class PublishedValue:
 @cache
 def _all() -> tuple[PublishedValue, ...]:
     text = (resources.files("mutransfer") / "published" / "values.csv").read_text(encoding="utf-8")
-    names = [column.name for column in fields(PublishedValue)]
-    return tuple(PublishedValue(**{name: row[name] for name in names}) for row in csv.DictReader(text.splitlines()))
+    return tuple(PublishedValue(**row) for row in csv.DictReader(text.splitlines()))
 
 
 def rows(*, table_or_figure: str, experiment: str | None = None) -> tuple[PublishedValue, ...]:
@@ -38,15 +37,11 @@ def rows(*, table_or_figure: str, experiment: str | None = None) -> tuple[Publis
 
     Raises `UserError` naming the nearest when nothing matches.
     """
-    values = tuple(row for row in _all() if row.table_or_figure == table_or_figure)
-    if not values:
-        raise unknown("published table or figure", table_or_figure, sorted({row.table_or_figure for row in _all()}))
-    if experiment is None:
-        return values
-    chosen = tuple(row for row in values if row.experiment == experiment)
-    if not chosen:
-        raise unknown(f"experiment of {table_or_figure}", experiment, sorted({row.experiment for row in values}))
-    return chosen
+    known("published table or figure", table_or_figure, sorted({row.table_or_figure for row in _all()}))
+    values = [row for row in _all() if row.table_or_figure == table_or_figure]
+    if experiment is not None:
+        known(f"experiment of {table_or_figure}", experiment, sorted({row.experiment for row in values}))
+    return tuple(row for row in values if experiment in (None, row.experiment))
 
 
 def by_setup(*, table_or_figure: str, experiment: str | None = None) -> dict[tuple[str, str], PublishedValue]:
