@@ -2,6 +2,7 @@
 
 import math
 import re
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -19,12 +20,8 @@ INF, NAN = math.inf, math.nan
 
 def curves(loss, *, widths=WIDTHS, seeds=(0, 1, 2), steps=STEPS, panel="mup", name="mup", log2_lr=-6.0):
     """A table of loss(k, seed, i): of width ``widths[k]`` at logged step ``steps[i]``."""
-    rows = [
-        (panel, name, width, log2_lr, seed, step, step * 1024, loss(k, seed, i))
-        for k, width in enumerate(widths)
-        for seed in seeds
-        for i, step in enumerate(steps)
-    ]
+    cells = product(enumerate(widths), seeds, enumerate(steps))
+    rows = [(panel, name, w, log2_lr, seed, t, t * 1024, loss(k, seed, i)) for (k, w), seed, (i, t) in cells]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -163,7 +160,9 @@ def three_panels(seeds=(0, 1), widths=WIDTHS):
 
 
 def test_a_folder_is_read_and_drawn(tmp_path, words):
-    """From curves.csv and the provenance alone: one line for every panel, two files, a section."""
+    """From curves.csv and the provenance alone: one line for every panel, two files, a section; a gap is named."""
+    with pytest.raises(UserError, match="does not exist"):
+        read_learning(FigureFolder(tmp_path, PROVENANCE))
     three_panels().to_csv(tmp_path / "curves.csv", index=False)
     shown = read_learning(FigureFolder(tmp_path, PROVENANCE))
     assert ["holds" in shown.lines[0], "fails" in shown.lines[1], "holds" in shown.lines[2]] == [True] * 3
@@ -174,6 +173,10 @@ def test_a_folder_is_read_and_drawn(tmp_path, words):
     assert said.count("wider is better: holds") == 2 and said.count("wider is better: fails") == 1
     assert {"µP at LR 2^-6", "width 32", "width 128", "diverged"} <= set(said)
     assert any("STAND-IN DATA" in text for text in said)
+    with pytest.raises(UserError, match="'extra'"):
+        read_learning(FigureFolder(tmp_path, PROVENANCE | {"learning": {"panels": PANELS | {"extra": "more"}}}))
+    with pytest.raises(UserError, match="lacks learning"):
+        read_learning(FigureFolder(tmp_path, Facts({**PROVENANCE, "learning": None}, tmp_path)))
 
 
 def test_the_section_has_the_counts_the_ends_and_the_rule():
@@ -212,16 +215,3 @@ def test_odd_tables_are_drawn(tmp_path, words, case):
     assert ("wider is behind (one seed: no interval)" in said) == (case == "one seed")
     ticks = [float(word) for word in said if re.fullmatch(r"\d+\.\d+", word)]
     assert case == "all diverged" or (min(ticks) < 2.3 and 2.5 < max(ticks) < 6)
-
-
-def test_gaps_are_refused(tmp_path):
-    """A panel that only one of table and provenance knows, no table, no panel."""
-    with pytest.raises(UserError, match="does not exist"):
-        read_learning(FigureFolder(tmp_path, PROVENANCE))
-    three_panels().to_csv(tmp_path / "curves.csv", index=False)
-    with pytest.raises(UserError, match="'extra'"):
-        read_learning(FigureFolder(tmp_path, PROVENANCE | {"learning": {"panels": PANELS | {"extra": "more"}}}))
-    with pytest.raises(UserError, match="lacks learning"):
-        read_learning(FigureFolder(tmp_path, Facts({**PROVENANCE, "learning": None}, tmp_path)))
-    with pytest.raises(UserError, match="at least one panel"):
-        learning_figure(learning_report(three_panels()), {}, out=tmp_path)

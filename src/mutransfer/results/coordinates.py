@@ -231,7 +231,7 @@ def coordinate_figure(
     frames: Sequence[CoordFrame],
     out: Path,
     *,
-    activations: Sequence[str] | Mapping[str, str] | None = None,
+    activations: Mapping[str, str] | None = None,
     caption: str = "",
     banner: str = "",
 ) -> list[Path]:
@@ -240,50 +240,48 @@ def coordinate_figure(
     Each panel shows the root mean square of x_t - x_0 against width, one line per step t, with the growth exponent and
     the verdict of the last step. A dot is a mean over seeds (geometric), the bar its range. Returns the two paths.
 
-    activations: up to four of the frames' names, or a mapping of them to what stands above the panels; default: spread
-        over the network, ending with the output.
-    banner: a warning across the top (stand-in data).
+    activations: up to four of the frames' names -> what stands above the panels; default: spread over the network, the
+        output last. banner: a warning across the top (stand-in data).
     Raises `UserError` for no frame, or an activation that a frame does not have.
     """
     if not frames:
         raise UserError("a coordinate figure needs at least one frame of coord_check.")
-    names = list(dict.fromkeys(frames[0].data["activation"]))
-    shown = list(activations or _spread(names))
-    headings = activations if isinstance(activations, Mapping) else dict(zip(shown, shown, strict=True))
-    for frame in frames:
-        for name in shown:
-            if name not in set(frame.data["activation"]):
-                raise unknown("activation", name, names)
-    looks = line_looks(sorted(frames[0].data.query("kind == 'change' and rms > 0")["step"].unique()))
+    names = frames[0].activations
+    spread = np.linspace(0, len(names) - 1, min(MOST_COLUMNS, len(names))).round().astype(int)
+    headings = activations or {names[k]: names[k] for k in spread}
+    steps = frames[0].data.query("kind == 'change' and rms > 0")["step"]
+    looks = line_looks(sorted(steps.unique()))
     share: dict[str, Any] = {"sharex": True, "sharey": "col"}
     with paper_style(small=True):
         figure, panels = new_page(
-            len(frames), len(shown), 2.1, legends=[line_signs("t =", looks)], caption=caption, banner=banner, **share
+            len(frames), len(headings), 2.1, legends=[line_signs("t =", looks)], caption=caption, banner=banner, **share
         )
         for row, frame in zip(panels, frames, strict=True):
             row[0].set_ylabel(f"{label(frame.parametrization)}, {frame.optimizer}\nrms of $x_t - x_0$")
-            for axes, name in zip(row, shown, strict=True):
+            for axes, (name, heading) in zip(row, headings.items(), strict=True):
+                moved, told, color = frame.changes(name).dropna(subset="exponent"), "never moves", WARNING
                 for step, look in looks.items():
                     _line(axes, frame, name, int(step), **look)
                 log_scales(axes)
-                moved = frame.changes(name).dropna(subset="exponent")
-                verdict, told = "never moves", "never moves"
-                if len(moved):
-                    verdict = moved.iloc[-1]["verdict"]
-                    told = f"{verdict}: width$^{{{moved.iloc[-1]['exponent']:.2f}}}$"
-                axes.set_title(f"{headings[name]}\n{told}", color="black" if verdict == "ok" else WARNING)
+                for verdict, exponent in moved[["verdict", "exponent"]].tail(1).itertuples(index=False):
+                    told, color = f"{verdict}: width$^{{{exponent:.2f}}}$", "black" if verdict == "ok" else WARNING
+                axes.set_title(f"{heading}\n{told}", color=color)
         for axes in panels[-1]:
             axes.set_xlabel("width")
             axes.set_ylim(_decade(*axes.get_ylim()))  # of a column: they share it
         return save(figure, Path(out), "coordinate_check")
 
 
-def coordinate_checks(frames: Sequence[CoordFrame], activations: Mapping[str, str], lr: str = "") -> Shown:
-    """What is drawn and said of the check: one frame per parametrization, and activation -> heading of the panels.
+def read_coordinates(folder: FigureFolder) -> Shown:
+    """What is drawn and said of coordinates.csv: one frame per parametrization.
 
-    A heading is a quantity of `ADAM`, perhaps with a comma and more behind it (``attention logits, block 2``).
-    ``lr``: the base learning rate. Raises `UserError` for an unknown activation or quantity.
+    ``folder["coordinates"]`` has ``activations`` (activation -> heading of its panels: a quantity of `ADAM`, perhaps
+    with a comma and more behind it), and may have ``lr`` (the base learning rate) and ``may_shrink_at_init``
+    (activations). Raises `UserError` as `coord_frames` does, and for what is missing or unknown.
     """
+    settings = folder["coordinates"]
+    activations, lr = settings["activations"], settings.get("lr", "")
+    frames = coord_frames(read_texts(folder.path / "coordinates.csv"), settings.get("may_shrink_at_init", ()))
     agrees = "as theory says"
     steps = sorted({step for frame in frames for step in frame.data["step"]} - {0})
     rows, reasons, parts, words = list[tuple[str, ...]](), list[str](), list[Part](), dict[str, list[str]]()
@@ -318,22 +316,13 @@ def coordinate_checks(frames: Sequence[CoordFrame], activations: Mapping[str, st
         seeds = counted([max(frame.data["seed"].nunique() for frame in frames)], "seed")
         text = f"Rows: {listing([*words])}; lines: after t steps. Dots: geometric mean over {seeds}, bars: range. "
         text += f"Titles: growth with width at the last step.{f' Learning rate: {lr}.' if lr else ''}"
-        options: dict[str, Any] = {"caption": folder.caption(text, "Figure 5"), "banner": folder.banner}
-        return coordinate_figure(frames, folder.path, activations=activations, **options)
+        caption = folder.caption(text, "Figure 5")
+        return coordinate_figure(frames, folder.path, activations=activations, caption=caption, banner=folder.banner)
 
     lines = [f"Coordinate check, {name}: {'; '.join(told)}." for name, told in words.items()]
     claim = Claim("Figure 5", FIGURE_5, tuple(parts), picture="coordinate_check")
     pictures = {"coordinate_check": "Growth with width of the change of activations over a few steps"}
     return Shown(lines, "\n\n".join(section), claim, pictures, draw)
-
-
-def read_coordinates(folder: FigureFolder) -> Shown:
-    """From coordinates.csv; ``folder["coordinates"]`` has ``activations`` (activation -> heading), and may have ``lr``
-    and ``may_shrink_at_init`` (activations). Raises `UserError` as `coord_frames` does, and for what is missing.
-    """
-    settings = folder["coordinates"]
-    frames = coord_frames(read_texts(folder.path / "coordinates.csv"), settings.get("may_shrink_at_init", ()))
-    return coordinate_checks(frames, settings["activations"], str(settings.get("lr", "")))
 
 
 def _cell(row: pd.Series) -> str:
@@ -345,9 +334,7 @@ def _cell(row: pd.Series) -> str:
 
 def _line(ax: Axes, frame: CoordFrame, name: str, step: int, **look: Any) -> None:
     rows = frame.data.query("activation == @name and kind == 'change' and step == @step and rms > 0")
-    logs = np.log(
-        rows.assign(rms=rows["rms"].replace(np.inf, np.nan)).pivot(index="seed", columns="width", values="rms")
-    )
+    logs = np.log(rows.replace(np.inf, np.nan).pivot(index="seed", columns="width", values="rms"))
     if logs.empty:
         return  # nothing moved at this step, as behind a readout of zeros
     mean, low, high = (np.exp(part.to_numpy()) for part in (logs.mean(), logs.min(), logs.max()))
@@ -358,10 +345,3 @@ def _decade(low: float, high: float) -> tuple[float, float]:
     """At least a decade about the same middle: a change that stays must look as if it did."""
     middle, half = np.sqrt(low * high), max(np.sqrt(high / low), np.sqrt(10))
     return float(middle / half), float(middle * half)
-
-
-def _spread(names: Sequence[str]) -> list[str]:
-    inner = [n for n in names if n != "output"]
-    count = min(MOST_COLUMNS - 1, len(inner))
-    picked = [inner[round(k)] for k in np.linspace(0, len(inner) - 1, count)]
-    return [*dict.fromkeys(picked), "output"]

@@ -75,16 +75,22 @@ def accuracy(runs: pd.DataFrame, table: str = "Table 12") -> Shown:
         f"test accuracy at width {loss.width} with the learning rate copied from width {base.width}: "
         f"{', '.join(words)}; µP is {verdict}: difference {apart.brief()} points ({counted([len(copied)], 'seed')})."
     )
-    theirs = [
-        (f"{p.setup.replace('muP', 'µP')}: {p.metric}", f"{p.value} {p.unit}".strip())
-        for p in published.rows(table_or_figure=table)
-    ]
+    rows_of_paper = published.rows(table_or_figure=table)
+    theirs = [(f"{p.setup}: {p.metric}".replace("muP", "µP"), f"{p.value} {p.unit}".strip()) for p in rows_of_paper]
     header = ("", "width", "copied LR", "its test accuracy (%)", "at the width's own best LR (%)")
     parts = ["## What is copying worth?", f"- {line}", grid(header, rows), f"{table} of the paper:"]
     parts += [grid(("", "the paper"), theirs), f"Rule: {ACCURACY_RULE}"]
     what = "accuracy in µP less that in SP, at the widest"
     part = Part.of(what, f"{verdict}, {apart.full()} points", verdict, "higher")
     return Shown([line], "\n\n".join(parts), Claim(table, MORE_ACCURATE, (part,)))
+
+
+BESIDE: dict[str, Callable[[FigureFolder], Shown]] = {
+    "learning": read_learning,
+    "coordinates": read_coordinates,
+    "accuracy": lambda folder: accuracy(folder.runs, str(folder["accuracy"])),
+}
+"""Key of the provenance -> what the folder then shows beside its figure."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +110,9 @@ def describe_sweep(folder: Path) -> Described[Sweep]:
     if gap := missing_cells(frame, provenance.get("log2_lrs", ())):
         raise UserError(f"{folder / 'runs.csv'} lacks {len(gap)} runs: {describe(gap)}; run the sweep again.")
     report = transfer_report(runs)
-    beside: dict[str, Callable[[], Shown]] = {
-        "learning": lambda: read_learning(figure),
-        "coordinates": lambda: read_coordinates(figure),
-        "accuracy": lambda: accuracy(runs, str(figure["accuracy"])),
-    }
-    others = tuple(read() for name, read in beside.items() if name in provenance)
+    others = tuple(read(figure) for name, read in BESIDE.items() if name in provenance)
     pictures = {"lr_vs_loss": "Training loss against learning rate, one line per width"}
-    for other in others:
-        pictures |= other.pictures
+    pictures |= {stem: what for other in others for stem, what in other.pictures.items()}
     claims = "; ".join(f"{label(r.name)} {r.verdict}, {r.slope.full()} octaves per doubling" for r in report.results)
     unknown = [(r, what, getattr(r, name).reason) for r in report.results for what, name in MEASURES.items()]
     reasons = [f"- {label(r.name)}: {what}: {why}." for r, what, why in unknown if why]
@@ -216,8 +216,8 @@ def _title_lines(result: DriftResult) -> list[tuple[str, Look]]:
     verdict, slope = title(result).split(", ", 1)
     lines: list[tuple[str, Look]] = [(verdict, {"fontweight": "bold"}), (f"{slope} of width", {"fontsize": 8})]
     if sides := [f"{width} ({side})" for width, side in result.edges]:
-        look = {"color": WARNING, "fontsize": 7.5}
-        lines.append((f"optimum on the edge of the grid at width {listing(sides)}", look))
+        edge = f"optimum on the edge of the grid at width {listing(sides)}"
+        lines.append((edge, {"color": WARNING, "fontsize": 7.5}))
     return lines
 
 
@@ -225,9 +225,8 @@ def _signs(optima: pd.DataFrame) -> list[Entry]:
     """Of the legend: those that occur in this figure."""
     mark: Look = {"color": "black", "marker": "*", "markersize": 8}
     point: Look = {**mark, "linestyle": "none"}
-    signs: list[Entry] = [("optimum, 95% interval", {**mark, "linewidth": 1.0})]
-    if optima["low"].isna().all():
-        signs = [("optimum", point)]
+    has_none = optima["low"].isna().all()
+    signs: list[Entry] = [("optimum", point) if has_none else ("optimum, 95% interval", {**mark, "linewidth": 1.0})]
     if optima["on_edge"].any():
         signs.append(("optimum on the edge of the grid", {**point, "markerfacecolor": "white"}))
     return [*signs, (f"best LR of width {optima['width'].min()}", TRANSFERRED)]
@@ -237,10 +236,9 @@ def _claims(described: Described[Sweep]) -> list[Claim]:
     """The best learning rate over widths, and what else the folder shows (Figures 5 and 7, Table 12)."""
     expected = {"sp": ("SP: the best learning rate moves", "drifts"), "mup": ("µP: it stays", "stable")}
     parts = []
-    for result in described.report.transfer.results:
-        what, verdict = expected.get(result.name, (label(result.name), None))
-        moves = f"{result.slope.full()} octaves per doubling"
-        parts.append(Part.of(what, f"{result.verdict}, {moves}", result.verdict, verdict))
+    for r in described.report.transfer.results:
+        what, verdict = expected.get(r.name, (label(r.name), None))
+        parts.append(Part.of(what, f"{r.verdict}, {r.slope.full()} octaves per doubling", r.verdict, verdict))
     return [described.folder.claim(parts), *(other.claim for other in described.report.others)]
 
 
