@@ -94,9 +94,7 @@ def test_the_sweep_is_told_where_to_go_on(planted):
 
 
 def test_untested_transfers_are_the_runs_that_the_figures_lack(planted):
-    """An optimum in an extension of the smallest width's grid was never run at the others; Figure 7's third panel asks
-    for the rate that suits the widest everywhere.
-    """
+    """The smallest width's best rate, of its extended grid, at the others; for Figure 7 the widest's everywhere."""
     runs = planted(-1.0, widths=[64, 128], seeds=1)
     assert untested_transfers(runs) == untested_transfers(runs, of_widest=True) == []
     assert untested_transfers(runs.query("width == 64 or log2_lr < -4")) == [("sp", 128, -4.0)]
@@ -167,9 +165,7 @@ def test_what_no_sweep_can_decide_is_undecided_and_said_so(planted):
 
 
 def test_regret_by_hand(planted):
-    """Vertices at -4 and -6, curvature 0.1: at width 256 the transferred 2^-4 costs 0.1 x 2^2 more. Where it diverged
-    the price is infinite, where it was not run unknown.
-    """
+    """Vertices at -4 and -6: at width 256 2^-4 costs 0.1 x 2^2 more; +inf where it diverged, unknown if not run."""
     runs = planted(-1.0, widths=[64, 256], start=-4.0, curvature=0.1)
     optima = transfer_report(runs).optima
     assert optima.transferred_log2_lr.tolist() == [-4, -4]
@@ -208,9 +204,7 @@ def test_the_report_cannot_be_changed_and_prints_all(planted):
 
 
 def test_kappa_recovers_a_planted_exponent(planted):
-    """If a miss costs width^0.5, kappa is 0.5. One width without a measured side does not take the others with it;
-    with fewer than three usable ones it is no fit.
-    """
+    """If a miss costs width^0.5, kappa is 0.5. A width without a measured side is left out; two are no fit."""
     runs = pd.concat([planted(widths=[int(w)], curvature=0.01 * w**0.5) for w in WIDTHS])
     assert of_sp(runs).kappa.value == pytest.approx(0.5, abs=1e-6) and of_sp(runs).kappa_widths == 5
     runs.loc[(runs.width > 128) & (runs.log2_lr > -4), "train_loss"] = np.inf

@@ -21,20 +21,10 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from mutransfer.errors import UserError
+from mutransfer.results import transfer
 from mutransfer.results.estimate import LEVEL, Array, Estimate, aligned, counted, label, listing, power
 from mutransfer.results.folder import read_provenance, read_runs
 from mutransfer.results.frame import Curves, curves, tidy
-from mutransfer.results.transfer import (
-    TOLERANCE,
-    DriftResult,
-    bootstrap_optima,
-    decide,
-    edge_sides,
-    freedom,
-    line,
-    require_optimum,
-    transfer_report,
-)
 
 OWN = ("run_id", "seed", "parametrization", "width", "log2_lr", "status", "steps_done", "wall_seconds")
 """Columns that are a run's own, as are its losses and scores; all others are settings that two sets should share."""
@@ -46,8 +36,8 @@ MOST = 6  # a column with more values than this is a run's own, too
 RULE = (
     "LR* of a width: the learning rate with the least mean training loss over seeds, refined by a parabola in log2 LR. "
     "Intervals of B less A: 95%, Student's t times the bootstrap's standard error over seeds. "
-    f"`same`: the whole interval lies within ±{TOLERANCE} octave (per doubling of width, for drifts); `differs`: it "
-    "lies wholly outside; else `undecided`, as with one seed or an optimum on the edge of its grid."
+    f"`same`: the whole interval lies within ±{transfer.TOLERANCE} octave (per doubling of width, for drifts); "
+    "`differs`: it lies wholly outside; else `undecided`, as with one seed or an optimum on the edge of its grid."
 )
 
 
@@ -66,7 +56,7 @@ class Shift:
         if len(draws) > 1:
             half = float(stdtrit(freedom, (1 + LEVEL) / 2) * np.sqrt(((draws[1:] - value) ** 2).mean()))
         estimate = Estimate(value, value - half, value + half)
-        verdict = decide(estimate, on_edge=bool(edges))
+        verdict = transfer.decide(estimate, on_edge=bool(edges))
         return cls(estimate, {"stable": "same", "drifts": "differs"}.get(verdict, verdict), edges)
 
     @property
@@ -83,7 +73,7 @@ class Shifts:
     optima: tuple[tuple[float, float], ...]  # log2 LR* of A and of B, one pair per width
     shifts: tuple[Shift, ...]  # one per width
     mean: Shift  # over widths
-    drifts: tuple[DriftResult, ...]  # of A and of B over these widths; none if there is one width only
+    drifts: tuple[transfer.DriftResult, ...]  # of A and of B over these widths; none if there is one width only
     drift: Shift | None
 
 
@@ -96,7 +86,7 @@ def compare_runs(a: pd.DataFrame, b: pd.DataFrame, *, draws: int = 2000, seed: i
     tables = [curves(tidy(runs)) for runs in (a, b)]
     pairs = [(name, name) for name in sorted({*tables[0]} & {*tables[1]}, key=lambda name: (name != "sp", name))]
     if not pairs and len(tables[0]) == len(tables[1]) == 1:
-        pairs = [(*tables[0], *tables[1])]
+        pairs = list(zip(*tables, strict=True))
     if not pairs:
         has = [listing([*table]) for table in tables]
         raise UserError(
@@ -121,24 +111,24 @@ def _compare(
     if not widths:
         has = [listing([str(w) for w in own]) for own in by_width]
         raise UserError(f"A and B share no width (A has {has[0]}, B has {has[1]}); an optimum shift needs one.")
-    both = [tuple(own[width] for own in by_width) for width in widths]
+    both = [(by_width[0][width], by_width[1][width]) for width in widths]
     edges = []
     for pair in both:
         for which, name, curve in zip("AB", names, pair, strict=True):
-            require_optimum(f"{which}: {name}", curve)
-        sides = [(which, " and ".join(edge_sides(curve))) for which, curve in zip("AB", pair, strict=True)]
+            transfer.require_optimum(f"{which}: {name}", curve)
+        sides = [(which, " and ".join(transfer.edge_sides(curve))) for which, curve in zip("AB", pair, strict=True)]
         edges.append(", ".join(f"{which} on the {own} edge" for which, own in sides if own))
     free = min(len(curve.loss) for pair in both for curve in pair) - 1
     log2_lr = np.stack([_draw(*pair, draws if free else 0, seed) for pair in both], axis=2)
     shift = log2_lr[1] - log2_lr[0]
     where = ", ".join(f"width {width}: {edge}" for width, edge in zip(widths, edges, strict=True) if edge)
-    drifts, drift = list[DriftResult](), None
+    drifts, drift = list[transfer.DriftResult](), None
     if len(widths) > 1:
         for part, name in zip(runs, names, strict=True):
             own = part[(part["parametrization"] == name) & part["width"].isin(widths)]
-            drifts.append(transfer_report(own, draws=draws, seed=seed).results[0])
+            drifts.append(transfer.transfer_report(own, draws=draws, seed=seed).results[0])
         x = np.log2(np.array(widths, dtype=float))
-        drift = Shift.of(line(x, shift)[0], freedom(x) * free, where)
+        drift = Shift.of(transfer.line(x, shift)[0], transfer.freedom(x) * free, where)
     optima = tuple(map(tuple, log2_lr[:, 0].T.tolist()))
     shifts = tuple(Shift.of(shift[:, k], free, edge) for k, edge in enumerate(edges))
     mean = Shift.of(shift.mean(axis=1), len(widths) * free, where)
@@ -150,7 +140,7 @@ def _draw(a: Curves, b: Curves, draws: int, seed: int) -> Array:
     picks = 0 if len(a.loss) == len(b.loss) else 2
     spread = 1 if np.array_equal(a.log2_lr, b.log2_lr) and np.array_equal(a.loss, b.loss) else 3
     rngs = [[np.random.default_rng([seed, a.width, k]) for k in own] for own in ((0, 1), (picks, spread))]
-    optima = [bootstrap_optima(curve, draws, *own) for curve, own in zip((a, b), rngs, strict=True)]
+    optima = [transfer.bootstrap_optima(curve, draws, *own) for curve, own in zip((a, b), rngs, strict=True)]
     return np.stack([o.log2_lr + o.shift for o in optima])
 
 

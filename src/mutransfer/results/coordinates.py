@@ -1,10 +1,9 @@
 """The coordinate check: how fast does each activation, and its change, grow with width (App. D.1, Figure 5)?
 
 The rule, fixed before any result, is `RULE`. Theory wants an exponent of 0, and the smallest deviation that it allows a
-wrong parametrization is 1/2: hence `TOLERANCE`. An activation's verdict is that of its worst row: its value at init
-(step 0) and its change since init after each step. Readouts, the model's output and what the caller lists may shrink at
-init, by the law of large numbers. Later than the first step at which a quantity moves, moves of changing sign partly
-cancel and add up: there theory is held to the direction alone.
+wrong parametrization is 1/2: hence `TOLERANCE`. An activation's verdict is that of its worst row: its value at init and
+its change after each step. Readouts, the model's output and what the caller lists may shrink at init, by the law of
+large numbers. After the first move, moves of changing sign partly cancel: theory is then held to the direction alone.
 """
 
 from __future__ import annotations

@@ -45,12 +45,10 @@ MORE_ACCURATE = "With hyperparameters copied from the narrow network, the widest
 def accuracy(runs: pd.DataFrame, table: str = "Table 12") -> Shown:
     """What the copied rate is worth in test accuracy (in per cent), beside that ``table`` of the paper.
 
-    ``runs`` has the column test_accuracy, in [0, 1]. Raises `UserError` as `tidy` and `curves` do; if that column is
-    missing or has no number for a finished run; if SP or µP is missing; if a width lacks the copied rate.
+    ``runs`` has the column test_accuracy, in [0, 1]. Raises `UserError` as `tidy` and `curves` do; if that column has
+    no number for a finished run; if SP or µP is missing; if a width lacks the copied rate.
     """
-    if "test_accuracy" not in runs.columns:
-        raise UserError("the runs table lacks test_accuracy; run the sweep again.")
-    frame = tidy(runs, ["test_accuracy"])
+    frame = tidy(runs.assign(test_accuracy=runs.get("test_accuracy")), ["test_accuracy"])
     scores = 100 * frame["test_accuracy"].astype(float).where(np.isfinite(frame["train_loss"]), 0.0)
     if scores.isna().any():
         raise UserError(f"{int(scores.isna().sum())} finished runs have no test_accuracy.")
@@ -90,7 +88,8 @@ BESIDE: dict[str, Callable[[FigureFolder], Shown]] = {
     "coordinates": read_coordinates,
     "accuracy": lambda folder: accuracy(folder.runs, str(folder["accuracy"])),
 }
-"""Key of the provenance -> what the folder then shows beside its figure."""
+"""Key of the provenance -> what the folder then shows beside its figure (of curves.csv, of coordinates.csv, of a table
+of the paper, such as Table 12)."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +112,10 @@ def describe_sweep(folder: Path) -> Described[Sweep]:
     others = tuple(read(figure) for name, read in BESIDE.items() if name in provenance)
     pictures = {"lr_vs_loss": "Training loss against learning rate, one line per width"}
     pictures |= {stem: what for other in others for stem, what in other.pictures.items()}
+    widths, rates = frame["width"].unique(), frame["log2_lr"]
+    ours = {"widths": ",".join(map(str, sorted(widths))), "log2lr_ticks": f"{rates.min():g}..{rates.max():g}"}
+    settings = runs.filter(["base_width", "batch", "steps", "optimizer"])
+    ours |= {name: str(column.iloc[0]) for name, column in settings.items() if column.nunique() == 1}
     claims = "; ".join(f"{label(r.name)} {r.verdict}, {r.slope.full()} octaves per doubling" for r in report.results)
     unknown = [(r, what, getattr(r, name).reason) for r in report.results for what, name in MEASURES.items()]
     reasons = [f"- {label(r.name)}: {what}: {why}." for r, what, why in unknown if why]
@@ -124,7 +127,7 @@ def describe_sweep(folder: Path) -> Described[Sweep]:
         _drift(report),
         "\n".join(f"- {result.sentence}" for result in report.results),
         *(["Not known, and why:", "\n".join(reasons)] if reasons else []),
-        *figure.beside_the_paper(claims, _ours(runs, frame)),
+        *figure.beside_the_paper(claims, ours),
         *(other.section for other in others),
         *(["## The rule of thumb of section 6.1", rule_of_thumb(runs)] if "length" in runs.columns else []),
         "## How to read it",
@@ -132,14 +135,6 @@ def describe_sweep(folder: Path) -> Described[Sweep]:
     ]
     summary = "\n".join([str(report), *(line for other in others for line in other.lines)])
     return Described(figure, Sweep(runs, report, others), summary, parts, pictures)
-
-
-def _ours(runs: pd.DataFrame, frame: pd.DataFrame) -> dict[str, str]:
-    """Our value for the metrics of the published table that the runs themselves show."""
-    widths, rates = frame["width"].unique(), frame["log2_lr"]
-    settings = runs.filter(["base_width", "batch", "steps", "optimizer"])
-    ours = {"widths": ",".join(map(str, sorted(widths))), "log2lr_ticks": f"{rates.min():g}..{rates.max():g}"}
-    return ours | {name: str(column.iloc[0]) for name, column in settings.items() if column.nunique() == 1}
 
 
 def _drift(report: TransferReport) -> str:
@@ -171,12 +166,10 @@ def lr_figure(
     banner: str = "",
     ceiling: float | None = None,
 ) -> list[Path]:
-    """The paper's Figures 1, 3 and 9: draw ``out/lr_vs_loss.png`` and ``.svg`` and return their paths.
+    """The paper's Figures 1, 3 and 9: draw ``out/lr_vs_loss.png`` and ``.svg``, as `curve_figure` does; their paths.
 
-    ``runs`` is the table that ``report`` was made of, ``y_label`` names the loss and its unit, ``banner`` is
-    a warning across the top (stand-in data) and ``ceiling`` a loss above which nothing is drawn (say, that of
-    the untrained model). The loss axis ends where the basins stay readable; what lies above is marked by a
-    triangle at its upper end, diverged runs by a cross in a strip above it.
+    ``runs`` is the table that ``report`` was made of, ``y_label`` names the loss and its unit, ``banner`` is a warning
+    across the top (stand-in data), ``ceiling`` a loss above which nothing is drawn (say, that of the untrained model).
     """
     table = curves(tidy(runs))
     panels = [
@@ -243,11 +236,10 @@ def _claims(described: Described[Sweep]) -> list[Claim]:
 
 
 SWEEP = Kind("sweep", describe_sweep, _draw, _claims)
-"""A folder with ``lr_vs_loss.png``, ``lr_vs_loss.svg``, ``table.md``, and what else its provenance has: the figures of
-``learning`` (curves.csv) and ``coordinates`` (coordinates.csv), and ``accuracy`` (the paper's table, such as Table 12).
+"""A folder with ``lr_vs_loss.png``, ``lr_vs_loss.svg``, ``table.md``, and what else of `BESIDE` its provenance has.
 
 Also optional in the provenance are ``log2_lrs`` (the planned grid, which every width must then have), ``loss_ceiling``
 (no loss above it is drawn), ``stands_in_for`` (what stand-in data replaces), ``notes`` (a list of remarks), and
-``paper.ours`` (metric of the published values -> ours). The same files give the same bytes. Raises `UserError` if a
-file is missing or malformed, or if a run of the complete table is missing: it names which.
+``paper.ours`` (metric of the published values -> ours). Raises `UserError` if a file is missing or malformed, or if a
+run of the complete table is missing: it names which.
 """

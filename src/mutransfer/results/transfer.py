@@ -88,11 +88,10 @@ class Optima:
 
 def find_optima(log2_lr: Array, curve: Array) -> Optima:
     """Optima of the mean curves ``curve`` [B, G] on the grid ``log2_lr`` [G] (ascending)."""
-    index = np.argmin(curve, axis=1)
+    index, rows = np.argmin(curve, axis=1), np.arange(len(curve))
     best = log2_lr[index].astype(float)
-    padded_x = np.concatenate([[np.nan], log2_lr, [np.nan]])
+    padded_x = np.pad(log2_lr.astype(float), 1, constant_values=np.nan)
     padded_y = np.pad(curve, ((0, 0), (1, 1)), constant_values=np.inf)
-    rows = np.arange(len(curve))
     (x0, y0), (x1, y1), (x2, y2) = ((padded_x[index + k], padded_y[rows, index + k]) for k in range(3))
     with np.errstate(invalid="ignore", divide="ignore"):
         left, right = (x1 - x0) * (y2 - y1), (x2 - x1) * (y0 - y1)  # both >= 0: y1 is the least
@@ -109,15 +108,13 @@ def bootstrap_optima(
 
     ``rng`` picks the seeds, ``spread`` (default: ``rng``) where an optimum lies that is known only to the grid.
     """
-    seeds = len(curves.loss)
-    point = curves.loss.mean(axis=0, keepdims=True)
+    seeds, point = len(curves.loss), curves.loss.mean(axis=0, keepdims=True)
     if seeds == 1:
         return find_optima(curves.log2_lr, point)
     pick = rng.integers(seeds, size=(draws, seeds - 1))
     optima = find_optima(curves.log2_lr, np.concatenate([point, curves.loss[pick].mean(axis=1)]))
-    kept = ~optima.refined & ~optima.edge
+    kept, step = ~optima.refined & ~optima.edge, np.diff(curves.log2_lr)
     kept[0] = False
-    step = np.diff(curves.log2_lr)
     where, shift = optima.index[kept], (spread or rng).uniform(-0.5, 0.5, size=int(kept.sum()))
     optima.shift[kept] = shift * np.where(shift < 0, step[where - 1], step[where])
     return optima
@@ -150,8 +147,9 @@ def edge_sides(curves: Curves) -> list[Side]:
 
     A width at which every learning rate diverged (in some seed) needs lower ones.
     """
-    best, ends = best_index(curves), dict[Side, int](low=0, high=len(curves.log2_lr) - 1)
-    return ["low"] if best is None else [side for side, end in ends.items() if best == end]
+    best = best_index(curves)
+    ends: dict[Side, bool] = {"low": best in (0, None), "high": best == len(curves.log2_lr) - 1}
+    return [side for side, is_there in ends.items() if is_there]
 
 
 def needs_extension(runs: pd.DataFrame) -> list[tuple[str, int, Side]]:
@@ -231,8 +229,8 @@ def seeds_to_decide(slope: Estimate, seeds: int, freedom: float) -> int | None:
 def centred(residual: Array) -> Array:
     """``residual`` [B] with the squares of its draws shifted so that their mean is the square of row 0.
 
-    A draw's residual carries the seeds' noise twice, once from the runs and once from the draw; without the
-    shift the interval of a small residual would lie above its own estimate.
+    A draw's residual carries the seeds' noise twice, once from the runs and once from the draw; without the shift the
+    interval of a small residual would lie above its own estimate.
     """
     square = residual**2
     square[1:] += square[0] - square[1:].mean() if len(square) > 1 else 0.0
@@ -475,8 +473,7 @@ def _analyse(
     verdict = decide(slope, on_edge=bool(edges))
     few = f"only {known} of {count} widths have a higher loss measured an octave to either side of LR*; "
     flat = "the least losses do not fall with width as L + A n^-b with b between 0.1 and 2"
-    if count < LIMIT_WIDTHS:
-        flat = f"the fit needs {LIMIT_WIDTHS} widths, there are {count}"
+    flat = flat if count >= LIMIT_WIDTHS else f"the fit needs {LIMIT_WIDTHS} widths, there are {count}"
     result = DriftResult(
         name=name, widths=tuple(curve.width for curve in widths), seeds=seeds, slope=slope, verdict=verdict,
         E=Estimate.of(centred(residual if count > 2 else np.full(1, np.nan)), "two widths always lie on a line"),
@@ -490,11 +487,9 @@ def _analyse(
 
 
 def _regret(curves: Curves, optima: Optima, chosen: Array) -> Array:
-    """Regret [B] of the smallest width's ``chosen`` [B]; +inf where it diverged, NaN where this width never ran it.
-
-    Every draw picks the smallest width's best anew; the width's own best stays that of all seeds, since the least
-    loss of a noisy draw is too low by construction.
-    """
+    """Regret [B] of the smallest width's ``chosen`` [B]; +inf where it diverged, NaN where this width never ran it."""
+    # every draw picks the smallest width's best anew; the width's own best stays that of all seeds, since the least
+    # loss of a noisy draw is too low by construction
     place = np.searchsorted(curves.log2_lr, chosen).clip(max=len(curves.log2_lr) - 1)
     loss = optima.curve[np.arange(len(place)), place]
     return np.where(curves.log2_lr[place] == chosen, loss - optima.curve[:, optima.index[0]], np.nan)
