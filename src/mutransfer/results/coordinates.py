@@ -227,12 +227,7 @@ def _growth(cell: pd.DataFrame) -> Estimate:
 
 
 def coordinate_figure(
-    frames: Sequence[CoordFrame],
-    out: Path,
-    *,
-    activations: Mapping[str, str] | None = None,
-    caption: str = "",
-    banner: str = "",
+    frames: Sequence[CoordFrame], out: Path, *, activations: Mapping[str, str] | None = None, **page: str
 ) -> list[Path]:
     """Draw ``out/coordinate_check.png`` and ``.svg``: one row per frame (SP, µP), one column per activation.
 
@@ -240,7 +235,7 @@ def coordinate_figure(
     the verdict of the last step. A dot is a mean over seeds (geometric), the bar its range. Returns the two paths.
 
     activations: up to four of the frames' names -> what stands above the panels; default: spread over the network, the
-        output last. banner: a warning across the top (stand-in data).
+        output last. page: its ``caption``, and a ``banner`` across the top (stand-in data).
     Raises `UserError` for no frame, or an activation that a frame does not have.
     """
     if not frames:
@@ -250,11 +245,9 @@ def coordinate_figure(
     headings = activations or {names[k]: names[k] for k in spread}
     steps = frames[0].data.query("kind == 'change' and rms > 0")["step"]
     looks = line_looks(sorted(steps.unique()))
-    share: dict[str, Any] = {"sharex": True, "sharey": "col"}
+    share: dict[str, Any] = {"sharex": True, "sharey": "col", **page}
     with paper_style(small=True):
-        figure, panels = new_page(
-            len(frames), len(headings), 2.1, legends=[line_signs("t =", looks)], caption=caption, banner=banner, **share
-        )
+        figure, panels = new_page(len(frames), len(headings), 2.1, legends=[line_signs("t =", looks)], **share)
         for row, frame in zip(panels, frames, strict=True):
             row[0].set_ylabel(f"{label(frame.parametrization)}, {frame.optimizer}\nrms of $x_t - x_0$")
             for axes, (name, heading) in zip(row, headings.items(), strict=True):

@@ -137,9 +137,9 @@ class LearningReport:
         excess = f"; largest excess: {self.largest}" if self.largest else ""
         lost = ", ".join(f"{count} of {self.seeds} at width {width}" for width, count in self.diverged.items())
         return (
-            f"{self.name}: 'wider is better' {WORDS[self.verdict]}: "
-            f"the wider model is behind at {self.whole.text}; after the first tenth of the steps at {self.later.text}, "
-            f"and it {WORDS[self.later.verdict]}{excess}{f'; seeds diverged: {lost}' if lost else ''}."
+            f"{self.name}: 'wider is better' {WORDS[self.verdict]}: the wider model is behind at {self.whole.text}; "
+            f"after the first tenth of the steps at {self.later.text}, and it {WORDS[self.later.verdict]}"
+            f"{excess}{f'; seeds diverged: {lost}' if lost else ''}."
         )
 
 
@@ -206,10 +206,8 @@ def learning_curves(reports: Mapping[str, LearningReport], headings: Mapping[str
     """
     shown = drawn(reports, headings)
     lines, widths = [report.sentence for report in shown], sorted({width for r in shown for width in r.widths})
-    ends = [
-        (heading, power(r.log2_lr, 1), f"**{r.verdict}**", *(r.end(width) for width in widths))
-        for heading, r in zip(headings.values(), shown, strict=True)
-    ]
+    pairs = zip(headings.values(), shown, strict=True)
+    ends = [(heading, power(r.log2_lr, 1), f"**{r.verdict}**", *map(r.end, widths)) for heading, r in pairs]
     spread = ", mean over seeds ± standard error" if any(r.seeds > 1 for r in shown) else ""
     section = ["## Is wider better through training?", "\n".join(f"- {line}" for line in lines)]
     section.append(f"Training loss (nats) at the last logged step{spread}:")
@@ -222,12 +220,10 @@ def learning_curves(reports: Mapping[str, LearningReport], headings: Mapping[str
         section += ["At every learning rate that all widths ran:", grid(("LR", *map(label, names)), rows)]
     logged = ", ".join(sorted({f"{len(r.steps)} logged steps" for r in shown}))
     section.append(f"Rule: {RULE} Here: {logged}; the verdict is that of the whole of training.")
-    wanted = {"mup": "holds", "sp": "fails"}
-    parts = [
-        Part.of(f"{r.name}, wider is better", f"{r.verdict}, behind at {r.whole.text}", r.verdict, wanted.get(name))
-        for r in shown
-        for name in [r.parametrization]
-    ]
+    wanted, parts = {"mup": "holds", "sp": "fails"}, list[Part]()
+    for r in shown:
+        ours, expected = f"{r.verdict}, behind at {r.whole.text}", wanted.get(r.parametrization)
+        parts.append(Part.of(f"{r.name}, wider is better", ours, r.verdict, expected))
 
     def draw(folder: FigureFolder) -> list[Path]:
         words = (
@@ -257,10 +253,9 @@ def learning_figure(
     out: Path,
     stem: str = "learning_curves",
     x: Literal["steps", "tokens"] = "steps",
-    caption: str = "",
-    banner: str = "",
+    **page: str,
 ) -> list[Path]:
-    """Draw ``out/<stem>.png`` and ``.svg`` against ``x`` (steps or tokens); returns the two paths.
+    """Draw ``out/<stem>.png`` and ``.svg`` against ``x``; returns the two paths. page: its ``caption`` and ``banner``.
 
     One panel for every entry of ``headings`` (panel -> its heading), left to right. Lines are means over seeds, bands
     their standard error; a curve ends in a cross where the first seed diverged. The strip above a panel has a row for
@@ -273,7 +268,7 @@ def learning_figure(
     limits = curve_limits([mean for _, mean in means], early)
     with paper_style():
         legends = (line_signs("width", looks), _signs(shown, limits[1]))
-        figure, (panels,) = new_page(1, len(shown), 3.6, legends=legends, caption=caption, banner=banner, sharey=True)
+        figure, (panels,) = new_page(1, len(shown), 3.6, legends=legends, sharey=True, **page)
         panels[0].set_ylabel("training loss (nats)")
         for axes, report, heading in zip(panels, shown, headings.values(), strict=True):
             along = report.steps if x == "steps" else report.tokens

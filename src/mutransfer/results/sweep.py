@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -151,25 +152,18 @@ def _draw(described: Described[Sweep]) -> list[Path]:
     figure, sweep = described.folder, described.report
     words = f"Lines: {points(sweep.transfer.seeds)}. "
     words += "In the titles: slope of log2 LR* against log2 width with its 95% bootstrap interval."
-    looks = {"y_label": figure["y_label"], "banner": figure.banner, "ceiling": figure.provenance.get("loss_ceiling")}
-    paths = lr_figure(sweep.runs, sweep.transfer, caption=figure.caption(words), out=figure.path, **looks)
+    options = {"banner": figure.banner, "ceiling": figure.provenance.get("loss_ceiling"), "y_label": figure["y_label"]}
+    paths = lr_figure(sweep.runs, sweep.transfer, figure.path, caption=figure.caption(words), **options)
     return paths + [path for other in sweep.others for path in other.draw(figure)]
 
 
 def lr_figure(
-    runs: pd.DataFrame,
-    report: TransferReport,
-    *,
-    caption: str,
-    out: Path,
-    y_label: str = "training loss (nats)",
-    banner: str = "",
-    ceiling: float | None = None,
+    runs: pd.DataFrame, report: TransferReport, out: Path, *, y_label: str = "training loss (nats)", **options: Any
 ) -> list[Path]:
-    """The paper's Figures 1, 3 and 9: draw ``out/lr_vs_loss.png`` and ``.svg``, as `curve_figure` does; their paths.
+    """The paper's Figures 1, 3 and 9: draw ``out/lr_vs_loss.png`` and ``.svg`` and return their paths.
 
-    ``runs`` is the table that ``report`` was made of, ``y_label`` names the loss and its unit, ``banner`` is a warning
-    across the top (stand-in data), ``ceiling`` a loss above which nothing is drawn (say, that of the untrained model).
+    ``runs`` is the table that ``report`` was made of, ``y_label`` names the loss and its unit; options: ``caption``,
+    ``banner`` (a warning across the top) and ``ceiling`` (a loss above which nothing is drawn) of `curve_figure`.
     """
     table = curves(tidy(runs))
     panels = [
@@ -184,9 +178,7 @@ def lr_figure(
         )
         for column, (name, result) in enumerate(report.parametrizations.items())
     ]
-    return curve_figure(
-        panels, out, "lr_vs_loss", signs=_signs(report.optima), caption=caption, banner=banner, ceiling=ceiling
-    )
+    return curve_figure(panels, out, "lr_vs_loss", signs=_signs(report.optima), **options)
 
 
 def _draw_optima(lines: Sequence[Curves], optima: pd.DataFrame, axes: Axes, looks: Mapping[float, Look]) -> None:
