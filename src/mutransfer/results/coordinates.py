@@ -82,11 +82,10 @@ ADAM: Mapping[str, Mapping[str, Expected]] = {
         # hidden LR 1/n: q and k move by Theta(1), aligned: q.k = d, over d that is Theta(1)
         "mup": Expected(0.0, "queries move by the LR, aligned with the keys: d / d"),
     },
-    "word embedding": {
-        # a look-up: one weight a coordinate, no sum over the width; Adam's input LR is SP's own in µP (Table 3)
-        "sp": Expected(0.0, "a look-up sums over nothing: each coordinate moves by the LR"),
-        "mup": Expected(0.0, "a look-up sums over nothing: each coordinate moves by the LR"),
-    },
+    # a look-up: one weight per coordinate, no sum over the width; Adam's input LR is SP's own in µP (Table 3)
+    "word embedding": dict.fromkeys(
+        ("sp", "mup"), Expected(0.0, "a look-up sums over nothing: each coordinate moves by the LR")
+    ),
 }
 """Quantity of Figure 5 -> parametrization -> growth exponent of its change under Adam (App. D.1; J.2.1)."""
 
@@ -292,17 +291,17 @@ def read_coordinates(folder: FigureFolder) -> Shown:
             words.setdefault(name, []).append(f"{heading}: {told}{first}")
             verdict = agrees if told.endswith(agrees) else told
             parts.append(Part.of(f"{name}: {heading}", told, verdict, agrees if expected else None))
+    optimizers = listing(list(dict.fromkeys(frame.optimizer for frame in frames)))
+    why = f"The exponent that theory expects, and why ({optimizers}; n: width, d: size of a head):"
     section = [
         "## Coordinate check: how fast do changes grow with width?",
         "Growth exponents of the change since init with their 95% intervals (a change is width to this power):",
         grid(("", "change of", *(f"t = {step}" for step in steps), "theory", "verdict"), rows),
+        *([why, "\n".join(dict.fromkeys(reasons))] if reasons else []),
+        "All that was measured:",
+        "\n".join(f"- {frame.verdict().sentence}" for frame in frames),
+        f"Rule: {RULE}",
     ]
-    if reasons:
-        optimizers = listing(list(dict.fromkeys(frame.optimizer for frame in frames)))
-        section += [f"The exponent that theory expects, and why ({optimizers}; n: width, d: size of a head):"]
-        section += ["\n".join(dict.fromkeys(reasons))]
-    measured = "\n".join(f"- {frame.verdict().sentence}" for frame in frames)
-    section += ["All that was measured:", measured, f"Rule: {RULE}"]
 
     def draw(folder: FigureFolder) -> list[Path]:
         seeds = counted([max(frame.data["seed"].nunique() for frame in frames)], "seed")

@@ -10,9 +10,8 @@ Declared before any result, as `RULE` was (training loss is the paper's metric, 
   Wu 1988: drawing n of n would understate the variance by (n-1)/n, a third at three seeds). An optimum that a diverged
   neighbour kept on its grid point is known only to the grid: in each such draw it is spread uniformly over half a step
   to either side.
-- The slope is unweighted, its interval the percentiles 2.5 and 97.5 of the draws. The bootstrap's own spread is known
-  from few seeds only: the seeds' part of the interval is widened by Student's t over the normal's 1.96, without which
-  two seeds at three widths would hold the truth in 65% of sweeps, not 95%.
+- The slope is unweighted, its interval the percentiles 2.5 and 97.5 of the draws. The seeds' part of it is widened by
+  Student's t over the normal's 1.96, without which two seeds at three widths would hold the truth in 65% of sweeps.
 - E, kappa and R(inf) follow Kalra and Barkeshli 2026 (arXiv:2605.21486), by our formulas for sweeps of a few widths.
 - Section 6.1's rule of thumb is a claim on a µP panel *all of whose runs* meet every condition of `LEAST`. It excepts
   the init std across depth, and depth in post-LN.
@@ -143,10 +142,7 @@ def require_optimum(name: str, curves: Curves) -> None:
 
 
 def edge_sides(curves: Curves) -> list[Side]:
-    """On which edge of its tested grid the optimum lies: none, one, or both (a grid of one learning rate).
-
-    A width at which every learning rate diverged (in some seed) needs lower ones.
-    """
+    """On which edges of its tested grid the optimum lies (both: of one rate); low where every rate lost some seed."""
     best = best_index(curves)
     ends: dict[Side, bool] = {"low": best in (0, None), "high": best == len(curves.log2_lr) - 1}
     return [side for side, is_there in ends.items() if is_there]
@@ -169,10 +165,9 @@ def untested_transfers(runs: pd.DataFrame, *, of_widest: bool = False) -> list[t
     """
     missing: dict[tuple[str, int, float], None] = {}
     for name, widths in curves(tidy(runs)).items():
-        for base in (widths[-1], widths[0]) if of_widest else widths[:1]:
-            if (k := best_index(base)) is not None:
-                best = float(base.log2_lr[k])
-                missing |= {(name, curve.width, best): None for curve in widths if best not in curve.log2_lr}
+        bases = (widths[-1], widths[0]) if of_widest else widths[:1]
+        for best in (float(base.log2_lr[k]) for base in bases if (k := best_index(base)) is not None):
+            missing |= {(name, curve.width, best): None for curve in widths if best not in curve.log2_lr}
     return list(missing)
 
 
@@ -238,10 +233,7 @@ def centred(residual: Array) -> Array:
 
 
 def interpolate(x: Array, y: Array, at: Array) -> Array:
-    """The piecewise-linear curves ``y`` [B, G] on the grid ``x`` [G], each at its own ``at`` [B].
-
-    NaN outside the grid or where a needed neighbour is infinite.
-    """
+    """The piecewise-linear ``y`` [B, G] on ``x`` [G], each at its own ``at`` [B]; NaN off the grid and by an inf."""
     pairs = zip(at, y, strict=True)
     value = np.array([np.interp(place, x, row, left=np.nan, right=np.nan) for place, row in pairs])
     return np.where(np.isfinite(value), value, np.nan)
