@@ -34,12 +34,7 @@ def one(a, b, **options):
 
 
 @settings(max_examples=8, deadline=None)
-@given(
-    seeds=st.integers(2, 5),
-    noise=st.sampled_from([0.0, 0.01, 0.3]),
-    drift=st.sampled_from([-0.5, 0.0]),
-    key=st.integers(0, 999),
-)
+@given(st.integers(2, 5), st.sampled_from([0.0, 0.01, 0.3]), st.sampled_from([-0.5, 0.0]), st.integers(0, 999))
 def test_identical_runs_are_the_same(seeds, noise, drift, key):
     """However noisy the runs are, they are not shifted against themselves."""
     runs = planted(drift, seeds=seeds, noise=noise, key=key)
@@ -112,9 +107,8 @@ def test_the_difference_of_drifts_is_that_of_the_slopes():
 def test_only_common_widths_count():
     """A width that one set lacks moves nothing; with one in common there is a shift and no drift."""
     a, b = planted(widths=(64, 128, 256)), planted(widths=(128, 256, 512), key=1)
-    assert one(a, b).widths == (128, 256)
-    assert one(a, b).shifts == one(a[a["width"] != 64], b[b["width"] != 512]).shifts
-    assert one(a, b).drift == one(a[a["width"] != 64], b[b["width"] != 512]).drift
+    both, inner = one(a, b), one(a[a["width"] != 64], b[b["width"] != 512])
+    assert both.widths == (128, 256) and (both.shifts, both.drift) == (inner.shifts, inner.drift)
     single = one(a[a["width"] != 128], b)
     assert single.widths == (256,) and single.drift is None and not single.drifts
 
@@ -122,14 +116,10 @@ def test_only_common_widths_count():
 @pytest.mark.parametrize("which", [0, 1])
 def test_one_seed_or_an_edge_is_undecided(which):
     """Neither bears a word, on whichever side it is."""
-    sets = [planted(noise=0.001), planted(noise=0.001)]
-    sets[which] = sets[which][sets[which]["seed"] == 0]
-    lonely = one(*sets)
-    assert lonely.mean.word == "undecided" and np.isnan(lonely.mean.value.low)
-    sets = [planted(noise=0.001), planted(noise=0.001)]
-    sets[which] = sets[which][sets[which]["log2_lr"] <= -5]
-    edged = one(*sets)
-    assert edged.mean.word == "undecided" and f"{'AB'[which]} on the high edge" in edged.shifts[0].edges
+    runs = planted(noise=0.001)
+    lonely, edged = (one(*[part, runs][:: 1 - 2 * which]) for part in (runs[runs.seed == 0], runs[runs.log2_lr <= -5]))
+    assert (lonely.mean.word, edged.mean.word) == ("undecided", "undecided") and np.isnan(lonely.mean.value.low)
+    assert f"{'AB'[which]} on the high edge" in edged.shifts[0].edges
 
 
 def write(folder, runs, **provenance):
@@ -147,35 +137,27 @@ def test_the_text_names_what_differs(tmp_path):
     a = write(tmp_path / "a", runs, scale="cpu", data_source="books")
     b = write(tmp_path / "b", other, scale="gpu", data_source="books")
     text = compare(a, b / "runs.csv")
-    assert "differs: precision: A float32; B bfloat16\n" in text
-    assert "differs: steps: A 100; B 200\n" in text and "differs: scale: A cpu; B gpu\n" in text
-    assert "the same in both: data_fingerprint, data_source\n" in text
-    assert "not known of both: batch\n" in text
-    assert "wall_seconds" not in text and "test_loss" not in text
-    assert "\nmean " in text and "0.00 [0.00, 0.00]  same" in text
+    told = ("differs: precision: A float32; B bfloat16", "differs: steps: A 100; B 200", "differs: scale: A cpu; B gpu")
+    for words in (*told, "the same in both: data_fingerprint, data_source", "not known of both: batch", "mean "):
+        assert f"\n{words}" in text
+    assert "0.00 [0.00, 0.00]  same" in text and "wall_seconds" not in text and "test_loss" not in text
     assert compare(a, a).count("differs:") == 0
 
 
-BAD = {
-    "nothing there": (lambda runs: None, "does not exist; expected a runs.csv, or a folder that holds one"),
-    "a column is missing": (lambda runs: runs.drop(columns="seed"), "lacks seed"),
-    "no rows": (lambda runs: runs[:0], "no rows"),
-    "no number": (lambda runs: runs.assign(train_loss="high"), "expected a number"),
-    "twice": (lambda runs: pd.concat([runs, runs]), "stand there twice"),
-    "a gap": (lambda runs: runs[1:], "missing"),
-    "no width": (lambda runs: runs.assign(width=runs["width"] * 3), "share no width (A has 64, 128 and 256, B has"),
-    "no pair": (
-        lambda runs: pd.concat([runs.assign(parametrization=name) for name in ("ntk", "mup")]),
-        "share no parametrization (A has sp, B has mup and ntk)",
-    ),
-    "all diverged": (lambda runs: runs.assign(train_loss=np.inf), "no learning rate at which all seeds finished"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_what_cannot_be_compared_is_one_line(tmp_path, name):
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda runs: None, "does not exist; expected a runs.csv, or a folder that holds one"),
+        (lambda runs: runs.drop(columns="seed"), "lacks seed"),
+        (lambda runs: runs[1:], "missing"),
+        (lambda runs: runs.assign(width=runs["width"] * 3), "share no width (A has 64, 128 and 256, B has"),
+        (lambda runs: pd.concat([runs.assign(parametrization=name) for name in ("ntk", "mup")]),
+         "share no parametrization (A has sp, B has mup and ntk)"),
+        (lambda runs: runs.assign(train_loss=np.inf), "no learning rate at which all seeds finished"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_compared_is_one_line(tmp_path, change, words):
     """On the right: the bad table is B."""
-    change, words = BAD[name]
     good, bad = write(tmp_path / "a", planted()), tmp_path / "b"
     if (runs := change(planted())) is not None:
         write(bad, runs)

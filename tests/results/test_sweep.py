@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from pathlib import Path
 
 import matplotlib
@@ -23,17 +24,15 @@ from mutransfer.results.sweep import RULE, SWEEP, accuracy
 
 def drawn(words, runs: pd.DataFrame, out: Path, **kwargs: object) -> str:
     """Every text of the figure of ``runs``."""
-    paths = lr_figure(runs, transfer_report(runs), **{"caption": "Data: here.", "out": out, **kwargs})
+    paths = lr_figure(runs, transfer_report(runs), out, caption="Data: here.", **kwargs)
     return "\n".join(words(paths[1]))
 
 
 def test_the_figure_says_what_the_report_says_and_hides_nothing(runs, words, tmp_path):
     """Verdict and interval in words; divergence, in all seeds or in some, and an edge, where they happened alone."""
     said = drawn(words, runs, tmp_path)
-    assert (
-        "SP: drifts" in said and "\N{MINUS SIGN}0.7" in said and "µP: stable" in said and "octaves per doubling" in said
-    )
-    assert "Data: here." in said and "diverged" in said and "95% interval" in said
+    there = ("SP: drifts", "\N{MINUS SIGN}0.7", "µP: stable", "octaves per doubling", "Data: here.", "diverged")
+    assert all(word in said for word in (*there, "95% interval"))
     assert not any(word in said for word in ("faint", "edge", "STAND-IN"))
     at = (runs.width == 64) & (runs.log2_lr == -2) & (runs.seed == 0)
     lost = runs.assign(train_loss=runs.train_loss.where(~at, np.inf))
@@ -55,16 +54,14 @@ def test_the_loss_axis_shows_the_basins():
 
 
 def test_the_users_matplotlib_settings_are_left_alone_and_do_not_matter(runs, tmp_path):
-    """A committed figure must not depend on a matplotlibrc, nor change what the user draws next. 200 dpi at the
-    width of a two-column paper; smaller is unreadable in print.
-    """
+    """Nor does a figure change what the user draws next. 200 dpi at a page's width; less is unreadable in print."""
     report = transfer_report(runs)
-    paths = lr_figure(runs, report, caption="c", out=tmp_path / "new" / "folder")
+    paths = lr_figure(runs, report, tmp_path / "new" / "folder", caption="c")
     assert [path.name for path in paths] == ["lr_vs_loss.png", "lr_vs_loss.svg"]
     assert imread(paths[0]).shape[1] == 1440
     plain = [path.read_bytes() for path in paths]
     with matplotlib.rc_context({"font.size": 20, "axes.facecolor": "red", "svg.hashsalt": "x"}):
-        assert [path.read_bytes() for path in lr_figure(runs, report, caption="c", out=tmp_path)] == plain
+        assert [path.read_bytes() for path in lr_figure(runs, report, tmp_path, caption="c")] == plain
         assert matplotlib.rcParams["font.size"] == 20
 
 
@@ -84,9 +81,7 @@ def row(text: str, start: str) -> str:
 
 
 def test_the_table_is_the_report_digit_for_digit_beside_the_paper(runs, folder):
-    """It is what people quote; a loss that diverged is a word, and the rule stands there. Widths and base width beside
-    the paper's are read off the runs, not typed; what differs is said.
-    """
+    """A loss that diverged is a word, the rule stands there; widths beside the paper's are read off the runs."""
     paper = {"table_or_figure": "Figure 3", "statement": "it moves", "differs": "all of it", "ours": {"epochs": "2"}}
     text = table(folder, runs, paper=paper)
     for o in transfer_report(runs).optima.itertuples():
@@ -135,22 +130,17 @@ SEEDS = 4
 def scored(noise=0.002):
     """SP's best rate falls by one octave per width, µP's stays at -3; accuracy is 0.9 less 0.05 per octave off."""
     rng = np.random.default_rng(0)
-    rows = [
-        (name, width, float(log2_lr), seed, "finished", 1 + 0.1 * far, 0.9 - 0.05 * far + noise * rng.normal())
-        for name in ("sp", "mup")
-        for k, width in enumerate((8, 16, 32))
-        for log2_lr in range(-6, 0)
-        for seed in range(SEEDS)
-        for far in [abs(log2_lr + 3 + k * (name == "sp"))]
-    ]
+    rows = []
+    for name, k, log2_lr, seed in product(("sp", "mup"), range(3), range(-6, 0), range(SEEDS)):
+        far = abs(log2_lr + 3 + k * (name == "sp"))
+        score = 0.9 - 0.05 * far + noise * rng.normal()
+        rows.append((name, 8 * 2**k, float(log2_lr), seed, "finished", 1 + 0.1 * far, score))
     names = ["parametrization", "width", "log2_lr", "seed", "status", "train_loss", "test_accuracy"]
     return pd.DataFrame(rows, columns=names)
 
 
 def test_the_rate_of_the_smallest_width_is_copied():
-    """SP loses 0.05 an octave at the widest, µP nothing; the interval is Student's over seeds, and the paper's 95.29 of
-    Table 12 stands beside it.
-    """
+    """SP loses 0.05 an octave at the widest, µP nothing; the interval is Student's; the paper's 95.29 stands beside."""
     shown = accuracy(scored(noise=0), "Table 12")
     assert "| SP | 32 | 2^-3.0 | 80.00 [80.00, 80.00] | 90.00 [90.00, 90.00] at 2^-5.0 |" in shown.section
     assert "| µP | 32 | 2^-3.0 | 90.00 [90.00, 90.00] | 90.00 [90.00, 90.00] at 2^-3.0 |" in shown.section
@@ -162,12 +152,12 @@ def test_the_rate_of_the_smallest_width_is_copied():
     assert f"µP {at.mean():.2f} [{low:.2f}, {high:.2f}]%" in accuracy(runs).lines[0]
 
 
-@pytest.mark.parametrize(("change", "verdict"), [(-0.3, "lower"), (-0.1, "undecided"), (0.0, "higher")])
-def test_the_verdict_on_accuracy_is_that_of_the_interval(change, verdict):
+def test_the_verdict_on_accuracy_is_that_of_the_interval():
     """µP moved down by what it was ahead, and by more: the seeds' spread decides, and one seed says nothing."""
-    runs = scored()
-    runs.loc[runs["parametrization"] == "mup", "test_accuracy"] += change
-    assert f"µP is {verdict}:" in accuracy(runs).lines[0]
+    for change, verdict in ((-0.3, "lower"), (-0.1, "undecided"), (0.0, "higher")):
+        runs = scored()
+        runs.loc[runs["parametrization"] == "mup", "test_accuracy"] += change
+        assert f"µP is {verdict}:" in accuracy(runs).lines[0]
     assert "µP is undecided:" in accuracy(runs[runs["seed"] == 0]).lines[0]
 
 
@@ -181,7 +171,7 @@ def test_a_diverged_run_has_no_accuracy_and_a_gap_is_refused():
         (runs[~lost], r"1 runs are missing: \(sp, width 32, 2\^-3, seed 1\)"),
         (runs[(runs["width"] != 32) | (runs["log2_lr"] != -3)], r"sp at width 32 lacks the copied learning rate 2\^-3"),
         (runs[runs["parametrization"] == "sp"], "no mup"),
-        (runs.drop(columns="test_accuracy"), "lacks test_accuracy"),
+        (runs.drop(columns="test_accuracy"), "finished runs have no test_accuracy"),
         (runs.assign(test_accuracy=np.nan), "finished runs have no test_accuracy"),
     ):
         with pytest.raises(UserError, match=words):

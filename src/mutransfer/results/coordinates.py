@@ -1,10 +1,9 @@
 """The coordinate check: how fast does each activation, and its change, grow with width (App. D.1, Figure 5)?
 
 The rule, fixed before any result, is `RULE`. Theory wants an exponent of 0, and the smallest deviation that it allows a
-wrong parametrization is 1/2: hence `TOLERANCE`. An activation's verdict is that of its worst row: its value at init
-(step 0) and its change since init after each step. Readouts, the model's output and what the caller lists may shrink at
-init, by the law of large numbers. Later than the first step at which a quantity moves, moves of changing sign partly
-cancel and add up: there theory is held to the direction alone.
+wrong parametrization is 1/2: hence `TOLERANCE`. An activation's verdict is that of its worst row: its value at init and
+its change after each step. Readouts, the model's output and what the caller lists may shrink at init, by the law of
+large numbers. After the first move, moves of changing sign partly cancel: theory is then held to the direction alone.
 """
 
 from __future__ import annotations
@@ -83,11 +82,10 @@ ADAM: Mapping[str, Mapping[str, Expected]] = {
         # hidden LR 1/n: q and k move by Theta(1), aligned: q.k = d, over d that is Theta(1)
         "mup": Expected(0.0, "queries move by the LR, aligned with the keys: d / d"),
     },
-    "word embedding": {
-        # a look-up: one weight a coordinate, no sum over the width; Adam's input LR is SP's own in µP (Table 3)
-        "sp": Expected(0.0, "a look-up sums over nothing: each coordinate moves by the LR"),
-        "mup": Expected(0.0, "a look-up sums over nothing: each coordinate moves by the LR"),
-    },
+    # a look-up: one weight per coordinate, no sum over the width; Adam's input LR is SP's own in µP (Table 3)
+    "word embedding": dict.fromkeys(
+        ("sp", "mup"), Expected(0.0, "a look-up sums over nothing: each coordinate moves by the LR")
+    ),
 }
 """Quantity of Figure 5 -> parametrization -> growth exponent of its change under Adam (App. D.1; J.2.1)."""
 
@@ -228,62 +226,53 @@ def _growth(cell: pd.DataFrame) -> Estimate:
 
 
 def coordinate_figure(
-    frames: Sequence[CoordFrame],
-    out: Path,
-    *,
-    activations: Sequence[str] | Mapping[str, str] | None = None,
-    caption: str = "",
-    banner: str = "",
+    frames: Sequence[CoordFrame], out: Path, *, activations: Mapping[str, str] | None = None, **page: str
 ) -> list[Path]:
     """Draw ``out/coordinate_check.png`` and ``.svg``: one row per frame (SP, µP), one column per activation.
 
     Each panel shows the root mean square of x_t - x_0 against width, one line per step t, with the growth exponent and
     the verdict of the last step. A dot is a mean over seeds (geometric), the bar its range. Returns the two paths.
 
-    activations: up to four of the frames' names, or a mapping of them to what stands above the panels; default: spread
-        over the network, ending with the output.
-    banner: a warning across the top (stand-in data).
+    activations: up to four of the frames' names -> what stands above the panels; default: spread over the network, the
+        output last. page: its ``caption``, and a ``banner`` across the top (stand-in data).
     Raises `UserError` for no frame, or an activation that a frame does not have.
     """
     if not frames:
         raise UserError("a coordinate figure needs at least one frame of coord_check.")
-    names = list(dict.fromkeys(frames[0].data["activation"]))
-    shown = list(activations or _spread(names))
-    headings = activations if isinstance(activations, Mapping) else dict(zip(shown, shown, strict=True))
-    for frame in frames:
-        for name in shown:
-            if name not in set(frame.data["activation"]):
-                raise unknown("activation", name, names)
-    looks = line_looks(sorted(frames[0].data.query("kind == 'change' and rms > 0")["step"].unique()))
-    share: dict[str, Any] = {"sharex": True, "sharey": "col"}
+    names = frames[0].activations
+    spread = np.linspace(0, len(names) - 1, min(MOST_COLUMNS, len(names))).round().astype(int)
+    headings = activations or {names[k]: names[k] for k in spread}
+    steps = frames[0].data.query("kind == 'change' and rms > 0")["step"]
+    looks = line_looks(sorted(steps.unique()))
+    share: dict[str, Any] = {"sharex": True, "sharey": "col", **page}
     with paper_style(small=True):
-        figure, panels = new_page(
-            len(frames), len(shown), 2.1, legends=[line_signs("t =", looks)], caption=caption, banner=banner, **share
-        )
+        figure, panels = new_page(len(frames), len(headings), 2.1, legends=[line_signs("t =", looks)], **share)
         for row, frame in zip(panels, frames, strict=True):
             row[0].set_ylabel(f"{label(frame.parametrization)}, {frame.optimizer}\nrms of $x_t - x_0$")
-            for axes, name in zip(row, shown, strict=True):
+            for axes, (name, heading) in zip(row, headings.items(), strict=True):
+                moved, told, color = frame.changes(name).dropna(subset="exponent"), "never moves", WARNING
                 for step, look in looks.items():
                     _line(axes, frame, name, int(step), **look)
                 log_scales(axes)
-                moved = frame.changes(name).dropna(subset="exponent")
-                verdict, told = "never moves", "never moves"
-                if len(moved):
-                    verdict = moved.iloc[-1]["verdict"]
-                    told = f"{verdict}: width$^{{{moved.iloc[-1]['exponent']:.2f}}}$"
-                axes.set_title(f"{headings[name]}\n{told}", color="black" if verdict == "ok" else WARNING)
+                for verdict, exponent in moved[["verdict", "exponent"]].tail(1).itertuples(index=False):
+                    told, color = f"{verdict}: width$^{{{exponent:.2f}}}$", "black" if verdict == "ok" else WARNING
+                axes.set_title(f"{heading}\n{told}", color=color)
         for axes in panels[-1]:
             axes.set_xlabel("width")
             axes.set_ylim(_decade(*axes.get_ylim()))  # of a column: they share it
         return save(figure, Path(out), "coordinate_check")
 
 
-def coordinate_checks(frames: Sequence[CoordFrame], activations: Mapping[str, str], lr: str = "") -> Shown:
-    """What is drawn and said of the check: one frame per parametrization, and activation -> heading of the panels.
+def read_coordinates(folder: FigureFolder) -> Shown:
+    """What is drawn and said of coordinates.csv: one frame per parametrization.
 
-    A heading is a quantity of `ADAM`, perhaps with a comma and more behind it (``attention logits, block 2``).
-    ``lr``: the base learning rate. Raises `UserError` for an unknown activation or quantity.
+    ``folder["coordinates"]`` has ``activations`` (activation -> heading of its panels: a quantity of `ADAM`, perhaps
+    with a comma and more behind it), and may have ``lr`` (the base learning rate) and ``may_shrink_at_init``
+    (activations). Raises `UserError` as `coord_frames` does, and for what is missing or unknown.
     """
+    settings = folder["coordinates"]
+    activations, lr = settings["activations"], settings.get("lr", "")
+    frames = coord_frames(read_texts(folder.path / "coordinates.csv"), settings.get("may_shrink_at_init", ()))
     agrees = "as theory says"
     steps = sorted({step for frame in frames for step in frame.data["step"]} - {0})
     rows, reasons, parts, words = list[tuple[str, ...]](), list[str](), list[Part](), dict[str, list[str]]()
@@ -302,38 +291,29 @@ def coordinate_checks(frames: Sequence[CoordFrame], activations: Mapping[str, st
             words.setdefault(name, []).append(f"{heading}: {told}{first}")
             verdict = agrees if told.endswith(agrees) else told
             parts.append(Part.of(f"{name}: {heading}", told, verdict, agrees if expected else None))
+    optimizers = listing(list(dict.fromkeys(frame.optimizer for frame in frames)))
+    why = f"The exponent that theory expects, and why ({optimizers}; n: width, d: size of a head):"
     section = [
         "## Coordinate check: how fast do changes grow with width?",
         "Growth exponents of the change since init with their 95% intervals (a change is width to this power):",
         grid(("", "change of", *(f"t = {step}" for step in steps), "theory", "verdict"), rows),
+        *([why, "\n".join(dict.fromkeys(reasons))] if reasons else []),
+        "All that was measured:",
+        "\n".join(f"- {frame.verdict().sentence}" for frame in frames),
+        f"Rule: {RULE}",
     ]
-    if reasons:
-        optimizers = listing(list(dict.fromkeys(frame.optimizer for frame in frames)))
-        section += [f"The exponent that theory expects, and why ({optimizers}; n: width, d: size of a head):"]
-        section += ["\n".join(dict.fromkeys(reasons))]
-    measured = "\n".join(f"- {frame.verdict().sentence}" for frame in frames)
-    section += ["All that was measured:", measured, f"Rule: {RULE}"]
 
     def draw(folder: FigureFolder) -> list[Path]:
         seeds = counted([max(frame.data["seed"].nunique() for frame in frames)], "seed")
         text = f"Rows: {listing([*words])}; lines: after t steps. Dots: geometric mean over {seeds}, bars: range. "
         text += f"Titles: growth with width at the last step.{f' Learning rate: {lr}.' if lr else ''}"
-        options: dict[str, Any] = {"caption": folder.caption(text, "Figure 5"), "banner": folder.banner}
-        return coordinate_figure(frames, folder.path, activations=activations, **options)
+        caption = folder.caption(text, "Figure 5")
+        return coordinate_figure(frames, folder.path, activations=activations, caption=caption, banner=folder.banner)
 
     lines = [f"Coordinate check, {name}: {'; '.join(told)}." for name, told in words.items()]
     claim = Claim("Figure 5", FIGURE_5, tuple(parts), picture="coordinate_check")
     pictures = {"coordinate_check": "Growth with width of the change of activations over a few steps"}
     return Shown(lines, "\n\n".join(section), claim, pictures, draw)
-
-
-def read_coordinates(folder: FigureFolder) -> Shown:
-    """From coordinates.csv; ``folder["coordinates"]`` has ``activations`` (activation -> heading), and may have ``lr``
-    and ``may_shrink_at_init`` (activations). Raises `UserError` as `coord_frames` does, and for what is missing.
-    """
-    settings = folder["coordinates"]
-    frames = coord_frames(read_texts(folder.path / "coordinates.csv"), settings.get("may_shrink_at_init", ()))
-    return coordinate_checks(frames, settings["activations"], str(settings.get("lr", "")))
 
 
 def _cell(row: pd.Series) -> str:
@@ -345,9 +325,7 @@ def _cell(row: pd.Series) -> str:
 
 def _line(ax: Axes, frame: CoordFrame, name: str, step: int, **look: Any) -> None:
     rows = frame.data.query("activation == @name and kind == 'change' and step == @step and rms > 0")
-    logs = np.log(
-        rows.assign(rms=rows["rms"].replace(np.inf, np.nan)).pivot(index="seed", columns="width", values="rms")
-    )
+    logs = np.log(rows.replace(np.inf, np.nan).pivot(index="seed", columns="width", values="rms"))
     if logs.empty:
         return  # nothing moved at this step, as behind a readout of zeros
     mean, low, high = (np.exp(part.to_numpy()) for part in (logs.mean(), logs.min(), logs.max()))
@@ -358,10 +336,3 @@ def _decade(low: float, high: float) -> tuple[float, float]:
     """At least a decade about the same middle: a change that stays must look as if it did."""
     middle, half = np.sqrt(low * high), max(np.sqrt(high / low), np.sqrt(10))
     return float(middle / half), float(middle * half)
-
-
-def _spread(names: Sequence[str]) -> list[str]:
-    inner = [n for n in names if n != "output"]
-    count = min(MOST_COLUMNS - 1, len(inner))
-    picked = [inner[round(k)] for k in np.linspace(0, len(inner) - 1, count)]
-    return [*dict.fromkeys(picked), "output"]

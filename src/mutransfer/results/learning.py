@@ -24,12 +24,11 @@ from mutransfer.results.draw.style import MUTED, WARNING, WIDTH, Look, paper_sty
 from mutransfer.results.estimate import LEVEL, Array, Estimate, counted, label, number, power, t_half
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, Shown, grid, points, read_texts
 from mutransfer.results.frame import Curves
-from mutransfer.results.schema import Rows, Schema, cell
+from mutransfer.results.schema import AGAIN, Rows, Schema, cell
 from mutransfer.results.scores import pretraining, translations
 
 COLUMNS = ("panel", "parametrization", "width", "log2_lr", "seed", "step", "tokens", "loss")
-START = 0.1
-"""The first part of the steps, in which all widths still come from the same loss."""
+START = 0.1  # the first part of the steps, in which all widths still come from the same loss
 CHANCE = (1 - LEVEL) / 2
 TOUCHING = 0.05
 RULE = (
@@ -66,7 +65,6 @@ class Count(NamedTuple):
 
     @property
     def text(self) -> str:
-        """``3 of 196 cells (1 clear)``."""
         return f"{self.violations} of {self.cells} cells ({self.clear} clear)"
 
 
@@ -99,15 +97,11 @@ class LearningReport:
 
     @property
     def largest(self) -> str:
-        """The largest violation, the first one if several are as large; empty if there is none.
-
-        ``0.0123 [0.0100, 0.0146] nats at step 50, width 256 over 128: beyond the seeds' spread``.
-        """
+        """The largest violation, the first one if several are as large; empty if there is none."""
         if not self.violation.any():
             return ""
         step, pair = np.unravel_index(self.excess[0].T.argmax(), self.excess[0].T.shape)
-        value, low, high = (float(x) for x in self.excess[:, pair, step])
-        excess = Estimate(value, low, high)
+        excess = Estimate(*self.excess[:, pair, step].tolist())
         where = f"at step {self.steps[step]:.0f}, width {self.widths[pair + 1]} over {self.widths[pair]}"
         if np.isinf(excess.value):
             return f"diverged {where}"
@@ -122,7 +116,6 @@ class LearningReport:
 
     @property
     def verdict(self) -> str:
-        """Whether wider is better through the whole of training."""
         return self.whole.verdict
 
     @property
@@ -134,10 +127,9 @@ class LearningReport:
         """The loss at the last step, with its standard error; a dash for another width."""
         if width not in self.widths:
             return "-"
-        last = self.loss[self.widths.index(width), :, -1]
-        has_error = self.seeds > 1 and np.isfinite(last).all()
-        error = f" ± {number(float(last.std(ddof=1)) / np.sqrt(self.seeds), 4)}" if has_error else ""
-        return number(float(last.mean()), 4) + error
+        last = pd.Series(self.loss[self.widths.index(width), :, -1])
+        error = f" ± {number(last.sem(), 4)}" if self.seeds > 1 and np.isfinite(last).all() else ""
+        return number(last.mean(), 4) + error
 
     @property
     def sentence(self) -> str:
@@ -145,9 +137,9 @@ class LearningReport:
         excess = f"; largest excess: {self.largest}" if self.largest else ""
         lost = ", ".join(f"{count} of {self.seeds} at width {width}" for width, count in self.diverged.items())
         return (
-            f"{self.name}: 'wider is better' {WORDS[self.verdict]}: "
-            f"the wider model is behind at {self.whole.text}; after the first tenth of the steps at {self.later.text}, "
-            f"and it {WORDS[self.later.verdict]}{excess}{f'; seeds diverged: {lost}' if lost else ''}."
+            f"{self.name}: 'wider is better' {WORDS[self.verdict]}: the wider model is behind at {self.whole.text}; "
+            f"after the first tenth of the steps at {self.later.text}, and it {WORDS[self.later.verdict]}"
+            f"{excess}{f'; seeds diverged: {lost}' if lost else ''}."
         )
 
 
@@ -173,10 +165,7 @@ def _panel(panel: str, frame: pd.DataFrame) -> LearningReport:
     stopped = np.logical_or.accumulate(np.isinf(loss), axis=1)
     if len(gaps := np.argwhere(np.isnan(loss) & ~stopped)):
         first = cell(["width", "seed", "step"], [*table.index[gaps[0, 0]], steps[gaps[0, 1]]])
-        raise UserError(
-            f"panel '{panel}' of the learning curves lacks {len(gaps)} rows, first {first}; run the "
-            "experiment again (a run that diverged has loss inf from where it stopped)."
-        )
+        raise UserError(f"panel '{panel}' of the learning curves lacks {len(gaps)} rows, first {first}; {AGAIN}")
     loss = np.where(stopped, np.inf, loss).reshape(len(widths), len(seeds), -1)
     mean = loss.mean(axis=1)
     with np.errstate(invalid="ignore"):  # inf less inf
@@ -217,10 +206,8 @@ def learning_curves(reports: Mapping[str, LearningReport], headings: Mapping[str
     """
     shown = drawn(reports, headings)
     lines, widths = [report.sentence for report in shown], sorted({width for r in shown for width in r.widths})
-    ends = [
-        (heading, power(r.log2_lr, 1), f"**{r.verdict}**", *(r.end(width) for width in widths))
-        for heading, r in zip(headings.values(), shown, strict=True)
-    ]
+    pairs = zip(headings.values(), shown, strict=True)
+    ends = [(heading, power(r.log2_lr, 1), f"**{r.verdict}**", *map(r.end, widths)) for heading, r in pairs]
     spread = ", mean over seeds ± standard error" if any(r.seeds > 1 for r in shown) else ""
     section = ["## Is wider better through training?", "\n".join(f"- {line}" for line in lines)]
     section.append(f"Training loss (nats) at the last logged step{spread}:")
@@ -233,11 +220,10 @@ def learning_curves(reports: Mapping[str, LearningReport], headings: Mapping[str
         section += ["At every learning rate that all widths ran:", grid(("LR", *map(label, names)), rows)]
     logged = ", ".join(sorted({f"{len(r.steps)} logged steps" for r in shown}))
     section.append(f"Rule: {RULE} Here: {logged}; the verdict is that of the whole of training.")
-    wanted = {"mup": "holds", "sp": "fails"}
-    parts = []
+    wanted, parts = {"mup": "holds", "sp": "fails"}, list[Part]()
     for r in shown:
-        ours = f"{r.verdict}, behind at {r.whole.text}"
-        parts.append(Part.of(f"{r.name}, wider is better", ours, r.verdict, wanted.get(r.parametrization)))
+        ours, expected = f"{r.verdict}, behind at {r.whole.text}", wanted.get(r.parametrization)
+        parts.append(Part.of(f"{r.name}, wider is better", ours, r.verdict, expected))
 
     def draw(folder: FigureFolder) -> list[Path]:
         words = (
@@ -257,8 +243,7 @@ def read_learning(folder: FigureFolder) -> Shown:
 
     Raises `UserError` as `learning_report` does.
     """
-    reports = learning_report(read_texts(folder.path / CSV))
-    return learning_curves(reports, folder["learning"]["panels"])
+    return learning_curves(learning_report(read_texts(folder.path / CSV)), folder["learning"]["panels"])
 
 
 def learning_figure(
@@ -268,52 +253,43 @@ def learning_figure(
     out: Path,
     stem: str = "learning_curves",
     x: Literal["steps", "tokens"] = "steps",
-    caption: str = "",
-    banner: str = "",
+    **page: str,
 ) -> list[Path]:
-    """Draw ``out/<stem>.png`` and ``.svg`` against ``x`` (steps or tokens); returns the two paths.
+    """Draw ``out/<stem>.png`` and ``.svg`` against ``x``; returns the two paths. page: its ``caption`` and ``banner``.
 
     One panel for every entry of ``headings`` (panel -> its heading), left to right. Lines are means over seeds, bands
     their standard error; a curve ends in a cross where the first seed diverged. The strip above a panel has a row for
     every pair of adjacent widths with a tick at every violation. Raises `UserError` for a panel without report.
     """
     shown = drawn(reports, headings)
-    if not shown:
-        raise UserError("a figure of learning curves needs at least one panel.")
     looks = line_looks(sorted({width for report in shown for width in report.widths}))
     means = [(report.steps, mean) for report in shown for mean in report.mean]
     early = [mean[steps <= max(START * steps[-1], steps[0])][-1:] for steps, mean in means]
     limits = curve_limits([mean for _, mean in means], early)
     with paper_style():
         legends = (line_signs("width", looks), _signs(shown, limits[1]))
-        figure, (panels,) = new_page(1, len(shown), 3.6, legends=legends, caption=caption, banner=banner, sharey=True)
+        figure, (panels,) = new_page(1, len(shown), 3.6, legends=legends, sharey=True, **page)
         panels[0].set_ylabel("training loss (nats)")
         for axes, report, heading in zip(panels, shown, headings.values(), strict=True):
             along = report.steps if x == "steps" else report.tokens
             gap = max(len(along) // 6, 1)
-            lines, own = dict[float, Curves](), dict[float, Look]()
-            for j, (width, loss) in enumerate(zip(report.widths, report.loss, strict=True)):
-                lines[width] = Curves(width, along, loss)
+            axes.set(xlabel=X_LABELS[x], xlim=(-0.02 * along[-1], 1.03 * along[-1]), ylim=limits)
+            set_ticks(axes.xaxis, count=5, thousands=x == "tokens")
+            for j, (width, loss, mean) in enumerate(zip(report.widths, report.loss, report.mean, strict=True)):
                 # each width's markers start elsewhere, so that curves on one another stay apart
                 start = int(gap * j / len(report.widths))
-                own[width] = {**looks[width], "markevery": (start, gap), "zorder": 3 + j / 10}
-            axes.set(xlabel=X_LABELS[x], xlim=(-0.02 * along[-1], 1.03 * along[-1]), ylim=limits)
-            draw_curves(axes, lines, own)
-            set_ticks(axes.xaxis, count=5, thousands=x == "tokens")
-            for width, mean in zip(report.widths, report.mean, strict=True):
-                _mark_end(axes, along, mean, limits[1], looks[width]["color"])
+                look = {**looks[width], "markevery": (start, gap), "zorder": 3 + j / 10}
+                draw_curves(axes, {width: Curves(width, along, loss)}, {width: look})
+                _mark_end(axes, along, mean, limits[1], look["color"])
             strip = add_strip(axes, (-0.25, len(looks) - 0.75), 0.07 * len(looks))
             for row, (violation, clear) in enumerate(zip(report.violation, report.clear, strict=True)):
                 for chosen, colour, low in ((violation & ~clear, MUTED, 0.3), (clear, WARNING, 0.1)):
                     # also told by their height, not by colour alone
                     strip.vlines(along[chosen], row + low, row + 1 - low, color=colour, linewidth=1.0)
-            verdict: Look = {"color": COLOURS[report.verdict], "fontsize": 7.5}
-            write_title(
-                axes,
-                (wrapped(heading, (WIDTH - 0.7) / len(shown), 7.5), {"fontweight": "bold", "fontsize": 7.5}),
-                (f"wider is better: {report.verdict}", verdict),
-                (f"behind at {report.whole.text}", verdict),
-            )
+            look = {"color": COLOURS[report.verdict], "fontsize": 7.5}
+            top = (wrapped(heading, (WIDTH - 0.7) / len(shown), 7.5), {"fontweight": "bold", "fontsize": 7.5})
+            verdict = (f"wider is better: {report.verdict}", look)
+            write_title(axes, top, verdict, (f"behind at {report.whole.text}", look))
         return save(figure, out, stem)
 
 
@@ -332,18 +308,16 @@ def _signs(reports: Sequence[LearningReport], top: float) -> list[Entry]:
     """Of the legend: those that occur in this figure."""
     black: Look = {"color": "black", "linestyle": "none", "markersize": 4.5}
     tick: Look = {"linestyle": "none", "marker": "|", "markeredgewidth": 1.2}
-    signs: list[Entry] = []
-    if any((report.violation & ~report.clear).any() for report in reports):
-        known = any(report.seeds > 1 for report in reports)
-        words = "wider is behind, within the seeds' spread" if known else "wider is behind (one seed: no interval)"
-        signs.append((words, {"color": MUTED, "markersize": 4, **tick}))
-    if any(report.clear.any() for report in reports):
-        signs.append(("wider is behind, clearly", {"color": WARNING, "markersize": 7, **tick}))
-    if any(report.diverged for report in reports):
-        signs.append(("diverged", {"marker": "x", "markeredgewidth": 1.4, **black}))
-    if any(np.isfinite(end) and end > top for report in reports for end in report.mean[:, -1]):
-        signs.append(("ends above the axis", {"marker": "^", **black}))
-    return signs
+    known = any(report.seeds > 1 for report in reports)
+    words = "wider is behind, within the seeds' spread" if known else "wider is behind (one seed: no interval)"
+    ends = np.concatenate([report.mean[:, -1] for report in reports])
+    signs: list[tuple[bool, str, Look]] = [
+        (any((r.violation & ~r.clear).any() for r in reports), words, {"color": MUTED, "markersize": 4, **tick}),
+        (any(r.clear.any() for r in reports), "wider is behind, clearly", {"color": WARNING, "markersize": 7, **tick}),
+        (any(r.diverged for r in reports), "diverged", {"marker": "x", "markeredgewidth": 1.4, **black}),
+        ((np.isfinite(ends) & (ends > top)).any(), "ends above the axis", {"marker": "^", **black}),
+    ]
+    return [(words, look) for occurs, words, look in signs if occurs]
 
 
 def describe_curves(folder: Path) -> Described[Shown]:
@@ -354,12 +328,8 @@ def describe_curves(folder: Path) -> Described[Shown]:
     ours = {metric: ",".join(map(str, sorted(runs[name].unique()))) for metric, name in metrics.items()}
     said = (translations(provenance, runs), pretraining(provenance, runs))
     lines = [*report.lines, *(line for lines, _ in said for line in lines)]
-    parts = [
-        *figure.heading(f"{runs['seed'].nunique()} seeds"),
-        report.section,
-        *(part for _, section in said for part in section),
-        *figure.beside_the_paper(" ".join(lines), ours),
-    ]
+    parts = [*figure.heading(f"{runs['seed'].nunique()} seeds"), report.section]
+    parts += [*(part for _, section in said for part in section), *figure.beside_the_paper(" ".join(lines), ours)]
     return Described(figure, report, "\n".join(lines), parts, report.pictures)
 
 

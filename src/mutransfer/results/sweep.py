@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,12 +46,10 @@ MORE_ACCURATE = "With hyperparameters copied from the narrow network, the widest
 def accuracy(runs: pd.DataFrame, table: str = "Table 12") -> Shown:
     """What the copied rate is worth in test accuracy (in per cent), beside that ``table`` of the paper.
 
-    ``runs`` has the column test_accuracy, in [0, 1]. Raises `UserError` as `tidy` and `curves` do; if that column is
-    missing or has no number for a finished run; if SP or µP is missing; if a width lacks the copied rate.
+    ``runs`` has the column test_accuracy, in [0, 1]. Raises `UserError` as `tidy` and `curves` do; if that column has
+    no number for a finished run; if SP or µP is missing; if a width lacks the copied rate.
     """
-    if "test_accuracy" not in runs.columns:
-        raise UserError("the runs table lacks test_accuracy; run the sweep again.")
-    frame = tidy(runs, ["test_accuracy"])
+    frame = tidy(runs.assign(test_accuracy=runs.get("test_accuracy")), ["test_accuracy"])
     scores = 100 * frame["test_accuracy"].astype(float).where(np.isfinite(frame["train_loss"]), 0.0)
     if scores.isna().any():
         raise UserError(f"{int(scores.isna().sum())} finished runs have no test_accuracy.")
@@ -75,16 +74,23 @@ def accuracy(runs: pd.DataFrame, table: str = "Table 12") -> Shown:
         f"test accuracy at width {loss.width} with the learning rate copied from width {base.width}: "
         f"{', '.join(words)}; µP is {verdict}: difference {apart.brief()} points ({counted([len(copied)], 'seed')})."
     )
-    theirs = [
-        (f"{p.setup.replace('muP', 'µP')}: {p.metric}", f"{p.value} {p.unit}".strip())
-        for p in published.rows(table_or_figure=table)
-    ]
+    rows_of_paper = published.rows(table_or_figure=table)
+    theirs = [(f"{p.setup}: {p.metric}".replace("muP", "µP"), f"{p.value} {p.unit}".strip()) for p in rows_of_paper]
     header = ("", "width", "copied LR", "its test accuracy (%)", "at the width's own best LR (%)")
     parts = ["## What is copying worth?", f"- {line}", grid(header, rows), f"{table} of the paper:"]
     parts += [grid(("", "the paper"), theirs), f"Rule: {ACCURACY_RULE}"]
     what = "accuracy in µP less that in SP, at the widest"
     part = Part.of(what, f"{verdict}, {apart.full()} points", verdict, "higher")
     return Shown([line], "\n\n".join(parts), Claim(table, MORE_ACCURATE, (part,)))
+
+
+BESIDE: dict[str, Callable[[FigureFolder], Shown]] = {
+    "learning": read_learning,
+    "coordinates": read_coordinates,
+    "accuracy": lambda folder: accuracy(folder.runs, str(folder["accuracy"])),
+}
+"""Key of the provenance -> what the folder then shows beside its figure (of curves.csv, of coordinates.csv, of a table
+of the paper, such as Table 12)."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +110,13 @@ def describe_sweep(folder: Path) -> Described[Sweep]:
     if gap := missing_cells(frame, provenance.get("log2_lrs", ())):
         raise UserError(f"{folder / 'runs.csv'} lacks {len(gap)} runs: {describe(gap)}; run the sweep again.")
     report = transfer_report(runs)
-    beside: dict[str, Callable[[], Shown]] = {
-        "learning": lambda: read_learning(figure),
-        "coordinates": lambda: read_coordinates(figure),
-        "accuracy": lambda: accuracy(runs, str(figure["accuracy"])),
-    }
-    others = tuple(read() for name, read in beside.items() if name in provenance)
+    others = tuple(read(figure) for name, read in BESIDE.items() if name in provenance)
     pictures = {"lr_vs_loss": "Training loss against learning rate, one line per width"}
-    for other in others:
-        pictures |= other.pictures
+    pictures |= {stem: what for other in others for stem, what in other.pictures.items()}
+    widths, rates = frame["width"].unique(), frame["log2_lr"]
+    ours = {"widths": ",".join(map(str, sorted(widths))), "log2lr_ticks": f"{rates.min():g}..{rates.max():g}"}
+    settings = runs.filter(["base_width", "batch", "steps", "optimizer"])
+    ours |= {name: str(column.iloc[0]) for name, column in settings.items() if column.nunique() == 1}
     claims = "; ".join(f"{label(r.name)} {r.verdict}, {r.slope.full()} octaves per doubling" for r in report.results)
     unknown = [(r, what, getattr(r, name).reason) for r in report.results for what, name in MEASURES.items()]
     reasons = [f"- {label(r.name)}: {what}: {why}." for r, what, why in unknown if why]
@@ -124,7 +128,7 @@ def describe_sweep(folder: Path) -> Described[Sweep]:
         _drift(report),
         "\n".join(f"- {result.sentence}" for result in report.results),
         *(["Not known, and why:", "\n".join(reasons)] if reasons else []),
-        *figure.beside_the_paper(claims, _ours(runs, frame)),
+        *figure.beside_the_paper(claims, ours),
         *(other.section for other in others),
         *(["## The rule of thumb of section 6.1", rule_of_thumb(runs)] if "length" in runs.columns else []),
         "## How to read it",
@@ -132,14 +136,6 @@ def describe_sweep(folder: Path) -> Described[Sweep]:
     ]
     summary = "\n".join([str(report), *(line for other in others for line in other.lines)])
     return Described(figure, Sweep(runs, report, others), summary, parts, pictures)
-
-
-def _ours(runs: pd.DataFrame, frame: pd.DataFrame) -> dict[str, str]:
-    """Our value for the metrics of the published table that the runs themselves show."""
-    widths, rates = frame["width"].unique(), frame["log2_lr"]
-    settings = runs.filter(["base_width", "batch", "steps", "optimizer"])
-    ours = {"widths": ",".join(map(str, sorted(widths))), "log2lr_ticks": f"{rates.min():g}..{rates.max():g}"}
-    return ours | {name: str(column.iloc[0]) for name, column in settings.items() if column.nunique() == 1}
 
 
 def _drift(report: TransferReport) -> str:
@@ -156,27 +152,18 @@ def _draw(described: Described[Sweep]) -> list[Path]:
     figure, sweep = described.folder, described.report
     words = f"Lines: {points(sweep.transfer.seeds)}. "
     words += "In the titles: slope of log2 LR* against log2 width with its 95% bootstrap interval."
-    looks = {"y_label": figure["y_label"], "banner": figure.banner, "ceiling": figure.provenance.get("loss_ceiling")}
-    paths = lr_figure(sweep.runs, sweep.transfer, caption=figure.caption(words), out=figure.path, **looks)
+    options = {"banner": figure.banner, "ceiling": figure.provenance.get("loss_ceiling"), "y_label": figure["y_label"]}
+    paths = lr_figure(sweep.runs, sweep.transfer, figure.path, caption=figure.caption(words), **options)
     return paths + [path for other in sweep.others for path in other.draw(figure)]
 
 
 def lr_figure(
-    runs: pd.DataFrame,
-    report: TransferReport,
-    *,
-    caption: str,
-    out: Path,
-    y_label: str = "training loss (nats)",
-    banner: str = "",
-    ceiling: float | None = None,
+    runs: pd.DataFrame, report: TransferReport, out: Path, *, y_label: str = "training loss (nats)", **options: Any
 ) -> list[Path]:
     """The paper's Figures 1, 3 and 9: draw ``out/lr_vs_loss.png`` and ``.svg`` and return their paths.
 
-    ``runs`` is the table that ``report`` was made of, ``y_label`` names the loss and its unit, ``banner`` is
-    a warning across the top (stand-in data) and ``ceiling`` a loss above which nothing is drawn (say, that of
-    the untrained model). The loss axis ends where the basins stay readable; what lies above is marked by a
-    triangle at its upper end, diverged runs by a cross in a strip above it.
+    ``runs`` is the table that ``report`` was made of, ``y_label`` names the loss and its unit; options: ``caption``,
+    ``banner`` (a warning across the top) and ``ceiling`` (a loss above which nothing is drawn) of `curve_figure`.
     """
     table = curves(tidy(runs))
     panels = [
@@ -191,9 +178,7 @@ def lr_figure(
         )
         for column, (name, result) in enumerate(report.parametrizations.items())
     ]
-    return curve_figure(
-        panels, out, "lr_vs_loss", signs=_signs(report.optima), caption=caption, banner=banner, ceiling=ceiling
-    )
+    return curve_figure(panels, out, "lr_vs_loss", signs=_signs(report.optima), **options)
 
 
 def _draw_optima(lines: Sequence[Curves], optima: pd.DataFrame, axes: Axes, looks: Mapping[float, Look]) -> None:
@@ -216,8 +201,8 @@ def _title_lines(result: DriftResult) -> list[tuple[str, Look]]:
     verdict, slope = title(result).split(", ", 1)
     lines: list[tuple[str, Look]] = [(verdict, {"fontweight": "bold"}), (f"{slope} of width", {"fontsize": 8})]
     if sides := [f"{width} ({side})" for width, side in result.edges]:
-        look = {"color": WARNING, "fontsize": 7.5}
-        lines.append((f"optimum on the edge of the grid at width {listing(sides)}", look))
+        edge = f"optimum on the edge of the grid at width {listing(sides)}"
+        lines.append((edge, {"color": WARNING, "fontsize": 7.5}))
     return lines
 
 
@@ -225,9 +210,8 @@ def _signs(optima: pd.DataFrame) -> list[Entry]:
     """Of the legend: those that occur in this figure."""
     mark: Look = {"color": "black", "marker": "*", "markersize": 8}
     point: Look = {**mark, "linestyle": "none"}
-    signs: list[Entry] = [("optimum, 95% interval", {**mark, "linewidth": 1.0})]
-    if optima["low"].isna().all():
-        signs = [("optimum", point)]
+    has_none = optima["low"].isna().all()
+    signs: list[Entry] = [("optimum", point) if has_none else ("optimum, 95% interval", {**mark, "linewidth": 1.0})]
     if optima["on_edge"].any():
         signs.append(("optimum on the edge of the grid", {**point, "markerfacecolor": "white"}))
     return [*signs, (f"best LR of width {optima['width'].min()}", TRANSFERRED)]
@@ -237,19 +221,17 @@ def _claims(described: Described[Sweep]) -> list[Claim]:
     """The best learning rate over widths, and what else the folder shows (Figures 5 and 7, Table 12)."""
     expected = {"sp": ("SP: the best learning rate moves", "drifts"), "mup": ("µP: it stays", "stable")}
     parts = []
-    for result in described.report.transfer.results:
-        what, verdict = expected.get(result.name, (label(result.name), None))
-        moves = f"{result.slope.full()} octaves per doubling"
-        parts.append(Part.of(what, f"{result.verdict}, {moves}", result.verdict, verdict))
+    for r in described.report.transfer.results:
+        what, verdict = expected.get(r.name, (label(r.name), None))
+        parts.append(Part.of(what, f"{r.verdict}, {r.slope.full()} octaves per doubling", r.verdict, verdict))
     return [described.folder.claim(parts), *(other.claim for other in described.report.others)]
 
 
 SWEEP = Kind("sweep", describe_sweep, _draw, _claims)
-"""A folder with ``lr_vs_loss.png``, ``lr_vs_loss.svg``, ``table.md``, and what else its provenance has: the figures of
-``learning`` (curves.csv) and ``coordinates`` (coordinates.csv), and ``accuracy`` (the paper's table, such as Table 12).
+"""A folder with ``lr_vs_loss.png``, ``lr_vs_loss.svg``, ``table.md``, and what else of `BESIDE` its provenance has.
 
 Also optional in the provenance are ``log2_lrs`` (the planned grid, which every width must then have), ``loss_ceiling``
 (no loss above it is drawn), ``stands_in_for`` (what stand-in data replaces), ``notes`` (a list of remarks), and
-``paper.ours`` (metric of the published values -> ours). The same files give the same bytes. Raises `UserError` if a
-file is missing or malformed, or if a run of the complete table is missing: it names which.
+``paper.ours`` (metric of the published values -> ours). Raises `UserError` if a file is missing or malformed, or if a
+run of the complete table is missing: it names which.
 """

@@ -3,16 +3,15 @@
 Declared before any result, as `RULE` was (training loss is the paper's metric, Definition A.3):
 
 - A learning rate at which any seed diverged has mean +inf and cannot win.
-- The parabola goes through the grid point and its two neighbours (their spacing may be uneven) and is clipped to lie
-  between them. If a neighbour is absent or diverged, the grid point is kept. An absent neighbour puts the optimum *on
-  the edge* of the tested grid; a diverged one does not: divergence brackets the optimum.
+- The parabola goes through the grid point and its two neighbours and is clipped to lie between them. If one is absent
+  or diverged, the grid point is kept. An absent one puts the optimum *on the edge* of the tested grid; a diverged one
+  brackets it.
 - Draws: per draw, and per width independently, n-1 of the n seeds with replacement (the rescaled bootstrap of Rao and
   Wu 1988: drawing n of n would understate the variance by (n-1)/n, a third at three seeds). An optimum that a diverged
   neighbour kept on its grid point is known only to the grid: in each such draw it is spread uniformly over half a step
   to either side.
-- The slope is unweighted, its interval the percentiles 2.5 and 97.5 of the draws. The bootstrap's own spread is known
-  from few seeds only: the seeds' part of the interval is widened by Student's t over the normal's 1.96, without which
-  two seeds at three widths would hold the truth in 65% of sweeps, not 95%.
+- The slope is unweighted, its interval the percentiles 2.5 and 97.5 of the draws. The seeds' part of it is widened by
+  Student's t over the normal's 1.96, without which two seeds at three widths would hold the truth in 65% of sweeps.
 - E, kappa and R(inf) follow Kalra and Barkeshli 2026 (arXiv:2605.21486), by our formulas for sweeps of a few widths.
 - Section 6.1's rule of thumb is a claim on a µP panel *all of whose runs* meet every condition of `LEAST`. It excepts
   the init std across depth, and depth in post-LN.
@@ -27,7 +26,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -41,19 +40,16 @@ from mutransfer.results.frame import Curves, curves, tidy
 Verdict = Literal["stable", "drifts", "undecided"]
 Side = Literal["low", "high"]
 
-TOLERANCE = 0.25
-"""Octaves per doubling of width within which an optimum counts as staying."""
-MOST_SEEDS = 100
-"""More seeds than this are not suggested to anyone."""
-EDGE_SHARE = 0.025
-"""If more draws than this fall on an edge, an end of the interval is cut off by the grid."""
+TOLERANCE = 0.25  # octaves per doubling of width within which an optimum counts as staying
+MOST_SEEDS = 100  # more are not suggested to anyone
+EDGE_SHARE = 0.025  # if more draws than this fall on an edge, an end of the interval is cut off by the grid
 EXPONENTS = np.linspace(0.1, 2.0, 381)
 """Candidates for b. Outside of them n^-b over a few octaves is a logarithm or a step, and L(inf) is a guess."""
 KAPPA_WIDTHS, LIMIT_WIDTHS = 3, 4
 """Fewest widths for a slope that is not exact by construction, and for a fit of three parameters."""
 LEAST = {"width": 256, "depth": 4, "batch": 32, "length": 128, "steps": 5000}
 """Column of the runs table -> least value at which the paper's rule of thumb says that transfer works."""
-NAMES = {"length": "sequence length"}
+NAMES = {name: "sequence length" if name == "length" else name for name in LEAST}
 RULE = (
     "The optimum LR* of a width is the learning rate with the least mean training loss over seeds, refined by a "
     "parabola in log2 LR; intervals are 95% bootstrap intervals over seeds. The drift is the least-squares slope of "
@@ -91,11 +87,10 @@ class Optima:
 
 def find_optima(log2_lr: Array, curve: Array) -> Optima:
     """Optima of the mean curves ``curve`` [B, G] on the grid ``log2_lr`` [G] (ascending)."""
-    index = np.argmin(curve, axis=1)
+    index, rows = np.argmin(curve, axis=1), np.arange(len(curve))
     best = log2_lr[index].astype(float)
-    padded_x = np.concatenate([[np.nan], log2_lr, [np.nan]])
+    padded_x = np.pad(log2_lr.astype(float), 1, constant_values=np.nan)
     padded_y = np.pad(curve, ((0, 0), (1, 1)), constant_values=np.inf)
-    rows = np.arange(len(curve))
     (x0, y0), (x1, y1), (x2, y2) = ((padded_x[index + k], padded_y[rows, index + k]) for k in range(3))
     with np.errstate(invalid="ignore", divide="ignore"):
         left, right = (x1 - x0) * (y2 - y1), (x2 - x1) * (y0 - y1)  # both >= 0: y1 is the least
@@ -112,15 +107,13 @@ def bootstrap_optima(
 
     ``rng`` picks the seeds, ``spread`` (default: ``rng``) where an optimum lies that is known only to the grid.
     """
-    seeds = len(curves.loss)
-    point = curves.loss.mean(axis=0, keepdims=True)
+    seeds, point = len(curves.loss), curves.loss.mean(axis=0, keepdims=True)
     if seeds == 1:
         return find_optima(curves.log2_lr, point)
     pick = rng.integers(seeds, size=(draws, seeds - 1))
     optima = find_optima(curves.log2_lr, np.concatenate([point, curves.loss[pick].mean(axis=1)]))
-    kept = ~optima.refined & ~optima.edge
+    kept, step = ~optima.refined & ~optima.edge, np.diff(curves.log2_lr)
     kept[0] = False
-    step = np.diff(curves.log2_lr)
     where, shift = optima.index[kept], (spread or rng).uniform(-0.5, 0.5, size=int(kept.sum()))
     optima.shift[kept] = shift * np.where(shift < 0, step[where - 1], step[where])
     return optima
@@ -149,21 +142,19 @@ def require_optimum(name: str, curves: Curves) -> None:
 
 
 def edge_sides(curves: Curves) -> list[Side]:
-    """On which edge of its tested grid the optimum lies: none, one, or both (a grid of one learning rate)."""
-    ends: dict[Side, int] = {"low": 0, "high": len(curves.log2_lr) - 1}
-    return [side for side, end in ends.items() if best_index(curves) == end]
+    """On which edges of its tested grid the optimum lies (both: of one rate); low where every rate lost some seed."""
+    best = best_index(curves)
+    ends: dict[Side, bool] = {"low": best in (0, None), "high": best == len(curves.log2_lr) - 1}
+    return [side for side, is_there in ends.items() if is_there]
 
 
 def needs_extension(runs: pd.DataFrame) -> list[tuple[str, int, Side]]:
     """The (parametrization, width, side) at which the tested grid must grow because the optimum lies on its edge.
 
-    A width at which every learning rate diverged (in some seed) needs lower ones. One seed and one width are enough.
-    Raises `UserError` as `transfer_report` does on a malformed table or a gap.
+    One seed and one width are enough. Raises `UserError` as `transfer_report` does on a malformed table or a gap.
     """
-    lower: list[Side] = ["low"]
-    every = [(name, curve) for name, widths in curves(tidy(runs)).items() for curve in widths]
-    sides = [lower if best_index(curve) is None else edge_sides(curve) for _, curve in every]
-    return [(name, curve.width, side) for (name, curve), of_it in zip(every, sides, strict=True) for side in of_it]
+    table = curves(tidy(runs))
+    return [(name, curve.width, side) for name in table for curve in table[name] for side in edge_sides(curve)]
 
 
 def untested_transfers(runs: pd.DataFrame, *, of_widest: bool = False) -> list[tuple[str, int, float]]:
@@ -174,10 +165,9 @@ def untested_transfers(runs: pd.DataFrame, *, of_widest: bool = False) -> list[t
     """
     missing: dict[tuple[str, int, float], None] = {}
     for name, widths in curves(tidy(runs)).items():
-        for base in (widths[-1], widths[0]) if of_widest else widths[:1]:
-            if (k := best_index(base)) is not None:
-                best = float(base.log2_lr[k])
-                missing |= {(name, curve.width, best): None for curve in widths if best not in curve.log2_lr}
+        bases = (widths[-1], widths[0]) if of_widest else widths[:1]
+        for best in (float(base.log2_lr[k]) for base in bases if (k := best_index(base)) is not None):
+            missing |= {(name, curve.width, best): None for curve in widths if best not in curve.log2_lr}
     return list(missing)
 
 
@@ -234,8 +224,8 @@ def seeds_to_decide(slope: Estimate, seeds: int, freedom: float) -> int | None:
 def centred(residual: Array) -> Array:
     """``residual`` [B] with the squares of its draws shifted so that their mean is the square of row 0.
 
-    A draw's residual carries the seeds' noise twice, once from the runs and once from the draw; without the
-    shift the interval of a small residual would lie above its own estimate.
+    A draw's residual carries the seeds' noise twice, once from the runs and once from the draw; without the shift the
+    interval of a small residual would lie above its own estimate.
     """
     square = residual**2
     square[1:] += square[0] - square[1:].mean() if len(square) > 1 else 0.0
@@ -243,18 +233,10 @@ def centred(residual: Array) -> Array:
 
 
 def interpolate(x: Array, y: Array, at: Array) -> Array:
-    """The piecewise-linear curves ``y`` [B, G] on the grid ``x`` [G], each at its own ``at`` [B].
-
-    NaN outside the grid or where a needed neighbour is infinite.
-    """
-    if len(x) < 2:
-        return np.where(at == x[0], y[:, 0], np.nan)
-    left = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
-    rows, t = np.arange(len(y)), (at - x[left]) / (x[left + 1] - x[left])
-    low, high = y[rows, left], y[rows, left + 1]
-    with np.errstate(invalid="ignore"):
-        value = np.select([t == 0, t == 1], [low, high], low * (1 - t) + high * t)
-    return np.where((t < 0) | (t > 1) | ~np.isfinite(value), np.nan, value)
+    """The piecewise-linear ``y`` [B, G] on ``x`` [G], each at its own ``at`` [B]; NaN off the grid and by an inf."""
+    pairs = zip(at, y, strict=True)
+    value = np.array([np.interp(place, x, row, left=np.nan, right=np.nan) for place, row in pairs])
+    return np.where(np.isfinite(value), value, np.nan)
 
 
 def octave_cost(log2_lr: Array, curve: Array, optimum: Array) -> Array:
@@ -284,7 +266,7 @@ class PowerLaw:
 
     @property
     def falls(self) -> NDArray[np.bool_]:
-        """[B] whether it falls with x: A > 0."""
+        """[B] whether it falls with x."""
         return self.amplitude > 0
 
     @property
@@ -312,7 +294,7 @@ def power_law(x: Array, y: Array) -> PowerLaw:
 
 
 def limit_loss(width: Array, loss: Array) -> Array:
-    """L(inf) [B] of the fit L(inf) + A n^-b to ``loss`` [B, K] at ``width`` [K], with A > 0 and b in `EXPONENTS`.
+    """L(inf) [B] of the fit L(inf) + A n^-b to ``loss`` [B, K] at ``width`` [K].
 
     NaN with fewer than four widths, where the loss does not fall with width, or where the best b is on its bound.
     """
@@ -350,24 +332,24 @@ class DriftResult:
     @property
     def sentence(self) -> str:
         """The verdict, with its reason or what would decide it."""
-        has_interval, needed = not math.isnan(self.slope.low), self.seeds_needed
+        interval = f", 95% interval {span(self.slope.low, self.slope.high)}"
         why = f", wholly within ±{TOLERANCE}"
-        if self.edges:
-            where = listing([f"{side} edge at width {width}" for width, side in self.edges])
-            why = (
-                f"; but the optimum lies on the edge of the tested grid ({where}): LR* is only bounded, extend the grid"
-            )
-        elif not has_interval:
-            why = "; one seed gives no interval, run at least two"
+        if math.isnan(self.slope.low):
+            interval, why = "", "; one seed gives no interval, run at least two"
         elif self.verdict == "drifts":
             why = f", wholly {'below -' if self.slope.value < 0 else 'above '}{TOLERANCE}"
         elif self.verdict == "undecided":
-            many = f"about {needed}" if needed else f"no reasonable number of (up to {MOST_SEEDS})"
+            many = (
+                f"about {self.seeds_needed}" if self.seeds_needed else f"no reasonable number of (up to {MOST_SEEDS})"
+            )
             why = f", which reaches across ±{TOLERANCE}; {many} seeds would decide it"
             if self.kept:
                 where = listing([str(width) for width in self.kept])
                 why += f"; a finer grid would help more than seeds at width {where}, where LR* lies beside divergence"
-        interval = f", 95% interval {span(self.slope.low, self.slope.high)}" * has_interval
+        if self.edges:
+            where = listing([f"{side} edge at width {width}" for width, side in self.edges])
+            why = f"; but the optimum lies on the edge of the tested grid ({where}): "
+            why += "LR* is only bounded, extend the grid"
         return (
             f"{label(self.name)}: {self.verdict}. The best learning rate moves by {number(self.slope.value)} octaves "
             f"per doubling of width{interval} ({counted([self.seeds], 'seed')}){why}."
@@ -436,20 +418,18 @@ def transfer_report(runs: pd.DataFrame, *, draws: int = 2000, seed: int = 0) -> 
     if draws < 100:
         raise UserError(f"draws={draws} is too few for a 95% interval; use at least 100.")
     table = curves(tidy(runs))
-    rows, results, limits = list[dict[str, object]](), list[DriftResult](), dict[str, Array]()
-    for name in sorted(table, key=lambda n: (n != "sp", n)):
-        if len(table[name]) < 2:
-            raise UserError(f"'{name}' was run at one width only ({table[name][0].width}); transfer needs two or more.")
-        own, result, limits[name] = _analyse(name, table[name], draws, seed)
-        rows += own
-        results.append(result)
-    return TransferReport(tuple(replace(r, r_inf=_penalty(r.name, limits)) for r in results), pd.DataFrame(rows))
+    told = {name: _analyse(name, table[name], draws, seed) for name in sorted(table, key=lambda n: (n != "sp", n))}
+    limits = {name: limit for name, (_, _, limit) in told.items()}
+    results = tuple(replace(result, r_inf=_penalty(name, limits)) for name, (_, result, _) in told.items())
+    return TransferReport(results, pd.DataFrame([row for rows, _, _ in told.values() for row in rows]))
 
 
 def _analyse(
     name: str, widths: Sequence[Curves], draws: int, seed: int
 ) -> tuple[list[dict[str, object]], DriftResult, Array]:
     """Of one parametrization: the rows of ``TransferReport.optima``, all but R(inf), and L(inf) [B]."""
+    if len(widths) < 2:
+        raise UserError(f"'{name}' was run at one width only ({widths[0].width}); transfer needs two or more.")
     for curve in widths:
         require_optimum(name, curve)
     seeds, count = min(len(curve.loss) for curve in widths), len(widths)
@@ -485,8 +465,7 @@ def _analyse(
     verdict = decide(slope, on_edge=bool(edges))
     few = f"only {known} of {count} widths have a higher loss measured an octave to either side of LR*; "
     flat = "the least losses do not fall with width as L + A n^-b with b between 0.1 and 2"
-    if count < LIMIT_WIDTHS:
-        flat = f"the fit needs {LIMIT_WIDTHS} widths, there are {count}"
+    flat = flat if count >= LIMIT_WIDTHS else f"the fit needs {LIMIT_WIDTHS} widths, there are {count}"
     result = DriftResult(
         name=name, widths=tuple(curve.width for curve in widths), seeds=seeds, slope=slope, verdict=verdict,
         E=Estimate.of(centred(residual if count > 2 else np.full(1, np.nan)), "two widths always lie on a line"),
@@ -500,11 +479,9 @@ def _analyse(
 
 
 def _regret(curves: Curves, optima: Optima, chosen: Array) -> Array:
-    """Regret [B] of the smallest width's ``chosen`` [B]; +inf where it diverged, NaN where this width never ran it.
-
-    Every draw picks the smallest width's best anew; the width's own best stays that of all seeds, since the least
-    loss of a noisy draw is too low by construction.
-    """
+    """Regret [B] of the smallest width's ``chosen`` [B]; +inf where it diverged, NaN where this width never ran it."""
+    # every draw picks the smallest width's best anew; the width's own best stays that of all seeds, since the least
+    # loss of a noisy draw is too low by construction
     place = np.searchsorted(curves.log2_lr, chosen).clip(max=len(curves.log2_lr) - 1)
     loss = optima.curve[np.arange(len(place)), place]
     return np.where(curves.log2_lr[place] == chosen, loss - optima.curve[:, optima.index[0]], np.nan)
@@ -520,31 +497,10 @@ def _penalty(name: str, limits: Mapping[str, Array]) -> Estimate:
     return Estimate.of(limits[name][:rows] - np.min([limit[:rows] for limit in known], axis=0))
 
 
-class Condition(NamedTuple):
-    """One condition of the rule of thumb and the ``values`` that the runs have, ascending; empty if not recorded."""
-
-    name: str
-    least: int
-    values: tuple[float, ...]
-
-    @property
-    def reached(self) -> tuple[float, ...]:
-        """The values that meet the condition."""
-        return tuple(value for value in self.values if value >= self.least)
-
-    def __str__(self) -> str:
-        have = "..".join(f"{value:g}" for value in dict.fromkeys(self.values[:1] + self.values[-1:]))
-        told = f"out of reach ({have})" if self.values else "not recorded"
-        if self.reached:
-            which = listing([f"{value:g}" for value in self.reached])
-            told = f"met by {'all runs' if self.reached == self.values else f'those with {which}'} ({have})"
-        return f"{NAMES.get(self.name, self.name)} >= {self.least}: {told}"
-
-
-def conditions(runs: pd.DataFrame) -> list[Condition]:
-    """The five conditions against the columns width, depth, batch, length and steps of ``runs``."""
-    numbers = {name: pd.to_numeric(runs.get(name, pd.Series(dtype=float)), errors="coerce") for name in LEAST}
-    return [Condition(name, least, tuple(np.unique(numbers[name].dropna()).tolist())) for name, least in LEAST.items()]
+def conditions(runs: pd.DataFrame) -> dict[str, list[float]]:
+    """Column of `LEAST` -> the values that ``runs`` have, ascending; none if it was not recorded."""
+    columns = {name: pd.to_numeric(runs.get(name, pd.Series(dtype=float)), errors="coerce") for name in LEAST}
+    return {name: np.unique(column.dropna()).tolist() for name, column in columns.items()}
 
 
 def panel_line(runs: pd.DataFrame, verdict: str, *, x_name: str, line_name: str) -> str:
@@ -552,8 +508,8 @@ def panel_line(runs: pd.DataFrame, verdict: str, *, x_name: str, line_name: str)
 
     Post-LN is read off a column ``norm`` ("post") or ``variant`` ("post_ln").
     """
-    unmet = [c for c in conditions(runs) if not c.values or c.reached != c.values]
-    have = [f"{NAMES.get(c.name, c.name)} {f'from {c.values[0]:g}' if c.values else 'not recorded'}" for c in unmet]
+    unmet = {name: values for name, values in conditions(runs).items() if not values or values[0] < LEAST[name]}
+    have = [f"{NAMES[name]} {f'from {own[0]:g}' if own else 'not recorded'}" for name, own in unmet.items()]
     is_post = any(str(value).startswith("post") for name in ("norm", "variant") for value in runs.get(name, ()))
     where = "inside the rule's range, of which it says that it transfers"
     if unmet:
@@ -565,6 +521,14 @@ def panel_line(runs: pd.DataFrame, verdict: str, *, x_name: str, line_name: str)
 
 def rule_of_thumb(runs: pd.DataFrame, panels: Iterable[tuple[str, str]] = ()) -> str:
     """The conditions, then the panels (name, `panel_line`), as Markdown lists."""
-    lines = [f"- {condition}" for condition in conditions(runs)]
+    lines = []
+    for name, values in conditions(runs).items():
+        have = "..".join(f"{value:g}" for value in dict.fromkeys(values[:1] + values[-1:]))
+        reached = [f"{value:g}" for value in values if value >= LEAST[name]]
+        told = f"out of reach ({have})" if values else "not recorded"
+        if reached:
+            which = "all runs" if len(reached) == len(values) else f"those with {listing(reached)}"
+            told = f"met by {which} ({have})"
+        lines.append(f"- {NAMES[name]} >= {LEAST[name]}: {told}")
     more = [f"- {name}: {text}" for name, text in panels]
     return "\n".join([*lines, *([""] if more else []), *more])
