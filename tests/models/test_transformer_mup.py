@@ -13,18 +13,7 @@ from mutransfer import attention_scale, coord_check, scaling_plan
 from mutransfer.models.transformer import Bert, Decoder, EncoderDecoder
 from mutransfer.models.transformer_config import NORMS, Config
 from mutransfer.results.coordinates import CoordVerdict
-from tests.models.tiny import (
-    BASE,
-    MEGATRON,
-    TINY,
-    Kind,
-    bert_loss,
-    losses,
-    padding,
-    scaled,
-    segments,
-    tokens,
-)
+from tests.models.tiny import BASE, MEGATRON, TINY, Kind, bert_loss, losses, padding, scaled, segments, tokens
 
 TABLES = ("mup", "mup_table8", "mup_table9")  # Tables 3, 8, 9
 SMALL = replace(MEGATRON, vocab=32, width=16)

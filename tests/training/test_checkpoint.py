@@ -14,18 +14,7 @@ import torch
 from mutransfer.errors import UserError
 from mutransfer.training import checkpoint, loop, step
 from mutransfer.training.checkpoint import EVERY, FOLDER, Checkpoint, Progress
-from tests.training.resuming import (
-    LOOK,
-    RUNS,
-    Killed,
-    Made,
-    finished,
-    killed,
-    next_token,
-    same,
-    scripted,
-    undisturbed,
-)
+from tests.training.resuming import LOOK, RUNS, Killed, Made, finished, killed, next_token, same, scripted, undisturbed
 
 
 @pytest.fixture(autouse=True)
