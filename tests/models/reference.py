@@ -69,7 +69,7 @@ def stack(
     place = torch.arange(len(tokens))
     x = c.embed_mult * w[f"{name}.embed.weight"][tokens]
     if c.positions == "sinusoidal":
-        x = x + c.position_mult * torch.stack([sinusoid(t, c.width) for t in range(len(tokens))])
+        x = x + c.position_mult * torch.stack([sinusoid(t + c.first_position, c.width) for t in range(len(x))])
     elif c.positions == "learned":
         x = x + c.position_mult * w[f"{name}.position.weight"][place]
     if segments is not None:

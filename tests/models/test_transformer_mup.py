@@ -171,6 +171,21 @@ def test_init_stds() -> None:
         assert std["readout.linear.weight"] == pytest.approx(width**-0.5, rel=0.05)
         for linear in (block.attention.qkv, block.attention.out, block.up, block.down):
             assert linear.weight.std().item() == pytest.approx(0.5 * linear.in_features**-0.5, rel=0.05)
+    bert = Bert(replace(MEGATRON, vocab=512, width=256, length=64, segments=8, embed_std=0.3, init_mult=0.5))
+    drawn = {"stack.embed": 0.3, "stack.position": 0.3, "stack.segment": 0.3, "transform": 0.5 / 16, "pooler": 0.5 / 16}
+    for name, std in {**drawn, "readout": 0.3, "following": 1 / 16}.items():
+        part = bert.get_submodule(name)
+        assert part.weight.std().item() == pytest.approx(std, rel=0.15 if name == "following" else 0.05), name
+        assert name in {"stack.embed", "stack.position", "stack.segment"} or not part.bias.any()
+    zero = Bert(replace(SMALL, zero_readout=True, tied=False))
+    assert not any(p.any() for part in (zero.readout, zero.following) for p in part.parameters())
+
+
+def test_a_tied_readout_has_one_weight() -> None:
+    """Moved once, and read behind a multiplier of 1/m in µP (Table 8's form)."""
+    model, groups = scaled(Decoder, replace(BASE, tied=True, width=64), replace(BASE, tied=True), "mup")
+    assert sum(p is model.stack.embed.weight for group in groups for p in group["params"]) == 1
+    torch.testing.assert_close(model.readout.linear.weight, model.stack.embed.weight / 4)
 
 
 # widths; the narrowest BERT is one whose tied readout, E x, moves by more than the random part of E
@@ -198,9 +213,8 @@ def checked(case: str, parametrization: str, attention: str = "") -> CoordVerdic
         batch, loss = ((rows, segments(c, (3,)), padding([4], 5), torch.tensor([1, 3])), tokens(1, 3, 2)[0]), bert_loss
     if (parametrization, attention) != ("mup", ""):
         widths = widths[:2]  # to see it fail
-    return coord_check(
-        build, widths, [batch], parametrization=parametrization, lr=lr, steps=2, seeds=2, loss=loss
-    ).verdict()
+    options = {"parametrization": parametrization, "lr": lr, "steps": 2, "seeds": 2, "loss": loss}
+    return coord_check(build, widths, [batch], **options).verdict()
 
 
 @pytest.mark.parametrize("case", CHECKED)

@@ -381,22 +381,12 @@ class Bert(nn.Module):
 
         Raises `UserError` for a sequence longer than the model's, and for segments where the model has none.
         """
-        x_BxTxN = self.hidden(tokens_BxT, segments_BxT, padding_BxT)
+        x_BxTxN = self.stack(tokens_BxT, segments_BxT, padding_BxT)
         following_Bx2 = self.following(pooled(self.pooler, x_BxTxN))
         x = x_BxTxN if places_M is None else x_BxTxN.flatten(0, 1).index_select(0, places_M)
-        return self.logits(x), following_Bx2
-
-    def hidden(
-        self, tokens_BxT: Tensor, segments_BxT: Tensor | None = None, padding_BxT: Tensor | None = None
-    ) -> Tensor:
-        """[B, T, N]: what the heads read; see `forward`."""
-        return self.stack(tokens_BxT, segments_BxT, padding_BxT)
-
-    def logits(self, x: Tensor) -> Tensor:
-        """[..., N] -> logits of the tokens there, [..., V]."""
         x = self.transform_norm(self.phi(self.transform(x)))
         # µP: alpha_output, tuned; of what the weight reads and not of the bias, as in the reference's MuReadout
-        return self.readout(x if self.output_mult == 1 else x * self.output_mult)
+        return self.readout(x if self.output_mult == 1 else x * self.output_mult), following_Bx2
 
 
 class Classifier(nn.Module):

@@ -93,11 +93,7 @@ class RunSpec:
     @classmethod
     def from_json(cls, text: str) -> RunSpec:
         """The spec that `to_json` wrote. Raises `UserError` if the text is not such JSON."""
-        return cls._of(_loads(text, cls))
-
-    @classmethod
-    def _of(cls, values: Any) -> RunSpec:
-        return cls(**{**(values := _checked(values, cls)), "hps": tuple(map(tuple, values.get("hps", ())))})
+        return cls(**_loads(text, cls))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +158,7 @@ class RunRecord:
         """The record that `to_json` wrote. Raises `UserError` if the text is not such JSON."""
         values = _loads(text, cls)
         values |= {name: float(x) for name, x in values.items() if cls.__annotations__[name] == "float"}
-        values["spec"] = RunSpec._of(values["spec"])
+        values["spec"] = RunSpec(**_checked(values["spec"], RunSpec))
         values["loss_curve"] = tuple(float(x) for x in values.get("loss_curve", ()))
         values["samples"] = tuple(map(tuple, values.get("samples", ())))
         values["scores"] = {name: float(score) for name, score in values.get("scores", {}).items()}

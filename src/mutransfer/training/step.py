@@ -79,10 +79,9 @@ class Program:
 
     def is_same(self, other: Program) -> bool:
         """Whether both do the same to the same tensors, with the same numbers."""
-        if self.source != other.source or len(self.constants) != len(other.constants):
-            return False
-        pairs = zip(self.constants, other.constants, strict=True)
-        return all(a is b or (not isinstance(a, Tensor) and type(a) is type(b) and a == b) for a, b in pairs)
+        pairs = zip(self.constants, other.constants, strict=False)  # what the same source names is in both
+        alike = (a is b or (not isinstance(a, Tensor) and type(a) is type(b) and a == b) for a, b in pairs)
+        return self.source == other.source and all(alike)
 
     def variable(self, tensor: Tensor) -> str:
         """The variable that a call wrote ``tensor`` to; a result that no call made cannot be replayed."""
@@ -187,8 +186,7 @@ class _Name(str):
     """A variable of the program, where a value is expected."""
 
 
-SHAPES = 64
-"""Of batches that are recorded; those of more shapes stay under autograd."""
+SHAPES = 64  # of batches that are recorded; those of more shapes stay under autograd
 
 
 @dataclass
@@ -336,14 +334,11 @@ def _is_plain_sgd(optimizer: torch.optim.Optimizer) -> bool:
     return type(optimizer) is torch.optim.SGD and not any(g[x] for g in optimizer.param_groups for x in extras)
 
 
-Again = Callable[[], object]
+Replay = Callable[..., Sequence[Tensor]]
+Recorded = tuple[Sequence[Tensor], Callable[[], object]]  # the results, and what writes them again
 
 
-def _on_fixed_tensors(
-    replay: Callable[..., Sequence[Tensor]],
-    batch: Sequence[Tensor],
-    record: Callable[[Callable[[], Sequence[Tensor]]], tuple[Sequence[Tensor], Again]],
-) -> Callable[..., Sequence[Tensor]]:
+def _on_fixed_tensors(replay: Replay, batch: Sequence[Tensor], record: Callable[[Replay], Recorded]) -> Replay:
     """``replay`` as ``record`` has it: what does the same again, reading and writing the tensors of the first time."""
     inputs = [x.clone() for x in batch]
     (loss, *gradients), again = record(lambda: replay(*inputs))
@@ -357,7 +352,7 @@ def _on_fixed_tensors(
     return call
 
 
-def _cuda_graph(function: Callable[[], Sequence[Tensor]], pool: Any) -> tuple[Sequence[Tensor], Again]:
+def _cuda_graph(function: Replay, pool: Any) -> Recorded:
     """Raises `NotReplayable` if an operator waits for the GPU, which no graph can."""
     graph = torch.cuda.CUDAGraph()
     try:
