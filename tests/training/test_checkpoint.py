@@ -64,21 +64,23 @@ def test_the_replay_is_resumed_too(name: str, folder: Path, monkeypatch: pytest.
         torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4)
 
 
-def test_the_patience_with_a_high_loss_goes_on(folder: Path) -> None:
-    """Else a run that is killed now and then would never be found to diverge."""
-    losses = [1.0] * LOOK + [3.0] * 10 * LOOK
+# losses, how often the run looked when it was killed, and what comes of it
+SCRIPTS: dict[str, tuple[list[float], int, str, int]] = {
+    # else a run that is killed now and then would never be found to diverge
+    "patience": ([1.0] * LOOK + [3.0] * 10 * LOOK, 3, "diverged", LOOK * (1 + loop.PATIENCE)),
+    # all steps are done, none is left to resume; the last look comes after 2 steps
+    "in its evaluation": ([float(i) for i in range(20, 0, -1)], 7, "finished", 20),
+}
+
+
+@pytest.mark.parametrize(("losses", "after", "status", "steps"), SCRIPTS.values(), ids=SCRIPTS)
+def test_what_a_run_knows_of_its_losses_goes_on(
+    losses: list[float], after: int, status: str, steps: int, folder: Path
+) -> None:
     want = undisturbed(lambda: scripted(losses))
-    assert (want[0]["status"], want[0]["steps_done"]) == ("diverged", LOOK * (1 + loop.PATIENCE))
-    killed(scripted(losses), 3)
+    assert (want[0]["status"], want[0]["steps_done"]) == (status, steps)
+    killed(scripted(losses), after)
     assert same(finished(scripted(losses)), want)
-
-
-def test_a_run_that_was_killed_in_its_evaluation(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """All steps are done: none is left to resume, and the record is the same."""
-    losses = [float(i) for i in range(20, 0, -1)]
-    killed(scripted(losses), 7)  # the last look comes after 2 steps
-    assert same(finished(scripted(losses)), undisturbed(lambda: scripted(losses)))
-    assert "20 of 20 steps are done" in capsys.readouterr().err
 
 
 def test_the_time_spent_is_added_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,16 +207,11 @@ def test_a_write_that_is_killed_leaves_the_one_before(folder: Path, monkeypatch:
     assert [x.name for x in folder.iterdir()] == ["other.pt"]
 
 
-def test_short_runs_write_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The default is minutes: a grid of a thousand runs of seconds must not wait for the disk."""
+def test_the_interval(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default is minutes: a thousand runs of seconds must not wait for the disk. What is no number is refused."""
     monkeypatch.delenv(EVERY)
     finished(next_token())
-    assert not [*folder.iterdir()]
-    assert checkpoint.SECONDS >= 60
-
-
-def test_an_interval_that_is_no_number_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not taken for the default, which the user did not want."""
+    assert not [*folder.iterdir()] and checkpoint.SECONDS >= 60
     monkeypatch.setenv(EVERY, "5 min")
     with pytest.raises(UserError, match="MUTRANSFER_CHECKPOINT_SECONDS is '5 min'"):
         finished(next_token())

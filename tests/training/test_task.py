@@ -51,13 +51,11 @@ class Bigram(nn.Module):
 
 def slow_loss(model: Bigram, windows: list[list[int]]) -> tuple[float, float]:
     """(mean negative log likelihood in nats, accuracy): token by token."""
-    weight = model.table.weight.detach().double()
     losses, hits = [], []
-    for window in windows:
-        for now, following in itertools.pairwise(window):
-            logits = weight[now].tolist()
-            losses.append(math.log(sum(map(math.exp, logits))) - logits[following])
-            hits.append(logits.index(max(logits)) == following)
+    for now, following in (pair for window in windows for pair in itertools.pairwise(window)):
+        logits = model.table.weight[now].tolist()
+        losses.append(math.log(sum(map(math.exp, logits))) - logits[following])
+        hits.append(logits.index(max(logits)) == following)
     return float(np.mean(losses)), float(np.mean(hits))
 
 
@@ -83,10 +81,8 @@ def test_every_token_is_a_target_once() -> None:
     assert task.count == (83 - 1) // LENGTH == 20
     (batch,) = task.batches(torch.arange(task.count)[None])
     task.loss(model, *batch)
-    inputs = model.seen[0]
-    assert inputs.flatten().tolist() == list(range(80))
-    targets = task._windows[:, 1:].flatten().tolist()
-    assert targets == list(range(1, 81))
+    assert model.seen[0].flatten().tolist() == list(range(80))
+    assert task._windows[:, 1:].flatten().tolist() == list(range(1, 81))
 
 
 def test_evaluation_is_spread_over_the_test_text(monkeypatch: pytest.MonkeyPatch) -> None:
