@@ -178,15 +178,17 @@ def layers(hidden, readout, input="ok"):
     return {"input": input, "hidden": hidden, "readout": readout}
 
 
-def test_3a(told):
-    answers = {
-        "right": {"sp": layers("grows", "grows"), "mup": layers("ok", "ok")},
-        "sp, hidden: you say 'ok', and the check measured otherwise. Ask of dW x": {"sp": layers("ok", "grows")},
-        "the inputs, which do not grow": {"sp": layers("grows", "grows", input="grows")},
-        "mup, readout": {"mup": layers("ok", "shrinks")},
-    }
-    measured = executed("3", solved=True)[0]["frames"]
-    told(lab3.ex3a, {hint: {**answers["right"], **wrong} for hint, wrong in answers.items()}, measured)
+SEEN = {"sp": layers("grows", "grows"), "mup": layers("ok", "ok")}
+scales = keyed("1/sqrt(d)", "1/d")
+
+
+def measured(name):
+    """What the solved lab 3 measured, when it is needed: the verdicts are those of its frames."""
+    return lambda: executed("3", solved=True)[0][name]
+
+
+def all_grow():
+    return dict.fromkeys(("1/sqrt(d)", "1/d"), measured("attention")()["1/sqrt(d)"])
 
 
 def put_back(family, role, entry):
@@ -199,11 +201,11 @@ def whole_rule(family, role, entry):
 
 def test_3c(told):
     """Each rule's absence is seen, so that "all ok" is wrong for each."""
-    measured = executed("3", solved=True)[0]["adam"]
-    right = dict(zip(measured, (layers("grows", "grows"), *2 * [layers("ok", "grows")]), strict=True))
+    frames = measured("adam")()
+    right = dict(zip(frames, (layers("grows", "grows"), *2 * [layers("ok", "grows")]), strict=True))
     unseen = {f"without {rule}": {**right, rule: layers("ok", "ok")} for rule in right}
     less = {rule: right[rule] for rule in list(right)[:2]}
-    told(lab3.ex3c, {"right": right, **unseen, "lacks the key 'output lr'": less}, measured)
+    told(lab3.ex3c, {"right": right, **unseen, "lacks the key 'output lr'": less}, frames)
 
 
 def culprit(frame):
@@ -218,7 +220,7 @@ def culprit(frame):
 
 def test_3d(told):
     """The cases can be solved by reading the check alone; a wrong culprit is told what its absence would look like."""
-    right = {case: culprit(frame) for case, frame in executed("3", solved=True)[0]["cases"].items()}
+    right = {case: culprit(frame) for case, frame in measured("cases")().items()}
     assert set(right.values()) == set(lab3.RULES)
     case = next(case for case in "ABC" if right[case] == "hidden lr")
     wrong = f"1 of 6 are not it. Case {case} does not lack 'output init_std'"
@@ -226,20 +228,6 @@ def test_3d(told):
     told(lab3.ex3d, {"'hidden lr' is no suspect: with sgd": {**right, "D": "hidden lr"}})
     with pytest.raises(ValueError, match="no case 'G'"):
         lab3.mystery("G")
-
-
-def test_3e(told):
-    seen = {"without 'input lr' the check still finds something: input shrinks": "input lr", "not yet": "output lr"}
-    told(lab3.ex3e, {"right": "hidden lr", **seen}, executed("3", solved=True)[0]["sgd"])
-
-
-def test_3f(told):
-    """The verdicts are those of the frames given: were 1/d measured to grow, 'grows' would be right for it."""
-    measured, scales = executed("3", solved=True)[0]["attention"], keyed("1/sqrt(d)", "1/d")
-    answers = {"1/d: you say 'shrinks'": scales("grows", "shrinks"), "what power of d": scales("ok", "ok")}
-    told(lab3.ex3f, {"right": scales("grows", "ok"), **answers}, measured)
-    growing = measured["1/sqrt(d)"]
-    told(lab3.ex3f, {"right": scales("grows", "grows"), "not yet": scales("grows", "ok")}, scales(growing, growing))
 
 
 # Lab 4
@@ -386,6 +374,15 @@ CASES = [
     (lab2.ex2h, {"right": table8(0, 1, 0), "Table 3's own": table8(-1, 1, 0), "wrong way": table8(-2, 1, 0)}),
     (lab3.ex3b, {"right": put_back, "nothing differs from MUP": lambda *cell: MUP, "SP whole": lambda *cell: SP}),
     (lab3.ex3b, {"without('sgd'": lambda family, *cell: put_back("adam", *cell), "one entry only": whole_rule}),
+    (lab3.ex3a, {"right": SEEN, "mup, readout": {**SEEN, "mup": layers("ok", "shrinks")}}, measured("frames")),
+    (lab3.ex3a, {"which do not grow": {**SEEN, "sp": layers("grows", "grows", input="grows")}}, measured("frames")),
+    (
+        lab3.ex3e,
+        {"right": "hidden lr", "input shrinks": "input lr", "not yet": "output lr"},
+        measured("sgd"),
+    ),
+    (lab3.ex3f, {"right": scales("grows", "ok"), "what power of d": scales("ok", "ok")}, measured("attention")),
+    (lab3.ex3f, {"right": scales("grows", "grows"), "not yet": scales("grows", "ok")}, all_grow),
     (lab4.ex4a, {"right": flops(lambda b: 2 * b, 2, 3, 3), "are two operations": flops(lambda b: b, 2, 3, 3)}),
     (lab4.ex4a, {"need a third one": flops(lambda b: 4 * b, 1, 1, 1), "Add up": lambda w, b, d, c: b * w}),
     (lab4.ex4b, {"right": samples(lambda b, p, t: (b - t) // p), "own run": samples(lambda b, p, t: b // p)}),
@@ -416,4 +413,5 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0].__name__}: {'; '.join(case[1])}")
 def test_each_answer_gets_its_hint(told, case):
-    told(*case)
+    check, answers, *given = case
+    told(check, answers, *(x() if callable(x) else x for x in given))
