@@ -48,15 +48,12 @@ def beam_search(
     The model is used in evaluation mode and left in the mode it was in. Under `torch.autocast` it computes in that
     precision; log-probabilities and their sums are float32.
 
-    Args:
-        source_BxS: the sentences, each with `EOS` after its last token.
-        padding_BxS: True where there is no token.
-        length_penalty: above 1 favours long translations, below 1 short ones.
-        max_length: (a, b): at most a * S + b tokens and the end, for a sentence of S tokens (`EOS` counted, padding
-            not: what stands beside a sentence changes nothing); fewer where the model's sequences are shorter.
+    source_BxS: the sentences, each with `EOS` after its last token. padding_BxS: True where there is no token.
+    length_penalty: above 1 favours long translations, below 1 short ones.
+    max_length: (a, b): at most a * S + b tokens and the end, for a sentence of S tokens (`EOS` counted, padding not:
+        what stands beside a sentence changes nothing); fewer where the model's sequences are shorter.
 
-    Raises:
-        UserError: a beam below 1, or a source longer than the model's sequences.
+    Raises `UserError` for a beam below 1, and for a source longer than the model's sequences.
     """
     if beam < 1:
         raise UserError(f"beam is {beam}, expected at least 1.")

@@ -15,8 +15,7 @@ POSITIONS = ("sinusoidal", "learned", "relative", "none")
 class Config:
     """The shape of a Transformer and its tuned multipliers.
 
-    Raises:
-        UserError: an unknown choice, a size below 1, or a width that the heads do not divide.
+    Raises `UserError` for an unknown choice, a size below 1, and a width that the heads do not divide.
     """
 
     vocab: int

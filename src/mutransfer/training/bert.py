@@ -74,16 +74,10 @@ class Pretraining(Task):
     A batch is (tokens [B, T], segments [B, T], padding [B, T], places [B * P], targets [B * P], is_other [B]): places
     count through the whole batch, and a target of `IGNORED` fills those that a short sequence does not need.
     `MASKED` of each sequence's words, at least one, are predicted; which ones, and all else, is drawn afresh whenever
-    an example comes.
+    an example comes. The loss is the mean over the masked tokens plus the mean over the pairs, in nats.
 
-    Args:
-        length: T, special tokens included.
-        seed: of all draws, which come in the order of the batches.
-
-    The loss is the mean over the masked tokens plus the mean over the pairs, in nats.
-
-    Raises:
-        UserError: no room for a word on either side.
+    length: T, special tokens included; `UserError` where no word has room on either side. seed: of all draws, which
+    come in the order of the batches.
     """
 
     def __init__(self, data: SentenceDataset, length: int, *, seed: int) -> None:

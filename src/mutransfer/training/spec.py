@@ -26,10 +26,7 @@ class RunSpec:
     """Everything that decides the result of one training run, and nothing else.
 
     Two specs that are equal have the same `run_id`, whatever spelling they were given in (``-4`` or ``-4.0``,
-    ``hps`` in any order).
-
-    Raises:
-        UserError: a field has a value that no run can have; names the field and the value.
+    ``hps`` in any order). Raises `UserError` for a value that no run can have; names it and its field.
     """
 
     experiment: str  # stem of the folder in experiments/

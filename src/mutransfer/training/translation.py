@@ -140,14 +140,10 @@ class Translation(Task):
     the left, but counts positions from the first token; ours are counted from the first place. So on the right every
     token has the position that it has there, and padding, which attention and loss leave out, changes nothing.
 
-    Args:
-        length: of the longest sentence, its `EOS` counted. Longer pairs of the train part are left out, as fairseq
-            does; ``skipped`` says how many. A longer one in the valid part is refused, lest losses be of other data.
-        smoothing: of the labels, in training (`smoothed_cross_entropy`).
-        multiple: lengths are padded to multiples of it, so that batches have fewer shapes; 1 is fairseq's.
-
-    Raises:
-        UserError: no pair is short enough, or a pair of the valid part is too long.
+    length: of the longest sentence, its `EOS` counted. Longer pairs of the train part are left out, as fairseq does;
+        ``skipped`` says how many. `UserError` if none is left, or if the valid part has a longer one.
+    smoothing: of the labels, in training (`smoothed_cross_entropy`).
+    multiple: lengths are padded to multiples of it, so that batches have fewer shapes; 1 is fairseq's.
     """
 
     has_equal_batches = False
@@ -176,9 +172,6 @@ class Translation(Task):
         The pairs are permuted, sorted by source length, then target length, and cut where a batch is full (`cuts`); the
         batches come in random order. fairseq cuts once and permutes the batches of each epoch; here every epoch is cut
         from a permutation of its own, so that pairs of equal length meet others.
-
-        Raises:
-            UserError: a pair is longer than a batch.
         """
         order_N = self._kept[torch.randperm(self.count, generator=generator).numpy()]
         source_N, target_N = (side.lengths[order_N] for side in self._train)
@@ -255,9 +248,7 @@ def cuts(sizes_N: np.ndarray, limit: int) -> list[int]:
 
     A batch takes examples while (their number) x (the largest size) is within ``limit``; of `MULTIPLE` or more, it
     leaves the last ones to the next batch, so that their number is a multiple of it (fairseq's ``batch_by_size``).
-
-    Raises:
-        UserError: an example is larger than ``limit``.
+    Raises `UserError` for an example larger than ``limit``.
     """
     if len(sizes_N) and sizes_N.max() > limit:
         raise UserError(f"a batch has at most {limit} tokens, but a sentence has {sizes_N.max()}; use larger batches.")
@@ -283,10 +274,8 @@ def translate(
     """The best translation that `beam_search` finds of each source sentence of ``part``, in their order.
 
     batch: source tokens that are searched at a time, padding included. count: only the first so many sentences.
-    search: for `beam_search`. An empty text where the model gives no numbers.
-
-    Raises:
-        UserError: a source is longer than a batch, or than the model's sequences.
+    search: for `beam_search`. An empty text where the model gives no numbers. Raises `UserError` for a source that is
+    longer than a batch, or than the model's sequences.
     """
     sources = _Sentences(data.pairs(part).source)
     sources.to(next(model.parameters()).device)
@@ -299,11 +288,7 @@ def translate(
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
-    """(BLEU in [0, 100] of the corpus, the signature of how it was computed), by sacrebleu.
-
-    Raises:
-        UserError: there are not as many references as hypotheses.
-    """
+    """(BLEU in [0, 100] of the corpus, the signature of how it was computed), by sacrebleu; as many of each."""
     from sacrebleu.metrics import BLEU  # few runs need it
 
     if len(hypotheses) != len(references):
