@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
@@ -176,6 +177,7 @@ def same(a: tuple[dict[str, object], list[Tensor]], b: tuple[dict[str, object], 
     return a[0] == b[0] and all(torch.equal(x, y) for x, y in zip(a[1], b[1], strict=True))
 
 
+@functools.cache
 def undisturbed(make: Callable[[], Made]) -> tuple[dict[str, object], list[Tensor]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(FOLDER)

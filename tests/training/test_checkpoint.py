@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -95,9 +96,12 @@ def test_the_time_spent_is_added_up(folder: Path, monkeypatch: pytest.MonkeyPatc
 # ---- files ----------------------------------------------------------------------------------------------------------
 
 
-def path_of(folder: Path) -> Path:
+@pytest.fixture
+def path(folder: Path) -> Path:
+    """Of the checkpoint of a run that was killed."""
+    killed(next_token(), 2)
     (path,) = folder.iterdir()
-    assert path.name == f"{next_token()[0].run_id}.pt"
+    assert path.stem == next_token()[0].run_id
     return path
 
 
@@ -122,21 +126,18 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("name", DAMAGE)
 def test_a_damaged_checkpoint_is_told_and_ignored(
-    name: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str, path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line, and the run starts anew."""
-    want = undisturbed(next_token)
-    killed(next_token(), 2)
-    path = path_of(folder)
     DAMAGE[name](path)
     monkeypatch.setenv(EVERY, "300")
-    assert same(finished(next_token()), want)
+    assert same(finished(next_token()), undisturbed(next_token))
     assert capsys.readouterr().err == f"run {path.stem} starts anew: its checkpoint {path} is damaged\n"
 
 
 @pytest.mark.parametrize("what", ["run", "commit", "torch", "number of threads", "device", "model", "optimizer"])
 def test_a_checkpoint_of_another_run_or_program_is_told_and_ignored(
-    what: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    what: str, path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its rest would be rounded otherwise, and the record would tell one half of what made it."""
 
@@ -150,29 +151,23 @@ def test_a_checkpoint_of_another_run_or_program_is_told_and_ignored(
             return *made[:2], torch.optim.SGD(made[1].parameters(), lr=0.01), *made[3:]
         return made
 
-    killed(next_token(), 2)
-    path = path_of(folder)
-    path = path.rename(folder / f"{make()[0].run_id}.pt")
+    path = path.rename(path.with_stem(make()[0].run_id))
     key = {"number of threads": "threads"}.get(what, what)
     if key in (made_by := checkpoint.provenance("", False, torch.device("cpu"))):
         monkeypatch.setattr(checkpoint, "provenance", lambda *_: {**made_by, key: "other"})
-    want = undisturbed(make)
     monkeypatch.setenv(EVERY, "300")
-    assert same(finished(make()), want)
+    assert same(finished(make()), undisturbed(make))
     assert capsys.readouterr().err == f"run {path.stem} starts anew: its checkpoint {path} is of another {what}\n"
 
 
 @pytest.mark.parametrize("fault", ["full", "missing", "read-only"])
 def test_no_room_costs_a_line_and_not_the_run(
-    fault: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    fault: str, path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once, however many checkpoints are due; the last one that could be written stays."""
-    want = undisturbed(next_token)
-    killed(next_token(), 2)
-    path = path_of(folder)
-    before = path.read_bytes()
+    want, before = undisturbed(next_token), path.read_bytes()
     if fault == "missing":
-        monkeypatch.setenv(FOLDER, str(folder / "missing"))
+        monkeypatch.setenv(FOLDER, str(path.parent / "missing"))
     elif fault == "full":
         path.with_suffix(".pt.new").symlink_to("/dev/full")
         monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # else there is room at the next look
@@ -185,21 +180,13 @@ def test_no_room_costs_a_line_and_not_the_run(
     assert path.read_bytes() == before
 
 
-def test_a_write_that_is_killed_leaves_the_one_before(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_is_killed_leaves_the_one_before(path: Path, folder: Path) -> None:
     """At any moment there is a whole one; what a dead process left half-written is written over."""
-    want = undisturbed(next_token)
-    killed(next_token(), 2)
-    path = path_of(folder)
     before = path.read_bytes()
-
-    def die(*_: object) -> None:
-        raise Killed
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(checkpoint.os, "fsync", die)
+    with mock.patch.object(checkpoint.os, "fsync", side_effect=Killed), pytest.raises(Killed):
         finished(next_token())
     assert path.read_bytes() == before and path.with_suffix(".pt.new").exists()
-    assert same(finished(next_token()), want)
+    assert same(finished(next_token()), undisturbed(next_token))
     assert [*folder.iterdir()] == [path]
     path.with_suffix(".pt.new").touch()
     (folder / "other.pt").touch()

@@ -34,32 +34,13 @@ TORCH: dict[str, Callable[[torch.optim.Optimizer], lr_scheduler.LRScheduler]] = 
 }
 
 
-class Watched(torch.optim.Adam):
-    """Adam that writes down every step's learning rates."""
-
-    def __init__(self, groups: list[dict]) -> None:
-        super().__init__(groups)
-        self.rates: list[list[float]] = []
-
-    def step(self, closure: None = None) -> None:
-        self.rates.append([group["lr"] for group in self.param_groups])
-        super().step(closure)
-
-
-def groups(lr: float = 2**-7) -> tuple[nn.Module, list[dict]]:
+def groups() -> tuple[nn.Module, list[dict]]:
     """A µP net at four times its base width: three different learning rates."""
     torch.manual_seed(0)
     base, model = MLP(16, d_in=48), MLP(64, d_in=48)
     plan = scaling_plan(base, model, optimizer="sgd")
     plan.initialize(model, base)
-    return model, plan.param_groups(model, lr=lr)
-
-
-def trained(name: str, kind: Callable[..., torch.optim.Optimizer], spec: RunSpec = SPEC) -> tuple:
-    model, own = groups()
-    optimizer = kind(own)
-    record = train(spec, model, optimizer, Classification(tiny.dataset(), F.cross_entropy), schedule=name)
-    return record, model, optimizer
+    return model, plan.param_groups(model, lr=2**-7)
 
 
 @pytest.mark.parametrize("name", FIGURE_4)
@@ -94,14 +75,17 @@ def test_the_loop_multiplies_every_groups_rate(name: str) -> None:
 
     A scheduler that *sets* the rate makes one group of all (OneCycleLR with a number): SP that is called µP.
     """
-    record, _, optimizer = trained(name, Watched)
-    assert record.status == "finished" and len(optimizer.rates) == STEPS
+    model, own = groups()
+    optimizer, seen = torch.optim.Adam(own), []
+    optimizer.register_step_pre_hook(lambda *_: seen.append([group["lr"] for group in optimizer.param_groups]))
+    record = train(SPEC, model, optimizer, Classification(tiny.dataset(), F.cross_entropy), schedule=name)
+    assert record.status == "finished" and len(seen) == STEPS
     _, own = groups()
     start = [group["lr"] for group in own]
     assert len(set(start)) == 3
     theirs = torch.optim.Adam(own)
     scheduler = TORCH[name](theirs)
-    for rates in optimizer.rates:
+    for rates in seen:
         assert rates == pytest.approx([group["lr"] for group in theirs.param_groups], rel=1e-9)
         assert [rate / rates[0] for rate in rates] == pytest.approx([rate / start[0] for rate in start], rel=1e-12)
         theirs.step()
