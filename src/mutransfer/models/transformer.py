@@ -392,9 +392,8 @@ class Bert(nn.Module):
 class Classifier(nn.Module):
     """The encoder and pooler of ``bert``, itself and no copy, with dropout and a new readout: tokens -> logits [B, C].
 
-    The readout starts as all of ``bert``'s do: at zero, which is right at every width (App. D.2), or, without
-    ``zero_readout``, from N(0, 1/width) (Hugging Face's is N(0, 0.02^2), at width 768 about half of that std). The
-    rest is trained already: do not give it to `Plan.initialize`, which would rescale it.
+    The readout starts as all of ``bert``'s do (`BertReadout`). The rest is trained already: do not give it to
+    `Plan.initialize`, which would rescale it.
     """
 
     def __init__(self, bert: Bert, classes: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mutransfer.errors import UserError, unknown
+from mutransfer.errors import UserError, known
 
 ACTIVATIONS = ("relu", "gelu")  # of torch.nn.functional
 NORMS = ("pre", "post")
@@ -49,9 +49,8 @@ class Config:
     fused: bool = True  # attention without its logits in memory; False: hooks see them
 
     def __post_init__(self) -> None:
-        for name, known in (("norm", NORMS), ("positions", POSITIONS), ("activation", ACTIVATIONS)):
-            if (value := getattr(self, name)) not in known:
-                raise unknown(name, value, known)
+        for name, valid in (("norm", NORMS), ("positions", POSITIONS), ("activation", ACTIVATIONS)):
+            known(name, getattr(self, name), valid)
         least = {"vocab": 1, "width": 1, "depth": 1, "heads": 1, "length": 1, "d_ffn": 1, "segments": 0, "d_head": 0}
         for name, n in least.items():
             if getattr(self, name) < n:

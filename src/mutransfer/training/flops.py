@@ -51,7 +51,14 @@ def counted(
 
     def flops(spec: RunSpec) -> float:
         hps = tuple((name, value) for name, value in spec.hps if name not in free)
-        same = {"parametrization": "sp", "log2_lr": 0.0, "seed": 0, "steps": 1, "momentum": 0.0, "precision": "float32"}
+        same: dict[str, Any] = {
+            "parametrization": "sp",
+            "log2_lr": 0.0,
+            "seed": 0,
+            "steps": 1,
+            "momentum": 0.0,
+            "precision": "float32",
+        }
         shape = replace(spec, **same, hps=hps)
         if shape not in known:
             model, batch = partial(build, spec, spec.width), partial(inputs, spec)

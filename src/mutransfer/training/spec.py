@@ -11,7 +11,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
-from mutransfer.errors import UserError, unknown
+from mutransfer.errors import UserError, known
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("float32", "bfloat16")
@@ -57,9 +57,8 @@ class RunSpec:
         for name in ("experiment", "parametrization", "data", "data_fingerprint"):
             if not isinstance(value := getattr(self, name), str) or not value:
                 raise UserError(f"{name} is {value!r}, expected a name.")
-        for name, known in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
-            if (value := getattr(self, name)) not in known:
-                raise unknown(name, value, known)
+        known("optimizer", self.optimizer, OPTIMIZERS)
+        known("precision", self.precision, PRECISIONS)
         for name, value in hps:
             if not isinstance(value, Value) or (isinstance(value, float) and not math.isfinite(value)):
                 raise UserError(f"hyperparameter {name} is {value!r}, expected a finite number or a string.")
@@ -74,9 +73,7 @@ class RunSpec:
     def hp(self, name: str) -> Value:
         """The experiment's own hyperparameter ``name``; `UserError` if the spec has none of that name."""
         hps = dict(self.hps)
-        if name not in hps:
-            raise unknown("hyperparameter", name, hps)
-        return hps[name]
+        return hps[known("hyperparameter", name, hps)]
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
@@ -117,8 +114,7 @@ class RunRecord:
     samples: tuple[tuple[str, ...], ...] = ()  # of what it makes: source, reference, its translation
 
     def __post_init__(self) -> None:
-        if self.status not in STATUSES:
-            raise unknown("status", self.status, STATUSES)
+        known("status", self.status, STATUSES)
 
     @property
     def is_done(self) -> bool:
@@ -207,9 +203,9 @@ def _loads(text: str, cls: type) -> dict[str, Any]:
 
 def _checked(values: Any, cls: type) -> dict[str, Any]:
     """``values`` if they are fields of a dataclass, all that have no default: what came later an old text lacks."""
-    known = {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(cls)}
+    needed = {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(cls)}
     if not isinstance(values, dict):
         raise UserError(f"not the JSON of a {cls.__name__}: {type(values).__name__}.")
-    if wrong := [name for name in sorted(known.keys() ^ values.keys()) if known.get(name, True)]:
+    if wrong := [name for name in sorted(needed.keys() ^ values.keys()) if needed.get(name, True)]:
         raise UserError(f"not the JSON of a {cls.__name__}: missing or unknown: {', '.join(wrong)}.")
     return dict(values)
