@@ -204,11 +204,10 @@ def test_dropout_is_for_training_only(norm: str, fused: bool, place: str) -> Non
 
 def test_a_joint_embedding_is_one_weight() -> None:
     """Of the encoder, the decoder and, tied, the readout; without, each has its own."""
-    joint = EncoderDecoder(replace(TINY, joint=True, tied=True))
-    weights = [module.weight for module in (joint.encoder.embed, joint.decoder.embed, joint.readout.linear)]
-    assert len({id(weight) for weight in weights}) == 1
-    apart = EncoderDecoder(TINY)
-    assert apart.encoder.embed.weight is not apart.decoder.embed.weight
+    for c, count in ((TINY, 3), (replace(TINY, joint=True, tied=True), 1)):
+        model = EncoderDecoder(c)
+        modules = model.encoder.embed, model.decoder.embed, model.readout.linear
+        assert len({id(module.weight) for module in modules}) == count
 
 
 # ---- cheap dropout ---------------------------------------------------------------------------------------------------
@@ -269,12 +268,10 @@ def test_another_width_has_another_head_size() -> None:
 def test_what_has_no_place_is_refused() -> None:
     """Too long a sequence, all at once and piece by piece; segments."""
     model = Decoder(replace(TINY, positions="none", length=4))
-    with pytest.raises(UserError, match="5 tokens, but the model was built for length 4"):
-        model(tokens(1, 5))
-    cache = model.stack.new_cache(1)
-    model(tokens(1, 4), cache)
-    with pytest.raises(UserError, match="5 tokens"):
-        model(tokens(1, 1), cache)
+    model(tokens(1, 4), cache := model.stack.new_cache(1))
+    for rows, past in ((tokens(1, 5), None), (tokens(1, 1), cache)):
+        with pytest.raises(UserError, match="5 tokens, but the model was built for length 4"):
+            model(rows, past)
     with pytest.raises(UserError, match="there are segments, but the model was built without"):
         Bert(TINY)(tokens(), torch.zeros_like(tokens()))
 

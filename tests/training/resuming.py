@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mutransfer.data import TokenDataset
 from mutransfer.data.images import ImageDataset
 from mutransfer.models.transformer import Decoder, EncoderDecoder
 from mutransfer.models.transformer_config import Config
@@ -29,6 +28,7 @@ from tests.nets import MLP
 from tests.runs.tiny import outcome
 from tests.training.specs import spec_of
 from tests.training.test_step import Images
+from tests.training.test_task import text
 from tests.training.test_translation import CORPUS, LONGEST, VOCAB
 
 LOOK = 3
@@ -46,14 +46,7 @@ def _images(side: int) -> ImageDataset:
 
 
 IMAGES = _images(8)
-WORDS = TokenDataset.from_arrays(
-    "tiny",
-    "random",
-    is_real=False,
-    vocab=50,
-    tokenizer="bytes",
-    **{part: np.random.default_rng(i).integers(0, 50, 300) for i, part in enumerate(("train", "test"))},
-)
+WORDS = text(300, 300, vocab=50)
 
 
 def _spec(data: Any, **changes: object) -> RunSpec:

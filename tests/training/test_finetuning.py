@@ -74,10 +74,8 @@ def task(count, seed):
     for text, label in zip(texts, labels, strict=True):
         if label:
             text[rng.integers(len(text))] = 20
-    ends = torch.tensor(np.cumsum([len(t) for t in texts]))
-    both, starts = torch.stack([ends, ends], 1), torch.cat([ends.new_zeros(1), ends[:-1]])
-    tokens = torch.from_numpy(np.concatenate(texts).astype(np.int32))
-    part = SimpleNamespace(tokens=tokens, starts=starts, ends=both, labels=torch.from_numpy(labels))
+    part = examples([(len(text), 0) for text in texts], labels)
+    part.tokens = torch.from_numpy(np.concatenate(texts).astype(np.int32))
     return LabelledSequences(part, 16, SPECIAL, CPU)
 
 

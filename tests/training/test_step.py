@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from mutransfer.parametrization import scaling_plan
 from mutransfer.training import step as step_module
 from mutransfer.training.step import Step
+from tests.models.tiny import updated
 from tests.nets import MLP, ConvNet, Transformer
 
 STEPS, BATCH = 5, 8
@@ -74,14 +75,7 @@ def batches(device: str = "cpu") -> list[tuple[Tensor, Tensor]]:
 
 
 def textbook(optimizer: torch.optim.Optimizer, compute: Compute) -> Callable[[Tensor, Tensor], Tensor]:
-    def step(rows: Tensor, labels: Tensor) -> Tensor:
-        optimizer.zero_grad()
-        loss = compute(rows, labels)
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
-    return step
+    return lambda rows, labels: updated(optimizer, compute(rows, labels))
 
 
 def run(step: Callable[[Tensor, Tensor], Tensor], model: nn.Module, optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -19,6 +19,7 @@ from mutransfer.training import task as tasks
 from mutransfer.training.loop import evaluate, train
 from mutransfer.training.spec import RunRecord, RunSpec
 from mutransfer.training.task import Classification, normalize
+from tests.models.tiny import updated
 from tests.runs.tiny import outcome
 from tests.training import resuming
 from tests.training.specs import spec_of
@@ -72,11 +73,7 @@ def test_same_as_a_plain_slow_loop() -> None:
         for i in range(0, N - SPEC.batch + 1, SPEC.batch):
             rows = order[i : i + SPEC.batch]
             x = (DATA.train_images[rows].flatten(1).float() / 255 - 0.5) / 0.5
-            optimizer.zero_grad()
-            loss = cross_entropy(reference(x), DATA.train_labels[rows])
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
+            losses.append(updated(optimizer, cross_entropy(reference(x), DATA.train_labels[rows])).item())
     record = run(SPEC, model)
     assert record.loss_curve == pytest.approx(losses, rel=1e-4)  # 30 steps: a point each
     assert record.train_loss == pytest.approx(np.mean(losses[-3:]), rel=1e-4)

@@ -51,15 +51,9 @@ def counted(
 
     def flops(spec: RunSpec) -> float:
         hps = tuple((name, value) for name, value in spec.hps if name not in free)
-        same: dict[str, Any] = {
-            "parametrization": "sp",
-            "log2_lr": 0.0,
-            "seed": 0,
-            "steps": 1,
-            "momentum": 0.0,
-            "precision": "float32",
-        }
-        shape = replace(spec, **same, hps=hps)
+        shape = replace(
+            spec, parametrization="sp", log2_lr=0.0, seed=0, steps=1, momentum=0.0, precision="float32", hps=hps
+        )
         if shape not in known:
             model, batch = partial(build, spec, spec.width), partial(inputs, spec)
             known[shape] = flops_per_step(model, batch, input_gradient=input_gradient)
