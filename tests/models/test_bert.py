@@ -11,11 +11,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mutransfer import scaling_plan
 from mutransfer.models.transformer import Bert, Classifier
 from mutransfer.models.transformer_config import Config
+from mutransfer.training.step import Recorder
 from tests.models import reference
 from tests.models.test_transformer import compared
 from tests.models.tiny import EXACT, MEGATRON, MULTS, PUBLISHED, TINY, built, padding, segments, tokens, updated
@@ -56,28 +56,19 @@ def test_masked_places_are_places_of_all(double: None) -> None:
     torch.testing.assert_close(flat(model(tokens())), flat(model(tokens(), torch.zeros_like(tokens()))))  # segment 0
 
 
-class _Largest(TorchDispatchMode):
-    """The number of elements of the largest tensor that is made."""
-
-    numel = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        self.numel = max([self.numel, *(x.numel() for x in torch.utils._pytree.tree_leaves(out) if torch.is_tensor(x))])
-        return out
-
-
 @pytest.mark.parametrize("masked", [6, None])
 def test_only_masked_places_pay_for_the_vocabulary(masked: int | None) -> None:
     """With places, nothing of size [B, T, V] arises in either pass; without (the negative), it does."""
     batch, length, vocab = 4, 8, 512
     model = Bert(replace(MEGATRON, vocab=vocab))
     places = None if masked is None else torch.arange(masked)
-    with _Largest() as largest:
+    with Recorder() as recorder:
         logits, _ = model(tokens(batch, length, vocab), None, None, places)
         logits.square().sum().backward()
-    assert (largest.numel < batch * length * vocab) == (masked is not None)
-    assert largest.numel == max(vocab * (masked or batch * length), vocab * 8)
+    made = torch.utils._pytree.tree_leaves([call.result for call in recorder.calls])
+    largest = max(x.numel() for x in made if torch.is_tensor(x))
+    assert (largest < batch * length * vocab) == (masked is not None)
+    assert largest == max(vocab * (masked or batch * length), vocab * 8)
 
 
 def test_ffn_dropout_parts_from_inner_dropout() -> None:

@@ -212,12 +212,10 @@ def test_replaying_keeps_no_tensor_of_the_recording() -> None:
     kept: list[weakref.ref[Tensor]] = []
     model, optimizer, compute = make("mlp", "sgd")
 
-    def spied(rows: Tensor, labels: Tensor) -> Tensor:
-        loss = compute(rows, labels)
-        kept.append(weakref.ref(loss))
+    def spied(*batch: Tensor) -> Tensor:
+        kept.append(weakref.ref(loss := compute(*batch)))
         return loss
 
-    step = Step(spied, optimizer)
-    run(step, model, optimizer)
+    run(Step(spied, optimizer), model, optimizer)
     gc.collect()
     assert len(kept) == 2 and not any(ref() is not None for ref in kept)

@@ -52,17 +52,11 @@ class Corpus:
         return " ".join(map(str, tokens))
 
 
-def random_pairs(
-    count: int, vocab: int, longest: int = LONGEST - 1, seed: int = 0
-) -> list[tuple[list[int], list[int]]]:
+def random_pairs(count: int, vocab: int, longest: int = LONGEST - 1, seed: int = 0) -> Lists:
     """Sentences of 1 to ``longest`` tokens; the first one of a source says which pair it is, where vocab has room."""
     rng = np.random.default_rng(seed)
-    found = []
-    for i in range(count):
-        lengths = rng.integers(1, longest + 1, 2)
-        source, target = (rng.integers(4, vocab, n).tolist() for n in lengths)
-        found.append(([4 + i % (vocab - 4), *source[1:]], target))
-    return found
+    lists = [[rng.integers(4, vocab, n).tolist() for n in rng.integers(1, longest + 1, 2)] for _ in range(count)]
+    return [([4 + i % (vocab - 4), *source[1:]], target) for i, (source, target) in enumerate(lists)]
 
 
 COUNT, VOCAB = 150, 200
@@ -138,16 +132,11 @@ def test_batches_keep_the_limit(batch: int) -> None:
 def slow_cuts(sizes: list[int], limit: int) -> list[int]:
     """One example after another, as fairseq's ``batch_by_size`` describes itself."""
     ends, batch = [], []
-    for i, size in enumerate(sizes):
-        if batch and (len(batch) + 1) * max(*batch, size) > limit:
-            while batch and (len(batch) + 1) * max(*batch, size) > limit:
-                whole = len(batch) if len(batch) < 8 else len(batch) // 8 * 8
-                batch = batch[whole:]
-                ends.append(i - len(batch))
+    for i, size in enumerate([*sizes, math.inf]):  # nothing goes with the last one
+        while batch and (len(batch) + 1) * max(*batch, size) > limit:
+            batch = batch[len(batch) if len(batch) < 8 else len(batch) // 8 * 8 :]
+            ends.append(i - len(batch))
         batch.append(size)
-    while batch:
-        batch = batch[len(batch) if len(batch) < 8 else len(batch) // 8 * 8 :]
-        ends.append(len(sizes) - len(batch))
     return ends
 
 

@@ -6,8 +6,7 @@ Letters: N examples, B of a batch, T places of a sequence, P of them predicted a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -29,8 +28,7 @@ IGNORED = -100  # the target of a place that is not predicted (torch's default)
 EVAL_SEQUENCES, EVAL_BATCH, EVAL_SEED = 1024, 64, 0
 
 
-@dataclass(frozen=True, eq=False)
-class _Passages:
+class _Passages(NamedTuple):
     """Consecutive sentences of one document that fill a sequence: what examples are made of, int64 [N] each."""
 
     tokens: Tensor  # of the part
@@ -39,7 +37,7 @@ class _Passages:
     end: Tensor
     document_end: Tensor
     first_cut: Tensor  # of a passage, a place in ``cuts``
-    count: Tensor  # of its cuts
+    cut_count: Tensor
 
     @classmethod
     def of(cls, documents: Documents, room: int) -> _Passages:
@@ -59,9 +57,6 @@ class _Passages:
                 start, sentence = ends[after - 1], after
         columns = torch.tensor(rows, dtype=torch.int64).view(-1, 5).T.contiguous()
         return cls(documents.tokens, torch.tensor(cuts or [0]), *columns)
-
-    def to(self, device: torch.device) -> _Passages:
-        return _Passages(**{name: x.to(device) for name, x in vars(self).items()})
 
 
 class Pretraining(Task):
@@ -91,7 +86,7 @@ class Pretraining(Task):
         self.generator: torch.Generator = torch.Generator().manual_seed(seed)
 
     def to(self, device: torch.device) -> None:
-        self._passages = self._passages.to(device)
+        self._passages = _Passages(*(x.to(device) for x in self._passages))
 
     def skip(self, rows_SxB: Tensor) -> None:
         for rows_B in rows_SxB:
@@ -110,7 +105,7 @@ class Pretraining(Task):
         """On `EVAL_SEQUENCES` of the test part, evenly spread, with the same masks and pairs for every model: mean loss
         of a masked token plus that of a pair (nats), and the share of masked tokens that are found."""
         device = self._passages.start.device
-        passages = _Passages.of(self.data.documents("test"), self._room).to(device)
+        passages = _Passages(*(x.to(device) for x in _Passages.of(self.data.documents("test"), self._room)))
         generator = torch.Generator().manual_seed(EVAL_SEED)
         rows_N = evenly(len(passages.start), EVAL_SEQUENCES)
         masked = pairs = found = words = 0.0
@@ -147,7 +142,7 @@ class Pretraining(Task):
     def _pairs(self, p: _Passages, rows_B: Tensor, draws_Bx3: Tensor) -> tuple[Texts, Tensor]:
         """The first texts and the second ones, and whether these are others, int64 [B]."""
         coin_B, cut_B, other_B = draws_Bx3.unbind(1)
-        start, end, cuts = p.start[rows_B], p.end[rows_B], p.count[rows_B]
+        start, end, cuts = p.start[rows_B], p.end[rows_B], p.cut_count[rows_B]
         has_cuts = cuts > 0
         chosen = p.cuts[(p.first_cut[rows_B] + (cut_B * cuts).long()).clamp(max=len(p.cuts) - 1)]
         half = start + ((end - start + 1) // 2).clamp(max=self._room - 1)
