@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 
@@ -43,16 +42,6 @@ def groups() -> tuple[nn.Module, list[dict]]:
     return model, plan.param_groups(model, lr=2**-7)
 
 
-@pytest.mark.parametrize("name", FIGURE_4)
-def test_a_schedule_starts_whole_and_never_rises(name: str) -> None:
-    """The rate that is given is that of the first step and the largest: what a sweep over it means. Never 0 or less,
-    for a step at 0 would be one that does not count.
-    """
-    values = [schedule(name)(i / 1000) for i in range(1000)]
-    assert values[0] == 1.0
-    assert all(a >= b for a, b in itertools.pairwise(values)) and values[-1] > 0
-
-
 # each recipe's factor at shares of training: a straight rise from 0 to the rate that is given, then the fall
 RECIPES: dict[str, dict[float, float]] = {
     "warmup_linear": {0: 0, 2.5 / 24: 0.5, 5 / 24: 1, 14.5 / 24: 0.5, 1: 0},  # cifar10-fast: 5 of 24 epochs
@@ -72,6 +61,7 @@ def test_recipes_with_a_warm_up(name: str) -> None:
 @pytest.mark.parametrize("name", FIGURE_4)
 def test_the_loop_multiplies_every_groups_rate(name: str) -> None:
     """At each step: torch's scheduler of that kind times the group's own rate. Ratios between groups never change.
+    The rate that is given is the first step's and the largest, and no step is at 0: what a sweep over it means.
 
     A scheduler that *sets* the rate makes one group of all (OneCycleLR with a number): SP that is called µP.
     """
@@ -81,8 +71,9 @@ def test_the_loop_multiplies_every_groups_rate(name: str) -> None:
     record = train(SPEC, model, optimizer, Classification(tiny.dataset(), F.cross_entropy), schedule=name)
     assert record.status == "finished" and len(seen) == STEPS
     _, own = groups()
-    start = [group["lr"] for group in own]
-    assert len(set(start)) == 3
+    start, first = [group["lr"] for group in own], [rates[0] for rates in seen]
+    assert len(set(start)) == 3 and seen[0] == start
+    assert first == sorted(first, reverse=True) and first[-1] > 0
     theirs = torch.optim.Adam(own)
     scheduler = TORCH[name](theirs)
     for rates in seen:

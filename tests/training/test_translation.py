@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -165,13 +165,10 @@ def test_padding_changes_nothing() -> None:
     """The loss of a batch is the mean over its target tokens of what each pair has alone."""
     task, model = Translation(CORPUS, LONGEST), net()
     (whole,) = task.batches(torch.arange(20)[None])
-    rows = [(task.loss(model, *batch).item(), len(pairs_of(batch)[0][1]) + 1) for batch in singles(task, range(20))]
+    singles = task.batches(torch.arange(20)[:, None])
+    rows = [(task.loss(model, *batch).item(), len(pairs_of(batch)[0][1]) + 1) for batch in singles]
     want = sum(loss * n for loss, n in rows) / sum(n for _, n in rows)
     assert task.loss(model, *whole).item() == pytest.approx(want, rel=1e-5)
-
-
-def singles(task: Translation, rows: Sequence[int]) -> Iterator[tuple[Tensor, ...]]:
-    return task.batches(torch.tensor(rows)[:, None])
 
 
 # ---- runs ----------------------------------------------------------------------------------------------------------
@@ -203,7 +200,7 @@ def test_long_pairs() -> None:
     assert (task.count, task.skipped) == (2, 2)
     (found,) = epochs(task)
     assert sorted(p for batch in found for p in pairs_of(batch)) == sorted([lists[0], lists[3]])
-    assert [pairs_of(batch) for batch in singles(task, [0, 1])] == [[lists[0]], [lists[3]]]
+    assert [pairs_of(batch) for batch in task.batches(torch.tensor([[0], [1]]))] == [[lists[0]], [lists[3]]]
     with pytest.raises(UserError, match="a pair of the valid part has 5 tokens, but the limit is 4"):
         Translation(Corpus({"train": lists, "valid": lists}), 4)
     with pytest.raises(UserError, match="none of the 4 pairs"):

@@ -377,9 +377,7 @@ class Bert(nn.Module):
         """Logits of the token at each of ``places`` [M, V], and [B, 2]: the second text follows (0), or does not (1).
 
         ``places``: counted through the whole batch, b * T + t; only these pay for the vocabulary. None: everywhere,
-        [B, T, V]. ``segments``: 0 or 1; None: 0 everywhere. ``padding``: True where there is no token.
-
-        Raises `UserError` for a sequence longer than the model's, and for segments where the model has none.
+        [B, T, V]. ``segments``, ``padding``: as of `Stack`.
         """
         x_BxTxN = self.stack(tokens_BxT, segments_BxT, padding_BxT)
         following_Bx2 = self.following(pooled(self.pooler, x_BxTxN))
