@@ -31,26 +31,22 @@ def bert(
     readout, of_tokens, of_pairs = w["stack.embed.weight"] if c.tied else w["readout.weight"], [], []
     for i, row in enumerate(tokens):
         kinds = torch.zeros_like(row) if segments is None else segments[i]
-        x = stack(w, c, "stack", row, is_real=real(padding, i), segments=kinds if c.segments else None)
+        hidden = None if padding is None else padding[i]
+        x = stack(w, c, "stack", row, padding=hidden, segments=kinds if c.segments else None)
         y = layer_norm(w, c, "transform_norm", phi(c, linear(w, "transform", x)))
         of_tokens.append(c.output_mult * y @ readout.T + w["readout.bias"])
         of_pairs.append(linear(w, "following", torch.tanh(linear(w, "pooler", x[0]))))
     return torch.stack(of_tokens), torch.stack(of_pairs)
 
 
-def encoder_decoder(w: Weights, c: Config, source: Tensor, target: Tensor, padding: Tensor | None = None) -> Tensor:
+def encoder_decoder(w: Weights, c: Config, source: Tensor, target: Tensor, padding: Tensor) -> Tensor:
     """Logits [B, T, V] of an `EncoderDecoder`."""
     out = []
-    for i, (s, t) in enumerate(zip(source, target, strict=True)):
-        memory = stack(w, c, "encoder", s, is_real=real(padding, i))
-        x = stack(w, c, "decoder", t, is_causal=True, memory=memory, memory_is_real=real(padding, i))
+    for s, t, hidden in zip(source, target, padding, strict=True):
+        memory = stack(w, c, "encoder", s, padding=hidden)
+        x = stack(w, c, "decoder", t, is_causal=True, memory=memory, memory_padding=hidden)
         out.append(logits(w, c, "decoder", x))
     return torch.stack(out)
-
-
-def real(padding: Tensor | None, i: int) -> Tensor | None:
-    """[T]: which tokens of sequence i are real."""
-    return None if padding is None else ~padding[i]
 
 
 def stack(
@@ -60,16 +56,16 @@ def stack(
     tokens: Tensor,
     *,
     is_causal: bool = False,
-    is_real: Tensor | None = None,
+    padding: Tensor | None = None,
     memory: Tensor | None = None,
-    memory_is_real: Tensor | None = None,
+    memory_padding: Tensor | None = None,
     segments: Tensor | None = None,
 ) -> Tensor:
     """What the readout reads of each token [T, N]."""
     place = torch.arange(len(tokens))
     x = c.embed_mult * w[f"{name}.embed.weight"][tokens]
     if c.positions == "sinusoidal":
-        x = x + c.position_mult * torch.stack([sinusoid(t, c.width) for t in range(len(tokens))])
+        x = x + c.position_mult * torch.stack([sinusoid(t + c.first_position, c.width) for t in range(len(x))])
     elif c.positions == "learned":
         x = x + c.position_mult * w[f"{name}.position.weight"][place]
     if segments is not None:
@@ -79,13 +75,13 @@ def stack(
     if c.positions == "relative":
         distance = w[f"{name}.distance.weight"][place - place[:, None] + c.length - 1]
         bias = bias + c.position_mult * distance.permute(2, 0, 1)
-    bias = hidden(bias, is_real).masked_fill((place > place[:, None]) & is_causal, -math.inf)
+    bias = masked(bias, padding).masked_fill((place > place[:, None]) & is_causal, -math.inf)
     for i in range(c.depth):
         block = f"{name}.blocks.{i}"
         branches: dict[str, Callable[[Tensor], Tensor]] = {}
         branches["attention"] = lambda y, block=block: attention(w, c, f"{block}.attention", y, y, bias)
         if memory is not None:
-            nothing = hidden(torch.zeros(c.heads, len(x), len(memory), dtype=x.dtype), memory_is_real)
+            nothing = masked(torch.zeros(c.heads, len(x), len(memory), dtype=x.dtype), memory_padding)
             branches["cross"] = lambda y, block=block, b=nothing: attention(w, c, f"{block}.cross", y, memory, b)
         branches["ffn"] = lambda y, block=block: linear(w, f"{block}.down", phi(c, linear(w, f"{block}.up", y)))
         for branch, f in branches.items():
@@ -94,9 +90,9 @@ def stack(
     return layer_norm(w, c, f"{name}.norm", x) if c.norm == "pre" else x
 
 
-def hidden(bias: Tensor, is_real: Tensor | None) -> Tensor:
+def masked(bias: Tensor, padding: Tensor | None) -> Tensor:
     """-inf at padding."""
-    return bias if is_real is None else bias.masked_fill(~is_real, -math.inf)
+    return bias if padding is None else bias.masked_fill(padding, -math.inf)
 
 
 def attention(w: Weights, c: Config, name: str, x: Tensor, y: Tensor, bias_HxTxS: Tensor) -> Tensor:

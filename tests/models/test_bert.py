@@ -11,14 +11,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mutransfer import scaling_plan
 from mutransfer.models.transformer import Bert, Classifier
 from mutransfer.models.transformer_config import Config
+from mutransfer.training.step import Recorder
 from tests.models import reference
 from tests.models.test_transformer import compared
-from tests.models.tiny import EXACT, MEGATRON, PUBLISHED, TINY, built, padding, segments, tokens
+from tests.models.tiny import EXACT, MEGATRON, MULTS, PUBLISHED, TINY, built, padding, segments, tokens, updated
 
 CASES = {
     "megatron": MEGATRON,
@@ -27,9 +27,7 @@ CASES = {
     "sinusoidal, untied": replace(TINY, segments=2),
     "post, no segments": replace(TINY, norm="post", tied=True),
     "relative, large eps": replace(TINY, positions="relative", norm_eps=0.1, embed_norm=True),
-    "no bias, mults": replace(
-        MEGATRON, bias=False, embed_mult=0.7, position_mult=1.3, output_mult=2.5, attention_scale=0.9
-    ),
+    "no bias, mults": replace(MEGATRON, bias=False, **MULTS),
 }
 
 
@@ -55,18 +53,7 @@ def test_masked_places_are_places_of_all(double: None) -> None:
     some, same = model(tokens(), segments(MEGATRON), None, places)
     torch.testing.assert_close(some, every[[1, 0, 0, 1], [2, 0, 4, 2]], **EXACT)
     assert torch.equal(pairs, same)
-    torch.testing.assert_close(model.logits(model.hidden(tokens(), segments(MEGATRON))), every, **EXACT)
-
-
-class _Largest(TorchDispatchMode):
-    """The number of elements of the largest tensor that is made."""
-
-    numel = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        self.numel = max([self.numel, *(x.numel() for x in torch.utils._pytree.tree_leaves(out) if torch.is_tensor(x))])
-        return out
+    torch.testing.assert_close(flat(model(tokens())), flat(model(tokens(), torch.zeros_like(tokens()))))  # segment 0
 
 
 @pytest.mark.parametrize("masked", [6, None])
@@ -75,11 +62,13 @@ def test_only_masked_places_pay_for_the_vocabulary(masked: int | None) -> None:
     batch, length, vocab = 4, 8, 512
     model = Bert(replace(MEGATRON, vocab=vocab))
     places = None if masked is None else torch.arange(masked)
-    with _Largest() as largest:
+    with Recorder() as recorder:
         logits, _ = model(tokens(batch, length, vocab), None, None, places)
         logits.square().sum().backward()
-    assert (largest.numel < batch * length * vocab) == (masked is not None)
-    assert largest.numel == max(vocab * (masked or batch * length), vocab * 8)
+    made = torch.utils._pytree.tree_leaves([call.result for call in recorder.calls])
+    largest = max(x.numel() for x in made if torch.is_tensor(x))
+    assert (largest < batch * length * vocab) == (masked is not None)
+    assert largest == max(vocab * (masked or batch * length), vocab * 8)
 
 
 def test_ffn_dropout_parts_from_inner_dropout() -> None:
@@ -106,15 +95,11 @@ def test_classifier() -> None:
     rows = tokens().masked_fill(padding([5, 3], 5), 1)
     torch.testing.assert_close(model(rows, segments(MEGATRON), padding([5, 3], 5)), out)
     with torch.no_grad():
-        model.readout.weight.copy_(torch.cat([bert.following.weight, bert.following.weight[:1]]))
-        model.readout.bias.copy_(torch.cat([bert.following.bias, bert.following.bias[:1]]))
+        for ours, its in zip(model.readout.parameters(), bert.following.parameters(), strict=True):
+            ours[:2] = its
     torch.testing.assert_close(model(tokens())[:, :2], bert.eval()(tokens())[1])
-    optimizer, found = torch.optim.Adam(model.train().parameters(), lr=0.01), []
-    for _ in range(20):
-        found.append(F.cross_entropy(model(tokens()), torch.tensor([2, 0])))
-        optimizer.zero_grad()
-        found[-1].backward()
-        optimizer.step()
+    optimizer = torch.optim.Adam(model.train().parameters(), lr=0.01)
+    found = [updated(optimizer, F.cross_entropy(model(tokens()), torch.tensor([2, 0]))) for _ in range(20)]
     assert found[-1] < 0.5 * found[0]
 
 

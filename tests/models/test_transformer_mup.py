@@ -13,18 +13,7 @@ from mutransfer import attention_scale, coord_check, scaling_plan
 from mutransfer.models.transformer import Bert, Decoder, EncoderDecoder
 from mutransfer.models.transformer_config import NORMS, Config
 from mutransfer.results.coordinates import CoordVerdict
-from tests.models.tiny import (
-    BASE,
-    MEGATRON,
-    TINY,
-    Kind,
-    bert_loss,
-    losses,
-    padding,
-    scaled,
-    segments,
-    tokens,
-)
+from tests.models.tiny import BASE, MEGATRON, TINY, Kind, bert_loss, losses, padding, scaled, segments, tokens
 
 TABLES = ("mup", "mup_table8", "mup_table9")  # Tables 3, 8, 9
 SMALL = replace(MEGATRON, vocab=32, width=16)
@@ -89,13 +78,13 @@ def test_at_the_base_width_it_is_sp_bit_for_bit(kind: Kind, c: Config, table: st
     assert mup != sp
 
 
-DEEPER = [(Decoder, "sp"), *((Decoder, table) for table in TABLES), (Bert, "mup"), (EncoderDecoder, "mup")]
+DEEPER = [*((Decoder, table) for table in ("sp", *TABLES)), (Bert, "sp"), (Bert, "mup"), (EncoderDecoder, "mup")]
 
 
 @pytest.mark.parametrize(("kind", "table"), DEEPER)
-def test_base_and_target_may_differ_in_depth(kind: type[nn.Module], table: str) -> None:
-    """Deeper blocks scale as the base's do, and a model of them trains."""
-    base, wide = replace(BASE, norm="post"), replace(BASE, norm="post", width=64, depth=5)
+def test_width_depth_and_the_share_of_the_network_may_all_differ(kind: type[nn.Module], table: str) -> None:
+    """Table 6 transfers over all. Deeper blocks scale as the base's do, and a model of them learns."""
+    base, wide = replace(BASE, norm="post", ffn_ratio=1.0), replace(BASE, norm="post", width=64, depth=5, heads=4)
     plan = scaling_plan(lambda: kind(base), lambda: kind(wide), parametrization=table)
     same_depth = scaling_plan(lambda: kind(replace(base, depth=5)), lambda: kind(wide), parametrization=table)
     assert dict(plan) == dict(same_depth)
@@ -105,27 +94,14 @@ def test_base_and_target_may_differ_in_depth(kind: type[nn.Module], table: str) 
             assert plan[name] == plan[f"{head}.blocks.0.{tail.partition('.')[2]}"]
     model, small = kind(wide), kind(base)
     plan.initialize(model, small)
-    for block in (3, 4):  # drawn by fan_in, and nothing is missing from that
-        name = "decoder" if kind is EncoderDecoder else "stack"
-        up = getattr(model, name).blocks[block].up
-        assert up.weight.std().item() == pytest.approx(64**-0.5, rel=0.05)
     rates = {id(p): group["lr"] for group in plan.param_groups(model, lr=1.0) for p in group["params"]}
-    assert {rates[id(block.up.weight)] for block in getattr(model, name).blocks} == {1.0 if table == "sp" else 0.25}
-
-
-@pytest.mark.parametrize("table", ["sp", "mup"])
-def test_width_depth_and_the_share_of_the_network_may_all_differ(table: str) -> None:
-    """Table 6 transfers over all: rates, init, and the models learn."""
-    base, wide = replace(SMALL, ffn_ratio=1.0), replace(SMALL, width=64, depth=4, heads=4)
-    plan = scaling_plan(lambda: Bert(base), lambda: Bert(wide), parametrization=table)
-    # the fan_in of down, d_ffn, grew 16-fold
-    assert plan["stack.blocks.3.down.weight"].lr == (1.0 if table == "sp" else 1 / 16)
-    for kind, small, large in ((Bert, base, wide), (Decoder, BASE, replace(BASE, width=64, depth=5))):
-        found = losses(*scaled(kind, large, small, table))
+    for block in (model.decoder if kind is EncoderDecoder else model.stack).blocks:
+        for part, fan_in, grown in ((block.up, 64, 4), (block.down, 256, 16)):  # drawn by fan_in, nothing is missing
+            assert part.weight.std().item() == pytest.approx(fan_in**-0.5, rel=0.05)
+            assert rates[id(part.weight)] == (1.0 if table == "sp" else 1 / grown)
+    if kind is not EncoderDecoder:
+        found = losses(*scaled(kind, wide, base, table))
         assert found[-1] < found[0]
-    plan.initialize(fresh := Bert(wide), Bert(base))
-    for block in fresh.stack.blocks:  # drawn by fan_in, and nothing is missing from that
-        assert block.down.weight.std().item() == pytest.approx(256**-0.5, rel=0.05)
 
 
 def test_roles() -> None:
@@ -182,6 +158,21 @@ def test_init_stds() -> None:
         assert std["readout.linear.weight"] == pytest.approx(width**-0.5, rel=0.05)
         for linear in (block.attention.qkv, block.attention.out, block.up, block.down):
             assert linear.weight.std().item() == pytest.approx(0.5 * linear.in_features**-0.5, rel=0.05)
+    bert = Bert(replace(MEGATRON, vocab=512, width=256, length=64, segments=8, embed_std=0.3, init_mult=0.5))
+    drawn = {"stack.embed": 0.3, "stack.position": 0.3, "stack.segment": 0.3, "transform": 0.5 / 16, "pooler": 0.5 / 16}
+    for name, std in {**drawn, "readout": 0.3, "following": 1 / 16}.items():
+        part = bert.get_submodule(name)
+        assert part.weight.std().item() == pytest.approx(std, rel=0.15 if name == "following" else 0.05), name
+        assert name in {"stack.embed", "stack.position", "stack.segment"} or not part.bias.any()
+    zero = Bert(replace(SMALL, zero_readout=True, tied=False))
+    assert not any(p.any() for part in (zero.readout, zero.following) for p in part.parameters())
+
+
+def test_a_tied_readout_has_one_weight() -> None:
+    """Moved once, and read behind a multiplier of 1/m in µP (Table 8's form)."""
+    model, groups = scaled(Decoder, replace(BASE, tied=True, width=64), replace(BASE, tied=True), "mup")
+    assert sum(p is model.stack.embed.weight for group in groups for p in group["params"]) == 1
+    torch.testing.assert_close(model.readout.linear.weight, model.stack.embed.weight / 4)
 
 
 # widths; the narrowest BERT is one whose tied readout, E x, moves by more than the random part of E
@@ -209,9 +200,8 @@ def checked(case: str, parametrization: str, attention: str = "") -> CoordVerdic
         batch, loss = ((rows, segments(c, (3,)), padding([4], 5), torch.tensor([1, 3])), tokens(1, 3, 2)[0]), bert_loss
     if (parametrization, attention) != ("mup", ""):
         widths = widths[:2]  # to see it fail
-    return coord_check(
-        build, widths, [batch], parametrization=parametrization, lr=lr, steps=2, seeds=2, loss=loss
-    ).verdict()
+    options = {"parametrization": parametrization, "lr": lr, "steps": 2, "seeds": 2, "loss": loss}
+    return coord_check(build, widths, [batch], **options).verdict()
 
 
 @pytest.mark.parametrize("case", CHECKED)

@@ -28,7 +28,7 @@ CONFIGS = {
     "tied": replace(TINY, tied=True),
     "gelu, no bias": replace(TINY, activation="gelu", bias=False, norm="post"),
     "own d_head, ffn_ratio": replace(TINY, d_head=3, heads=3, ffn_ratio=1.5),
-    "odd width": replace(TINY, width=7, heads=1),
+    "odd width": replace(TINY, width=7, heads=1, first_position=2),
 }
 MULTS = {"embed_mult": 0.7, "position_mult": 1.3, "output_mult": 2.5, "attention_scale": 0.9}
 CONFIGS |= {

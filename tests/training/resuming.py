@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mutransfer.data import TokenDataset
 from mutransfer.data.images import ImageDataset
 from mutransfer.models.transformer import Decoder, EncoderDecoder
 from mutransfer.models.transformer_config import Config
@@ -28,6 +28,7 @@ from tests.nets import MLP
 from tests.runs.tiny import outcome
 from tests.training.specs import spec_of
 from tests.training.test_step import Images
+from tests.training.test_task import text
 from tests.training.test_translation import CORPUS, LONGEST, VOCAB
 
 LOOK = 3
@@ -45,14 +46,7 @@ def _images(side: int) -> ImageDataset:
 
 
 IMAGES = _images(8)
-WORDS = TokenDataset.from_arrays(
-    "tiny",
-    "random",
-    is_real=False,
-    vocab=50,
-    tokenizer="bytes",
-    **{part: np.random.default_rng(i).integers(0, 50, 300) for i, part in enumerate(("train", "test"))},
-)
+WORDS = text(300, 300, vocab=50)
 
 
 def _spec(data: Any, **changes: object) -> RunSpec:
@@ -176,6 +170,7 @@ def same(a: tuple[dict[str, object], list[Tensor]], b: tuple[dict[str, object], 
     return a[0] == b[0] and all(torch.equal(x, y) for x, y in zip(a[1], b[1], strict=True))
 
 
+@functools.cache
 def undisturbed(make: Callable[[], Made]) -> tuple[dict[str, object], list[Tensor]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv(FOLDER)

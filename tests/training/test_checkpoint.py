@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -14,18 +15,7 @@ import torch
 from mutransfer.errors import UserError
 from mutransfer.training import checkpoint, loop, step
 from mutransfer.training.checkpoint import EVERY, FOLDER, Checkpoint, Progress
-from tests.training.resuming import (
-    LOOK,
-    RUNS,
-    Killed,
-    Made,
-    finished,
-    killed,
-    next_token,
-    same,
-    scripted,
-    undisturbed,
-)
+from tests.training.resuming import LOOK, RUNS, Killed, Made, finished, killed, next_token, same, scripted, undisturbed
 
 
 @pytest.fixture(autouse=True)
@@ -75,21 +65,23 @@ def test_the_replay_is_resumed_too(name: str, folder: Path, monkeypatch: pytest.
         torch.testing.assert_close(x, y, rtol=1e-3, atol=1e-4)
 
 
-def test_the_patience_with_a_high_loss_goes_on(folder: Path) -> None:
-    """Else a run that is killed now and then would never be found to diverge."""
-    losses = [1.0] * LOOK + [3.0] * 10 * LOOK
+# losses, how often the run looked when it was killed, and what comes of it
+SCRIPTS: dict[str, tuple[list[float], int, str, int]] = {
+    # else a run that is killed now and then would never be found to diverge
+    "patience": ([1.0] * LOOK + [3.0] * 10 * LOOK, 3, "diverged", LOOK * (1 + loop.PATIENCE)),
+    # all steps are done, none is left to resume; the last look comes after 2 steps
+    "in its evaluation": ([float(i) for i in range(20, 0, -1)], 7, "finished", 20),
+}
+
+
+@pytest.mark.parametrize(("losses", "after", "status", "steps"), SCRIPTS.values(), ids=SCRIPTS)
+def test_what_a_run_knows_of_its_losses_goes_on(
+    losses: list[float], after: int, status: str, steps: int, folder: Path
+) -> None:
     want = undisturbed(lambda: scripted(losses))
-    assert (want[0]["status"], want[0]["steps_done"]) == ("diverged", LOOK * (1 + loop.PATIENCE))
-    killed(scripted(losses), 3)
+    assert (want[0]["status"], want[0]["steps_done"]) == (status, steps)
+    killed(scripted(losses), after)
     assert same(finished(scripted(losses)), want)
-
-
-def test_a_run_that_was_killed_in_its_evaluation(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """All steps are done: none is left to resume, and the record is the same."""
-    losses = [float(i) for i in range(20, 0, -1)]
-    killed(scripted(losses), 7)  # the last look comes after 2 steps
-    assert same(finished(scripted(losses)), undisturbed(lambda: scripted(losses)))
-    assert "20 of 20 steps are done" in capsys.readouterr().err
 
 
 def test_the_time_spent_is_added_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,9 +96,12 @@ def test_the_time_spent_is_added_up(folder: Path, monkeypatch: pytest.MonkeyPatc
 # ---- files ----------------------------------------------------------------------------------------------------------
 
 
-def path_of(folder: Path) -> Path:
+@pytest.fixture
+def path(folder: Path) -> Path:
+    """Of the checkpoint of a run that was killed."""
+    killed(next_token(), 2)
     (path,) = folder.iterdir()
-    assert path.name == f"{next_token()[0].run_id}.pt"
+    assert path.stem == next_token()[0].run_id
     return path
 
 
@@ -131,21 +126,18 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("name", DAMAGE)
 def test_a_damaged_checkpoint_is_told_and_ignored(
-    name: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    name: str, path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One line, and the run starts anew."""
-    want = undisturbed(next_token)
-    killed(next_token(), 2)
-    path = path_of(folder)
     DAMAGE[name](path)
     monkeypatch.setenv(EVERY, "300")
-    assert same(finished(next_token()), want)
+    assert same(finished(next_token()), undisturbed(next_token))
     assert capsys.readouterr().err == f"run {path.stem} starts anew: its checkpoint {path} is damaged\n"
 
 
 @pytest.mark.parametrize("what", ["run", "commit", "torch", "number of threads", "device", "model", "optimizer"])
 def test_a_checkpoint_of_another_run_or_program_is_told_and_ignored(
-    what: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    what: str, path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its rest would be rounded otherwise, and the record would tell one half of what made it."""
 
@@ -159,29 +151,23 @@ def test_a_checkpoint_of_another_run_or_program_is_told_and_ignored(
             return *made[:2], torch.optim.SGD(made[1].parameters(), lr=0.01), *made[3:]
         return made
 
-    killed(next_token(), 2)
-    path = path_of(folder)
-    path = path.rename(folder / f"{make()[0].run_id}.pt")
+    path = path.rename(path.with_stem(make()[0].run_id))
     key = {"number of threads": "threads"}.get(what, what)
     if key in (made_by := checkpoint.provenance("", False, torch.device("cpu"))):
         monkeypatch.setattr(checkpoint, "provenance", lambda *_: {**made_by, key: "other"})
-    want = undisturbed(make)
     monkeypatch.setenv(EVERY, "300")
-    assert same(finished(make()), want)
+    assert same(finished(make()), undisturbed(make))
     assert capsys.readouterr().err == f"run {path.stem} starts anew: its checkpoint {path} is of another {what}\n"
 
 
 @pytest.mark.parametrize("fault", ["full", "missing", "read-only"])
 def test_no_room_costs_a_line_and_not_the_run(
-    fault: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    fault: str, path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once, however many checkpoints are due; the last one that could be written stays."""
-    want = undisturbed(next_token)
-    killed(next_token(), 2)
-    path = path_of(folder)
-    before = path.read_bytes()
+    want, before = undisturbed(next_token), path.read_bytes()
     if fault == "missing":
-        monkeypatch.setenv(FOLDER, str(folder / "missing"))
+        monkeypatch.setenv(FOLDER, str(path.parent / "missing"))
     elif fault == "full":
         path.with_suffix(".pt.new").symlink_to("/dev/full")
         monkeypatch.setattr(Path, "unlink", lambda *_, **__: None)  # else there is room at the next look
@@ -194,21 +180,13 @@ def test_no_room_costs_a_line_and_not_the_run(
     assert path.read_bytes() == before
 
 
-def test_a_write_that_is_killed_leaves_the_one_before(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_is_killed_leaves_the_one_before(path: Path, folder: Path) -> None:
     """At any moment there is a whole one; what a dead process left half-written is written over."""
-    want = undisturbed(next_token)
-    killed(next_token(), 2)
-    path = path_of(folder)
     before = path.read_bytes()
-
-    def die(*_: object) -> None:
-        raise Killed
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(checkpoint.os, "fsync", die)
+    with mock.patch.object(checkpoint.os, "fsync", side_effect=Killed), pytest.raises(Killed):
         finished(next_token())
     assert path.read_bytes() == before and path.with_suffix(".pt.new").exists()
-    assert same(finished(next_token()), want)
+    assert same(finished(next_token()), undisturbed(next_token))
     assert [*folder.iterdir()] == [path]
     path.with_suffix(".pt.new").touch()
     (folder / "other.pt").touch()
@@ -216,16 +194,11 @@ def test_a_write_that_is_killed_leaves_the_one_before(folder: Path, monkeypatch:
     assert [x.name for x in folder.iterdir()] == ["other.pt"]
 
 
-def test_short_runs_write_none(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The default is minutes: a grid of a thousand runs of seconds must not wait for the disk."""
+def test_the_interval(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default is minutes: a thousand runs of seconds must not wait for the disk. What is no number is refused."""
     monkeypatch.delenv(EVERY)
     finished(next_token())
-    assert not [*folder.iterdir()]
-    assert checkpoint.SECONDS >= 60
-
-
-def test_an_interval_that_is_no_number_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not taken for the default, which the user did not want."""
+    assert not [*folder.iterdir()] and checkpoint.SECONDS >= 60
     monkeypatch.setenv(EVERY, "5 min")
     with pytest.raises(UserError, match="MUTRANSFER_CHECKPOINT_SECONDS is '5 min'"):
         finished(next_token())

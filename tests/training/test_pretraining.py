@@ -40,9 +40,7 @@ def corpus(documents=20, sentences=12, seed=0):
 
 
 def batch_of(task, rows=None):
-    rows = torch.arange(task.count) if rows is None else rows
-    (batch,) = task.batches(rows[None])
-    return batch
+    return next(task.batches((torch.arange(task.count) if rows is None else rows)[None]))
 
 
 def shown(batch):

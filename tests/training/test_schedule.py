@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 
@@ -34,42 +33,13 @@ TORCH: dict[str, Callable[[torch.optim.Optimizer], lr_scheduler.LRScheduler]] = 
 }
 
 
-class Watched(torch.optim.Adam):
-    """Adam that writes down every step's learning rates."""
-
-    def __init__(self, groups: list[dict]) -> None:
-        super().__init__(groups)
-        self.rates: list[list[float]] = []
-
-    def step(self, closure: None = None) -> None:
-        self.rates.append([group["lr"] for group in self.param_groups])
-        super().step(closure)
-
-
-def groups(lr: float = 2**-7) -> tuple[nn.Module, list[dict]]:
+def groups() -> tuple[nn.Module, list[dict]]:
     """A µP net at four times its base width: three different learning rates."""
     torch.manual_seed(0)
     base, model = MLP(16, d_in=48), MLP(64, d_in=48)
     plan = scaling_plan(base, model, optimizer="sgd")
     plan.initialize(model, base)
-    return model, plan.param_groups(model, lr=lr)
-
-
-def trained(name: str, kind: Callable[..., torch.optim.Optimizer], spec: RunSpec = SPEC) -> tuple:
-    model, own = groups()
-    optimizer = kind(own)
-    record = train(spec, model, optimizer, Classification(tiny.dataset(), F.cross_entropy), schedule=name)
-    return record, model, optimizer
-
-
-@pytest.mark.parametrize("name", FIGURE_4)
-def test_a_schedule_starts_whole_and_never_rises(name: str) -> None:
-    """The rate that is given is that of the first step and the largest: what a sweep over it means. Never 0 or less,
-    for a step at 0 would be one that does not count.
-    """
-    values = [schedule(name)(i / 1000) for i in range(1000)]
-    assert values[0] == 1.0
-    assert all(a >= b for a, b in itertools.pairwise(values)) and values[-1] > 0
+    return model, plan.param_groups(model, lr=2**-7)
 
 
 # each recipe's factor at shares of training: a straight rise from 0 to the rate that is given, then the fall
@@ -91,17 +61,22 @@ def test_recipes_with_a_warm_up(name: str) -> None:
 @pytest.mark.parametrize("name", FIGURE_4)
 def test_the_loop_multiplies_every_groups_rate(name: str) -> None:
     """At each step: torch's scheduler of that kind times the group's own rate. Ratios between groups never change.
+    The rate that is given is the first step's and the largest, and no step is at 0: what a sweep over it means.
 
     A scheduler that *sets* the rate makes one group of all (OneCycleLR with a number): SP that is called µP.
     """
-    record, _, optimizer = trained(name, Watched)
-    assert record.status == "finished" and len(optimizer.rates) == STEPS
+    model, own = groups()
+    optimizer, seen = torch.optim.Adam(own), []
+    optimizer.register_step_pre_hook(lambda *_: seen.append([group["lr"] for group in optimizer.param_groups]))
+    record = train(SPEC, model, optimizer, Classification(tiny.dataset(), F.cross_entropy), schedule=name)
+    assert record.status == "finished" and len(seen) == STEPS
     _, own = groups()
-    start = [group["lr"] for group in own]
-    assert len(set(start)) == 3
+    start, first = [group["lr"] for group in own], [rates[0] for rates in seen]
+    assert len(set(start)) == 3 and seen[0] == start
+    assert first == sorted(first, reverse=True) and first[-1] > 0
     theirs = torch.optim.Adam(own)
     scheduler = TORCH[name](theirs)
-    for rates in optimizer.rates:
+    for rates in seen:
         assert rates == pytest.approx([group["lr"] for group in theirs.param_groups], rel=1e-9)
         assert [rate / rates[0] for rate in rates] == pytest.approx([rate / start[0] for rate in start], rel=1e-12)
         theirs.step()

@@ -21,6 +21,7 @@ from torch import Tensor
 from mutransfer.errors import UserError
 from mutransfer.models.transformer import EncoderDecoder
 
+PAD, EOS = 1, 2  # as in `mutransfer.data.pairs`: never generated; what ends a sentence and what the decoder starts from
 CHUNK = 32  # neighbouring tokens, at most, whose best stands for all of them in a first look for candidates
 
 
@@ -41,35 +42,28 @@ def beam_search(
     beam: int = 5,
     length_penalty: float = 1.0,
     max_length: tuple[float, float] = (0.0, 200.0),
-    eos: int = 2,
-    pad: int = 1,
 ) -> list[list[Hypothesis]]:
     """Up to ``beam`` translations of each sentence, best first; none where the logits are not numbers.
 
     The model is used in evaluation mode and left in the mode it was in. Under `torch.autocast` it computes in that
     precision; log-probabilities and their sums are float32.
 
-    Args:
-        source_BxS: the sentences, each with ``eos`` after its last token.
-        padding_BxS: True where there is no token.
-        length_penalty: above 1 favours long translations, below 1 short ones.
-        max_length: (a, b): at most a * S + b tokens and the end, for a sentence of S tokens (``eos`` counted, padding
-            not: what stands beside a sentence changes nothing); fewer where the model's sequences are shorter.
-        eos: ends a sentence, and is what the decoder starts from.
-        pad: is never generated.
+    source_BxS: the sentences, each with `EOS` after its last token. padding_BxS: True where there is no token.
+    length_penalty: above 1 favours long translations, below 1 short ones.
+    max_length: (a, b): at most a * S + b tokens and the end, for a sentence of S tokens (`EOS` counted, padding not:
+        what stands beside a sentence changes nothing); fewer where the model's sequences are shorter.
 
-    Raises:
-        UserError: a beam below 1, or a source longer than the model's sequences.
+    Raises `UserError` for a beam below 1, and for a source longer than the model's sequences.
     """
     if beam < 1:
         raise UserError(f"beam is {beam}, expected at least 1.")
     a, b = max_length
-    longest = model.decoder.c.length - 1  # the decoder also reads the eos that it starts from
+    longest = model.decoder.c.length - 1  # the decoder also reads the `EOS` that it starts from
     limit_B = (a * (~padding_BxS).sum(1) + b).long().clamp(1, longest)
     was_training = model.training
     model.eval()
     try:
-        scores, lengths, texts = _search(model, source_BxS, padding_BxS, limit_B, beam, length_penalty, eos, pad)
+        scores, lengths, texts = _search(model, source_BxS, padding_BxS, limit_B, beam, length_penalty)
     finally:
         model.train(was_training)
     scores, order_BxK = scores.sort(dim=1, descending=True, stable=True)  # of equal ones, first found first
@@ -79,14 +73,7 @@ def beam_search(
 
 
 def _search(
-    model: EncoderDecoder,
-    source_BxS: Tensor,
-    padding_BxS: Tensor,
-    limit_B: Tensor,
-    beam: int,
-    length_penalty: float,
-    eos: int,
-    pad: int,
+    model: EncoderDecoder, source_BxS: Tensor, padding_BxS: Tensor, limit_B: Tensor, beam: int, length_penalty: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of the finished hypotheses, in their order: scores [B, K] (-inf: none), lengths, tokens [B, K, L]."""
     batch, device = len(source_BxS), source_BxS.device
@@ -98,7 +85,7 @@ def _search(
     sentence_B = torch.arange(batch, device=device)
     count_B = torch.zeros(batch, dtype=torch.int64, device=device)  # of finished hypotheses
     score_BxK = torch.zeros(batch, 1, device=device)  # log-probabilities of the prefixes
-    tokens_RxT = torch.full((batch, 1), eos, device=device)
+    tokens_RxT = torch.full((batch, 1), EOS, device=device)
     padding_RxS = padding_BxS if padding_BxS.any() else None  # attention is faster without a mask
     memory_BxSxN, cache = model.encoder(source_BxS, padding_BxT=padding_RxS), model.decoder.new_cache(batch)
     for length in range(most + 1):
@@ -108,16 +95,16 @@ def _search(
         # the memory's keys and values, once they are in the cache, are all that is read of it
         logits_Rx1xV = model.decode(memory_BxSxN, tokens_RxT[:, -1:], padding_RxS, cache)
         step_RxV = logits_Rx1xV[:, 0].float().log_softmax(-1)  # -inf: may not follow
-        step_RxV[:, pad] = -math.inf
+        step_RxV[:, PAD] = -math.inf
         if length == 0:
-            step_RxV[:, eos] = -math.inf
+            step_RxV[:, EOS] = -math.inf
         if length >= least:
-            end_R = step_RxV[:, eos].clone()
+            end_R = step_RxV[:, EOS].clone()
             step_RxV.masked_fill_((limit_B <= length).repeat_interleave(beams)[:, None], -math.inf)
-            step_RxV[:, eos] = end_R
+            step_RxV[:, EOS] = end_R
 
-        score_BxC, token_BxC, row_BxC = _candidates(step_RxV, score_BxK, 2 * beam, pad)
-        is_end_BxC = token_BxC == eos
+        score_BxC, token_BxC, row_BxC = _candidates(step_RxV, score_BxK, 2 * beam)
+        is_end_BxC = token_BxC == EOS
         ends_BxK = (is_end_BxC & (score_BxC > -math.inf))[:, :beam]
         if ends_BxK.any():  # the best first, up to K a sentence
             place_BxK = count_B[:, None] + ends_BxK.cumsum(1) - 1
@@ -145,7 +132,7 @@ def _search(
     return scores_BxK, lengths_BxK, texts_BxKxL
 
 
-def _candidates(step_RxV: Tensor, score_BxK: Tensor, count: int, pad: int) -> tuple[Tensor, Tensor, Tensor]:
+def _candidates(step_RxV: Tensor, score_BxK: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """The log-probabilities of the C best extensions, best first, their tokens, and the rows of their prefixes."""
     (batch, beams), vocab = score_BxK.shape, step_RxV.shape[1]
     # The best C tokens lie in the C chunks of the best first tokens; to look there is faster than a sort of all.
@@ -158,8 +145,5 @@ def _candidates(step_RxV: Tensor, score_BxK: Tensor, count: int, pad: int) -> tu
     score_BxC, at_BxC = few_BxJxI.flatten(1).topk(min(count, few_BxJxI[0].numel()))
     place_BxC = flat_BxJ.gather(1, at_BxC // chunk) * chunk + at_BxC % chunk  # in R x V
     missing = (0, count - score_BxC.shape[1])  # of one prefix and a small vocabulary
-    return (
-        F.pad(score_BxC, missing, value=-math.inf),
-        F.pad(place_BxC % vocab, missing, value=pad),
-        F.pad(place_BxC // vocab, missing),
-    )
+    token_BxC, row_BxC = F.pad(place_BxC % vocab, missing, value=PAD), F.pad(place_BxC // vocab, missing)
+    return F.pad(score_BxC, missing, value=-math.inf), token_BxC, row_BxC

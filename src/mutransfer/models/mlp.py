@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mutransfer.errors import unknown
+from mutransfer.errors import known
 
 NONLINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}
 
@@ -35,9 +35,7 @@ class MLP(nn.Module):
         output_mult: float = 1.0,
     ):
         super().__init__()
-        if nonlinearity not in NONLINEARITIES:
-            raise unknown("nonlinearity", nonlinearity, NONLINEARITIES)
-        self.phi = NONLINEARITIES[nonlinearity]
+        self.phi = NONLINEARITIES[known("nonlinearity", nonlinearity, NONLINEARITIES)]
         self.root_input_mult = input_mult**0.5  # µP: a mult, tuned at the base width
         self.output_mult = output_mult  # µP: a mult, tuned at the base width
         self.input = nn.Linear(inputs, width, bias=False)  # µP: INPUT

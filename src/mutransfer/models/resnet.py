@@ -13,12 +13,8 @@ from torchvision.models.resnet import Bottleneck
 
 from mutransfer.models.winograd import Conv3x3
 
-DAVIDNET_WIDTH = 64
-"""Of the original network; width multiplier 1 of Figure 16 and Table 12."""
-READOUT_SCALE = 0.125
-"""What the original network multiplies its logits by, beside alpha_output."""
-WIDE_RESNET_WIDTH = 64
-"""Width multiplier 1 of Table 13."""
+DAVIDNET_WIDTH = 64  # of the original network; width multiplier 1 of Figure 16 and Table 12
+READOUT_SCALE = 0.125  # what the original network multiplies its logits by, beside alpha_output
 
 
 class Residual(nn.Module):
@@ -70,10 +66,10 @@ class WideResNet50(nn.Module):
     """Images [B, 3, H, H] -> logits [B, classes]: Wide ResNet-50-2-bottleneck with all its channels scaled.
 
     At width 64 it is torchvision's ``wide_resnet50_2`` (whose blocks it is made of), parameter by parameter; at
-    another, every number of channels is N / 64 times that one's. The published 0.125x has width 8.
+    another, every number of channels is N / 64 times that one's (the width multiplier of Table 13).
     """
 
-    def __init__(self, width: int = WIDE_RESNET_WIDTH, *, classes: int = 1000, output_mult: float = 1.0) -> None:
+    def __init__(self, width: int = 64, *, classes: int = 1000, output_mult: float = 1.0) -> None:
         super().__init__()
         self.output_mult = output_mult  # µP: a mult, tuned at the base width
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)  # µP: INPUT

@@ -377,34 +377,21 @@ class Bert(nn.Module):
         """Logits of the token at each of ``places`` [M, V], and [B, 2]: the second text follows (0), or does not (1).
 
         ``places``: counted through the whole batch, b * T + t; only these pay for the vocabulary. None: everywhere,
-        [B, T, V]. ``segments``: 0 or 1; None: 0 everywhere. ``padding``: True where there is no token.
-
-        Raises `UserError` for a sequence longer than the model's, and for segments where the model has none.
+        [B, T, V]. ``segments``, ``padding``: as of `Stack`.
         """
-        x_BxTxN = self.hidden(tokens_BxT, segments_BxT, padding_BxT)
+        x_BxTxN = self.stack(tokens_BxT, segments_BxT, padding_BxT)
         following_Bx2 = self.following(pooled(self.pooler, x_BxTxN))
         x = x_BxTxN if places_M is None else x_BxTxN.flatten(0, 1).index_select(0, places_M)
-        return self.logits(x), following_Bx2
-
-    def hidden(
-        self, tokens_BxT: Tensor, segments_BxT: Tensor | None = None, padding_BxT: Tensor | None = None
-    ) -> Tensor:
-        """[B, T, N]: what the heads read; see `forward`."""
-        return self.stack(tokens_BxT, segments_BxT, padding_BxT)
-
-    def logits(self, x: Tensor) -> Tensor:
-        """[..., N] -> logits of the tokens there, [..., V]."""
         x = self.transform_norm(self.phi(self.transform(x)))
         # µP: alpha_output, tuned; of what the weight reads and not of the bias, as in the reference's MuReadout
-        return self.readout(x if self.output_mult == 1 else x * self.output_mult)
+        return self.readout(x if self.output_mult == 1 else x * self.output_mult), following_Bx2
 
 
 class Classifier(nn.Module):
     """The encoder and pooler of ``bert``, itself and no copy, with dropout and a new readout: tokens -> logits [B, C].
 
-    The readout starts as all of ``bert``'s do: at zero, which is right at every width (App. D.2), or, without
-    ``zero_readout``, from N(0, 1/width) (Hugging Face's is N(0, 0.02^2), at width 768 about half of that std). The
-    rest is trained already: do not give it to `Plan.initialize`, which would rescale it.
+    The readout starts as all of ``bert``'s do (`BertReadout`). The rest is trained already: do not give it to
+    `Plan.initialize`, which would rescale it.
     """
 
     def __init__(self, bert: Bert, classes: int) -> None:

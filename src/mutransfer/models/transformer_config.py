@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mutransfer.errors import UserError, unknown
+from mutransfer.errors import UserError, known
 
 ACTIVATIONS = ("relu", "gelu")  # of torch.nn.functional
 NORMS = ("pre", "post")
@@ -15,8 +15,7 @@ POSITIONS = ("sinusoidal", "learned", "relative", "none")
 class Config:
     """The shape of a Transformer and its tuned multipliers.
 
-    Raises:
-        UserError: an unknown choice, a size below 1, or a width that the heads do not divide.
+    Raises `UserError` for an unknown choice, a size below 1, and a width that the heads do not divide.
     """
 
     vocab: int
@@ -50,9 +49,8 @@ class Config:
     fused: bool = True  # attention without its logits in memory; False: hooks see them
 
     def __post_init__(self) -> None:
-        for name, known in (("norm", NORMS), ("positions", POSITIONS), ("activation", ACTIVATIONS)):
-            if (value := getattr(self, name)) not in known:
-                raise unknown(name, value, known)
+        for name, valid in (("norm", NORMS), ("positions", POSITIONS), ("activation", ACTIVATIONS)):
+            known(name, getattr(self, name), valid)
         least = {"vocab": 1, "width": 1, "depth": 1, "heads": 1, "length": 1, "d_ffn": 1, "segments": 0, "d_head": 0}
         for name, n in least.items():
             if getattr(self, name) < n:

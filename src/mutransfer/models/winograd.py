@@ -10,22 +10,17 @@ Letters: B batch, C and D channels in and out, H height and width, T = H / 4 til
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.library import custom_op
 
 TILE, TAPS = 4, 6  # of the output, of the input
-LARGEST = 32
-"""H: on larger maps the memory's time is more than what the products save."""
-LEAST = 64
-"""C and D: of fewer channels likewise."""
-
-TILES = 512
-"""Of output at a time: what is made on the way of more would leave the cache."""
+LARGEST = 32  # H: on larger maps the memory's time is more than what the products save
+LEAST = 64  # C and D: of fewer channels likewise
+TILES = 512  # of output at a time: what is made on the way of more would leave the cache
 
 _B = [  # B^T, G and A^T for the points 0, 1, -1, 2, -2 and infinity
     [4, 0, -5, 0, 1, 0],
@@ -38,7 +33,7 @@ _B = [  # B^T, G and A^T for the points 0, 1, -1, 2, -2 and infinity
 _G = [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]]  # of 24
 _A = [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
 
-Matrices = tuple[Tensor, Tensor]  # for rows and for columns
+Matrices = Sequence[Tensor]  # for rows and for columns
 _X_AND_W = "Tensor x_BxCxHxH, Tensor w_DxCx3x3"
 
 
@@ -93,10 +88,10 @@ def winograd_backward(dy_BxDxHxH: Tensor, x_BxCxHxH: Tensor, w_DxCx3x3: Tensor) 
     u_PxDxC, du_PxCxD = _kernel(kernel, w_DxCx3x3).mT, x_BxCxHxH.new_zeros(TAPS**2, c, d)
     dx_BxCxHxH = _empty(x_BxCxHxH, c)
     for x, dx, dy in _parts(x_BxCxHxH, dx_BxCxHxH, dy_BxDxHxH):
-        dy_TxPxMxD, v_TxPxMxC = _spread(_transposed(gather), dy), _spread(spread, x)
+        dy_TxPxMxD, v_TxPxMxC = _spread([m.mT for m in gather], dy), _spread(spread, x)
         for products in zip(v_TxPxMxC.mT.unbind(), dy_TxPxMxD.unbind(), strict=True):
             du_PxCxD.baddbmm_(*products)
-        _gather(_transposed(spread), _products(dy_TxPxMxD, u_PxDxC), dx)
+        _gather([m.mT for m in spread], _products(dy_TxPxMxD, u_PxDxC), dx)
     dw_9xCxD = kernel.mT @ du_PxCxD.view(-1, c * d)
     return dx_BxCxHxH, dw_9xCxD.view(3, 3, c, d).permute(3, 2, 0, 1).contiguous(memory_format=torch.channels_last)
 
@@ -116,15 +111,10 @@ def _empty(x_BxCxHxH: Tensor, channels: int) -> Tensor:
     return torch.empty(b, channels, *size, device=x_BxCxHxH.device, memory_format=torch.channels_last)
 
 
-def _setup(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _gradients(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor]:
-    return winograd_backward(dy, *ctx.saved_tensors)
-
-
-winograd.register_autograd(_gradients, setup_context=_setup)
+winograd.register_autograd(
+    lambda ctx, dy: winograd_backward(dy, *ctx.saved_tensors),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+)
 
 
 def _parts(*images: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -159,11 +149,6 @@ def _gather(matrices: Matrices, y_TxPxMxC: Tensor, out_BxCxHxH: Tensor) -> None:
     (b, c, h, _), r = out_BxCxHxH.shape, rows.shape[1]
     y_RxHxF = torch.bmm(columns.expand(r, -1, -1), y_TxPxMxC.view(r, r, -1))
     out_BxCxHxH.permute(2, 3, 0, 1).copy_((rows @ y_RxHxF.view(r, -1)).view(h, h, b, c))
-
-
-def _transposed(matrices: Matrices) -> Matrices:
-    rows, columns = matrices
-    return rows.mT, columns.mT
 
 
 @lru_cache

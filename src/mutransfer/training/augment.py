@@ -61,9 +61,8 @@ class CropFlipCutout:
 
 
 class Standardize:
-    """uint8 [B, H*W*C] -> float32 [B, C, H, W] less ``mean``, over ``std`` (of each channel, in 0..255); channels-last.
-
-    size: H = W.
+    """uint8 [B, H*W*C] -> float32 [B, C, H, W] less ``mean``, over ``std`` (of each channel, in 0..255); channels-last,
+    ``size`` = H = W.
     """
 
     def __init__(self, size: int, mean: Sequence[float], std: Sequence[float]) -> None:

@@ -5,16 +5,15 @@ Letters: N examples, B of a batch, T places of a sequence, P of them predicted a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mutransfer.errors import UserError, unknown
+from mutransfer.errors import UserError
 from mutransfer.training.schedule import schedule
 from mutransfer.training.step import Step
 from mutransfer.training.task import Task, evenly
@@ -29,8 +28,7 @@ IGNORED = -100  # the target of a place that is not predicted (torch's default)
 EVAL_SEQUENCES, EVAL_BATCH, EVAL_SEED = 1024, 64, 0
 
 
-@dataclass(frozen=True, eq=False)
-class _Passages:
+class _Passages(NamedTuple):
     """Consecutive sentences of one document that fill a sequence: what examples are made of, int64 [N] each."""
 
     tokens: Tensor  # of the part
@@ -39,7 +37,7 @@ class _Passages:
     end: Tensor
     document_end: Tensor
     first_cut: Tensor  # of a passage, a place in ``cuts``
-    count: Tensor  # of its cuts
+    cut_count: Tensor
 
     @classmethod
     def of(cls, documents: Documents, room: int) -> _Passages:
@@ -60,9 +58,6 @@ class _Passages:
         columns = torch.tensor(rows, dtype=torch.int64).view(-1, 5).T.contiguous()
         return cls(documents.tokens, torch.tensor(cuts or [0]), *columns)
 
-    def to(self, device: torch.device) -> _Passages:
-        return _Passages(**{name: x.to(device) for name, x in vars(self).items()})
-
 
 class Pretraining(Task):
     """Learn to predict masked tokens, and whether the second text follows the first.
@@ -74,16 +69,10 @@ class Pretraining(Task):
     A batch is (tokens [B, T], segments [B, T], padding [B, T], places [B * P], targets [B * P], is_other [B]): places
     count through the whole batch, and a target of `IGNORED` fills those that a short sequence does not need.
     `MASKED` of each sequence's words, at least one, are predicted; which ones, and all else, is drawn afresh whenever
-    an example comes.
+    an example comes. The loss is the mean over the masked tokens plus the mean over the pairs, in nats.
 
-    Args:
-        length: T, special tokens included.
-        seed: of all draws, which come in the order of the batches.
-
-    The loss is the mean over the masked tokens plus the mean over the pairs, in nats.
-
-    Raises:
-        UserError: no room for a word on either side.
+    length: T, special tokens included; `UserError` where no word has room on either side. seed: of all draws, which
+    come in the order of the batches.
     """
 
     def __init__(self, data: SentenceDataset, length: int, *, seed: int) -> None:
@@ -97,7 +86,7 @@ class Pretraining(Task):
         self.generator: torch.Generator = torch.Generator().manual_seed(seed)
 
     def to(self, device: torch.device) -> None:
-        self._passages = self._passages.to(device)
+        self._passages = _Passages(*(x.to(device) for x in self._passages))
 
     def skip(self, rows_SxB: Tensor) -> None:
         for rows_B in rows_SxB:
@@ -116,7 +105,7 @@ class Pretraining(Task):
         """On `EVAL_SEQUENCES` of the test part, evenly spread, with the same masks and pairs for every model: mean loss
         of a masked token plus that of a pair (nats), and the share of masked tokens that are found."""
         device = self._passages.start.device
-        passages = _Passages.of(self.data.documents("test"), self._room).to(device)
+        passages = _Passages(*(x.to(device) for x in _Passages.of(self.data.documents("test"), self._room)))
         generator = torch.Generator().manual_seed(EVAL_SEED)
         rows_N = evenly(len(passages.start), EVAL_SEQUENCES)
         masked = pairs = found = words = 0.0
@@ -153,7 +142,7 @@ class Pretraining(Task):
     def _pairs(self, p: _Passages, rows_B: Tensor, draws_Bx3: Tensor) -> tuple[Texts, Tensor]:
         """The first texts and the second ones, and whether these are others, int64 [B]."""
         coin_B, cut_B, other_B = draws_Bx3.unbind(1)
-        start, end, cuts = p.start[rows_B], p.end[rows_B], p.count[rows_B]
+        start, end, cuts = p.start[rows_B], p.end[rows_B], p.cut_count[rows_B]
         has_cuts = cuts > 0
         chosen = p.cuts[(p.first_cut[rows_B] + (cut_B * cuts).long()).clamp(max=len(p.cuts) - 1)]
         half = start + ((end - start + 1) // 2).clamp(max=self._room - 1)
@@ -212,9 +201,6 @@ class LabelledSequences:
         self._tokens, *self._columns, self.labels = (x.to(device) for x in columns)
         self._length, self._special = length, special
 
-    def __len__(self) -> int:
-        return len(self.labels)
-
     def batch(self, rows_B: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """tokens, segments, padding [B, T] and labels [B]; T is the longest, a multiple of `MULTIPLE`."""
         width = min(-(-int(self.sizes[rows_B].max()) // MULTIPLE) * MULTIPLE, self._length)
@@ -240,10 +226,8 @@ def finetune(
     The learning rate rises over the first tenth and falls to zero (App. F.3: 5e-5, batch 64). Every epoch is a new
     permutation; ``seed`` decides it, and dropout. 0 if the classifier gives no numbers.
 
-    Raises `UserError` for an unknown metric.
+    metric: one of `METRICS`.
     """
-    if metric not in METRICS:
-        raise unknown("metric", metric, METRICS)
     torch.manual_seed(seed)
     optimizer = torch.optim.Adam(classifier.parameters(), lr=lr, fused=True)
     factor = schedule(SCHEDULE)
@@ -292,15 +276,8 @@ def score(classifier: nn.Module, test: LabelledSequences, metric: str) -> float:
     return 100 * METRICS[metric](said, test.labels.cpu().numpy())
 
 
-def _f1(said: np.ndarray, labels: np.ndarray) -> float:
-    """Of class 1."""
-    right = int(((said == 1) & (labels == 1)).sum())
-    return 2 * right / max(int((said == 1).sum() + (labels == 1).sum()), 1)
-
-
-def _matthews(said: np.ndarray, labels: np.ndarray) -> float:
-    """The correlation of two classes; 0 where one is never said."""
-    return float(np.corrcoef(said, labels)[0, 1]) if said.std() and labels.std() else 0.0
-
-
-METRICS = {"accuracy": lambda said, labels: float((said == labels).mean()), "f1": _f1, "matthews": _matthews}
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {  # of what is said and the labels; the last two: 0, 1
+    "accuracy": lambda said, labels: float((said == labels).mean()),
+    "f1": lambda said, labels: float(2 * (said @ labels) / max(said.sum() + labels.sum(), 1)),
+    "matthews": lambda said, labels: float(np.corrcoef(said, labels)[0, 1]) if said.std() and labels.std() else 0.0,
+}

@@ -75,14 +75,13 @@ class Checkpoint:
         import torch
 
         assert self._path is not None
-        random = [torch.get_rng_state()] + [torch.cuda.get_rng_state(x) for x in _gpus(self._device)]
         content = {
             "about": self._about(),
             "progress": {**vars(progress), "losses": [], "spent": progress.seconds},
             "losses": torch.tensor(progress.losses, dtype=torch.float64),
             "model": self._model.state_dict(),
             "optimizer": self._optimizer.state_dict()["state"],  # the groups are the spec's
-            "random": random,
+            "random": [torch.get_rng_state(), *map(torch.cuda.get_rng_state, _gpus(self._device))],
         }
         new = self._path.with_suffix(".pt.new")
         try:
@@ -90,12 +89,7 @@ class Checkpoint:
                 torch.save(content, file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(new, self._path)
-            handle = os.open(self._path.parent, os.O_RDONLY)  # to have the file's name on the disk, too
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            os.replace(new, self._path)  # after a crash the name may be the old file's, which is whole too
         except (OSError, RuntimeError) as error:  # torch raises either where a write fails
             if not self._has_failed:
                 reason = getattr(error, "strerror", None) or str(error).partition("\n")[0]

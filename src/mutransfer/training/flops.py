@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -54,9 +55,8 @@ def counted(
             spec, parametrization="sp", log2_lr=0.0, seed=0, steps=1, momentum=0.0, precision="float32", hps=hps
         )
         if shape not in known:
-            known[shape] = flops_per_step(
-                lambda: build(spec, spec.width), lambda: inputs(spec), input_gradient=input_gradient
-            )
+            model, batch = partial(build, spec, spec.width), partial(inputs, spec)
+            known[shape] = flops_per_step(model, batch, input_gradient=input_gradient)
         return spec.steps * known[shape]
 
     return flops

@@ -48,27 +48,22 @@ def train(
 
     The rule for divergence, declared here: a run is ``diverged`` when
     (1) a training loss is not finite, or
-    (2) the mean loss since the last look exceeds `EXPLODED` times the first step's loss, `PATIENCE` looks in
-        a row, or the final training loss does, or
+    (2) the mean loss since the last look (every `CHECK_EVERY` steps) exceeds `EXPLODED` times the first step's loss,
+        `PATIENCE` looks in a row, or the final training loss does, or
     (3) the trained model's test loss is not finite.
-    A look is every `CHECK_EVERY` steps; divergence stops the run. A run that is stuck at chance level has
-    ``finished``, with the loss it has.
+    Divergence stops the run. A run that is stuck at chance level has ``finished``, with the loss it has.
 
-    Args:
-        model: what ``task`` trains; already initialised, and on ``device``.
-        optimizer: of the model's parameters.
-        schedule: multiplies the learning rates of the optimizer's groups, whatever they are (`schedule.SCHEDULES`).
-        parts: that a batch is computed in (`Step`).
+    model: already initialised, and on ``device``. schedule: multiplies the learning rates of the optimizer's groups,
+        whatever they are (`schedule.SCHEDULES`). parts: that a batch is computed in (`Step`).
 
-    Raises:
-        UserError: the data set is not the one the spec names, or is smaller than one batch; an unknown schedule; a
-            batch that cannot be cut into ``parts``.
+    Raises `UserError` for another data set than the spec names, one smaller than a batch, an unknown schedule, and a
+    batch that cannot be cut into ``parts``.
     """
     data = task.data
     if data.fingerprint != spec.data_fingerprint:
+        declared = f"run {spec.run_id} is declared on data {spec.data_fingerprint}"
         raise UserError(
-            f"run {spec.run_id} is declared on data {spec.data_fingerprint}, but the data set given is "
-            f"{data.fingerprint}; plan the runs again on the data you have."
+            f"{declared}, but the data set is {data.fingerprint}; plan the runs again on the data you have."
         )
     if task.has_equal_batches and task.count < spec.batch:
         raise UserError(f"batch is {spec.batch}, but there are {task.count} examples; use a smaller batch.")

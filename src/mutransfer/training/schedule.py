@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from mutransfer.errors import unknown
+from mutransfer.errors import known
 
 DECAY_FROM = 0.1  # of training: where the inverse square root begins
 WARMUP = 5 / 24  # of training, in the recipe of cifar10-fast: 5 of 24 epochs
 FAIRSEQ_WARMUP = 0.04  # of training, in fairseq's recipe for IWSLT14: 4,000 of about 110,000 steps
 RISE = 8 / 50  # in the recipe of NVIDIA's ResNet-50: 8 of 50 epochs
-
 
 # From the share of training that is done, in [0, 1), to the factor; the letters are Figure 4's.
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -37,6 +36,4 @@ def _cosine(t: float) -> float:
 
 def schedule(name: str) -> Callable[[float], float]:
     """The schedule of that name. Raises `UserError` with the nearest name if there is none."""
-    if name not in SCHEDULES:
-        raise unknown("schedule", name, SCHEDULES)
-    return SCHEDULES[name]
+    return SCHEDULES[known("schedule", name, SCHEDULES)]

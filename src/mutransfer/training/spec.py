@@ -11,7 +11,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
-from mutransfer.errors import UserError, unknown
+from mutransfer.errors import UserError, known
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
 PRECISIONS = ("float32", "bfloat16")
@@ -26,10 +26,7 @@ class RunSpec:
     """Everything that decides the result of one training run, and nothing else.
 
     Two specs that are equal have the same `run_id`, whatever spelling they were given in (``-4`` or ``-4.0``,
-    ``hps`` in any order).
-
-    Raises:
-        UserError: a field has a value that no run can have; names the field and the value.
+    ``hps`` in any order). Raises `UserError` for a value that no run can have; names it and its field.
     """
 
     experiment: str  # stem of the folder in experiments/
@@ -60,9 +57,8 @@ class RunSpec:
         for name in ("experiment", "parametrization", "data", "data_fingerprint"):
             if not isinstance(value := getattr(self, name), str) or not value:
                 raise UserError(f"{name} is {value!r}, expected a name.")
-        for name, known in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
-            if (value := getattr(self, name)) not in known:
-                raise unknown(name, value, known)
+        known("optimizer", self.optimizer, OPTIMIZERS)
+        known("precision", self.precision, PRECISIONS)
         for name, value in hps:
             if not isinstance(value, Value) or (isinstance(value, float) and not math.isfinite(value)):
                 raise UserError(f"hyperparameter {name} is {value!r}, expected a finite number or a string.")
@@ -77,9 +73,7 @@ class RunSpec:
     def hp(self, name: str) -> Value:
         """The experiment's own hyperparameter ``name``; `UserError` if the spec has none of that name."""
         hps = dict(self.hps)
-        if name not in hps:
-            raise unknown("hyperparameter", name, hps)
-        return hps[name]
+        return hps[known("hyperparameter", name, hps)]
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
@@ -93,11 +87,7 @@ class RunSpec:
     @classmethod
     def from_json(cls, text: str) -> RunSpec:
         """The spec that `to_json` wrote. Raises `UserError` if the text is not such JSON."""
-        return cls._of(_loads(text, cls))
-
-    @classmethod
-    def _of(cls, values: Any) -> RunSpec:
-        return cls(**{**(values := _checked(values, cls)), "hps": tuple(map(tuple, values.get("hps", ())))})
+        return cls(**_loads(text, cls))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +114,7 @@ class RunRecord:
     samples: tuple[tuple[str, ...], ...] = ()  # of what it makes: source, reference, its translation
 
     def __post_init__(self) -> None:
-        if self.status not in STATUSES:
-            raise unknown("status", self.status, STATUSES)
+        known("status", self.status, STATUSES)
 
     @property
     def is_done(self) -> bool:
@@ -162,7 +151,7 @@ class RunRecord:
         """The record that `to_json` wrote. Raises `UserError` if the text is not such JSON."""
         values = _loads(text, cls)
         values |= {name: float(x) for name, x in values.items() if cls.__annotations__[name] == "float"}
-        values["spec"] = RunSpec._of(values["spec"])
+        values["spec"] = RunSpec(**_checked(values["spec"], RunSpec))
         values["loss_curve"] = tuple(float(x) for x in values.get("loss_curve", ()))
         values["samples"] = tuple(map(tuple, values.get("samples", ())))
         values["scores"] = {name: float(score) for name, score in values.get("scores", {}).items()}
@@ -214,9 +203,9 @@ def _loads(text: str, cls: type) -> dict[str, Any]:
 
 def _checked(values: Any, cls: type) -> dict[str, Any]:
     """``values`` if they are fields of a dataclass, all that have no default: what came later an old text lacks."""
-    known = {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(cls)}
+    needed = {f.name: f.default is MISSING and f.default_factory is MISSING for f in fields(cls)}
     if not isinstance(values, dict):
         raise UserError(f"not the JSON of a {cls.__name__}: {type(values).__name__}.")
-    if wrong := [name for name in sorted(known.keys() ^ values.keys()) if known.get(name, True)]:
+    if wrong := [name for name in sorted(needed.keys() ^ values.keys()) if needed.get(name, True)]:
         raise UserError(f"not the JSON of a {cls.__name__}: missing or unknown: {', '.join(wrong)}.")
     return dict(values)

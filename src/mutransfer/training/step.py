@@ -79,10 +79,9 @@ class Program:
 
     def is_same(self, other: Program) -> bool:
         """Whether both do the same to the same tensors, with the same numbers."""
-        if self.source != other.source or len(self.constants) != len(other.constants):
-            return False
-        pairs = zip(self.constants, other.constants, strict=True)
-        return all(a is b or (not isinstance(a, Tensor) and type(a) is type(b) and a == b) for a, b in pairs)
+        pairs = zip(self.constants, other.constants, strict=False)  # what the same source names is in both
+        alike = (a is b or (not isinstance(a, Tensor) and type(a) is type(b) and a == b) for a, b in pairs)
+        return self.source == other.source and all(alike)
 
     def variable(self, tensor: Tensor) -> str:
         """The variable that a call wrote ``tensor`` to; a result that no call made cannot be replayed."""
@@ -187,17 +186,21 @@ class _Name(str):
     """A variable of the program, where a value is expected."""
 
 
-SHAPES = 64
-"""Of batches that are recorded; those of more shapes stay under autograd."""
+SHAPES = 64  # of batches that are recorded; those of more shapes stay under autograd
 
 
 @dataclass
 class _Kind:
     """What is known of batches of one shape."""
 
-    is_replayable: bool
+    is_replayable: bool = True
+    expected: int = 0  # how often it is to be recorded aside (`Step.go_on`)
     first: Program | None = None
     replay: Callable[..., Any] | None = None
+
+    @property
+    def recorded(self) -> int:
+        return bool(self.first) + bool(self.replay) + self.expected if self.is_replayable else -1
 
 
 class Step:
@@ -207,11 +210,9 @@ class Step:
     gradient is one matrix product: there product and update may be rounded together. Learning rates are read from
     the optimizer at every step, so schedules work. Random operators (dropout) draw afresh.
 
-    A ``compute`` whose first two calls with batches of one shape differ, in an operator or a number, or that reads a
-    tensor's value, is not replayed. One that changes of itself later on (a Python counter, say) must not be given.
-
-    compute: from the tensors of a batch to the loss. parts: of equal size, computed one after another where the whole
-    batch has no room: loss and gradients are their means.
+    compute: from the tensors of a batch to the loss. If its first two calls with batches of one shape differ, in an
+        operator or a number, or it reads a tensor's value, it is not replayed; it must not change of itself later on.
+    parts: of equal size, computed one after another: loss and gradients are their means.
     """
 
     def __init__(self, compute: Callable[..., Tensor], optimizer: torch.optim.Optimizer, parts: int = 1):
@@ -221,7 +222,6 @@ class Step:
         self._device = self._parameters[0].device
         self._has_update = _is_plain_sgd(optimizer) and self._device.type != "cuda" and parts == 1
         self._kinds: dict[Any, _Kind] = {}  # by the shapes of a batch
-        self._expected: dict[Any, int] = {}  # of those, how often they are to be recorded aside (`go_on`)
         self._aside: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
         self._pool: Any = None  # of CUDA graphs, which run one at a time and keep nothing
 
@@ -245,34 +245,28 @@ class Step:
     @property
     def recorded(self) -> dict[tuple[tuple[int, ...], ...], int]:
         """How often each shape of a batch was recorded, before `go_on` too: 2 if it is replayed, -1 if it never is."""
-
-        def times(shapes: Any, kind: _Kind) -> int:
-            return bool(kind.first) + bool(kind.replay) + self._expected.get(shapes, 0) if kind.is_replayable else -1
-
-        return {tuple(map(tuple, shapes)): times(shapes, kind) for shapes, kind in self._kinds.items()}
+        return {tuple(map(tuple, shapes)): kind.recorded for shapes, kind in self._kinds.items()}
 
     def go_on(self, recorded: dict[Any, int], aside: Callable[[], contextlib.AbstractContextManager[None]]) -> None:
         """Replay what a step that has these ``recorded`` would: a replay may round and draw otherwise than autograd.
 
         Each shape is recorded anew when a batch of it comes, in the context ``aside``, before its step.
         """
-        self._expected = {shapes: times for shapes, times in recorded.items() if times > 0}
-        self._kinds = {shapes: _Kind(is_replayable=times >= 0) for shapes, times in recorded.items()}
+        self._kinds = {shapes: _Kind(times >= 0, max(times, 0)) for shapes, times in recorded.items()}
         self._aside = aside
 
     def _kind(self, batch: Sequence[Tensor]) -> _Kind:
         shapes = tuple(x.shape for x in batch)
-        if shapes in self._kinds:
-            kind = self._kinds[shapes]
-            # one that was recorded once is recorded by its next step first: both batches must differ to be compared
-            if self._expected and (self._expected.get(shapes) == 2 or kind.first):
-                for _ in range(self._expected.pop(shapes, 0)):
-                    with self._aside():
-                        self._under_autograd(kind, batch)
-            return kind
-        if len(self._kinds) >= SHAPES:
-            return _Kind(is_replayable=False)
-        return self._kinds.setdefault(shapes, _Kind(is_replayable=True))
+        if shapes not in self._kinds:
+            return self._kinds.setdefault(shapes, _Kind()) if len(self._kinds) < SHAPES else _Kind(is_replayable=False)
+        kind = self._kinds[shapes]
+        # one that was recorded once is recorded by its next step first: both batches must differ to be compared
+        if kind.expected == 2 or (kind.expected and kind.first):
+            times, kind.expected = kind.expected, 0
+            for _ in range(times):
+                with self._aside():
+                    self._under_autograd(kind, batch)
+        return kind
 
     def _computed(self, batch: Sequence[Tensor]) -> Sequence[Tensor]:
         """The loss and the gradients."""
@@ -336,14 +330,11 @@ def _is_plain_sgd(optimizer: torch.optim.Optimizer) -> bool:
     return type(optimizer) is torch.optim.SGD and not any(g[x] for g in optimizer.param_groups for x in extras)
 
 
-Again = Callable[[], object]
+Replay = Callable[..., Sequence[Tensor]]
+Recorded = tuple[Sequence[Tensor], Callable[[], object]]  # the results, and what writes them again
 
 
-def _on_fixed_tensors(
-    replay: Callable[..., Sequence[Tensor]],
-    batch: Sequence[Tensor],
-    record: Callable[[Callable[[], Sequence[Tensor]]], tuple[Sequence[Tensor], Again]],
-) -> Callable[..., Sequence[Tensor]]:
+def _on_fixed_tensors(replay: Replay, batch: Sequence[Tensor], record: Callable[[Replay], Recorded]) -> Replay:
     """``replay`` as ``record`` has it: what does the same again, reading and writing the tensors of the first time."""
     inputs = [x.clone() for x in batch]
     (loss, *gradients), again = record(lambda: replay(*inputs))
@@ -357,7 +348,7 @@ def _on_fixed_tensors(
     return call
 
 
-def _cuda_graph(function: Callable[[], Sequence[Tensor]], pool: Any) -> tuple[Sequence[Tensor], Again]:
+def _cuda_graph(function: Replay, pool: Any) -> Recorded:
     """Raises `NotReplayable` if an operator waits for the GPU, which no graph can."""
     graph = torch.cuda.CUDAGraph()
     try:

@@ -97,7 +97,7 @@ class Classification(Task):
         self.to(torch.device("cpu"))
 
     def to(self, device: torch.device) -> None:
-        self._images, self._labels = self._on(device, self.data.train_images, self.data.train_labels)
+        self._images, self._labels = self.data.train_images.flatten(1).to(device), self.data.train_labels.to(device)
 
     def batches(self, rows_SxB: Tensor) -> Iterator[tuple[Tensor, ...]]:
         rows = rows_SxB.to(self._labels.device)
@@ -108,14 +108,10 @@ class Classification(Task):
         return self._loss_fn(model(self._prepare(self._images.index_select(0, rows_B))), y_B)
 
     def scores(self, model: nn.Module) -> Iterator[tuple[float, float, float]]:
-        images, labels = self._on(self._labels.device, self.data.test_images, self.data.test_labels)
+        device = self._labels.device
+        images, labels = self.data.test_images.flatten(1).to(device), self.data.test_labels.to(device)
         for x, y_B in zip(images.split(EVAL_BATCH), labels.split(EVAL_BATCH), strict=True):
             yield score(model(self._prepare(x)), y_B, self._loss_fn)
-
-    @staticmethod
-    def _on(device: torch.device, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Images as uint8 [N, D] and labels [N] on ``device``; on the CPU these are views, not copies."""
-        return images.flatten(1).to(device), labels.to(device)
 
 
 class NextToken(Task):

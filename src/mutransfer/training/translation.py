@@ -26,8 +26,7 @@ from mutransfer.training.task import Task
 if TYPE_CHECKING:
     from mutransfer.data.pairs import PairDataset, Side
 
-LOGITS = 1 << 20
-"""That `smoothed_readout_loss` makes at a time: 4 MiB, which stay in a core's cache."""
+LOGITS = 1 << 20  # that `smoothed_readout_loss` makes at a time: 4 MiB, which stay in a core's cache
 
 
 def smoothed_cross_entropy(logits_RxV: Tensor, targets_R: Tensor, smoothing: float) -> Tensor:
@@ -124,9 +123,8 @@ def _readout_loss(
 
 # One operator for whoever records a step (`mutransfer.training.step`): the number of padded rows may change.
 _LIBRARY = torch.library.Library("mutransfer", "DEF")
-_LIBRARY.define(
-    "smoothed_readout_loss(Tensor x, Tensor weight, Tensor targets, float smoothing) -> (Tensor, Tensor, Tensor)"
-)
+_ARGUMENTS = "Tensor x, Tensor weight, Tensor targets, float smoothing"
+_LIBRARY.define(f"smoothed_readout_loss({_ARGUMENTS}) -> (Tensor, Tensor, Tensor)")
 _LIBRARY.impl("smoothed_readout_loss", _readout_loss, "CompositeExplicitAutograd")
 
 
@@ -142,31 +140,28 @@ class Translation(Task):
     the left, but counts positions from the first token; ours are counted from the first place. So on the right every
     token has the position that it has there, and padding, which attention and loss leave out, changes nothing.
 
-    Args:
-        length: of the longest sentence, its `EOS` counted. Longer pairs of the train part are left out, as fairseq
-            does; ``skipped`` says how many. A longer one in the valid part is refused, lest losses be of other data.
-        smoothing: of the labels, in training (`smoothed_cross_entropy`).
-        multiple: lengths are padded to multiples of it, so that batches have fewer shapes; 1 is fairseq's.
-
-    Raises:
-        UserError: no pair is short enough, or a pair of the valid part is too long.
+    length: of the longest sentence, its `EOS` counted. Longer pairs of the train part are left out, as fairseq does;
+        ``skipped`` says how many. `UserError` if none is left, or if the valid part has a longer one.
+    smoothing: of the labels, in training (`smoothed_cross_entropy`).
+    multiple: lengths are padded to multiples of it, so that batches have fewer shapes; 1 is fairseq's.
     """
 
     has_equal_batches = False
 
     def __init__(self, data: PairDataset, length: int, *, smoothing: float = 0.1, multiple: int = 1) -> None:
         self.data, self._length, self._smoothing, self._multiple = data, length, smoothing, multiple
-        self._train, self._valid = _Pairs(data, "train"), _Pairs(data, "valid")
-        self._kept = np.flatnonzero(self._train.longer <= length)  # rows of the train part
+        parts = (data.pairs(part) for part in ("train", "valid"))
+        self._train, self._valid = ((_Sentences(part.source), _Sentences(part.target)) for part in parts)
+        self._kept = np.flatnonzero((longer := _longer(self._train)) <= length)  # rows of the train part
         self.count = len(self._kept)
-        self.skipped = len(self._train.longer) - self.count
+        self.skipped = len(longer) - self.count
         if not self.count:
             raise UserError(f"none of the {self.skipped} pairs to train on is within {length} tokens; raise the limit.")
-        if (longest := self._valid.longer.max()) > length:
+        if (longest := _longer(self._valid).max()) > length:
             raise UserError(f"a pair of the valid part has {longest} tokens, but the limit is {length}; raise it.")
 
     def to(self, device: torch.device) -> None:
-        for side in (*self._train.sides, *self._valid.sides):
+        for side in (*self._train, *self._valid):
             side.to(device)
 
     def epoch(
@@ -177,14 +172,11 @@ class Translation(Task):
         The pairs are permuted, sorted by source length, then target length, and cut where a batch is full (`cuts`); the
         batches come in random order. fairseq cuts once and permutes the batches of each epoch; here every epoch is cut
         from a permutation of its own, so that pairs of equal length meet others.
-
-        Raises:
-            UserError: a pair is longer than a batch.
         """
         order_N = self._kept[torch.randperm(self.count, generator=generator).numpy()]
-        source_N, target_N = (side.lengths[order_N] for side in self._train.sides)
+        source_N, target_N = (side.lengths[order_N] for side in self._train)
         order_N = order_N[np.lexsort((target_N, source_N))]
-        groups = np.split(order_N, cuts(self._padded(self._train.longer[order_N]), batch)[:-1])
+        groups = np.split(order_N, cuts(self._padded(_longer(self._train)[order_N]), batch)[:-1])
         order = torch.randperm(len(groups), generator=generator).tolist()
         return (self._batch(self._train, groups[i]) for i in islice(order, done, end))
 
@@ -203,7 +195,7 @@ class Translation(Task):
     def scores(self, model: nn.Module) -> Iterator[tuple[float, float, float]]:
         """Of the valid part, since runs are selected by it: losses without smoothing (nats a target token), and target
         tokens that are the likeliest after those before them."""
-        for rows_B in _by_size(self._valid.longer, max(EVAL_TOKENS, self._length)):
+        for rows_B in _by_size(_longer(self._valid), max(EVAL_TOKENS, self._length)):
             source_BxS, input_BxT, target_BxT = self._batch(self._valid, rows_B)
             logits = model(source_BxS, input_BxT, source_BxS == PAD).flatten(0, 1).float()
             targets, is_real = target_BxT.flatten(), target_BxT.flatten() != PAD
@@ -214,10 +206,9 @@ class Translation(Task):
         """What ``lengths`` are padded to."""
         return np.minimum(-(-lengths // self._multiple) * self._multiple, self._length)
 
-    def _batch(self, pairs: _Pairs, rows_B: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-        source_BxS, target_BxT = (
-            side.padded(rows_B, int(self._padded(side.lengths[rows_B].max()))) for side in pairs.sides
-        )
+    def _batch(self, sides: Sequence[_Sentences], rows_B: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        widths = [int(self._padded(side.lengths[rows_B].max())) for side in sides]
+        source_BxS, target_BxT = (side.padded(rows_B, width) for side, width in zip(sides, widths, strict=True))
         input_BxT = F.pad(target_BxT[:, :-1], (1, 0), value=EOS).masked_fill(target_BxT == PAD, PAD)
         return source_BxS, input_BxT, target_BxT
 
@@ -241,13 +232,9 @@ class _Sentences:
         return tokens_BxT.masked_fill(place_BxT == end_Bx1, EOS).masked_fill(place_BxT > end_Bx1, PAD)
 
 
-class _Pairs:
-    """Both sides of a part; ``longer`` [N]: the length of each pair's longer sentence."""
-
-    def __init__(self, data: PairDataset, part: str) -> None:
-        pairs = data.pairs(part)
-        self.sides = _Sentences(pairs.source), _Sentences(pairs.target)
-        self.longer = np.maximum(*(side.lengths for side in self.sides))
+def _longer(sides: Sequence[_Sentences]) -> np.ndarray:
+    """[N]: the length of each pair's longer sentence."""
+    return np.maximum(*(side.lengths for side in sides))
 
 
 def _by_size(sizes_N: np.ndarray, limit: int) -> list[np.ndarray]:
@@ -261,9 +248,7 @@ def cuts(sizes_N: np.ndarray, limit: int) -> list[int]:
 
     A batch takes examples while (their number) x (the largest size) is within ``limit``; of `MULTIPLE` or more, it
     leaves the last ones to the next batch, so that their number is a multiple of it (fairseq's ``batch_by_size``).
-
-    Raises:
-        UserError: an example is larger than ``limit``.
+    Raises `UserError` for an example larger than ``limit``.
     """
     if len(sizes_N) and sizes_N.max() > limit:
         raise UserError(f"a batch has at most {limit} tokens, but a sentence has {sizes_N.max()}; use larger batches.")
@@ -289,31 +274,23 @@ def translate(
     """The best translation that `beam_search` finds of each source sentence of ``part``, in their order.
 
     batch: source tokens that are searched at a time, padding included. count: only the first so many sentences.
-    search: for `beam_search`. An empty text where the model gives no numbers.
-
-    Raises:
-        UserError: a source is longer than a batch, or than the model's sequences.
+    search: for `beam_search`. An empty text where the model gives no numbers. Raises `UserError` for a source that is
+    longer than a batch, or than the model's sequences.
     """
     sources = _Sentences(data.pairs(part).source)
     sources.to(next(model.parameters()).device)
     texts: dict[int, str] = {}
     for rows_B in _by_size(sources.lengths[:count], batch):
         source_BxS = sources.padded(rows_B, int(sources.lengths[rows_B].max()))
-        hypotheses = beam_search(model, source_BxS, source_BxS == PAD, eos=EOS, pad=PAD, **search)
+        hypotheses = beam_search(model, source_BxS, source_BxS == PAD, **search)
         texts |= {i: data.decode(best[0].tokens) if best else "" for i, best in zip(rows_B, hypotheses, strict=True)}
     return [texts[row] for row in range(len(texts))]
 
 
 def bleu(hypotheses: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
-    """(BLEU in [0, 100] of the corpus, the signature of how it was computed), by sacrebleu.
+    """(BLEU in [0, 100] of the corpus, the signature of how it was computed), by sacrebleu; as many of each."""
+    from sacrebleu.metrics import BLEU  # few runs need it
 
-    Raises:
-        UserError: sacrebleu is not installed, or there are not as many references as hypotheses.
-    """
-    try:
-        from sacrebleu.metrics import BLEU
-    except ImportError:
-        raise UserError("BLEU is computed by sacrebleu, which is not installed: pip install sacrebleu") from None
     if len(hypotheses) != len(references):
         raise UserError(f"there are {len(hypotheses)} translations, but {len(references)} references.")
     metric = BLEU(force=True)  # no warning for each run where the text is tokenized: it is compared as it is
