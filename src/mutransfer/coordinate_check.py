@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from mutransfer.errors import unknown
+from mutransfer.errors import known
 from mutransfer.parametrization import Parametrization, Role, scaling_plan
 from mutransfer.results.coordinates import COLUMNS, CoordFrame
 
@@ -60,9 +60,8 @@ def coord_check(
             f"coord_check needs at least two positive widths, one batch, one step and one seed; got widths={widths}, "
             f"{len(batches)} batches, steps={steps}, seeds={seeds}"
         )
-    if optimizer not in OPTIMIZERS:
-        raise unknown("optimizer", optimizer, OPTIMIZERS)
-    base_width = base_width or widths[0]
+    known("optimizer", optimizer, OPTIMIZERS)
+    base_width, loss = base_width or widths[0], loss or _default_loss
     rows: list[tuple[object, ...]] = []
     allowed = {"output", *may_shrink_at_init}
     for width, seed in product(widths, range(seeds)):
@@ -80,19 +79,14 @@ def coord_check(
 
 
 def _trained(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: Sequence[Batch],
-    steps: int,
-    loss: Loss | None,
-    seed: int,
+    model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Batch], steps: int, loss: Loss, seed: int
 ) -> Iterator[tuple[int, str, str, float]]:
     """(step, activation, kind, rms) at init and after each step."""
     start = _activations(model, batches[0][0], seed)
     yield from ((0, name, "value", _rms(x)) for name, x in start.items())
     for step, (inputs, target) in zip(range(1, steps + 1), cycle(batches), strict=False):
         optimizer.zero_grad()
-        (loss or _default_loss)(_call(model, inputs), target).backward()
+        loss(_call(model, inputs), target).backward()
         optimizer.step()
         for name, x in _activations(model, batches[0][0], seed).items():
             yield step, name, "value", _rms(x)

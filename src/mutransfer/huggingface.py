@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mutransfer.errors import UserError, unknown
-from mutransfer.models.foreign import beyond, check_keys, field, load_ours, names_of, to_theirs, unlike
+from mutransfer.models.foreign import beyond, field, load_ours, names_of, to_theirs, unlike
 from mutransfer.models.transformer import Bert
 from mutransfer.models.transformer_config import ACTIVATIONS, Config
 from mutransfer.parametrization import Parametrization, attention_scale
@@ -180,8 +180,7 @@ def from_huggingface(model: nn.Module | Mapping[str, Tensor], config: Any = None
     bert = Bert(replace(config_of(config), attention_scale=scales.pop()))
     state = _today(model, bert.c)
     names = _names(bert, [head for head in HEADS if any(name.startswith(head) for name in state)])
-    check_keys(f"the state dict of {LIBRARY}", state, [theirs for many in names.values() for theirs in many])
-    load_ours(bert, names, state, "the config wants")
+    load_ours(bert, names, state, LIBRARY, "the config")
     return bert.eval()
 
 
@@ -222,7 +221,7 @@ def _today(state: Mapping[str, Tensor], c: Config) -> dict[str, Tensor]:
     for first, second in (BIAS, WORDS) if c.tied else (BIAS,):
         given = [now[name] for name in (second, first) if name in now]
         if c.tied and len(given) == 2 and not torch.equal(*given):
-            raise UserError(f"{first} and {second} differ, but the config ties them.")
+            raise UserError(f"{first} and {second} differ, but are tied by the config.")
         if given and any(name.startswith("cls.predictions") for name in now):
             now |= {first: given[0], second: given[0]}
     now.pop(BIAS[0], None)

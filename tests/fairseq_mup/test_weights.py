@@ -112,8 +112,8 @@ DAMAGE = {
     "lacks decoder.layers.0.encoder_attn.q_proj.bias": ("decoder.layers.0.encoder_attn.q_proj.bias", None),
     "lacks encoder.embed_tokens.weight": ("encoder.embed_tokens.weight", None),
     "unknown decoder.embed_positions.weight": ("decoder.embed_positions.weight", torch.zeros(3)),
-    "differ, but the options tie them": ("decoder.output_projection.weight", torch.zeros(VOCAB, 32)),
-    r"give \[65, 32\], but the options want \[64, 32\]": (
+    "differ, but are tied by the options": ("decoder.output_projection.weight", torch.zeros(VOCAB, 32)),
+    r"give \[65, 32\], expected \[64, 32\] by the options": (
         "encoder.layers.0.fc1.weight",
         torch.zeros(65, 32),
     ),

@@ -148,7 +148,7 @@ def test_the_encoder_under_a_prefix() -> None:
 DAMAGE = {
     "lacks encoder.layer.1.attention.self.key.bias": ("bert.encoder.layer.1.attention.self.key.bias", None),
     "has the unknown classifier.weight": ("classifier.weight", torch.zeros(2, 16)),
-    r"position_embeddings.weight give \[13, 16\], but the config wants \[12, 16\]": (
+    r"position_embeddings.weight give \[13, 16\], expected \[12, 16\] by the config": (
         "bert.embeddings.position_embeddings.weight",
         torch.zeros(13, 16),
     ),

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +23,14 @@ from torch import Tensor, nn
 
 from mutransfer.errors import UserError
 from mutransfer.fairseq_mup import require
-from mutransfer.models.foreign import beyond, check_keys, field, load_ours, names_of, to_theirs, unlike
+from mutransfer.models.foreign import beyond, field, load_ours, names_of, to_theirs, unlike
 from mutransfer.models.transformer import EncoderDecoder
 from mutransfer.models.transformer_config import ACTIVATIONS, Config
 from mutransfer.parametrization import attention_scale
 
 OPTIONS = {  # in fairseq's namespace of arguments -> of `Base`
-    "mup_base_width": "width",
-    "mup_base_ffn": "ffn",
-    "mup_base_heads": "heads",
-    "mup_alpha_output": "alpha_output",
-    "mup_alpha_attn": "alpha_attn",
+    **{f"mup_base_{size}": size for size in ("width", "ffn", "heads")},
+    **{f"mup_{mult}": mult for mult in ("alpha_output", "alpha_attn")},
 }
 
 
@@ -94,9 +90,8 @@ def set_scales(model: nn.Module, base: Base) -> None:
     for side in (model.encoder, model.decoder):
         if not model.cfg.no_scale_embedding:  # type: ignore[union-attr]
             side.embed_scale = base.embed_scale  # type: ignore[union-attr]
-    for name, module in model.named_modules():
-        if not isinstance(module, MultiheadAttention):
-            continue
+    attentions = [(name, module) for name, module in model.named_modules() if isinstance(module, MultiheadAttention)]
+    for name, module in attentions:
         if module.use_xformers:
             raise UserError(f"'{name}' is xFormers' attention, whose scale cannot be set; leave that option out.")
         if (scale := base.attention(module.head_dim)) != module.scaling:
@@ -197,26 +192,14 @@ def options_of(c: Config, base: Base | None = None) -> argparse.Namespace:
     Raises:
         UserError: a choice that fairseq's model does not have, by name.
     """
-    options: dict[str, Any] = {
-        f"{side}_{name}": value
-        for side in SIDES
-        for name, value in zip(ALIKE, (c.width, c.d_ffn, c.heads, c.depth, c.norm == "pre"), strict=True)
-    }
-    options |= {
-        **ONLY,
-        "arch": "mup_transformer" if base else "transformer",
-        "activation_fn": c.activation,
-        "dropout": c.dropout,
-        "attention_dropout": c.inner_dropout,
-        "activation_dropout": c.inner_dropout,
-        "share_decoder_input_output_embed": c.tied,
-        "share_all_embeddings": c.joint,
-        "no_scale_embedding": c.embed_mult == 1,
-        "max_source_positions": c.length,
-        "max_target_positions": c.length,
-    }
+    alike = zip(ALIKE, (c.width, c.d_ffn, c.heads, c.depth, c.norm == "pre"), strict=True)
+    options: dict[str, Any] = {f"{side}_{name}": value for name, value in alike for side in SIDES}
+    options |= {**ONLY, "arch": "transformer", "activation_fn": c.activation, "no_scale_embedding": c.embed_mult == 1}
+    options |= {"dropout": c.dropout, "attention_dropout": c.inner_dropout, "activation_dropout": c.inner_dropout}
+    options |= {"share_decoder_input_output_embed": c.tied, "share_all_embeddings": c.joint}
+    options |= {f"max_{side}_positions": c.length for side in ("source", "target")}
     if base:
-        options |= {theirs: getattr(base, ours) for theirs, ours in OPTIONS.items()}
+        options |= {"arch": "mup_transformer", **{theirs: getattr(base, ours) for theirs, ours in OPTIONS.items()}}
     made = argparse.Namespace(**options)
     if bad := unlike(c, config_of(made, c.vocab), ("embed_std",)):
         what = f"with the base {base} " if base else ""
@@ -234,20 +217,12 @@ def from_fairseq(state: Mapping[str, Tensor], options: Any) -> EncoderDecoder:
     vocab = [len(state.get(f"{side}.embed_tokens.weight", ())) for side in SIDES]
     if all(vocab) and vocab[0] != vocab[1]:
         raise UserError(f"the dictionaries have {vocab[0]} and {vocab[1]} symbols; ours has one for both languages.")
-    config = config_of(options, max(*vocab, 1))
-    model = EncoderDecoder(config)
-    names = names_of(model, MODULES, "fairseq")
-    expected = {theirs for many in names.values() for theirs in many} | {f"{side}.version" for side in SIDES}
-    check_keys("the state dict of fairseq's Transformer", state, expected)
+    model = EncoderDecoder(config_of(options, max(*vocab, 1)))
+    weights = dict(state)
     for side in SIDES:
-        if (version := state[f"{side}.version"].flatten().tolist()) != [VERSION]:
+        if (version := weights.pop(f"{side}.version", torch.empty(0)).flatten().tolist()) != [VERSION]:
             raise UserError(f"{side}.version is {version}, expected [{VERSION}] (fairseq 0.12).")
-    embed = "decoder.embed_tokens.weight"
-    shared = {"decoder.output_projection.weight": config.tied, "encoder.embed_tokens.weight": config.joint}
-    for name in (name for name, is_tied in shared.items() if is_tied):
-        if not torch.equal(state[name], state[embed]):
-            raise UserError(f"{embed} and {name} differ, but the options tie them.")
-    load_ours(model, names, state, "the options want")
+    load_ours(model, names_of(model, MODULES, "fairseq"), weights, "fairseq's Transformer", "the options")
     return model.eval()
 
 
@@ -270,11 +245,9 @@ def read_checkpoint(path: Path | str) -> EncoderDecoder:
     """
     require()
     try:
-        allowed = argparse.Namespace in torch.serialization.get_safe_globals()  # by `plugin`, for good
-        with nullcontext() if allowed else torch.serialization.safe_globals([argparse.Namespace]):
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        options = state["args"] or state["cfg"]["model"]
-        weights = state["model"]
+        torch.serialization.add_safe_globals([argparse.Namespace])  # plain data; for good, as `plugin` does
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        options, weights = state["args"] or state["cfg"]["model"], state["model"]
     except (OSError, KeyError, TypeError, RuntimeError, ValueError, EOFError) as error:
         raise UserError(f"{path} is no checkpoint of fairseq ({str(error).splitlines()[0]}).") from error
     return from_fairseq(weights, options)

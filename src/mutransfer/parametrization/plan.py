@@ -5,18 +5,17 @@ Nothing is attached to a tensor, so a plan outlives deepcopy, ``load_state_dict(
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mutransfer.errors import unknown
+from mutransfer.errors import known, unknown
 from mutransfer.parametrization.own_init import InitError, is_constant, own_growth
 from mutransfer.parametrization.roles import Model, RoleError, Sized, Use, match, on_meta, plain_name, size, uses_of
 from mutransfer.parametrization.tables import FIELDS, Parametrization, Role, aligned, family_of, parametrization_of
@@ -93,10 +92,7 @@ class Plan(Mapping[str, Scale]):
         Raises `InitError` with the tensor's name where values and powers cannot be reconciled, ValueError if ``model``
         is not the plan's target, or has its multipliers already, `UserError` for an unknown name in ``own_init``.
         """
-        own_init = own_init or {}
-        for name in own_init:
-            if name not in self:
-                raise unknown("parameter in own_init", name, self)
+        own_init = {known("parameter in own_init", name, self): power for name, power in (own_init or {}).items()}
         uses = self._uses(model, is_initialized=False)
         twins = match(uses_of(base), uses)
         # what grows in a module: PyTorch draws a readout's bias, which does not grow itself, by its weight's fan_in
@@ -182,26 +178,6 @@ class Plan(Mapping[str, Scale]):
                 raise ValueError(f"model: parameter '{name}' of the plan is missing")
         return uses
 
-    def to_json(self) -> str:
-        """The plan as JSON text; `from_json` gives an equal plan."""
-        data = asdict(self)
-        data["tensors"] = data.pop("scales")
-        return json.dumps(data, indent=1, default=lambda role: role.value)
-
-    @classmethod
-    def from_json(cls, text: str) -> Plan:
-        """The plan that `to_json` wrote. Raises ValueError if ``text`` is not one."""
-        try:
-            data = json.loads(text)
-            scales = {}
-            for name, fields in data["tensors"].items():
-                z, role = fields["size"], Role(fields["role"])
-                z |= {"role": Role(z["role"]), "shape": tuple(z["shape"]), "base_shape": tuple(z["base_shape"])}
-                scales[name] = Scale(**{**fields, "role": role, "size": Sized(**z)})
-            return cls(data["parametrization"], data["optimizer"], scales)
-        except (KeyError, TypeError, AttributeError, ValueError) as e:
-            raise ValueError(f"not a plan written by Plan.to_json: {e!r}") from e
-
     def __str__(self) -> str:
         rows: Counter[tuple[str, ...]] = Counter()
         for name, s in self.items():
@@ -240,16 +216,13 @@ def scaling_plan(
     unknown parametrization, optimizer, convention or name in ``roles``.
     """
     table, family = parametrization_of(parametrization), family_of(optimizer)
-    if weight_decay not in WEIGHT_DECAY:
-        raise unknown("weight-decay convention", weight_decay, WEIGHT_DECAY)
+    known("weight-decay convention", weight_decay, WEIGHT_DECAY)
     bases, uses = (uses_of(on_meta(m, what)) for m, what in ((base, "base"), (target, "target")))
-    valid = [role.value for role in Role]
-    for name, role in (roles or {}).items():
-        if name not in uses:
-            raise unknown("parameter in roles", name, uses)
-        if getattr(role, "value", role) not in valid:
-            raise unknown("role", role, valid)
-    forced = {name: Role(role) for name, role in (roles or {}).items()}
+    valid = {role.value: role for role in Role}
+    forced = {
+        known("parameter in roles", name, uses): valid[known("role", getattr(role, "value", role), valid)]
+        for name, role in (roles or {}).items()
+    }
 
     scales: dict[str, Scale] = {}
     names_of: dict[nn.Parameter, list[str]] = defaultdict(list)
