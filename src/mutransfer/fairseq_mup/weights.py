@@ -1,12 +1,9 @@
 """What µP asks of fairseq's Transformer beside its plan, and weights both ways between it and our `EncoderDecoder`.
 
-fairseq multiplies embeddings by sqrt(width), logits of attention by 1/sqrt(d_head), and reads out without a factor.
-All three can be reached through its modules (`set_scales`): its classes stay as they are. Converted, both models give
-the same logits, and there and back gives the same bits.
-
 fairseq's side is a state dict with the options of its model (its namespace of arguments, or a model's ``cfg``); it need
-not be installed, but to read a checkpoint. Both sides number symbols alike (`mutransfer.data.pairs`). fairseq pads
-sources on the left, ours are padded on the right: see `mutransfer.training.translation.Translation`.
+not be installed, but to read a checkpoint. Converted, both models give the same logits, and there and back gives the
+same bits. Both sides number symbols alike (`mutransfer.data.pairs`). fairseq pads sources on the left, ours are padded
+on the right: see `mutransfer.training.translation.Translation`.
 """
 
 from __future__ import annotations
@@ -38,8 +35,7 @@ OPTIONS = {  # in fairseq's namespace of arguments -> of `Base`
 class Base:
     """The base shape of a fairseq Transformer, where µP is fairseq itself, and the tuned multipliers.
 
-    Raises:
-        UserError: a size below 1, or a width that the heads do not divide.
+    Raises `UserError` for a size below 1, or a width that the heads do not divide.
     """
 
     width: int  # --encoder-embed-dim, --decoder-embed-dim
@@ -81,8 +77,7 @@ def set_scales(model: nn.Module, base: Base) -> None:
     The readout's factor is not set: it is in the multiplier that a plan's ``initialize`` installs. Call this once,
     before; at the base shape (and alpha_attn 1) it changes nothing.
 
-    Raises:
-        UserError: fairseq is not installed, or the model has attention by xFormers, whose scale is out of reach.
+    Raises `UserError` if fairseq is not installed, or for attention by xFormers, whose scale is out of reach.
     """
     require()
     from fairseq.modules import MultiheadAttention
@@ -138,8 +133,7 @@ MODULES = {  # ours -> those of fairseq that hold our rows, in order; "*": the n
 def config_of(options: Any, vocab: int) -> Config:
     """The `Config` of fairseq's model with these ``options``, of an architecture of this plug-in too.
 
-    Raises:
-        UserError: an option that our model has nothing for, or one that is missing; the line names all of them.
+    Raises `UserError` that names all options which our model has nothing for, or which are missing.
     """
     bad = beyond(options, ONLY)
     sizes = {name: [field(options, f"{side}_{name}") for side in SIDES] for name in ALIKE}
@@ -151,8 +145,7 @@ def config_of(options: Any, vocab: int) -> Config:
     if (activation := field(options, "activation_fn", "relu")) not in ACTIVATIONS:
         bad.append(f"activation_fn={activation}")
     inner = field(options, "attention_dropout", 0.0)
-    outer = field(options, "activation_dropout", 0.0) or field(options, "relu_dropout", 0.0)
-    if inner != outer:
+    if (outer := field(options, "activation_dropout", 0.0) or field(options, "relu_dropout", 0.0)) != inner:
         bad.append(f"attention_dropout={inner} with activation_dropout={outer}")
     if isinstance(width, int) and width % 2:
         bad.append(f"embed_dim={width} (odd)")
@@ -188,9 +181,7 @@ def options_of(c: Config, base: Base | None = None) -> argparse.Namespace:
     """The options of fairseq's model that computes what our model of this `Config` does; the inverse of `config_of`.
 
     base: of the architectures ``mup_transformer*``; None for fairseq's own.
-
-    Raises:
-        UserError: a choice that fairseq's model does not have, by name.
+    Raises `UserError` for a choice that fairseq's model does not have, by name.
     """
     alike = zip(ALIKE, (c.width, c.d_ffn, c.heads, c.depth, c.norm == "pre"), strict=True)
     options: dict[str, Any] = {f"{side}_{name}": value for name, value in alike for side in SIDES}
@@ -210,9 +201,8 @@ def options_of(c: Config, base: Base | None = None) -> argparse.Namespace:
 def from_fairseq(state: Mapping[str, Tensor], options: Any) -> EncoderDecoder:
     """Our model with the weights of fairseq's ``state``, in evaluation mode, float32.
 
-    Raises:
-        UserError: ``options`` that our model has nothing for (`config_of`), keys that are missing or unknown, a shape
-            that does not fit, tied weights that differ, or dictionaries of different sizes.
+    Raises `UserError` for ``options`` that our model has nothing for (`config_of`), keys that are missing or unknown, a
+    shape that does not fit, tied weights that differ, or dictionaries of different sizes.
     """
     vocab = [len(state.get(f"{side}.embed_tokens.weight", ())) for side in SIDES]
     if all(vocab) and vocab[0] != vocab[1]:
@@ -229,8 +219,7 @@ def from_fairseq(state: Mapping[str, Tensor], options: Any) -> EncoderDecoder:
 def to_fairseq(model: EncoderDecoder, base: Base | None = None) -> dict[str, Tensor]:
     """The state dict that fairseq's model has, built with the options of `options_of`: all of its keys, copied.
 
-    Raises:
-        UserError: fairseq's model does not compute what ours does (`options_of`; one with a µP multiplier).
+    Raises `UserError` if fairseq's model does not compute what ours does (`options_of`; one with a µP multiplier).
     """
     options_of(model.decoder.c, base)
     made = to_theirs(model, names_of(model, MODULES, "fairseq"))
@@ -240,8 +229,7 @@ def to_fairseq(model: EncoderDecoder, base: Base | None = None) -> dict[str, Ten
 def read_checkpoint(path: Path | str) -> EncoderDecoder:
     """Our model with the weights of a checkpoint of ``fairseq-train``, of an architecture of this plug-in too.
 
-    Raises:
-        UserError: it cannot be read, fairseq is not installed, or see `from_fairseq`.
+    Raises `UserError` if it cannot be read, if fairseq is not installed, or as `from_fairseq` does.
     """
     require()
     try:

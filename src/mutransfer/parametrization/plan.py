@@ -217,10 +217,10 @@ def scaling_plan(
     """
     table, family = parametrization_of(parametrization), family_of(optimizer)
     known("weight-decay convention", weight_decay, WEIGHT_DECAY)
-    bases, uses = (uses_of(on_meta(m, what)) for m, what in ((base, "base"), (target, "target")))
+    bases, uses = (uses_of(on_meta(model)) for model in (base, target))
     valid = {role.value: role for role in Role}
     forced = {
-        known("parameter in roles", name, uses): valid[known("role", getattr(role, "value", role), valid)]
+        known("parameter in roles", name, uses): valid[known("role", str(getattr(role, "value", role)), valid)]
         for name, role in (roles or {}).items()
     }
 
