@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from nets import MLP, Transformer, tokens, vectors
+from nets import MLP, Transformer, grows, tokens, vectors
 from torch import nn
 
 from mutransfer import MUP, SP, Role, coord_check
@@ -46,9 +46,8 @@ def test_transformer():
     verdict = check_transformer("mup").verdict()
     assert verdict.ok, str(verdict)
     assert {"embed", "ln", "blocks.1.attn.qkv", "blocks.1.attn.logits", "output"} <= set(verdict)
-    sp = check_transformer("sp", attention="sp").verdict()
-    grows = {name for name, row in sp.items() if row["verdict"] == "grows"}
-    assert {"blocks.0.attn.qkv", "blocks.0.attn.logits", "blocks.1.mlp.0", "readout", "output"} <= grows
+    growing = grows(check_transformer("sp", attention="sp").verdict())
+    assert {"blocks.0.attn.qkv", "blocks.0.attn.logits", "blocks.1.mlp.0", "readout", "output"} <= growing
     mutated = check_transformer("mup", attention="sp").verdict()
     assert mutated["blocks.0.attn.logits"]["verdict"] == "grows"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import cycle, islice, product
 from typing import Any
 
@@ -101,22 +102,19 @@ def _activations(model: nn.Module, inputs: Any, seed: int) -> dict[str, Tensor]:
     seen: dict[str, Tensor] = {}
     calls: Counter[str] = Counter()
 
-    def hook_for(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            calls[name] += 1
-            label = name if calls[name] == 1 else f"{name}#{calls[name]}"
-            tensors = [x for x in _pytree.tree_leaves(output) if isinstance(x, Tensor) and x.is_floating_point()]
-            for i, x in enumerate(tensors):
-                if x.requires_grad:
-                    # a copy, since the next module may work in place
-                    seen[label if i == 0 else f"{label}[{i}]"] = x.detach().clone()
-
-        return hook
+    def keep(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        calls[name] += 1
+        label = name if calls[name] == 1 else f"{name}#{calls[name]}"
+        tensors = [x for x in _pytree.tree_leaves(output) if isinstance(x, Tensor) and x.is_floating_point()]
+        for i, x in enumerate(tensors):
+            if x.requires_grad:
+                # a copy, since the next module may work in place
+                seen[label if i == 0 else f"{label}[{i}]"] = x.detach().clone()
 
     modules = [(name, m) for name, m in model.named_modules() if "parametrizations" not in name.split(".")]
     with ExitStack() as hooks, torch.random.fork_rng():
         for name, module in modules:
-            hooks.enter_context(module.register_forward_hook(hook_for(name or "output")))
+            hooks.enter_context(module.register_forward_hook(partial(keep, name or "output")))
         torch.manual_seed(seed)
         _call(model, inputs)
     return seen

@@ -260,15 +260,6 @@ SMALL = pd.DataFrame({"width": [256, 512], "depth": [2, 8], "batch": [4, 4], "le
 MET = {"width": True, "depth": False, "batch": False, "length": True, "steps": True}
 
 
-def panel():
-    """Two lines whose seeds disagree, and whose best choice moves."""
-    runs = pd.DataFrame(itertools.product((2, 8), range(-9, -3), range(2)), columns=["line", "x", "seed"])
-    best = np.where(runs["line"] == 2, -7, -5)
-    lucky = runs.eval("line == 2 and x == -8") * np.where(runs["seed"] == 1, -0.5, 0.5)
-    loss = 2.5 - 0.01 * runs["line"] + 0.01 * runs["line"] * (runs["x"] - best) ** 2 + lucky
-    return runs.assign(panel="mup/depth/log2_lr", status="finished", train_loss=loss)
-
-
 def grown(*exponents):
     """Measured sizes that go so with depth, for each alpha at init and in their change."""
     cells = itertools.product(zip(lab5.ALPHAS, exponents, strict=True), (4, 8, 16), range(2))
@@ -358,9 +349,8 @@ CASES = [
     (lab5.ex5a, {"right": lab5.TABLE_1, "How much regularisation": {**lab5.TABLE_1, "dropout": True}}),
     (lab5.ex5b, {"right": MET, "2, 8, and the smallest is below 4": {**MET, "depth": True}}, SMALL),
     (lab5.ex5b, {"right": {**MET, "width": False, "steps": False}}, DEPTH),
-    (lab5.ex5c, {"right": solution("5c"), "the smallest": solution("5c", "first, last =", "last, first =")}, panel()),
-    (lab5.ex5c, {"The size is": lambda runs: -solution("5c")(runs)}, panel()),
-    (lab5.ex5c, {"at which two choices of x": lambda runs: 1.0}, FIGURE_4),
+    (lab5.ex5c, {"the smallest": solution("5c", "first, last =", "last, first =")}, FIGURE_4),
+    (lab5.ex5c, {"The size is": lambda runs: -solution("5c")(runs), "at which two choices": lambda runs: 1}, FIGURE_4),
     (lab5.ex5e, {"right": THEORY, "or variances": growth(sizes(1, 1), sizes(0, 0.5), sizes(0, 0))}, GROWN),
     (lab5.ex5e, {"measured +1.50": THEORY}, grown((1.5, 1), (0, 0.5), (0, 0))),
     (lab5.ex5f, {"right": rules({0.5, 1}, set()), "1 (linear) is compatible, too": rules({0.5}, set())}, DRIFTS),

@@ -99,9 +99,7 @@ class Plan(Mapping[str, Scale]):
         growing: dict[nn.Module, set[float]] = defaultdict(set)
         for name, use in uses.items():
             grown = self[name].size
-            if twins[name].shape != grown.base_shape:
-                shape = list(twins[name].shape)
-                raise ValueError(f"base: '{name}' has shape {shape}, but the plan was made for {grown.base_shape}")
+            _check_shape("base", twins[name], grown.base_shape)
             if use.parameter.is_meta or twins[name].parameter.is_meta:
                 raise ValueError(f"'{name}' is on the meta device: initialize needs real values to measure")
             growing[use.owner] |= {grown.m_in, grown.m_out} - {1.0}
@@ -164,9 +162,7 @@ class Plan(Mapping[str, Scale]):
             if name not in self:
                 raise ValueError(f"model: {unknown('parameter', name, self)}")
             scale = self[name]
-            if use.shape != scale.size.shape:
-                want = list(scale.size.shape)
-                raise ValueError(f"model: '{name}' has shape {list(use.shape)}, but the plan was made for {want}")
+            _check_shape("model", use, scale.size.shape)
             if scale.multiplier != 1 and use.is_parametrized != is_initialized:
                 raise ValueError(
                     f"'{name}' lacks the multiplier {scale.multiplier:g}: call plan.initialize(model, base) first"
@@ -190,6 +186,12 @@ class Plan(Mapping[str, Scale]):
         return f"{self.parametrization}, {self.optimizer}: factors relative to the base\n" + aligned([head, *cells])
 
     __repr__ = __str__
+
+
+def _check_shape(what: str, use: Use, shape: tuple[int, ...]) -> None:
+    if use.shape != shape:
+        made = list(shape)
+        raise ValueError(f"{what}: '{use.name}' has shape {list(use.shape)}, but the plan was made for {made}")
 
 
 def scaling_plan(
