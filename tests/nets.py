@@ -86,6 +86,11 @@ class Transformer(nn.Module):
         return self.readout(self.ln(x))
 
 
+def grows(verdict):
+    """The activations that a coordinate check sees growing."""
+    return {name for name, row in verdict.items() if row["verdict"] == "grows"}
+
+
 def vectors(n=64, d_in=32, seed=0):
     g = torch.Generator().manual_seed(seed)
     return torch.randn(n, d_in, generator=g), torch.randint(0, 10, (n,), generator=g)

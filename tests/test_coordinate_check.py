@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from nets import MLP, Transformer, tokens, vectors
+from nets import MLP, Transformer, grows, tokens, vectors
 from torch import nn
 
 from mutransfer import MUP, SP, Role, coord_check
@@ -17,24 +17,21 @@ WIDTHS = [64, 128, 256]
 LOGITS = [f"blocks.{i}.attn.logits" for i in range(2)]
 
 
-def check_mlp(parametrization, optimizer="adam", build=MLP, **options):
-    lr = {"adam": 1e-2, "sgd": 0.1}[optimizer]
-    settings = {"lr": lr, "steps": 3, "seeds": 2, "parametrization": parametrization, "optimizer": optimizer}
-    return coord_check(build, WIDTHS, [vectors()], **settings | options)
+def check(parametrization, optimizer="adam", build=MLP, batch=None, **options):
+    settings = {"lr": {"adam": 1e-2, "sgd": 0.1}[optimizer], "steps": 3, "seeds": 2, "optimizer": optimizer}
+    return coord_check(build, WIDTHS, [batch or vectors()], parametrization=parametrization, **settings | options)
 
 
-def check_transformer(parametrization, optimizer="adam", attention="mup", **options):
-    settings = {"lr": 1e-2, "steps": 3, "seeds": 2, "parametrization": parametrization, "optimizer": optimizer}
-
+def check_transformer(parametrization, optimizer="adam", attention="mup"):
     def build(width):
         return Transformer(width, base_width=WIDTHS[0], parametrization=attention)
 
-    return coord_check(build, WIDTHS, [tokens(2, 8)], may_shrink_at_init=LOGITS, **settings | options)
+    return check(parametrization, optimizer, build, tokens(2, 8), may_shrink_at_init=LOGITS)
 
 
 def test_mlp_is_seen_to_fail_in_sp():
     """SP with Adam: hidden activations and the output grow after one step, as fast as theory says (exponent 1)."""
-    frame = check_mlp("sp")
+    frame = check("sp")
     verdict = frame.verdict()
     assert not verdict.ok
     assert verdict["blocks.0"]["verdict"] == verdict["output"]["verdict"] == "grows"
@@ -49,16 +46,15 @@ def test_transformer():
     verdict = check_transformer("mup").verdict()
     assert verdict.ok, str(verdict)
     assert {"embed", "ln", "blocks.1.attn.qkv", "blocks.1.attn.logits", "output"} <= set(verdict)
-    sp = check_transformer("sp", attention="sp").verdict()
-    grows = {name for name, row in sp.items() if row["verdict"] == "grows"}
-    assert {"blocks.0.attn.qkv", "blocks.0.attn.logits", "blocks.1.mlp.0", "readout", "output"} <= grows
+    growing = grows(check_transformer("sp", attention="sp").verdict())
+    assert {"blocks.0.attn.qkv", "blocks.0.attn.logits", "blocks.1.mlp.0", "readout", "output"} <= growing
     mutated = check_transformer("mup", attention="sp").verdict()
     assert mutated["blocks.0.attn.logits"]["verdict"] == "grows"
 
 
 def test_transformer_with_sgd():
     """All but the attention logits stay. Those start uncorrelated and move by 1/sqrt(width) in SGD's first steps."""
-    verdict = check_transformer("mup", "sgd", lr=0.1).verdict()
+    verdict = check_transformer("mup", "sgd").verdict()
     assert {name for name, row in verdict.items() if row["verdict"] != "ok"} == set(LOGITS)
 
 
@@ -86,7 +82,7 @@ class Bottleneck(MLP):
 def whole(family, **options):
     """The verdict on the table as it is, which many mutants of it are compared with: every activation and its change
     stay, at every step."""
-    verdict = check_mlp(MUP, family, **options).verdict()
+    verdict = check(MUP, family, **options).verdict()
     assert verdict.ok or options.get("build"), str(verdict)
     assert set(verdict) == {"embed", "blocks.0", "readout", "output"}
     return verdict
@@ -101,31 +97,27 @@ def test_every_entry_of_the_table_is_needed(family, role, entry):
     if (family, role) == ("sgd", Role.HIDDEN):
         # fan_out/fan_in is SP's 1 where both fans grow alike, so only a net whose fans grow apart can tell; there the
         # layer itself is the witness (with fan-in init the embedding below it moves by less than 1 at first)
-        verdict = check_mlp(mutant, family, build=Bottleneck).verdict()["blocks.0"]
+        verdict = check(mutant, family, build=Bottleneck).verdict()["blocks.0"]
         assert (whole(family, build=Bottleneck)["blocks.0"]["verdict"], verdict["verdict"]) == ("ok", "shrinks")
     else:
         assert whole(family, **options).ok
-        mutated = check_mlp(mutant, family, **options).verdict()
+        mutated = check(mutant, family, **options).verdict()
         assert not mutated.ok, str(mutated)
 
 
 def test_zero_readout_says_nothing_at_the_first_step():
     """Behind a readout of zeros no gradient flows at first: an exact 0 is no evidence of shrinking, later steps are."""
-    frame = coord_check(lambda w: MLP(w, zero_readout=True), WIDTHS, [vectors()], optimizer="adam", steps=3, seeds=2)
+    frame = check("mup", build=lambda w: MLP(w, zero_readout=True))
     assert frame.verdict().ok
     hidden = frame.exponents().query("activation == 'blocks.0' and kind == 'change'")
     assert list(hidden["step"]) == [2, 3]
 
 
-def test_what_never_moves_is_not_ok():
-    """With lr = 0 nothing learns: the extreme of shrinking, not a pass."""
-    verdict = check_mlp("mup", lr=0.0).verdict()
+def test_the_extremes():
+    """With lr = 0 nothing learns: shrinking, not a pass. What leaves the floating-point range grows, and is no gap."""
+    verdict = check("mup", lr=0.0).verdict()
     assert verdict["blocks.0"]["verdict"] == "shrinks" and not verdict.ok
-
-
-def test_overflow_is_growth():
-    """An activation that leaves the floating-point range grows; it is not dropped as missing."""
-    frame = check_mlp("sp", "sgd", lr=1e6, seeds=1)
+    frame = check("sp", "sgd", lr=1e6, seeds=1)
     assert not np.isfinite(frame.data["rms"]).all()
     assert frame.verdict()["output"]["verdict"] == "grows"
 
@@ -173,4 +165,4 @@ def test_bad_input_is_refused():
     with pytest.raises(Exception, match="'adam'"):
         coord_check(MLP, [64, 128], [vectors()], optimizer="adm")
     with pytest.raises(KeyError, match="'readout'"):
-        check_mlp("mup", steps=1, seeds=1).verdict()["readuot"]
+        check("mup", steps=1, seeds=1).verdict()["readuot"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import cycle, islice, product
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils import _pytree
 
-from mutransfer.errors import unknown
+from mutransfer.errors import known
 from mutransfer.parametrization import Parametrization, Role, scaling_plan
 from mutransfer.results.coordinates import COLUMNS, CoordFrame
 
@@ -60,9 +61,8 @@ def coord_check(
             f"coord_check needs at least two positive widths, one batch, one step and one seed; got widths={widths}, "
             f"{len(batches)} batches, steps={steps}, seeds={seeds}"
         )
-    if optimizer not in OPTIMIZERS:
-        raise unknown("optimizer", optimizer, OPTIMIZERS)
-    base_width = base_width or widths[0]
+    known("optimizer", optimizer, OPTIMIZERS)
+    base_width, loss = base_width or widths[0], loss or _default_loss
     rows: list[tuple[object, ...]] = []
     allowed = {"output", *may_shrink_at_init}
     for width, seed in product(widths, range(seeds)):
@@ -80,19 +80,14 @@ def coord_check(
 
 
 def _trained(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    batches: Sequence[Batch],
-    steps: int,
-    loss: Loss | None,
-    seed: int,
+    model: nn.Module, optimizer: torch.optim.Optimizer, batches: Sequence[Batch], steps: int, loss: Loss, seed: int
 ) -> Iterator[tuple[int, str, str, float]]:
     """(step, activation, kind, rms) at init and after each step."""
     start = _activations(model, batches[0][0], seed)
     yield from ((0, name, "value", _rms(x)) for name, x in start.items())
     for step, (inputs, target) in zip(range(1, steps + 1), cycle(batches), strict=False):
         optimizer.zero_grad()
-        (loss or _default_loss)(_call(model, inputs), target).backward()
+        loss(_call(model, inputs), target).backward()
         optimizer.step()
         for name, x in _activations(model, batches[0][0], seed).items():
             yield step, name, "value", _rms(x)
@@ -107,22 +102,19 @@ def _activations(model: nn.Module, inputs: Any, seed: int) -> dict[str, Tensor]:
     seen: dict[str, Tensor] = {}
     calls: Counter[str] = Counter()
 
-    def hook_for(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            calls[name] += 1
-            label = name if calls[name] == 1 else f"{name}#{calls[name]}"
-            tensors = [x for x in _pytree.tree_leaves(output) if isinstance(x, Tensor) and x.is_floating_point()]
-            for i, x in enumerate(tensors):
-                if x.requires_grad:
-                    # a copy, since the next module may work in place
-                    seen[label if i == 0 else f"{label}[{i}]"] = x.detach().clone()
-
-        return hook
+    def keep(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        calls[name] += 1
+        label = name if calls[name] == 1 else f"{name}#{calls[name]}"
+        tensors = [x for x in _pytree.tree_leaves(output) if isinstance(x, Tensor) and x.is_floating_point()]
+        for i, x in enumerate(tensors):
+            if x.requires_grad:
+                # a copy, since the next module may work in place
+                seen[label if i == 0 else f"{label}[{i}]"] = x.detach().clone()
 
     modules = [(name, m) for name, m in model.named_modules() if "parametrizations" not in name.split(".")]
     with ExitStack() as hooks, torch.random.fork_rng():
         for name, module in modules:
-            hooks.enter_context(module.register_forward_hook(hook_for(name or "output")))
+            hooks.enter_context(module.register_forward_hook(partial(keep, name or "output")))
         torch.manual_seed(seed)
         _call(model, inputs)
     return seen

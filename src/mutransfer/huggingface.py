@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mutransfer.errors import UserError, unknown
-from mutransfer.models.foreign import beyond, check_keys, field, load_ours, names_of, to_theirs, unlike
+from mutransfer.errors import UserError, known
+from mutransfer.models.foreign import beyond, field, load_ours, names_of, to_theirs, unlike
 from mutransfer.models.transformer import Bert
 from mutransfer.models.transformer_config import ACTIVATIONS, Config
 from mutransfer.parametrization import Parametrization, attention_scale
@@ -34,16 +34,13 @@ def set_attention_scale(
     ``base_d_head`` (and alpha_attn 1) it changes nothing, so more heads of the same size need no call.
     `save_pretrained` does not keep the scale: call it again after loading.
 
-    Raises:
-        UserError: no attention keeps its scale so (older versions of transformers, T5), or it is not 1/sqrt(d_head),
-            by the module's name; the model is then as it was.
+    Raises `UserError` if no attention keeps its scale so (older versions of transformers, T5), or if it is not
+    1/sqrt(d_head), by the module's name; the model is then as it was.
     """
     scaled = list(_attentions(model))
     if not scaled:
-        raise UserError(
-            f"{type(model).__name__} has no attention with the attributes 'scaling' and 'head_dim' (or "
-            "'attention_head_size'); a newer version of transformers may have them."
-        )
+        what = f"{type(model).__name__} has no attention with the attributes 'scaling' and one of {SIZES}"
+        raise UserError(f"{what}; a newer version of transformers may have them.")
     for name, module, d_head in scaled:
         if not math.isclose(module.scaling, d_head**-0.5):
             raise UserError(
@@ -114,9 +111,7 @@ def config_of(config: Any) -> Config:
     """The `Config` of Hugging Face's BERT with this ``config``: an object or a mapping with the fields of BertConfig.
 
     Its weights would start as ours do; of theirs, embeddings start so too. ``classifier_dropout`` is left out.
-
-    Raises:
-        UserError: a field that our model has nothing for, or one that is missing; the line names all of them.
+    Raises `UserError` that names all fields which our model has nothing for, or which are missing.
     """
     given = {theirs: field(config, theirs) for theirs in (*FIELDS.values(), "intermediate_size")}
     if missing := [name for name, value in given.items() if value is None]:
@@ -142,8 +137,7 @@ def config_of(config: Any) -> Config:
 def options_of(c: Config) -> dict[str, Any]:
     """The arguments of the BertConfig whose model computes what our `Bert` of ``c`` does; the inverse of `config_of`.
 
-    Raises:
-        UserError: a choice that their model does not have (pre-LN, µP's attention scale, multipliers), by name.
+    Raises `UserError` for a choice that their model does not have (pre-LN, µP's attention scale, multipliers), by name.
     """
     made = {theirs: getattr(c, ours) for ours, theirs in FIELDS.items()}
     made |= {"intermediate_size": c.d_ffn, "tie_word_embeddings": c.tied}
@@ -160,13 +154,10 @@ def from_huggingface(model: nn.Module | Mapping[str, Tensor], config: Any = None
     ``model`` is a BertForPreTraining, a BertForMaskedLM or a BertModel, or the state dict of one, of old checkpoints
     too. Heads, or a pooler, that it does not have start as ours do.
 
-    Args:
-        config: as in `config_of`; needed with a state dict.
+    config: as in `config_of`; needed with a state dict.
 
-    Raises:
-        UserError: no config, or one that our model has nothing for (`config_of`); tensors that are missing or unknown,
-            by name; a shape that does not fit; weights that the config ties, but that differ; attention modules of
-            different scales.
+    Raises `UserError` for no config, or one that our model has nothing for (`config_of`); tensors that are missing or
+    unknown, by name; a shape that does not fit; tied weights that differ; attention modules of different scales.
     """
     scales = {0.0}  # of the attention logits, which `set_attention_scale` may have changed; 0: 1/sqrt(d_head)
     if isinstance(model, nn.Module):
@@ -180,24 +171,20 @@ def from_huggingface(model: nn.Module | Mapping[str, Tensor], config: Any = None
     bert = Bert(replace(config_of(config), attention_scale=scales.pop()))
     state = _today(model, bert.c)
     names = _names(bert, [head for head in HEADS if any(name.startswith(head) for name in state)])
-    check_keys(f"the state dict of {LIBRARY}", state, [theirs for many in names.values() for theirs in many])
-    load_ours(bert, names, state, "the config wants")
+    load_ours(bert, names, state, LIBRARY, "the config")
     return bert.eval()
 
 
 def to_huggingface(bert: Bert, layout: str = "pretraining") -> dict[str, Tensor]:
     """The state dict of their model, built with the config of `options_of`: all of its keys, copied.
 
-    Args:
-        layout: ``"pretraining"`` (BertForPreTraining), ``"masked_lm"`` (BertForMaskedLM), ``"model"`` (BertModel).
+    layout: ``"pretraining"`` (BertForPreTraining), ``"masked_lm"`` (BertForMaskedLM), ``"model"`` (BertModel).
 
-    Raises:
-        UserError: an unknown layout, or a model that theirs cannot compute (`options_of`; one with a µP multiplier).
+    Raises `UserError` for an unknown layout, or a model that theirs cannot compute (`options_of`; a µP multiplier).
     """
-    if layout not in LAYOUTS:
-        raise unknown("layout", layout, LAYOUTS)
+    heads = LAYOUTS[known("layout", layout, LAYOUTS)]
     options_of(bert.c)
-    made = to_theirs(bert, _names(bert, LAYOUTS[layout]))
+    made = to_theirs(bert, _names(bert, heads))
     if BIAS[1] in made:
         made[BIAS[0]] = made[BIAS[1]].clone()
     prefix = "" if layout == "model" else "bert."
@@ -222,7 +209,7 @@ def _today(state: Mapping[str, Tensor], c: Config) -> dict[str, Tensor]:
     for first, second in (BIAS, WORDS) if c.tied else (BIAS,):
         given = [now[name] for name in (second, first) if name in now]
         if c.tied and len(given) == 2 and not torch.equal(*given):
-            raise UserError(f"{first} and {second} differ, but the config ties them.")
+            raise UserError(f"{first} and {second} differ, but are tied by the config.")
         if given and any(name.startswith("cls.predictions") for name in now):
             now |= {first: given[0], second: given[0]}
     now.pop(BIAS[0], None)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from nets import grows
 from torch import nn
 
 pytest.importorskip("fairseq.tasks", reason="needs fairseq; see mutransfer.fairseq_mup")
@@ -52,10 +53,6 @@ def checked(parametrization: str, scales: Callable[[nn.Module], None], widths: t
         return model
 
     return coord_check(made, widths, [batch()], parametrization=parametrization, lr=2**-9, steps=3, seeds=2).verdict()
-
-
-def grows(verdict: CoordVerdict) -> set[str]:
-    return {name for name, row in verdict.items() if row["verdict"] == "grows"}
 
 
 def test_passes_in_mup():

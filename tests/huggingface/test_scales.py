@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from nets import grows
 from torch import nn
 
 pytest.importorskip("transformers", reason="needs transformers: pip install -e '.[hf]'")
@@ -38,22 +39,9 @@ def checked(parametrization: str, *, is_scaled: bool, widths: tuple[int, ...] = 
 
     inputs = theirs(*batch((5,)))
     target = inputs["input_ids"].roll(1)
-    frame = coord_check(
-        build,
-        widths,
-        [(inputs, target)],
-        parametrization=parametrization,
-        lr=2**-11,
-        steps=3,
-        seeds=2,
-        loss=lambda out, target: F.cross_entropy(out.logits[0], target[0]),
-        may_shrink_at_init=SHRINK,
-    )
-    return frame.verdict()
-
-
-def grows(verdict: CoordVerdict) -> set[str]:
-    return {name for name, row in verdict.items() if row["verdict"] == "grows"}
+    settings = {"parametrization": parametrization, "lr": 2**-11, "steps": 3, "seeds": 2, "may_shrink_at_init": SHRINK}
+    settings["loss"] = lambda out, target: F.cross_entropy(out.logits[0], target[0])
+    return coord_check(build, widths, [(inputs, target)], **settings).verdict()
 
 
 QUERY = "bert.encoder.layer.0.attention.self.query"

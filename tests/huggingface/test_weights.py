@@ -16,13 +16,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForNextSentencePredict
 
 from mutransfer import scaling_plan
 from mutransfer.errors import UserError
-from mutransfer.huggingface import (
-    config_of,
-    from_huggingface,
-    options_of,
-    set_attention_scale,
-    to_huggingface,
-)
+from mutransfer.huggingface import config_of, from_huggingface, options_of, set_attention_scale, to_huggingface
 from mutransfer.models.transformer import Bert
 from tests.huggingface.nets import batch, built, config, theirs
 
@@ -136,22 +130,15 @@ def test_names_of_checkpoints(renamed) -> None:
     state["bert.embeddings.position_ids"] = torch.arange(12)[None]
     bert, same = from_huggingface(state, model.config), from_huggingface(model)
     assert all(torch.equal(a, b) for a, b in zip(bert.parameters(), same.parameters(), strict=True))
-
-
-def test_the_encoder_under_a_prefix() -> None:
-    """As in a checkpoint of which only the encoder was kept."""
-    model = built(BertModel)
-    compare(model, from_huggingface({f"bert.{name}": x for name, x in model.state_dict().items()}, model.config))
+    only = {f"bert.{name}": x for name, x in model.bert.state_dict().items()}  # of which only the encoder was kept
+    compare(model.bert, from_huggingface(only, model.config))
 
 
 # what the error says -> what is put into the state dict; None: nothing is there
 DAMAGE = {
     "lacks encoder.layer.1.attention.self.key.bias": ("bert.encoder.layer.1.attention.self.key.bias", None),
     "has the unknown classifier.weight": ("classifier.weight", torch.zeros(2, 16)),
-    r"position_embeddings.weight give \[13, 16\], but the config wants \[12, 16\]": (
-        "bert.embeddings.position_embeddings.weight",
-        torch.zeros(13, 16),
-    ),
+    r"give \[13, 16\], expected \[12, 16\]": ("bert.embeddings.position_embeddings.weight", torch.zeros(13, 16)),
     "word_embeddings.weight and cls.predictions.decoder.weight differ": (f"{DECODER}.weight", torch.zeros(32, 16)),
 }
 

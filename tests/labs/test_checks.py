@@ -12,12 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy import stats
 
 from labs.checks import base, lab1, lab2, lab3, lab4, lab5
 from labs.run import notebook_of, texts
-from mutransfer import MUP, SP, scaling_plan, transfer_report
-from mutransfer.models.mlp import MLP
+from mutransfer import MUP, SP, transfer_report
 from mutransfer.results import Estimate
 
 UNDONE, RIGHT = "not done yet: replace the ...", "right"
@@ -50,6 +48,22 @@ def executed(number, *, solved):
                 exec(compile(cell.source, f"<lab {number}>", "exec"), names)
     plt.close("all")
     return names, [line.group() for line in base.LINE.finditer(out.getvalue())]
+
+
+@functools.cache
+def edited(exercise, old, new):
+    """The solution's function with a part of its text replaced, in a copy of its lab."""
+    names = {**executed(exercise[0], solved=True)[0]}
+    cells = [cell.source for cell in notebook_of(texts()[exercise[0]], solved=True).cells]
+    (text,) = (source for source in cells if source.startswith(f"# EXERCISE {exercise}:"))
+    assert old in text
+    exec(text.replace(old, new), names)
+    return names[re.search(r"^def (\w+)", text, re.M)[1]]
+
+
+def solution(exercise, old="", new=""):
+    """What a student hands in: the solution's function, with a slip if ``new`` stands there for ``old``."""
+    return lambda *given: edited(exercise, old, new)(*given)
 
 
 @pytest.mark.parametrize(("solved", "verdict"), [(False, UNDONE), (True, RIGHT)])
@@ -127,10 +141,6 @@ COPY = RUNS.eval("parametrization == 'sp' and width == 256 and log2_lr == -5")
 DIVERGED = RUNS.assign(train_loss=RUNS["train_loss"].mask(COPY, math.inf))
 
 
-def best(runs, name):
-    return executed("1", solved=True)[0]["best_log2_lr"](runs, name)
-
-
 def always(log2_lr):
     return lambda runs, name: dict.fromkeys(WIDTHS, log2_lr)
 
@@ -191,14 +201,6 @@ def all_grow():
     return dict.fromkeys(("1/sqrt(d)", "1/d"), measured("attention")()["1/sqrt(d)"])
 
 
-def put_back(family, role, entry):
-    return MUP.with_entry(family, role, **{entry: getattr(SP.rule(family, role), entry)})
-
-
-def whole_rule(family, role, entry):
-    return MUP.with_entry(family, role, init_std=SP.rule(family, role).init_std, lr=SP.rule(family, role).lr)
-
-
 def test_3c(told):
     """Each rule's absence is seen, so that "all ok" is wrong for each."""
     frames = measured("adam")()
@@ -232,39 +234,11 @@ def test_3d(told):
 
 # Lab 4
 
-WIDTH = 16
 GPT3 = 40e6 * (350 * 4e9 + 117 * 16e9) / (6.7e9 * 300e9)
 
 
-def flops(factor, *passes):
-    """A student's count: so many passes of the three matrices."""
-    return lambda w, b, d, c: factor(b) * np.dot(passes, (d * w, w * w, w * c))
-
-
-def samples(transfer):
-    return lambda b, p, t: {"direct": int(b // t), "transfer": int(transfer(b, p, t))}
-
-
-def copied(*, optimizer="adam", table=None, plain=False):
-    """A student's `transfer`, right but for one slip."""
-
-    def transfer(hps, width, name):
-        torch.manual_seed(0)
-        base, model = (MLP(n, inputs=8, output_mult=hps["alpha_output"]) for n in (WIDTH, width))
-        plan = scaling_plan(base, model, parametrization=table or name, optimizer=optimizer)
-        plan.initialize(model, base)
-        groups = model.parameters() if plain else plan.param_groups(model, lr=hps["lr"])
-        return model, torch.optim.Adam(groups, lr=hps["lr"])
-
-    return transfer
-
-
-def t_interval(ddof=1, root=0.5):
-    def interval(x):
-        half = stats.t.ppf(0.975, len(x) - 1) * np.std(x, ddof=ddof) / len(x) ** root
-        return np.mean(x) - half, np.mean(x) + half
-
-    return interval
+def base_width():
+    return executed("4", solved=True)[0]["base_width"]
 
 
 def results(transfer, direct, naive):
@@ -286,26 +260,6 @@ SMALL = pd.DataFrame({"width": [256, 512], "depth": [2, 8], "batch": [4, 4], "le
 MET = {"width": True, "depth": False, "batch": False, "length": True, "steps": True}
 
 
-def panel():
-    """Two lines whose seeds disagree, and whose best choice moves."""
-    runs = pd.DataFrame(itertools.product((2, 8), range(-9, -3), range(2)), columns=["line", "x", "seed"])
-    best = np.where(runs["line"] == 2, -7, -5)
-    lucky = runs.eval("line == 2 and x == -8") * np.where(runs["seed"] == 1, -0.5, 0.5)
-    loss = 2.5 - 0.01 * runs["line"] + 0.01 * runs["line"] * (runs["x"] - best) ** 2 + lucky
-    return runs.assign(panel="mup/depth/log2_lr", status="finished", train_loss=loss)
-
-
-def regret(sign=1, back=False):
-    """A student's `regret`, right but for one slip."""
-
-    def of(runs):
-        table = runs.groupby(["line", "x"])["train_loss"].mean().unstack("x")
-        first, last = (table.loc[line] for line in sorted(table.index, reverse=back)[:: len(table) - 1])
-        return sign * (last[first.idxmin()] - last.min())
-
-    return of
-
-
 def grown(*exponents):
     """Measured sizes that go so with depth, for each alpha at init and in their change."""
     cells = itertools.product(zip(lab5.ALPHAS, exponents, strict=True), (4, 8, 16), range(2))
@@ -318,10 +272,6 @@ DRIFTS = {"pre-LN": Estimate(0.4, 0.1, 1.3), "post-LN": Estimate(0.31, 0.23, 0.3
 rules, octaves = keyed("pre-LN", "post-LN"), keyed("independent", "coupled")
 growth, sizes = keyed(*lab5.ALPHAS), keyed("init", "change")
 THEORY = growth(sizes(0.5, 1), sizes(0, 0.5), sizes(0, 0))
-
-
-def share(lr, decay, m, steps, convention):
-    return (1 - lr / m * decay * (m if convention == "independent" else 1)) ** steps
 
 
 def test_5d(told):
@@ -350,10 +300,12 @@ def test_5i_follows_the_test_loss(told):
     told(lab5.ex5i, {hint: {**best, "independent": {64: k, 512: 2}} for hint, k in answers.items()}, runs)
 
 
+WHOLE_RULE = "{x: getattr(SP.rule(family, role), x) for x in ('init_std', 'lr')}"
+PLAIN = 'model.parameters(), lr=hps["lr"]'
 # of each exercise: what is right, where it is not the solution's own answer, and the typical slips
 CASES = [
     (lab1.ex1a, {"right": -math.log2(10) / 5, "rise or fall": 0.66, "How many doublings": -3.32, "divide": -7}),
-    (lab1.ex1c, {"right": lambda runs, name: pd.Series(best(runs, name))}, LUCKY.sample(frac=1, random_state=0)),
+    (lab1.ex1c, {"right": lambda *given: pd.Series(solution("1c")(*given))}, LUCKY.sample(frac=1, random_state=0)),
     (lab1.ex1c, {"one seed has the least loss": always(-8), "no learning rate of the grid": always(-2.5)}, LUCKY),
     (lab1.ex1c, {"does your function use its second argument?": lambda runs, name: BEST["mup"]}, LUCKY),
     (lab1.ex1d, of_sp({"right": -1.0, "the sign is not": 1.0, "there are 2 doublings": -2.0, "slope": -0.1}), RUNS),
@@ -372,41 +324,39 @@ CASES = [
     (lab2.ex2f, {"right": attention(-0.5, -1), "Is q.k a sum of random signs then?": attention(-0.5, 0)}),
     (lab2.ex2g, {"right": entries(BY_ADAM, BY_SGD), "adam: you list 'input": entries([*BY_ADAM, "input lr"], BY_SGD)}),
     (lab2.ex2h, {"right": table8(0, 1, 0), "Table 3's own": table8(-1, 1, 0), "wrong way": table8(-2, 1, 0)}),
-    (lab3.ex3b, {"right": put_back, "nothing differs from MUP": lambda *cell: MUP, "SP whole": lambda *cell: SP}),
-    (lab3.ex3b, {"without('sgd'": lambda family, *cell: put_back("adam", *cell), "one entry only": whole_rule}),
+    (lab3.ex3b, {"nothing differs from MUP": lambda *cell: MUP, "SP whole": lambda *cell: SP}),
+    (lab3.ex3b, {"without('sgd'": solution("3b", "with_entry(family", "with_entry('adam'")}),
+    (lab3.ex3b, {"one entry only": solution("3b", "{entry: getattr(SP.rule(family, role), entry)}", WHOLE_RULE)}),
     (lab3.ex3a, {"right": SEEN, "mup, readout": {**SEEN, "mup": layers("ok", "shrinks")}}, measured("frames")),
     (lab3.ex3a, {"which do not grow": {**SEEN, "sp": layers("grows", "grows", input="grows")}}, measured("frames")),
-    (
-        lab3.ex3e,
-        {"right": "hidden lr", "input shrinks": "input lr", "not yet": "output lr"},
-        measured("sgd"),
-    ),
+    (lab3.ex3e, {"right": "hidden lr", "input shrinks": "input lr", "not yet": "output lr"}, measured("sgd")),
     (lab3.ex3f, {"right": scales("grows", "ok"), "what power of d": scales("ok", "ok")}, measured("attention")),
     (lab3.ex3f, {"right": scales("grows", "grows"), "not yet": scales("grows", "ok")}, all_grow),
-    (lab4.ex4a, {"right": flops(lambda b: 2 * b, 2, 3, 3), "are two operations": flops(lambda b: b, 2, 3, 3)}),
-    (lab4.ex4a, {"need a third one": flops(lambda b: 4 * b, 1, 1, 1), "Add up": lambda w, b, d, c: b * w}),
-    (lab4.ex4b, {"right": samples(lambda b, p, t: (b - t) // p), "own run": samples(lambda b, p, t: b // p)}),
+    (lab4.ex4a, {"are two operations": solution("4a", "2 * batch", "batch"), "Add up": lambda w, b, d, c: b * w}),
+    (lab4.ex4a, {"need a third one": solution("4a", "3 * three_passes", "2 * three_passes")}),
+    (lab4.ex4b, {"own run": solution("4b", "(budget - target_run)", "budget")}),
     (lab4.ex4c, {"right": GPT3, "sum parameters x": 0.07, "that is a percentage": 6.5, "fewer parameters": 10.9}),
     (lab4.ex4d, {"right": lambda n: 0, "trains every sample again": lambda n: n, "10 you gave 5": lambda n: n / 2}),
-    (lab4.ex4e, {"right": copied(), "All tensors have the one learning rate": copied(plain=True)}, WIDTH),
-    (lab4.ex4e, {"its third argument": copied(table="mup"), "rules of SGD": copied(optimizer="sgd")}, WIDTH),
-    (lab4.ex4e, {"Which of the two models do you return?": lambda hps, _, name: copied()(hps, WIDTH, name)}, WIDTH),
-    (lab4.ex4f, {"right": t_interval(), "a single difference": t_interval(root=0), "ddof=1": t_interval(ddof=0)}),
-    (lab4.ex4f, {"low comes first": lambda x: (1.0, 0.0), "expected (low, high)": lambda x: 0.5}),
+    (lab4.ex4e, {"one learning rate": solution("4e", 'plan.param_groups(model, lr=hps["lr"])', PLAIN)}, base_width),
+    (lab4.ex4e, {"its third argument": solution("4e", "=parametrization", "='mup'")}, base_width),
+    (lab4.ex4e, {"rules of SGD": solution("4e", '"adam"', '"sgd"')}, base_width),
+    (lab4.ex4e, {"Which of the two models": solution("4e", "build(width,", "build(base_width,")}, base_width),
+    (lab4.ex4f, {"a single difference": solution("4f", "/ math.sqrt(n)"), "low comes first": lambda x: (1.0, 0.0)}),
+    (lab4.ex4f, {"ddof=1": solution("4f", "ddof=1", "ddof=0"), "expected (low, high)": lambda x: 0.5}),
     (lab4.ex4g, {"right": against("better", "undecided"), "says too little": against("undecided", "undecided")}, MIXED),
     (lab4.ex4g, {"right": against("worse", "better")}, WORSE),  # the data decide, not the paper
     (lab4.ex4h, {"right": 0.02, "the judged loss comes first": -0.02, "That is of 'transfer'": 0.01}, MIXED),
     (lab5.ex5a, {"right": lab5.TABLE_1, "How much regularisation": {**lab5.TABLE_1, "dropout": True}}),
     (lab5.ex5b, {"right": MET, "2, 8, and the smallest is below 4": {**MET, "depth": True}}, SMALL),
     (lab5.ex5b, {"right": {**MET, "width": False, "steps": False}}, DEPTH),
-    (lab5.ex5c, {"right": regret(), "The size is": regret(sign=-1), "the smallest": regret(back=True)}, panel()),
-    (lab5.ex5c, {"right": regret(), "at which two choices of x": lambda runs: 1.0}, FIGURE_4),
+    (lab5.ex5c, {"the smallest": solution("5c", "first, last =", "last, first =")}, FIGURE_4),
+    (lab5.ex5c, {"The size is": lambda runs: -solution("5c")(runs), "at which two choices": lambda runs: 1}, FIGURE_4),
     (lab5.ex5e, {"right": THEORY, "or variances": growth(sizes(1, 1), sizes(0, 0.5), sizes(0, 0))}, GROWN),
     (lab5.ex5e, {"measured +1.50": THEORY}, grown((1.5, 1), (0, 0.5), (0, 0))),
     (lab5.ex5f, {"right": rules({0.5, 1}, set()), "1 (linear) is compatible, too": rules({0.5}, set())}, DRIFTS),
     (lab5.ex5f, {"right": rules([1, 0.5], []), "speaks against it": rules({0.5, 1}, {0.5})}, DRIFTS),
-    (lab5.ex5g, {"right": share, "That is the coupled": lambda *given: share(*given[:4], "coupled")}),
-    (lab5.ex5g, {"the share that is lost": lambda *given: 1 - share(*given), "Each step": lambda *given: 0.5}),
+    (lab5.ex5g, {"That is the coupled": solution("5g", "own_decay)", "weight_decay)")}),
+    (lab5.ex5g, {"the share that is lost": solution("5g", "return (1", "return 1 - (1"), "Each step": lambda *_: 0.5}),
     (lab5.ex5h, {"right": octaves(0, 3), "A factor of 8 is not 8 octaves": octaves(0, 8), "far off": octaves(0, 512)}),
 ]
 

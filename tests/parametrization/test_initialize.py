@@ -181,23 +181,15 @@ def test_rates_and_decay_by_name():
         assert named[id(p)] == ((8 * lr, 0) if "bias" in name else (lr, decay))
 
 
-class Constant(nn.Module):
-    """Every weight has std 0.02 at every width, as in GPT-2, BERT and most of Hugging Face: µP has to shrink it."""
-
-    def __init__(self, width, depth):
-        super().__init__()
-        self.embed, self.readout = nn.Linear(8, width), nn.Linear(width, 4)
-        self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
-        for module in (self.embed, *self.blocks, self.readout):
-            nn.init.normal_(module.weight, std=0.02)
-
-
 @pytest.mark.parametrize("depths", [(2, 2), (2, 5), (5, 2), (1, 3)])
 @pytest.mark.parametrize(("table", "factor"), [("sp", 0.5), ("mup", 0.5), ("mean_field", 1.0)])
 def test_every_block_gets_its_init(depths, table, factor):
-    """0.02 times the factor that is missing from 64 to 256, once; and no block becomes another's copy."""
+    """0.02 at every width, as in GPT-2, BERT and most of Hugging Face, times the factor that is missing from 64 to 256,
+    once; and no block becomes another's copy."""
     torch.manual_seed(0)
-    base, model = Constant(64, depths[0]), Constant(256, depths[1])
+    base, model = MLP(64, depths[0] + 1), MLP(256, depths[1] + 1)
+    for m in (base, model):
+        INITS["constant"](m)
     before = [block.weight.clone() for block in model.blocks]
     plan = initialized(base, model, parametrization=table)
     for i, (block, old) in enumerate(zip(model.blocks, before, strict=True)):
@@ -207,40 +199,28 @@ def test_every_block_gets_its_init(depths, table, factor):
 class Table(nn.Module):
     """Two rows, as BERT's token types; drawn by the model, as in nanoGPT and Hugging Face, not by the module."""
 
-    def __init__(self, width, std=0.02):
+    def __init__(self, width, draw):
         super().__init__()
-        self.table = nn.Embedding(2, width)
-        self.std = std
+        self.table, self._init_weights = nn.Embedding(2, width), draw
         nn.init.normal_(self.table.weight, std=0.02)
 
-    def _init_weights(self, module):
-        nn.init.normal_(module.weight, std=self.std)
+
+DRAWS = {
+    "its own": lambda module: nn.init.normal_(module.weight, std=0.02),
+    "of another std": lambda module: nn.init.normal_(module.weight, std=0.05),
+    "none of tensors that were loaded": lambda module: None,
+    "of no module, as torchvision has it": lambda: None,
+}
 
 
-class Loaded(Table):
-    """`_init_weights` passes over tensors that were loaded."""
-
-    def _init_weights(self, module):
-        pass
-
-
-class Other(Table):
-    """A method of that name, as torchvision has it."""
-
-    def _init_weights(self):
-        nn.init.normal_(self.table.weight, std=self.std)
-
-
-@pytest.mark.parametrize(
-    ("build", "is_told"), [(Table, True), (Loaded, False), (Other, False), (lambda width: Table(width, 0.05), False)]
-)
-def test_a_small_tensor_is_told_by_fresh_draws_of_its_model(build, is_told):
+@pytest.mark.parametrize(("draw", "is_told"), [(name, name == "its own") for name in DRAWS])
+def test_a_small_tensor_is_told_by_fresh_draws_of_its_model(draw, is_told):
     """Never refused, and found to lack nothing; draws that say nothing, cannot be asked for, or look otherwise, are not
     believed, and some of those tensors are refused."""
     refused = 0
     for seed in range(30):
         torch.manual_seed(seed)
-        base, model = build(64), build(128)
+        base, model = Table(64, DRAWS[draw]), Table(128, DRAWS[draw])
         before, state = model.table.weight.clone(), torch.random.get_rng_state()
         try:
             initialized(base, model)

@@ -85,8 +85,7 @@ def train(folder: Path, **settings: Any) -> Result:
     """``fairseq-train`` with the settings of `arguments` in a process of its own, in float32: on a GPU where torch
     finds one, else on one thread. The same settings give the same losses on the same machine.
 
-    Raises:
-        UserError: fairseq is not installed, or it failed; with its last line.
+    Raises `UserError` if fairseq is not installed, or if it failed, with its last line.
     """
     require()
     with tempfile.TemporaryDirectory(prefix="fairseq-") as name:
@@ -106,8 +105,7 @@ def train(folder: Path, **settings: Any) -> Result:
 def run(command: Sequence[str]) -> Result:
     """``fairseq-train`` with the arguments ``command`` in this process, whose random state it sets.
 
-    Raises:
-        UserError: fairseq is not installed.
+    Raises `UserError` if fairseq is not installed.
     """
     require()
     import torch
@@ -125,8 +123,7 @@ def run(command: Sequence[str]) -> Result:
 
 
 class _Diverged(BaseException):
-    # no Exception: for those fairseq writes a checkpoint of what crashed
-    pass
+    """No `Exception`: for those fairseq writes a checkpoint of what crashed."""
 
 
 @contextmanager
@@ -138,10 +135,8 @@ def _recorded() -> Iterator[Result]:
     valid, result = [0.0, 0.0], Result()
     train_step, valid_step = FairseqTask.train_step, FairseqTask.valid_step
 
-    def training(
-        task: Any, sample: Any, model: Any, criterion: Any, optimizer: Any, update_num: int, **more: Any
-    ) -> Any:
-        loss, size, log = train_step(task, sample, model, criterion, optimizer, update_num, **more)
+    def training(*given: Any, update_num: int, **more: Any) -> Any:
+        loss, size, log = train_step(*given, update_num=update_num, **more)
         if not math.isfinite(value := float(log["loss"])):
             raise _Diverged(f"the loss of update {update_num + 1} is {value}")
         total = sums.setdefault(update_num, [0.0, 0.0])
@@ -149,8 +144,8 @@ def _recorded() -> Iterator[Result]:
         valid[:] = 0.0, 0.0
         return loss, size, log
 
-    def validating(task: Any, sample: Any, model: Any, criterion: Any) -> Any:
-        loss, size, log = valid_step(task, sample, model, criterion)
+    def validating(*given: Any, **more: Any) -> Any:
+        loss, size, log = valid_step(*given, **more)
         valid[:] = valid[0] + float(log["nll_loss"]), valid[1] + float(log["ntokens"])
         return loss, size, log
 
@@ -162,11 +157,10 @@ def _recorded() -> Iterator[Result]:
         except FloatingPointError as why:  # of the gradients, while the loss is finite
             result.reason = f"update {len(sums)}: {why}"
     result.losses = [loss / size for loss, size in sums.values()]
-    if valid[1]:
-        if math.isfinite(loss := valid[0] / valid[1]):
-            result.valid_loss = loss
-        else:
-            result.reason = result.reason or "the loss of the valid part is not finite"
+    if valid[1] and math.isfinite(loss := valid[0] / valid[1]):
+        result.valid_loss = loss
+    elif valid[1]:
+        result.reason = result.reason or "the loss of the valid part is not finite"
 
 
 if __name__ == "__main__":

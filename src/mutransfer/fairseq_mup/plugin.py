@@ -10,6 +10,7 @@ import argparse
 import copy
 import math
 from collections.abc import Iterable
+from itertools import product
 from typing import Any
 
 import torch
@@ -46,6 +47,7 @@ REFUSED = (
     *("adaptive_input", "adaptive_softmax_cutoff", "merge_src_tgt_embed", "base_layers"),
     *("encoder_embed_path", "decoder_embed_path"),
 )
+SIZES = {"embed_dim": "width", "ffn_embed_dim": "ffn", "attention_heads": "heads"}  # of each side -> of `Base`
 SCALED = ("lr", "weight_decay", "eps")  # what a group of the optimizer has a factor for, as ``mup_<name>``
 
 
@@ -80,10 +82,9 @@ class MupTransformerModel(TransformerModel):
         base = Base.of(args)
         assert base is not None, "the architecture has filled in the base"
         _check(args)
-        options = _of_base(copy.deepcopy(args), base)
         model = super().build_model(args, task)
         with torch.random.fork_rng():  # the base may not change what fairseq draws
-            reference = TransformerModel.build_model(options, task)
+            reference = TransformerModel.build_model(_of_base(args, base), task)
         set_scales(model, base)
         model.plan = scaling_plan(reference, model, parametrization="mup", optimizer="adam")
         model.plan.initialize(model, reference, own_init=_own_init(model))
@@ -111,16 +112,17 @@ def _check(args: Any) -> None:
             f"--arch {args.arch} with --optimizer {optimizer} would train at SP's learning rates; "
             f"use --optimizer {OPTIMIZER}."
         )
-    for name in ("embed_dim", "ffn_embed_dim", "attention_heads"):
-        options = [f"--{side}-{name.replace('_', '-')} {getattr(args, f'{side}_{name}')}" for side in SIDES]
-        if getattr(args, f"encoder_{name}") != getattr(args, f"decoder_{name}"):
-            raise UserError(f"{' and '.join(options)} differ, but µP has one base for both.")
+    for name in SIZES:
+        both = {f"--{side}-{name.replace('_', '-')}": getattr(args, f"{side}_{name}") for side in SIDES}
+        if len({*both.values()}) > 1:
+            options = " and ".join(f"{option} {value}" for option, value in both.items())
+            raise UserError(f"{options} differ, but µP has one base for both.")
 
 
-def _of_base(options: Any, base: Base) -> Any:
-    for side in SIDES:
-        for name, value in (("embed_dim", base.width), ("ffn_embed_dim", base.ffn), ("attention_heads", base.heads)):
-            setattr(options, f"{side}_{name}", value)
+def _of_base(args: Any, base: Base) -> Any:
+    options = copy.deepcopy(args)
+    for side, (name, own) in product(SIDES, SIZES.items()):
+        setattr(options, f"{side}_{name}", getattr(base, own))
     options.decoder_input_dim = options.decoder_output_dim = base.width
     return options
 

@@ -1,12 +1,9 @@
 """What µP asks of fairseq's Transformer beside its plan, and weights both ways between it and our `EncoderDecoder`.
 
-fairseq multiplies embeddings by sqrt(width), logits of attention by 1/sqrt(d_head), and reads out without a factor.
-All three can be reached through its modules (`set_scales`): its classes stay as they are. Converted, both models give
-the same logits, and there and back gives the same bits.
-
 fairseq's side is a state dict with the options of its model (its namespace of arguments, or a model's ``cfg``); it need
-not be installed, but to read a checkpoint. Both sides number symbols alike (`mutransfer.data.pairs`). fairseq pads
-sources on the left, ours are padded on the right: see `mutransfer.training.translation.Translation`.
+not be installed, but to read a checkpoint. Converted, both models give the same logits, and there and back gives the
+same bits. Both sides number symbols alike (`mutransfer.data.pairs`). fairseq pads sources on the left, ours are padded
+on the right: see `mutransfer.training.translation.Translation`.
 """
 
 from __future__ import annotations
@@ -14,7 +11,6 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,17 +20,14 @@ from torch import Tensor, nn
 
 from mutransfer.errors import UserError
 from mutransfer.fairseq_mup import require
-from mutransfer.models.foreign import beyond, check_keys, field, load_ours, names_of, to_theirs, unlike
+from mutransfer.models.foreign import beyond, field, load_ours, names_of, to_theirs, unlike
 from mutransfer.models.transformer import EncoderDecoder
 from mutransfer.models.transformer_config import ACTIVATIONS, Config
 from mutransfer.parametrization import attention_scale
 
 OPTIONS = {  # in fairseq's namespace of arguments -> of `Base`
-    "mup_base_width": "width",
-    "mup_base_ffn": "ffn",
-    "mup_base_heads": "heads",
-    "mup_alpha_output": "alpha_output",
-    "mup_alpha_attn": "alpha_attn",
+    **{f"mup_base_{size}": size for size in ("width", "ffn", "heads")},
+    **{f"mup_{mult}": mult for mult in ("alpha_output", "alpha_attn")},
 }
 
 
@@ -42,8 +35,7 @@ OPTIONS = {  # in fairseq's namespace of arguments -> of `Base`
 class Base:
     """The base shape of a fairseq Transformer, where µP is fairseq itself, and the tuned multipliers.
 
-    Raises:
-        UserError: a size below 1, or a width that the heads do not divide.
+    Raises `UserError` for a size below 1, or a width that the heads do not divide.
     """
 
     width: int  # --encoder-embed-dim, --decoder-embed-dim
@@ -85,8 +77,7 @@ def set_scales(model: nn.Module, base: Base) -> None:
     The readout's factor is not set: it is in the multiplier that a plan's ``initialize`` installs. Call this once,
     before; at the base shape (and alpha_attn 1) it changes nothing.
 
-    Raises:
-        UserError: fairseq is not installed, or the model has attention by xFormers, whose scale is out of reach.
+    Raises `UserError` if fairseq is not installed, or for attention by xFormers, whose scale is out of reach.
     """
     require()
     from fairseq.modules import MultiheadAttention
@@ -94,9 +85,8 @@ def set_scales(model: nn.Module, base: Base) -> None:
     for side in (model.encoder, model.decoder):
         if not model.cfg.no_scale_embedding:  # type: ignore[union-attr]
             side.embed_scale = base.embed_scale  # type: ignore[union-attr]
-    for name, module in model.named_modules():
-        if not isinstance(module, MultiheadAttention):
-            continue
+    attentions = [(name, module) for name, module in model.named_modules() if isinstance(module, MultiheadAttention)]
+    for name, module in attentions:
         if module.use_xformers:
             raise UserError(f"'{name}' is xFormers' attention, whose scale cannot be set; leave that option out.")
         if (scale := base.attention(module.head_dim)) != module.scaling:
@@ -143,8 +133,7 @@ MODULES = {  # ours -> those of fairseq that hold our rows, in order; "*": the n
 def config_of(options: Any, vocab: int) -> Config:
     """The `Config` of fairseq's model with these ``options``, of an architecture of this plug-in too.
 
-    Raises:
-        UserError: an option that our model has nothing for, or one that is missing; the line names all of them.
+    Raises `UserError` that names all options which our model has nothing for, or which are missing.
     """
     bad = beyond(options, ONLY)
     sizes = {name: [field(options, f"{side}_{name}") for side in SIDES] for name in ALIKE}
@@ -156,8 +145,7 @@ def config_of(options: Any, vocab: int) -> Config:
     if (activation := field(options, "activation_fn", "relu")) not in ACTIVATIONS:
         bad.append(f"activation_fn={activation}")
     inner = field(options, "attention_dropout", 0.0)
-    outer = field(options, "activation_dropout", 0.0) or field(options, "relu_dropout", 0.0)
-    if inner != outer:
+    if (outer := field(options, "activation_dropout", 0.0) or field(options, "relu_dropout", 0.0)) != inner:
         bad.append(f"attention_dropout={inner} with activation_dropout={outer}")
     if isinstance(width, int) and width % 2:
         bad.append(f"embed_dim={width} (odd)")
@@ -193,30 +181,16 @@ def options_of(c: Config, base: Base | None = None) -> argparse.Namespace:
     """The options of fairseq's model that computes what our model of this `Config` does; the inverse of `config_of`.
 
     base: of the architectures ``mup_transformer*``; None for fairseq's own.
-
-    Raises:
-        UserError: a choice that fairseq's model does not have, by name.
+    Raises `UserError` for a choice that fairseq's model does not have, by name.
     """
-    options: dict[str, Any] = {
-        f"{side}_{name}": value
-        for side in SIDES
-        for name, value in zip(ALIKE, (c.width, c.d_ffn, c.heads, c.depth, c.norm == "pre"), strict=True)
-    }
-    options |= {
-        **ONLY,
-        "arch": "mup_transformer" if base else "transformer",
-        "activation_fn": c.activation,
-        "dropout": c.dropout,
-        "attention_dropout": c.inner_dropout,
-        "activation_dropout": c.inner_dropout,
-        "share_decoder_input_output_embed": c.tied,
-        "share_all_embeddings": c.joint,
-        "no_scale_embedding": c.embed_mult == 1,
-        "max_source_positions": c.length,
-        "max_target_positions": c.length,
-    }
+    alike = zip(ALIKE, (c.width, c.d_ffn, c.heads, c.depth, c.norm == "pre"), strict=True)
+    options: dict[str, Any] = {f"{side}_{name}": value for name, value in alike for side in SIDES}
+    options |= {**ONLY, "arch": "transformer", "activation_fn": c.activation, "no_scale_embedding": c.embed_mult == 1}
+    options |= {"dropout": c.dropout, "attention_dropout": c.inner_dropout, "activation_dropout": c.inner_dropout}
+    options |= {"share_decoder_input_output_embed": c.tied, "share_all_embeddings": c.joint}
+    options |= {f"max_{side}_positions": c.length for side in ("source", "target")}
     if base:
-        options |= {theirs: getattr(base, ours) for theirs, ours in OPTIONS.items()}
+        options |= {"arch": "mup_transformer", **{theirs: getattr(base, ours) for theirs, ours in OPTIONS.items()}}
     made = argparse.Namespace(**options)
     if bad := unlike(c, config_of(made, c.vocab), ("embed_std",)):
         what = f"with the base {base} " if base else ""
@@ -227,35 +201,25 @@ def options_of(c: Config, base: Base | None = None) -> argparse.Namespace:
 def from_fairseq(state: Mapping[str, Tensor], options: Any) -> EncoderDecoder:
     """Our model with the weights of fairseq's ``state``, in evaluation mode, float32.
 
-    Raises:
-        UserError: ``options`` that our model has nothing for (`config_of`), keys that are missing or unknown, a shape
-            that does not fit, tied weights that differ, or dictionaries of different sizes.
+    Raises `UserError` for ``options`` that our model has nothing for (`config_of`), keys that are missing or unknown, a
+    shape that does not fit, tied weights that differ, or dictionaries of different sizes.
     """
     vocab = [len(state.get(f"{side}.embed_tokens.weight", ())) for side in SIDES]
     if all(vocab) and vocab[0] != vocab[1]:
         raise UserError(f"the dictionaries have {vocab[0]} and {vocab[1]} symbols; ours has one for both languages.")
-    config = config_of(options, max(*vocab, 1))
-    model = EncoderDecoder(config)
-    names = names_of(model, MODULES, "fairseq")
-    expected = {theirs for many in names.values() for theirs in many} | {f"{side}.version" for side in SIDES}
-    check_keys("the state dict of fairseq's Transformer", state, expected)
+    model = EncoderDecoder(config_of(options, max(*vocab, 1)))
+    weights = dict(state)
     for side in SIDES:
-        if (version := state[f"{side}.version"].flatten().tolist()) != [VERSION]:
+        if (version := weights.pop(f"{side}.version", torch.empty(0)).flatten().tolist()) != [VERSION]:
             raise UserError(f"{side}.version is {version}, expected [{VERSION}] (fairseq 0.12).")
-    embed = "decoder.embed_tokens.weight"
-    shared = {"decoder.output_projection.weight": config.tied, "encoder.embed_tokens.weight": config.joint}
-    for name in (name for name, is_tied in shared.items() if is_tied):
-        if not torch.equal(state[name], state[embed]):
-            raise UserError(f"{embed} and {name} differ, but the options tie them.")
-    load_ours(model, names, state, "the options want")
+    load_ours(model, names_of(model, MODULES, "fairseq"), weights, "fairseq's Transformer", "the options")
     return model.eval()
 
 
 def to_fairseq(model: EncoderDecoder, base: Base | None = None) -> dict[str, Tensor]:
     """The state dict that fairseq's model has, built with the options of `options_of`: all of its keys, copied.
 
-    Raises:
-        UserError: fairseq's model does not compute what ours does (`options_of`; one with a µP multiplier).
+    Raises `UserError` if fairseq's model does not compute what ours does (`options_of`; one with a µP multiplier).
     """
     options_of(model.decoder.c, base)
     made = to_theirs(model, names_of(model, MODULES, "fairseq"))
@@ -265,16 +229,13 @@ def to_fairseq(model: EncoderDecoder, base: Base | None = None) -> dict[str, Ten
 def read_checkpoint(path: Path | str) -> EncoderDecoder:
     """Our model with the weights of a checkpoint of ``fairseq-train``, of an architecture of this plug-in too.
 
-    Raises:
-        UserError: it cannot be read, fairseq is not installed, or see `from_fairseq`.
+    Raises `UserError` if it cannot be read, if fairseq is not installed, or as `from_fairseq` does.
     """
     require()
     try:
-        allowed = argparse.Namespace in torch.serialization.get_safe_globals()  # by `plugin`, for good
-        with nullcontext() if allowed else torch.serialization.safe_globals([argparse.Namespace]):
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        options = state["args"] or state["cfg"]["model"]
-        weights = state["model"]
+        torch.serialization.add_safe_globals([argparse.Namespace])  # plain data; for good, as `plugin` does
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        options, weights = state["args"] or state["cfg"]["model"], state["model"]
     except (OSError, KeyError, TypeError, RuntimeError, ValueError, EOFError) as error:
         raise UserError(f"{path} is no checkpoint of fairseq ({str(error).splitlines()[0]}).") from error
     return from_fairseq(weights, options)

@@ -59,23 +59,26 @@ def names_of(model: nn.Module, modules: Names, library: str) -> dict[str, list[s
     return names
 
 
-def check_keys(what: str, state: Mapping[str, Any], expected: Collection[str]) -> None:
-    """Raises `UserError` that names keys of ``state`` that are missing or not expected."""
-    wanted, given = set(expected), set(state)
+@torch.no_grad()
+def load_ours(model: nn.Module, names: Names, state: Mapping[str, Tensor], library: str, options: str) -> None:
+    """Copy the tensors of ``library`` into our ``model``, which was built by ``options`` ("the config").
+
+    Raises `UserError` for keys that are missing or unknown, another shape, or tied weights that differ.
+    """
+    wanted, given = {theirs for many in names.values() for theirs in many}, set(state)
     for word, keys in (("lacks", wanted - given), ("has the unknown", given - wanted)):
         if keys:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            raise UserError(f"{what} {word} {', '.join(sorted(keys)[:3])}{more}.")
-
-
-@torch.no_grad()
-def load_ours(model: nn.Module, names: Names, state: Mapping[str, Tensor], wants: str) -> None:
-    """Copy their tensors into our ``model``; `UserError` for a shape other than what ``wants``, "the config wants"."""
+            raise UserError(f"the state dict of {library} {word} {', '.join(sorted(keys)[:3])}{more}.")
     own = model.state_dict()
+    filled: dict[int, tuple[str, Tensor]] = {}
     for ours, theirs in names.items():
-        tensor = torch.cat([state[name] for name in theirs])
+        tensor, name = torch.cat([state[name] for name in theirs]), ", ".join(theirs)
         if tensor.shape != own[ours].shape:
-            raise UserError(f"{', '.join(theirs)} give {[*tensor.shape]}, but {wants} {[*own[ours].shape]}.")
+            raise UserError(f"{name} give {[*tensor.shape]}, expected {[*own[ours].shape]} by {options}.")
+        first, values = filled.setdefault(own[ours].data_ptr(), (name, tensor))
+        if not torch.equal(values, tensor):
+            raise UserError(f"{first} and {name} differ, but are tied by {options}.")
         own[ours].copy_(tensor)
 
 

@@ -5,18 +5,17 @@ Nothing is attached to a tensor, so a plan outlives deepcopy, ``load_state_dict(
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mutransfer.errors import unknown
+from mutransfer.errors import known, unknown
 from mutransfer.parametrization.own_init import InitError, is_constant, own_growth
 from mutransfer.parametrization.roles import Model, RoleError, Sized, Use, match, on_meta, plain_name, size, uses_of
 from mutransfer.parametrization.tables import FIELDS, Parametrization, Role, aligned, family_of, parametrization_of
@@ -93,19 +92,14 @@ class Plan(Mapping[str, Scale]):
         Raises `InitError` with the tensor's name where values and powers cannot be reconciled, ValueError if ``model``
         is not the plan's target, or has its multipliers already, `UserError` for an unknown name in ``own_init``.
         """
-        own_init = own_init or {}
-        for name in own_init:
-            if name not in self:
-                raise unknown("parameter in own_init", name, self)
+        own_init = {known("parameter in own_init", name, self): power for name, power in (own_init or {}).items()}
         uses = self._uses(model, is_initialized=False)
         twins = match(uses_of(base), uses)
         # what grows in a module: PyTorch draws a readout's bias, which does not grow itself, by its weight's fan_in
         growing: dict[nn.Module, set[float]] = defaultdict(set)
         for name, use in uses.items():
             grown = self[name].size
-            if twins[name].shape != grown.base_shape:
-                shape = list(twins[name].shape)
-                raise ValueError(f"base: '{name}' has shape {shape}, but the plan was made for {grown.base_shape}")
+            _check_shape("base", twins[name], grown.base_shape)
             if use.parameter.is_meta or twins[name].parameter.is_meta:
                 raise ValueError(f"'{name}' is on the meta device: initialize needs real values to measure")
             growing[use.owner] |= {grown.m_in, grown.m_out} - {1.0}
@@ -168,9 +162,7 @@ class Plan(Mapping[str, Scale]):
             if name not in self:
                 raise ValueError(f"model: {unknown('parameter', name, self)}")
             scale = self[name]
-            if use.shape != scale.size.shape:
-                want = list(scale.size.shape)
-                raise ValueError(f"model: '{name}' has shape {list(use.shape)}, but the plan was made for {want}")
+            _check_shape("model", use, scale.size.shape)
             if scale.multiplier != 1 and use.is_parametrized != is_initialized:
                 raise ValueError(
                     f"'{name}' lacks the multiplier {scale.multiplier:g}: call plan.initialize(model, base) first"
@@ -181,26 +173,6 @@ class Plan(Mapping[str, Scale]):
             if name not in uses:
                 raise ValueError(f"model: parameter '{name}' of the plan is missing")
         return uses
-
-    def to_json(self) -> str:
-        """The plan as JSON text; `from_json` gives an equal plan."""
-        data = asdict(self)
-        data["tensors"] = data.pop("scales")
-        return json.dumps(data, indent=1, default=lambda role: role.value)
-
-    @classmethod
-    def from_json(cls, text: str) -> Plan:
-        """The plan that `to_json` wrote. Raises ValueError if ``text`` is not one."""
-        try:
-            data = json.loads(text)
-            scales = {}
-            for name, fields in data["tensors"].items():
-                z, role = fields["size"], Role(fields["role"])
-                z |= {"role": Role(z["role"]), "shape": tuple(z["shape"]), "base_shape": tuple(z["base_shape"])}
-                scales[name] = Scale(**{**fields, "role": role, "size": Sized(**z)})
-            return cls(data["parametrization"], data["optimizer"], scales)
-        except (KeyError, TypeError, AttributeError, ValueError) as e:
-            raise ValueError(f"not a plan written by Plan.to_json: {e!r}") from e
 
     def __str__(self) -> str:
         rows: Counter[tuple[str, ...]] = Counter()
@@ -214,6 +186,12 @@ class Plan(Mapping[str, Scale]):
         return f"{self.parametrization}, {self.optimizer}: factors relative to the base\n" + aligned([head, *cells])
 
     __repr__ = __str__
+
+
+def _check_shape(what: str, use: Use, shape: tuple[int, ...]) -> None:
+    if use.shape != shape:
+        made = list(shape)
+        raise ValueError(f"{what}: '{use.name}' has shape {list(use.shape)}, but the plan was made for {made}")
 
 
 def scaling_plan(
@@ -240,16 +218,13 @@ def scaling_plan(
     unknown parametrization, optimizer, convention or name in ``roles``.
     """
     table, family = parametrization_of(parametrization), family_of(optimizer)
-    if weight_decay not in WEIGHT_DECAY:
-        raise unknown("weight-decay convention", weight_decay, WEIGHT_DECAY)
-    bases, uses = (uses_of(on_meta(m, what)) for m, what in ((base, "base"), (target, "target")))
-    valid = [role.value for role in Role]
-    for name, role in (roles or {}).items():
-        if name not in uses:
-            raise unknown("parameter in roles", name, uses)
-        if getattr(role, "value", role) not in valid:
-            raise unknown("role", role, valid)
-    forced = {name: Role(role) for name, role in (roles or {}).items()}
+    known("weight-decay convention", weight_decay, WEIGHT_DECAY)
+    bases, uses = (uses_of(on_meta(model)) for model in (base, target))
+    valid = {role.value: role for role in Role}
+    forced = {
+        known("parameter in roles", name, uses): valid[known("role", str(getattr(role, "value", role)), valid)]
+        for name, role in (roles or {}).items()
+    }
 
     scales: dict[str, Scale] = {}
     names_of: dict[nn.Parameter, list[str]] = defaultdict(list)

@@ -97,8 +97,9 @@ class Rule:
 
 
 FIELDS = ("multiplier", "init_std", "lr", "eps")
-SGD_LIKE = ("sgd", "asgd", "momentum", "nesterov")
-ADAM_LIKE = ("adam", "adamw", "adamax", "nadam", "adagrad", "rmsprop", "lion")
+FAMILIES = dict.fromkeys(("sgd", "asgd", "momentum", "nesterov"), "sgd") | dict.fromkeys(
+    ("adam", "adamw", "adamax", "nadam", "adagrad", "rmsprop", "lion"), "adam"
+)
 
 
 def family_of(optimizer: str) -> str:
@@ -107,10 +108,9 @@ def family_of(optimizer: str) -> str:
     RAdam (its two stages scale apart) and the Frobenius-normalised optimizers (LARS, LAMB, Adafactor) have other
     rules and are refused with a `UserError`.
     """
-    for family, names in (("sgd", SGD_LIKE), ("adam", ADAM_LIKE)):
-        if optimizer.lower() in names:
-            return family
-    raise unknown("optimizer", optimizer, SGD_LIKE + ADAM_LIKE)
+    if family := FAMILIES.get(optimizer.lower()):
+        return family
+    raise unknown("optimizer", optimizer, FAMILIES)
 
 
 @dataclass(frozen=True)
