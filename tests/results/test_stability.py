@@ -79,9 +79,7 @@ def test_one_missed_width_is_enough_and_the_widest_is_said_apart():
     ],
 )
 def test_a_bound_decides_only_what_it_can(real, simulated, verdict, reason):
-    """Two curves that never broke agree on nothing; one that breaks two octaves early is wrong however far the other
-    goes.
-    """
+    """Two curves that never broke agree on nothing; one that breaks two octaves early is wrong in any case."""
     told = stability_report(table({64: real}, {64: simulated}), 3.0)
     assert told.verdict == told.results[0].verdict == verdict
     assert reason in told.results[0].text and reason in str(told)
@@ -110,9 +108,6 @@ def test_other_panels_and_gaps_are_refused():
             stability_report(runs.query(rows), 3.0)
 
 
-PAPER = {"table_or_figure": "Figure 21", "statement": "Instability is reproduced.", "differs": "narrower."}
-
-
 @pytest.fixture
 def stability(folder):
     """Write the folder: real edges an octave apart, simulated ones ``miss`` octaves higher; far above, runs diverge."""
@@ -120,9 +115,9 @@ def stability(folder):
     def write(miss=0.3, seeds=2, threshold=3.0, **more):
         lines = [{32: curve(-3.6 + off), 64: curve(-4.6 + off), 128: curve(-5.6 + off)} for off in (0, miss)]
         runs = table(*lines, seeds=seeds, noise=0.002)
-        lost = more.pop("lost", runs["train_loss"] > 3.9)
-        runs = runs.assign(status=np.where(lost, "diverged", "finished"))
-        return folder(runs, paper=PAPER, threshold=threshold, **more)
+        runs = runs.assign(status=np.where(more.pop("lost", runs["train_loss"] > 3.9), "diverged", "finished"))
+        paper = {"table_or_figure": "Figure 21", "statement": "Instability is reproduced.", "differs": "narrower."}
+        return folder(runs, paper=paper, threshold=threshold, **more)
 
     return write
 
@@ -138,8 +133,7 @@ def test_the_claim_stands_in_the_table(stability):
         STABILITY.describe(stability(threshold=None))
 
 
-NEVER_LEARNED = [False] * 64 + [True] * 16 + [False] * 16
-"""Of 96 runs: the simulated n = 64."""
+NEVER_LEARNED = [False] * 64 + [True] * 16 + [False] * 16  # of 96 runs: the simulated n = 64
 
 
 @pytest.mark.parametrize(

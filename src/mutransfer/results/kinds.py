@@ -12,21 +12,16 @@ from mutransfer import results
 from mutransfer.errors import known
 from mutransfer.results.folder import Kind, read_provenance
 
-
-def _declared() -> dict[str, Kind[Any]]:
-    modules = [import_module(f"mutransfer.results.{module.name}") for module in iter_modules(results.__path__)]
-    kinds = [value for module in modules for value in vars(module).values() if isinstance(value, Kind)]
-    return {kind.name: kind for kind in kinds}
-
-
-KINDS: Mapping[str, Kind[Any]] = _declared()
+_MODULES = [import_module(f"mutransfer.results.{module.name}") for module in iter_modules(results.__path__)]
+KINDS: Mapping[str, Kind[Any]] = {
+    kind.name: kind for module in _MODULES for kind in vars(module).values() if isinstance(kind, Kind)
+}
 """By the name that provenance.json gives."""
 
 
 def kind_of(folder: Path) -> Kind[Any]:
     """The kind of a figure folder. Raises `UserError` if its provenance.json is missing, malformed or names no kind."""
-    path = folder / "provenance.json"
-    provenance = read_provenance(path)
+    provenance = read_provenance(path := folder / "provenance.json")
     name = "search" if "search" in provenance else provenance.get("kind", "sweep")
     return KINDS[known(f"kind of figure in {path}", name, KINDS)]
 

@@ -52,25 +52,28 @@ RULE = (
 
 @dataclass(frozen=True)
 class Length:
-    """What one length of training reached, over seeds."""
+    """What one length of training reached, over seeds.
+
+    accuracy: of the test part, in per cent. loss: final training loss (nats); +inf if a seed diverged.
+    """
 
     steps: int
     epochs: float
     accuracy: Estimate
-    """Of the test part, in per cent."""
     loss: Estimate
-    """Final training loss (nats); +inf if a seed diverged."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The test accuracy (%) at ``epochs`` from the fit to ``count`` lengths; NaN with a reason where it has none."""
+    """The test accuracy (%) at ``epochs`` from the fit to ``count`` lengths; NaN with a reason where it has none.
+
+    law: of the test error (%), [S]; empty with too few lengths.
+    """
 
     epochs: float
     count: int
     accuracy: Estimate
     law: PowerLaw
-    """Of the test error (%), [S]; empty with too few lengths."""
 
     @property
     def is_known(self) -> bool:
@@ -83,23 +86,23 @@ class Prediction:
 
 @dataclass(frozen=True)
 class LengthReport:
-    """Every length, shortest first, and what the shorter ones say of the longest and of the recipe's."""
+    """Every length, shortest first, and what the shorter ones say of the longest and of the recipe's.
+
+    longest: prediction of the last of ``lengths``, from all the others. difference: it less what was measured, in
+    percentage points. recipe: measured if it was run, else predicted from all lengths.
+    """
 
     lengths: tuple[Length, ...]
     seeds: int
     longest: Prediction
-    """Of the last of ``lengths``, from all the others."""
     difference: Estimate
-    """Predicted less measured, in percentage points."""
     recipe_epochs: float
     recipe: Length | Prediction
-    """Measured if it was run, else predicted from all lengths."""
 
     @property
     def fits(self) -> dict[str, Prediction]:
         """What was predicted, by what it was fitted to: the ``shorter`` lengths or ``all``."""
-        every = {"all": self.recipe} if isinstance(self.recipe, Prediction) else {}
-        return {"shorter": self.longest, **every}
+        return {"shorter": self.longest, **({"all": self.recipe} if isinstance(self.recipe, Prediction) else {})}
 
     def __str__(self) -> str:
         last, short, own = self.lengths[-1], self.longest, self.recipe
@@ -113,10 +116,8 @@ class LengthReport:
             recipe = f"not run; {own.accuracy.brief()}% predicted from all {own.count} lengths"
         else:
             recipe = f"not run; no prediction: {own.accuracy.reason}"
-        lines = [
-            f"{last.epochs:.3g} epochs, the longest: test accuracy {last.accuracy.brief()}% measured; {longest}.",
-            f"{self.recipe_epochs:g} epochs, the recipe's own: {recipe}.",
-        ]
+        head = f"{last.epochs:.3g} epochs, the longest: test accuracy {last.accuracy.brief()}% measured; {longest}."
+        lines = [head, f"{self.recipe_epochs:g} epochs, the recipe's own: {recipe}."]
         return "\n".join([*lines, *["One seed gives no interval."] * (self.seeds == 1)])
 
 
@@ -145,15 +146,13 @@ def length_report(runs: pd.DataFrame, *, examples: int, recipe_epochs: float) ->
 def _predict(epochs: Array, accuracy: Array, at: float) -> Prediction:
     """The accuracy at ``at`` from ``accuracy`` [S, T] at ``epochs`` [T]."""
     if len(epochs) < FEWEST:
-        nothing = PowerLaw(*[np.empty(0)] * 3)
-        reason = f"a fit needs {FEWEST} lengths, there {'is' if len(epochs) == 1 else 'are'} {len(epochs)}"
-        return Prediction(float(at), len(epochs), Estimate(math.nan, reason=reason), nothing)
+        unknown = Estimate(math.nan, reason=f"a fit needs {FEWEST} lengths, not {len(epochs)}")
+        return Prediction(float(at), len(epochs), unknown, PowerLaw(*[np.empty(0)] * 3))
     law = power_law(epochs, 100 - accuracy)
     value = Estimate.mean(100 - law.at(np.array([at]))[:, 0])
     lost = {"the error does not fall with length": ~law.falls, "b is on its bound": law.falls & law.on_bound}
-    if reasons := [f"{words} in {int(k.sum())} of {len(k)} seeds" for words, k in lost.items() if k.any()]:
-        reason = " and ".join(reasons) if len(accuracy) > 1 else reasons[0].removesuffix(" in 1 of 1 seeds")
-        value = Estimate(math.nan, reason=reason)
+    if reasons := [f"{words} in {int(k.sum())} of {counted([len(k)], 'seed')}" for words, k in lost.items() if k.any()]:
+        value = Estimate(math.nan, reason=" and ".join(reasons))
     return Prediction(float(at), len(epochs), value, law)
 
 
@@ -166,7 +165,6 @@ FITS: dict[str, Entry] = {
     "all": ("the recipe's own, predicted from all", {"color": MUTED, "linestyle": ":", "marker": "s", **HOLLOW}),
 }
 """How their lines and marks look."""
-PICTURES = {"length": "Test accuracy and training loss against the length of training"}
 
 
 def describe_length(folder: Path) -> Described[LengthReport]:
@@ -185,11 +183,12 @@ def describe_length(folder: Path) -> Described[LengthReport]:
         grid(("steps", "epochs", "test accuracy (%)", "final training loss (nats)"), lengths),
         "## The fits",
         _fits(report),
-        *figure.beside_the_paper(" ".join(lines), {}, ours),
+        *figure.beside_the_paper(" ".join(lines), ours, is_sure=True),
         "## How to read it",
         f"{RULE} Final training loss: mean over the last 10% of the steps. E and b: means over seeds.",
     ]
-    return Described(figure, report, str(report), parts, PICTURES)
+    picture = "Test accuracy and training loss against the length of training"
+    return Described(figure, report, str(report), parts, {"length": picture})
 
 
 def _fits(report: LengthReport) -> str:
@@ -216,9 +215,8 @@ def _draw(described: Described[LengthReport]) -> list[Path]:
         claim = f"{last.epochs:.3g} epochs: predicted {number(report.longest.accuracy.value)}, measured "
         claim += f"{number(last.accuracy.value)} (difference {number(report.difference.value)})".replace("-", MINUS)
     with paper_style():
-        page, ((left, right),) = new_page(
-            1, 2, 3.0, legends=[signs], caption=figure.caption(text), banner=figure.banner, sharex=True
-        )
+        words = {"caption": figure.caption(text), "banner": figure.banner}
+        page, ((left, right),) = new_page(1, 2, 3.0, legends=[signs], **words, sharex=True)
         for length in report.lengths:
             _mark(left, length.epochs, length.accuracy, MEASURED)
             _mark(right, length.epochs, length.loss, MEASURED)
@@ -251,13 +249,12 @@ def _mark(axes: Axes, epochs: float, estimate: Estimate, look: Look) -> None:
 def _claims(described: Described[LengthReport]) -> list[Claim]:
     """Accuracies beside the paper's, of another length of training: not judged."""
     first, *more = described.summary.split("\n")
-    part = Part("longest", first.split(": ", 1)[1], "not judged")
-    return [described.folder.claim([part], counts=" ".join([first, *more]))]
+    return [described.folder.claim([Part("longest", first.split(": ", 1)[1], "not judged")], " ".join([first, *more]))]
 
 
 LENGTH = Kind("length", describe_length, _draw, _claims)
 """A folder with ``length.png``, ``length.svg`` and ``table.md``.
 
-Reads only ``runs.csv`` (as `SCHEMA` has it) and ``provenance.json``, which has `KEYS`, ``examples`` (training images)
-and ``recipe_epochs``. Raises `UserError` if a file is missing or malformed, or as `length_report` does.
+Reads only ``runs.csv`` (as `SCHEMA` has it) and ``provenance.json``, which has ``examples`` (training images) and
+``recipe_epochs``. Raises `UserError` if a file is missing or malformed, or as `length_report` does.
 """
