@@ -12,7 +12,7 @@ from page_tree import FIGURES, change, copied
 from mutransfer.errors import UserError
 from mutransfer.results import published
 from mutransfer.results.folder import Claim, Part
-from mutransfer.results.kinds import kind_of, redraw
+from mutransfer.results.kinds import kind_of
 from mutransfer.results.sweep import SWEEP
 
 OF_CURVES = ["cifar_mlp/relu_mse", "iwslt14/figure_12", "cifar_resnet/figure_length/bfloat16"]
@@ -26,7 +26,7 @@ def test_a_stand_in_is_said_everywhere_and_the_order_of_rows_does_not_matter(tmp
     runs = pd.read_csv(where / "runs.csv", dtype=str, keep_default_na=False)
     runs.sample(frac=1, random_state=1).to_csv(where / "runs.csv", index=False)
     change(where, data_is_real=False, stands_in_for="what was meant")
-    banner, (text, paths) = "STAND-IN DATA, not what was meant", redraw(where)
+    banner, (text, paths) = "STAND-IN DATA, not what was meant", kind_of(where).redraw(where)
     committed = [p.name for p in (FIGURES / name).iterdir() if p.suffix in (".png", ".svg", ".md")]
     assert text and sorted(path.name for path in paths) == sorted(committed)
     for path in paths:

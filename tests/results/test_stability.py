@@ -53,18 +53,15 @@ def test_the_edge_is_where_it_was_planted(losses, edge):
 
 def test_predicted_within_the_planted_miss():
     told = stability_report(table({64: curve(-4.5), 256: curve(-5.5)}, {64: curve(-4.3), 256: curve(-5.9)}), 3.0)
-    assert told.verdict == "predicted" and told.largest.width == 256
     assert [result.miss.value for result in told.results] == pytest.approx([0.2, -0.4])
-    assert told.results[-1].text == "predicted within 0.4 octaves"
-    assert "the largest miss is -0.40 octaves, at n = 256" in str(told)
-    assert "One seed gives no interval" in str(told)
+    assert (told.verdict, told.results[-1].text) == ("predicted", "predicted within 0.4 octaves")
+    assert "the largest miss is -0.40 octaves, at n = 256.\n" in str(told) and "One seed gives no int" in str(told)
     assert stability_report(table({64: curve(-4.0)}, {64: curve(-5.0)}), 3.0).verdict == "predicted"  # one octave
 
 
 def test_one_missed_width_is_enough_and_the_widest_is_said_apart():
     told = stability_report(table({64: curve(-4.0), 256: curve(-5.5)}, {64: curve(-5.25), 256: curve(-5.5)}), 3.0)
-    assert [result.verdict for result in told.results] == ["missed", "predicted"]
-    assert told.verdict == "missed"
+    assert ([result.verdict for result in told.results], told.verdict) == (["missed", "predicted"], "missed")
     assert "n = 64: missed by 1.25 octaves." in str(told)
     assert "The widest, n = 256: predicted within 0.0 octaves: real 2^-5.50, simulated 2^-5.50." in str(told)
 
@@ -139,7 +136,7 @@ NEVER_LEARNED = [False] * 64 + [True] * 16 + [False] * 16  # of 96 runs: the sim
 @pytest.mark.parametrize(
     ("more", "said", "table"),
     [
-        ({"miss": -1.5, "seeds": 1}, "All 3 widths: missed; the largest miss is -1.5", "missed by 1.5"),
+        ({"miss": -1.5, "seeds": 1}, "missed; the largest miss is -1.5", "missed by 1.5"),
         ({"threshold": 9.0}, "undecided (neither breaks up to 2^-3)", "above 2^-3"),
         ({"lost": NEVER_LEARNED}, "n = 64: undecided (the simulated model is above the threshold", "| none |"),
     ],

@@ -100,7 +100,7 @@ class Shown:
 
 
 def read(path: Path) -> str:
-    """The text of ``path``. Raises `UserError` if it is missing or unreadable."""
+    """Raises `UserError` if ``path`` is missing or unreadable."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -250,7 +250,10 @@ class Kind(Generic[R]):
     claims: Callable[[Described[R]], list[Claim]]
 
     def redraw(self, folder: Path) -> tuple[str, list[Path]]:
-        """(Re)write all pictures and ``table.md`` of ``folder``; returns a text for the terminal and the paths."""
+        """(Re)write all pictures and ``table.md`` of ``folder`` from its CSV files and provenance.json, untrained.
+
+        Returns what it shows, for the terminal, and the paths. Raises `UserError` as ``describe`` does.
+        """
         described = self.describe(folder)
         paths = self.draw(described)
         return described.summary, [*paths, write(folder / TABLE, described.text.encode())]

@@ -12,7 +12,7 @@ import pandas as pd
 
 from mutransfer.errors import UserError, known
 from mutransfer.results.estimate import Array
-from mutransfer.results.schema import Rows, Schema, Type
+from mutransfer.results.schema import Rows, Schema, Type, cell
 
 KEY = ["parametrization", "width", "log2_lr", "seed"]
 ONE_SETTING = ("experiment", "variant", "optimizer", "steps", "batch", "data_fingerprint")
@@ -60,13 +60,6 @@ def tidy(runs: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
     return table.sort_values(KEY, ignore_index=True)
 
 
-def describe(cells: Iterable[Cell], limit: int = 5) -> str:
-    """``(sp, width 64, 2^-4, seed 0), ...`` for an error message, at most ``limit`` of them."""
-    cells = list(cells)
-    shown = [f"({p}, width {w}, 2^{lr:g}, seed {s})" for p, w, lr, s in cells[:limit]]
-    return ", ".join(shown) + (f" and {len(cells) - limit} more" if len(cells) > limit else "")
-
-
 def missing_cells(frame: pd.DataFrame, log2_lrs: Iterable[float] = ()) -> list[Cell]:
     """The cells that a complete table would have and ``frame`` (tidy) lacks.
 
@@ -92,7 +85,7 @@ def curves(frame: pd.DataFrame) -> dict[str, list[Curves]]:
     table: dict[str, list[Curves]] = {}
     for (name, width), group in frame.groupby(["parametrization", "width"], sort=True):
         if gap := missing_cells(group):
-            raise UserError(f"{len(gap)} runs are missing: {describe(gap)}; run the sweep again to fill the gap.")
+            raise UserError(f"{len(gap)} runs are missing, first {cell(KEY, gap[0])}; run the sweep again.")
         loss = group.pivot(index="seed", columns="log2_lr", values="train_loss")
         table.setdefault(str(name), []).append(Curves(int(width), loss.columns.to_numpy(float), loss.to_numpy(float)))
     return table

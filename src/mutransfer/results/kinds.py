@@ -24,11 +24,3 @@ def kind_of(folder: Path) -> Kind[Any]:
     provenance = read_provenance(path := folder / "provenance.json")
     name = "search" if "search" in provenance else provenance.get("kind", "sweep")
     return KINDS[known(f"kind of figure in {path}", name, KINDS)]
-
-
-def redraw(folder: Path) -> tuple[str, list[Path]]:
-    """(Re)write all pictures and ``table.md`` of ``folder`` from its CSV files and provenance.json; nothing is trained.
-
-    Returns what it shows, for the terminal, and the paths. Raises `UserError` as `kind_of` and the kind itself do.
-    """
-    return kind_of(folder).redraw(folder)

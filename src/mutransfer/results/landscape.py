@@ -2,7 +2,7 @@
 
 The paper's Figures 4, 10, 12, 13 and 16 to 19. A panel is the loss against one hyperparameter x, a line for every value
 of another; x is a number (a learning rate's log2) or a word (a schedule). The rule, declared before any result, is
-`rule`. Of equal choices the lowest x is named, or the first word. A wide interval makes ``transfers`` easy to reach, so
+`RULE`. Of equal choices the lowest x is named, or the first word. A wide interval makes ``transfers`` easy to reach, so
 the regret stands beside it: every draw picks the first line's choice anew, a line's own best stays that of all seeds.
 """
 
@@ -33,54 +33,40 @@ WINS = 0.025
 """Least share of the draws that a choice must win to be in the interval."""
 
 
-def rule(metric_label: str = "training loss") -> str:
-    """The rule in words, for a landscape of this loss."""
-    return (
-        f"The best choice of a line is the one with the least mean {metric_label} over seeds (one at which a seed "
-        "diverged cannot win); the refined value is a parabola's. The interval holds every choice that wins at least "
-        f"{WINS:.1%} of the bootstrap draws over seeds (numbers: the span of them). `transfers`: the smallest line's "
-        "best choice lies in the largest line's interval, and no seed of the largest line diverged there; else "
-        "`does not transfer`. With one seed, or where either of the two best choices is an edge of a numeric grid, the "
-        "verdict is `undecided`. Regret: mean loss at the smallest line's best choice, less the line's own least mean "
-        "loss, with its 95% bootstrap interval."
-    )
-
-
+RULE = (
+    "The best choice of a line is the one with the least mean {loss} over seeds (one at which a seed diverged cannot "
+    f"win); the refined value is a parabola's. The interval holds every choice that wins at least {WINS:.1%} of the "
+    "bootstrap draws over seeds (numbers: the span of them). `transfers`: the smallest line's best choice lies in the "
+    "largest line's interval, and no seed of the largest line diverged there; else `does not transfer`. With one seed, "
+    "or where either of the two best choices is an edge of a numeric grid, the verdict is `undecided`. Regret: mean "
+    "loss at the smallest line's best choice, less the line's own least mean loss, with its 95% bootstrap interval."
+)
+"""Of a landscape of ``{loss}``."""
 Verdict = Literal["transfers", "does not transfer", "undecided"]
 
 
 @dataclass(frozen=True)
 class LineResult:
-    """What one line of a panel says.
+    """What one line of a panel says."""
 
-    value: of the line's hyperparameter. best: index of the best choice. refined: x of the parabola's vertex, or of the
-    best choice where no parabola could refine it; NaN for words. on_edge: whether the best choice is the lowest or the
-    highest of a numeric grid. interval: indices of the choices in it, ascending; empty with one seed. losses: [S] at
-    the best choice.
-    """
-
-    value: float
-    best: int
-    refined: float
-    on_edge: bool
-    interval: tuple[int, ...]
-    losses: tuple[float, ...]
+    value: float  # of the line's hyperparameter
+    best: int  # index of the best choice
+    refined: float  # x of the parabola's vertex, or of the best choice where no parabola could refine it; NaN for words
+    on_edge: bool  # whether the best choice is the lowest or the highest of a numeric grid
+    interval: tuple[int, ...]  # indices of the choices in it, ascending; empty with one seed
+    losses: tuple[float, ...]  # [S] at the best choice
     regret: Estimate
 
 
 @dataclass(frozen=True)
 class PanelReport:
-    """The claim of one panel; ``str`` gives it in one sentence.
-
-    reason: why it is undecided, in three words; else empty. drift: units of x per doubling of the line's value; None
-    for words, or lines that have no doubling.
-    """
+    """The claim of one panel; ``str`` gives it in one sentence."""
 
     panel: PanelCurves
     lines: tuple[LineResult, ...]
     verdict: Verdict
-    reason: str
-    drift: Estimate | None
+    reason: str  # why it is undecided, in three words; else empty
+    drift: Estimate | None  # units of x per doubling of the line's value; None for words, or where nothing doubles
 
     @property
     def regret(self) -> Estimate:
@@ -209,7 +195,7 @@ def describe_landscape(folder: Path) -> Described[dict[str, PanelReport]]:
         "The paper: transfer works for language modelling if all of these hold and the target is in the tested range.",
         rule_of_thumb(runs, of_rule),
         "## How to read it",
-        f"{rule(loss)} Drift: slope of the refined choice against log2 of the line's value, its interval "
+        f"{RULE.format(loss=loss)} Drift: slope of the refined choice against log2 of the line's value, its interval "
         "widened by Student's t for few seeds. Losses are means ± standard errors over seeds. The rule of thumb claims "
         "nothing about SP.",
     ]
@@ -309,10 +295,8 @@ def _claims(described: Described[dict[str, PanelReport]]) -> list[Claim]:
 
 
 LANDSCAPE = Kind("landscape", describe_landscape, _draw, _claims)
-"""A folder with ``landscape.png``, ``landscape.svg`` and ``table.md``.
-
-Reads only ``runs.csv`` (panel, x, line, then a runs table) and ``provenance.json``, which has ``panels``: key -> object
-as `PanelRuns.facts` makes it; optional are ``loss_ceiling`` and ``metric``, the column that holds the loss (default
-``train_loss``), with ``metric_label``, that loss in words. Raises `UserError` if a file is missing or malformed, if
-they name different panels, or if a run of a complete panel is missing.
+"""A folder with ``landscape.png``, ``landscape.svg`` and ``table.md``, from ``runs.csv`` (panel, x, line, then a runs
+table) and ``provenance.json``, which has ``panels``: key -> object as `PanelRuns.facts` makes it; optional are
+``loss_ceiling`` and ``metric``, the column that holds the loss (default ``train_loss``), with ``metric_label``, that
+loss in words. Raises as `landscape_report` does, and if the two files name different panels.
 """

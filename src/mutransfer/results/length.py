@@ -36,44 +36,36 @@ SCHEMA = Schema(
         ),
     ),
 )
-FEWEST = LIMIT_WIDTHS
-"""Lengths for a fit of three parameters."""
 SAME = 0.01
-"""How far, relatively, a length may be from the recipe's and be it: 97 batches of 512 are 99.3% of 50,000 images."""
+"""How far, relatively, a length may be off the recipe's and be it: 97 batches of 512 are 99.3% of 50,000 images."""
 RULE = (
     "Length T: steps x batch / training images, in epochs. Accuracy: of the test part after the last step; a diverged "
     "run's counts as 0. The test error of each seed is fitted by E + A T^-b, all lengths with one weight, A > 0 and "
-    f"{EXPONENTS[0]:g} < b < {EXPONENTS[-1]:g}; a fit needs {FEWEST} lengths. The longest length is predicted from all "
-    f"the others, the recipe's own from all lengths, unless it was run (to within {SAME:.0%}: a partial batch is "
-    "dropped). Means over seeds with their 95% t intervals; the difference, predicted less measured, is paired by "
+    f"{EXPONENTS[0]:g} < b < {EXPONENTS[-1]:g}; a fit needs {LIMIT_WIDTHS} lengths. The longest length is predicted "
+    f"from all the others, the recipe's own from all lengths, unless it was run (to within {SAME:.0%}: a partial batch "
+    "is dropped). Means over seeds with their 95% t intervals; the difference, predicted less measured, is paired by "
     "seed. No prediction where the fit of any seed has A <= 0 or b on its bound."
 )
 
 
 @dataclass(frozen=True)
 class Length:
-    """What one length of training reached, over seeds.
-
-    accuracy: of the test part, in per cent. loss: final training loss (nats); +inf if a seed diverged.
-    """
+    """What one length of training reached, over seeds."""
 
     steps: int
     epochs: float
-    accuracy: Estimate
-    loss: Estimate
+    accuracy: Estimate  # of the test part, in per cent
+    loss: Estimate  # final training loss (nats); +inf if a seed diverged
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The test accuracy (%) at ``epochs`` from the fit to ``count`` lengths; NaN with a reason where it has none.
-
-    law: of the test error (%), [S]; empty with too few lengths.
-    """
+    """The test accuracy (%) at ``epochs`` from the fit to ``count`` lengths; NaN with a reason where it has none."""
 
     epochs: float
     count: int
     accuracy: Estimate
-    law: PowerLaw
+    law: PowerLaw  # of the test error (%), [S]; empty with too few lengths
 
     @property
     def is_known(self) -> bool:
@@ -86,18 +78,14 @@ class Prediction:
 
 @dataclass(frozen=True)
 class LengthReport:
-    """Every length, shortest first, and what the shorter ones say of the longest and of the recipe's.
-
-    longest: prediction of the last of ``lengths``, from all the others. difference: it less what was measured, in
-    percentage points. recipe: measured if it was run, else predicted from all lengths.
-    """
+    """Every length, shortest first, and what the shorter ones say of the longest and of the recipe's."""
 
     lengths: tuple[Length, ...]
     seeds: int
-    longest: Prediction
-    difference: Estimate
+    longest: Prediction  # of the last of ``lengths``, from all the others
+    difference: Estimate  # predicted less measured, in percentage points
     recipe_epochs: float
-    recipe: Length | Prediction
+    recipe: Length | Prediction  # measured if it was run, else predicted from all lengths
 
     @property
     def fits(self) -> dict[str, Prediction]:
@@ -145,8 +133,8 @@ def length_report(runs: pd.DataFrame, *, examples: int, recipe_epochs: float) ->
 
 def _predict(epochs: Array, accuracy: Array, at: float) -> Prediction:
     """The accuracy at ``at`` from ``accuracy`` [S, T] at ``epochs`` [T]."""
-    if len(epochs) < FEWEST:
-        unknown = Estimate(math.nan, reason=f"a fit needs {FEWEST} lengths, not {len(epochs)}")
+    if len(epochs) < LIMIT_WIDTHS:
+        unknown = Estimate(math.nan, reason=f"a fit needs {LIMIT_WIDTHS} lengths, not {len(epochs)}")
         return Prediction(float(at), len(epochs), unknown, PowerLaw(*[np.empty(0)] * 3))
     law = power_law(epochs, 100 - accuracy)
     value = Estimate.mean(100 - law.at(np.array([at]))[:, 0])
@@ -164,7 +152,6 @@ FITS: dict[str, Entry] = {
     "shorter": ("the longest, predicted from the shorter", {"color": TEAL, "linestyle": "--", "marker": "D", **HOLLOW}),
     "all": ("the recipe's own, predicted from all", {"color": MUTED, "linestyle": ":", "marker": "s", **HOLLOW}),
 }
-"""How their lines and marks look."""
 
 
 def describe_length(folder: Path) -> Described[LengthReport]:
@@ -207,8 +194,8 @@ def _draw(described: Described[LengthReport]) -> list[Path]:
     known = {key: fit for key, fit in report.fits.items() if fit.is_known}
     signs = [("measured", MEASURED), *(FITS[key] for key in known)]
     signs += [("a seed diverged", DIVERGED)] * any(math.isinf(length.loss.value) for length in report.lengths)
-    seeds, last = counted([report.seeds], "seed"), report.lengths[-1]
-    text = "Points: one run a point." if report.seeds == 1 else f"Points: mean over {seeds}, bars: 95% t interval."
+    seeds, last = report.seeds, report.lengths[-1]
+    text = "Points: one run a point." if seeds == 1 else f"Points: mean over {seeds} seeds, bars: 95% t interval."
     text += " Dashed and dotted: E + A T^-b fitted to the test error of the lengths T." * bool(known)
     claim = "no prediction of the longest"
     if "shorter" in known:
@@ -253,8 +240,6 @@ def _claims(described: Described[LengthReport]) -> list[Claim]:
 
 
 LENGTH = Kind("length", describe_length, _draw, _claims)
-"""A folder with ``length.png``, ``length.svg`` and ``table.md``.
-
-Reads only ``runs.csv`` (as `SCHEMA` has it) and ``provenance.json``, which has ``examples`` (training images) and
-``recipe_epochs``. Raises `UserError` if a file is missing or malformed, or as `length_report` does.
+"""A folder with ``length.png``, ``length.svg`` and ``table.md``, from ``runs.csv`` (as `SCHEMA` has it) and
+``provenance.json``, which has ``examples`` (training images) and ``recipe_epochs``; raises as `length_report` does.
 """

@@ -24,7 +24,7 @@ from mutransfer.results.draw.style import MINUS, MUTED, WARNING, Look
 from mutransfer.results.estimate import Array, Estimate, counted, listing, number, power
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid, points
 from mutransfer.results.frame import PanelCurves, read_panels
-from mutransfer.results.transfer import panel_optima
+from mutransfer.results.transfer import best_index, panel_optima
 
 REAL, SIMULATED = "real", "simulated"
 THRESHOLD = "the entropy of the training text's single tokens"
@@ -44,16 +44,12 @@ Verdict = Literal["predicted", "missed", "undecided"]
 
 @dataclass(frozen=True)
 class WidthResult:
-    """Real against simulated at one width n; log2 LR and octaves.
-
-    real, simulated: the edges; +inf if above the grid, NaN if there is none. miss: simulated less real; where one of
-    them is not known it is NaN, and its reason says what is known instead.
-    """
+    """Real against simulated at one width n; log2 LR and octaves."""
 
     width: int
-    real: Estimate
+    real: Estimate  # the edge; +inf if above the grid, NaN if there is none
     simulated: Estimate
-    miss: Estimate
+    miss: Estimate  # simulated less real; NaN unless both are known, its reason says what is known instead
     verdict: Verdict
 
     @property
@@ -223,8 +219,8 @@ def _draw(described: Described[StabilityReport]) -> list[Path]:
         )
         for column, (key, panel) in enumerate(report.panels.items())
     ]
-    every = [curve for panel in panels for curve in panel.curves]
-    low, high = loss_limits(every, figure.provenance.get("loss_ceiling"))
+    curves = [curve for panel in panels for curve in panel.curves]
+    low, high = loss_limits(curves, figure.provenance.get("loss_ceiling"))
     room = 0.1 * max(report.threshold - low, 1e-3 * abs(report.threshold))
     limits = min(low, report.threshold - room), max(high, report.threshold + room)
     words = f"Lines: {points(report.seeds)}. Edge: the learning rate above the optimum at which the loss reaches the "
@@ -239,8 +235,7 @@ def _draw_edges(report: StabilityReport, key: str, axes: Axes, looks: Mapping[fl
     panel = report.panels[key]
     for result, curve in zip(report.results, panel.curves, strict=True):
         color, mean = looks[result.width]["color"], curve.loss.mean(axis=0)
-        if np.isfinite(mean).any():
-            best = int(np.argmin(mean))
+        if (best := best_index(curve)) is not None:
             star(axes, curve, panel.x[best], mean[best], color)
         edge = result.real if key == REAL else result.simulated
         if math.isfinite(edge.value):
@@ -270,9 +265,7 @@ def _claims(described: Described[StabilityReport]) -> list[Claim]:
 
 
 STABILITY = Kind("stability", describe_stability, _draw, _claims)
-"""A folder with ``stability.png``, ``stability.svg`` and ``table.md``.
-
-Reads only ``runs.csv`` (panel, x = log2 LR, line = n, then a runs table) and ``provenance.json``, which has
-``threshold`` (a loss), and may have ``panels`` (key -> object with a ``heading``) and ``loss_ceiling``. Raises
-`UserError` if a file is missing or malformed, or as `stability_report` does.
+"""A folder with ``stability.png``, ``stability.svg`` and ``table.md``, from ``runs.csv`` (panel, x = log2 LR, line = n,
+then a runs table) and ``provenance.json``, which has ``threshold`` (a loss), and may have ``panels`` (key -> object
+with a ``heading``) and ``loss_ceiling``; raises as `stability_report` does.
 """

@@ -20,7 +20,6 @@ from mutransfer.results.transfer import interpolate
 
 TRANSFERRED: Look = {"color": MUTED, "linestyle": (0, (2, 2)), "linewidth": 0.9}
 """Of the choice that is copied from the smallest line."""
-OUTLINED: Look = {"markeredgecolor": "white", "markeredgewidth": 0.4}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +99,8 @@ def curve_figure(
 def line_looks(values: Sequence[float]) -> dict[float, Look]:
     """Colour and marker of every line value, dark for the smallest."""
     signs = zip(values, palette(len(values)), itertools.cycle(MARKERS), strict=False)
-    return {value: {"color": color, "marker": marker, **OUTLINED} for value, color, marker in signs}
+    edge: Look = {"markeredgecolor": "white", "markeredgewidth": 0.4}
+    return {value: {"color": color, "marker": marker, **edge} for value, color, marker in signs}
 
 
 def line_signs(name: str, looks: Mapping[float, Look]) -> list[Entry]:
