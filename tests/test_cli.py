@@ -65,7 +65,7 @@ def test_figures_redraws_and_raises_on_a_gap(finished, tmp_path, capsys):
     lines = (folder / "runs.csv").read_text().splitlines()
     (folder / "runs.csv").write_text("\n".join(lines[:3] + lines[4:]) + "\n")
     provenance = json.loads((folder / "provenance.json").read_text())
-    for says in ("runs.csv was changed after the run", "lacks 1 runs: (sp, width 16"):
+    for says in ("runs.csv was changed after the run", "lacks 1 runs, first parametrization sp, width 16"):
         capsys.readouterr()
         assert run("figures", "cifar_mlp", "--out", tmp_path) == 2
         assert says in capsys.readouterr().err

@@ -275,9 +275,9 @@ def _run(command: Command, output: Output, planned: list[RunSpec], dataset: Any,
 
 def draw(folder: Path) -> None:
     """Redraw what ``folder`` holds from its CSV files and provenance.json, and say what it shows."""
-    from mutransfer.results.kinds import redraw
+    from mutransfer.results.kinds import kind_of
 
-    report, paths = redraw(folder)
+    report, paths = kind_of(folder).redraw(folder)
     print(report)
     for path in paths:
         print(f"wrote {path}")

@@ -12,16 +12,11 @@ from page_tree import FIGURES, change, copied
 from mutransfer.errors import UserError
 from mutransfer.results import published
 from mutransfer.results.folder import Claim, Part
-from mutransfer.results.kinds import kind_of, redraw
+from mutransfer.results.kinds import kind_of
 from mutransfer.results.sweep import SWEEP
 
-OF_CURVES = (
-    "cifar_mlp/relu_mse",
-    "iwslt14/figure_12",
-    "cifar_resnet/figure_length/bfloat16",
-    "transformer_lm/figure_21",
-    "bert/figure_pretraining",
-)
+OF_CURVES = ["cifar_mlp/relu_mse", "iwslt14/figure_12", "cifar_resnet/figure_length/bfloat16"]
+OF_CURVES += ["transformer_lm/figure_21", "bert/figure_pretraining"]
 
 
 @pytest.mark.parametrize("name", OF_CURVES, ids=[kind_of(FIGURES / name).name for name in OF_CURVES])
@@ -31,7 +26,7 @@ def test_a_stand_in_is_said_everywhere_and_the_order_of_rows_does_not_matter(tmp
     runs = pd.read_csv(where / "runs.csv", dtype=str, keep_default_na=False)
     runs.sample(frac=1, random_state=1).to_csv(where / "runs.csv", index=False)
     change(where, data_is_real=False, stands_in_for="what was meant")
-    banner, (text, paths) = "STAND-IN DATA, not what was meant", redraw(where)
+    banner, (text, paths) = "STAND-IN DATA, not what was meant", kind_of(where).redraw(where)
     committed = [p.name for p in (FIGURES / name).iterdir() if p.suffix in (".png", ".svg", ".md")]
     assert text and sorted(path.name for path in paths) == sorted(committed)
     for path in paths:
@@ -61,30 +56,22 @@ def test_missing_and_broken_files_are_one_line_errors(runs, folder, tmp_path):
     with pytest.raises(UserError, match=r"provenance.json does not exist; run the experiment first"):
         SWEEP.redraw(tmp_path / "nowhere")
     where = folder(runs)
-    for content, message in (
-        (None, r"runs.csv does not exist"),
-        (b"", r"runs.csv is not a runs table"),
-        (b"\xff\xfe\x00broken", r"cannot read .*runs.csv"),
-        (runs.drop(columns=["seed"]).to_csv(index=False).encode(), "lacks seed"),
+    good = {name: (where / name).read_bytes() for name in ("runs.csv", "provenance.json")}
+    facts = json.loads(good["provenance.json"])
+    for name, content, message in (
+        ("runs.csv", None, "runs.csv does not exist"),
+        ("runs.csv", b"", "runs.csv is not a table"),
+        ("runs.csv", b"\xff\xfe\x00broken", "cannot read .*runs.csv"),
+        ("runs.csv", runs.drop(columns=["seed"]).to_csv(index=False).encode(), "lacks seed"),
+        ("provenance.json", json.dumps(facts | {"title": None}).encode(), "lacks title"),
+        ("provenance.json", json.dumps(facts | {"paper": {"differs": ""}}).encode(), "lacks paper.table_or_figure"),
+        ("provenance.json", b"{", "provenance.json is not JSON"),
+        ("provenance.json", b"[]", "provenance.json is not JSON"),
     ):
-        (where / "runs.csv").unlink(missing_ok=True)
-        if content is not None:
-            (where / "runs.csv").write_bytes(content)
+        (where / name).unlink() if content is None else (where / name).write_bytes(content)
         with pytest.raises(UserError, match=message):
             SWEEP.redraw(where)
-    for changes, message in (
-        ({"title": ...}, "lacks title"),
-        ({"paper": {"differs": ""}}, r"lacks paper.table_or_fig"),
-    ):
-        where = folder(runs)
-        known = {**json.loads((where / "provenance.json").read_text()), **changes}
-        known = {name: value for name, value in known.items() if value is not ...}
-        (where / "provenance.json").write_text(json.dumps(known))
-        with pytest.raises(UserError, match=message):
-            SWEEP.redraw(where)
-    (where / "provenance.json").write_text("{")
-    with pytest.raises(UserError, match=r"provenance.json is not JSON"):
-        SWEEP.redraw(where)
+        (where / name).write_bytes(good[name])
 
 
 CLAIMS = {
@@ -109,7 +96,7 @@ def test_a_claim_is_no_better_than_its_parts(parts):
 def test_published_values_are_found_by_table_or_figure():
     """These rows stand beside ours; a typo must not put an empty column there, nor another experiment's numbers."""
     values = {row.metric: row.value for row in published.rows(table_or_figure="Figure 3")}
-    assert values["widths"] == "256,512,1024,2048,4096,8192" and values["base_width"] == "128"
+    assert values["widths"] == "256,512,1024,2048,4096,8192"
     rows = published.rows(table_or_figure="Figure 6", experiment="IWSLT14 De-En")
     assert rows and {row.experiment for row in rows} == {"IWSLT14 De-En"}
     with pytest.raises(UserError, match="Did you mean 'IWSLT14 De-En'"):

@@ -11,10 +11,8 @@ figure) beside what the paper says:
 - searches: µTransfer is `better` than the methods that the paper says it beats.
 - reverse µTransfer (Figure 21): the simulation is `predicted` to break where the real model does.
 
-A part is ``reproduced`` where both agree, ``undecided`` where the report is, else ``not reproduced``. A claim is
-``reproduced`` if all its parts are, ``in part`` if some are and the others undecided, ``mixed`` if some are and some
-are contradicted, ``not reproduced`` if none is and some are contradicted, ``undecided`` if all are. What sets numbers
-beside the paper's without a rule is ``not judged``.
+A part is ``reproduced`` where both agree, ``undecided`` where the report is, else ``not reproduced``; of a claim,
+`VERDICTS` says what each verdict means.
 """
 
 from __future__ import annotations
@@ -24,9 +22,8 @@ import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeVar
 
 import pandas as pd
@@ -37,9 +34,6 @@ from mutransfer.results import published
 from mutransfer.results.schema import Facts
 
 TABLE = "table.md"
-KEYS: tuple[str, ...] = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "paper")
-KEYS += ("paper.table_or_figure", "paper.statement", "paper.differs")
-EMPTY: Mapping[str, str] = MappingProxyType({})
 
 Verdict = Literal["reproduced", "in part", "mixed", "undecided", "not reproduced", "not judged"]
 VERDICTS: dict[Verdict, str] = {  # in words, in the order in which they are shown
@@ -62,7 +56,7 @@ class Part:
 
     @classmethod
     def of(cls, what: str, ours: str, verdict: str, expected: str | None) -> Part:
-        """``found`` and ``expected`` are verdicts of one report; None: the paper claims nothing."""
+        """``verdict``: of our report; ``expected``: of the paper's panel, None: it claims nothing."""
         if expected is None:
             return cls(what, ours, "not judged")
         agrees: Verdict = "reproduced" if verdict == expected else "not reproduced"
@@ -98,19 +92,15 @@ class Claim:
 class Shown:
     """What a folder shows beside its own figure, such as the coordinate check of a sweep."""
 
-    lines: list[str]
-    """For the terminal."""
-    section: str
-    """Of the folder's table, in Markdown, without a final newline."""
+    lines: list[str]  # for the terminal
+    section: str  # of the folder's table, in Markdown, without a final newline
     claim: Claim
-    pictures: Mapping[str, str] = field(default_factory=dict)
-    """Stem of each, and what it is."""
-    draw: Callable[[FigureFolder], list[Path]] = lambda folder: []
-    """Writes the pictures; returns their paths."""
+    pictures: Mapping[str, str] = field(default_factory=dict)  # stem of each, and what it is
+    draw: Callable[[FigureFolder], list[Path]] = lambda folder: []  # writes the pictures; returns their paths
 
 
 def read(path: Path) -> str:
-    """The text of ``path``. Raises `UserError` if it is missing or unreadable."""
+    """Raises `UserError` if ``path`` is missing or unreadable."""
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -119,48 +109,34 @@ def read(path: Path) -> str:
         raise UserError(f"cannot read {path}: {error}; restore it or run the experiment again.") from error
 
 
-def read_runs(path: Path) -> pd.DataFrame:
-    """The runs table. Raises `UserError` if it is missing or no CSV."""
-    return _read_csv(path, "a runs table", dtype={"run_id": str})
-
-
-def read_texts(path: Path) -> pd.DataFrame:
-    """Another table of the folder, its cells as they are written. Raises as `read_runs` does."""
-    return _read_csv(path, "a table", dtype=str, keep_default_na=False)
-
-
-def _read_csv(path: Path, what: str, **options: Any) -> pd.DataFrame:
+def read_runs(path: Path, **options: Any) -> pd.DataFrame:
+    """The runs table. Raises `UserError` if it is missing or no CSV. options: of `pandas.read_csv`."""
     try:
-        return pd.read_csv(io.StringIO(read(path)), **options)
+        return pd.read_csv(io.StringIO(read(path)), **(options or {"dtype": {"run_id": str}}))
     except ValueError as error:
-        raise UserError(f"{path} is not {what} ({str(error).splitlines()[0]}); run the experiment again.") from error
+        raise UserError(f"{path} is not a table ({str(error).splitlines()[0]}); run the experiment again.") from error
 
 
-def read_provenance(path: Path, keys: Iterable[str] = ()) -> dict[str, Any]:
-    """The JSON object at ``path``.
+read_texts = partial(read_runs, dtype=str, keep_default_na=False)
+"""Another table of the folder, its cells as they are written. Raises as `read_runs` does."""
 
-    Raises `UserError` if it is missing, malformed or without one of ``keys`` ("paper.statement" is within another),
-    and for a file beside it that is not the one that the run wrote: ``sha256`` is file name -> hash.
+
+def read_provenance(path: Path) -> Facts:
+    """The JSON object at ``path``, which raises for a key that it lacks.
+
+    Raises `UserError` if it is missing or malformed, and for a file beside it that is not the one that the run wrote:
+    ``sha256`` is file name -> hash.
     """
     try:
-        provenance = json.loads(read(path))
-    except json.JSONDecodeError as error:
+        provenance = Facts(json.loads(read(path)), path)
+    except (json.JSONDecodeError, AttributeError) as error:
         raise UserError(f"{path} is not JSON ({error}); run the experiment again.") from error
-
-    def has(key: str) -> bool:
-        outer, _, inner = key.partition(".")
-        return isinstance(provenance, dict) and outer in provenance and (not inner or inner in provenance[outer])
-
-    if missing := [key for key in keys if not has(key)]:
-        raise UserError(f"{path} lacks {', '.join(missing)}; run the experiment again.")
     for name, written in provenance.get("sha256", {}).items():
         table = path.with_name(name)
         if table.is_file() and hashlib.sha256(table.read_bytes()).hexdigest() != written:
-            raise UserError(
-                f"{table} was changed after the run: it is not the file that {path.name} has the sha256 of; restore "
-                "it from the repository or run the experiment again."
-            )
-    return Facts(provenance, path)
+            what = f"{table} was changed after the run: it is not the file that {path.name} has the sha256 of"
+            raise UserError(f"{what}; restore it from the repository or run the experiment again.")
+    return provenance
 
 
 def points(seeds: str) -> str:
@@ -177,15 +153,20 @@ def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 @dataclass(frozen=True)
 class FigureFolder:
-    """A figure folder, opened: its provenance, and what every table and every picture says of it."""
+    """A figure folder, opened: its provenance, and what every table and every picture says of it.
+
+    Of the provenance it reads title, scale, data_source, data_is_real, y_label, and of ``paper`` table_or_figure,
+    statement and differs; what is asked for and missing there raises `UserError`. Optional are stands_in_for, notes and
+    paper.ours.
+    """
 
     path: Path
     provenance: Mapping[str, Any]
 
     @classmethod
-    def open(cls, path: Path, keys: Iterable[str] = ()) -> FigureFolder:
-        """Its provenance has `KEYS` and ``keys``. Raises as `read_provenance` does."""
-        return cls(path, read_provenance(path / "provenance.json", (*KEYS, *keys)))
+    def open(cls, path: Path) -> FigureFolder:
+        """Raises as `read_provenance` does."""
+        return cls(path, read_provenance(path / "provenance.json"))
 
     def __getitem__(self, key: str) -> Any:
         """Of the provenance."""
@@ -199,9 +180,8 @@ class FigureFolder:
     @property
     def banner(self) -> str:
         """What every figure and table of stand-in data says; empty for real data."""
-        if self["data_is_real"]:
-            return ""
-        return f"STAND-IN DATA, not {self.provenance.get('stands_in_for', 'CIFAR-10')}"
+        words = f"STAND-IN DATA, not {self.provenance.get('stands_in_for', 'CIFAR-10')}"
+        return "" if self["data_is_real"] else words
 
     @property
     def source(self) -> str:
@@ -215,24 +195,23 @@ class FigureFolder:
 
     def heading(self, count: str) -> list[str]:
         """Title, stand-in banner, data, scale and remarks of the table."""
-        notes = [f"**{self.banner}**"] if self.banner else []
-        notes.append(f"Data: {self['data_source']}. Scale: {self['scale']}. {count}.")
-        return [f"# {self['title']}", *notes, *self.provenance.get("notes", ())]
+        banner = [f"**{self.banner}**"] * bool(self.banner)
+        data = f"Data: {self['data_source']}. Scale: {self['scale']}. {count}."
+        return [f"# {self['title']}", *banner, data, *self.provenance.get("notes", ())]
 
-    def beside_the_paper(self, claim: str, ours: Mapping[str, str], measured: Mapping[str, str] = EMPTY) -> list[str]:
+    def beside_the_paper(self, claim: str, ours: Mapping[str, str], *, is_sure: bool = False) -> list[str]:
         """The paper's statement and numbers of this figure beside ours, and what differs.
 
-        ``ours``: metric of the published values -> our value, where ``paper.ours`` of the provenance has none;
-        ``measured``: also where it has one.
+        ours: metric of the published values -> our value, where ``paper.ours`` of the provenance has none;
+        is_sure: also where it has one.
         """
         paper = self["paper"]
-        both, where = {**ours, **paper.get("ours", {}), **measured}, paper["table_or_figure"]
+        where, planned = paper["table_or_figure"], paper.get("ours", {})
+        both = {**planned, **ours} if is_sure else {**ours, **planned}
         rows = [("conclusion", paper["statement"], claim)]
         for p in published.rows(table_or_figure=where):
             name = f"{p.setup}: {p.metric}".replace("_", " ").replace("muP", "µP").replace("muT", "µT")
-            # how sure the paper's value is, where it was not read in its text
-            mark = "" if p.confidence == "VERIFIED" else f" ({p.confidence.lower()})"
-            rows.append((name, f"{p.value} {p.unit}".strip() + mark, both.get(p.metric, "-")))
+            rows.append((name, f"{p.value} {p.unit}".strip() + p.mark, both.get(p.metric, "-")))
         differs = [f"What differs in ours: {paper['differs']}"] if paper["differs"] else []
         return ["## The paper beside ours", grid(("", f"the paper, {where}", "ours"), rows), *differs]
 
@@ -263,20 +242,18 @@ class Described(Generic[R]):
 
 @dataclass(frozen=True)
 class Kind(Generic[R]):
-    """A kind of figure folder: what its files say (R), what is drawn of it, which claims of the paper it concerns.
+    """A kind of figure folder: what its files say (R), what is drawn of it, which claims of the paper it concerns."""
 
-    name: as ``kind`` in provenance.json.
-    describe: reads the folder; raises `UserError` if a file is missing or malformed, or if a run is missing.
-    draw: writes the pictures and returns their paths; the same files give the same bytes.
-    """
-
-    name: str
-    describe: Callable[[Path], Described[R]]
-    draw: Callable[[Described[R]], list[Path]]
+    name: str  # as ``kind`` in provenance.json
+    describe: Callable[[Path], Described[R]]  # raises `UserError` if a file or a run is missing, or malformed
+    draw: Callable[[Described[R]], list[Path]]  # writes the pictures; the same files give the same bytes
     claims: Callable[[Described[R]], list[Claim]]
 
     def redraw(self, folder: Path) -> tuple[str, list[Path]]:
-        """(Re)write all pictures and ``table.md`` of ``folder``; returns a text for the terminal and the paths."""
+        """(Re)write all pictures and ``table.md`` of ``folder`` from its CSV files and provenance.json, untrained.
+
+        Returns what it shows, for the terminal, and the paths. Raises `UserError` as ``describe`` does.
+        """
         described = self.describe(folder)
         paths = self.draw(described)
         return described.summary, [*paths, write(folder / TABLE, described.text.encode())]

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mutransfer.errors import UserError, unknown
+from mutransfer.errors import UserError, known
 from mutransfer.results.estimate import Array
-from mutransfer.results.schema import Rows, Schema, Type
+from mutransfer.results.schema import Rows, Schema, Type, cell
 
 KEY = ["parametrization", "width", "log2_lr", "seed"]
 ONE_SETTING = ("experiment", "variant", "optimizer", "steps", "batch", "data_fingerprint")
@@ -26,12 +26,9 @@ Cell = tuple[str, int, float, int]
 class Curves:
     """Final losses of one line: of one parametrization at one width, say."""
 
-    width: int
-    """Or another number that the line is of."""
-    log2_lr: Array
-    """[G], ascending; in a panel, where the choices stand on its axis."""
-    loss: Array
-    """[S, G], one row per seed; +inf where the run diverged."""
+    width: int  # or another number that the line is of
+    log2_lr: Array  # [G], ascending; in a panel, where the choices stand on its axis
+    loss: Array  # [S, G], one row per seed; +inf where the run diverged
 
 
 def _checked(runs: pd.DataFrame, metric: str, columns: Mapping[str, Type], key: Sequence[str], rows: Rows) -> Any:
@@ -51,9 +48,8 @@ def _checked(runs: pd.DataFrame, metric: str, columns: Mapping[str, Type], key: 
 def tidy(runs: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
     """The columns of `KEY`, train_loss and ``more`` of ``runs``, checked and sorted; a diverged run has loss +inf.
 
-    A column ``status`` is optional; where present, ``diverged`` rows count as +inf and ``failed`` rows raise.
-    Raises `UserError` on missing columns, no rows, values that are not numbers, NaN, duplicates, failed runs
-    and mixed settings.
+    A column ``status`` is optional; where present, ``diverged`` rows count as +inf. Raises `UserError` on missing
+    columns, no rows, values that are not numbers, NaN, duplicates, failed runs and mixed settings.
     """
     columns: dict[str, Type] = dict(zip(KEY, ("text", "whole number", "finite number", "whole number"), strict=True))
     rows = Rows(name="the figure", constant=ONE_SETTING, results=("train_loss",))
@@ -64,20 +60,12 @@ def tidy(runs: pd.DataFrame, more: Sequence[str] = ()) -> pd.DataFrame:
     return table.sort_values(KEY, ignore_index=True)
 
 
-def describe(cells: Iterable[Cell], limit: int = 5) -> str:
-    """``(sp, width 64, 2^-4, seed 0), ...`` for an error message, at most ``limit`` of them."""
-    cells = list(cells)
-    shown = [f"({p}, width {w}, 2^{lr:g}, seed {s})" for p, w, lr, s in cells[:limit]]
-    return ", ".join(shown) + (f" and {len(cells) - limit} more" if len(cells) > limit else "")
-
-
 def missing_cells(frame: pd.DataFrame, log2_lrs: Iterable[float] = ()) -> list[Cell]:
     """The cells that a complete table would have and ``frame`` (tidy) lacks.
 
-    Complete: every parametrization has every width; every learning rate of a width has every seed of the
-    table; a learning rate that another width has and that lies inside this width's tested range is there too
-    (outside of it, the other grid was extended); and every width has all of ``log2_lrs``, the grid that was
-    planned.
+    Complete: every parametrization has every width; every width has the planned grid ``log2_lrs``, and every learning
+    rate of another width that lies inside its own tested range (outside of it, the other grid was extended); every
+    learning rate of a width has every seed of the table.
     """
     names, widths, seeds = (sorted(frame[c].unique()) for c in ("parametrization", "width", "seed"))
     everywhere, planned = set(frame["log2_lr"]), {round(float(x), 9) for x in log2_lrs}
@@ -96,9 +84,8 @@ def curves(frame: pd.DataFrame) -> dict[str, list[Curves]]:
     """
     table: dict[str, list[Curves]] = {}
     for (name, width), group in frame.groupby(["parametrization", "width"], sort=True):
-        gap = missing_cells(group)
-        if gap:
-            raise UserError(f"{len(gap)} runs are missing: {describe(gap)}; run the sweep again to fill the gap.")
+        if gap := missing_cells(group):
+            raise UserError(f"{len(gap)} runs are missing, first {cell(KEY, gap[0])}; run the sweep again.")
         loss = group.pivot(index="seed", columns="log2_lr", values="train_loss")
         table.setdefault(str(name), []).append(Curves(int(width), loss.columns.to_numpy(float), loss.to_numpy(float)))
     return table
@@ -115,10 +102,8 @@ class PanelAxis:
     """What the numbers and words of a panel mean."""
 
     line_name: str = "line"
-    is_log2: bool = False
-    """Whether x is the log2 of what it is called."""
-    words: tuple[str, ...] = ()
-    """Order of the words on a word axis; empty: alphabetical."""
+    is_log2: bool = False  # whether x is the log2 of what it is called
+    words: tuple[str, ...] = ()  # their order on a word axis; empty: alphabetical
 
 
 @dataclass(frozen=True)
@@ -127,10 +112,8 @@ class PanelCurves:
 
     key: str
     axis: PanelAxis
-    words: tuple[str, ...]
-    """[G] the choices if they are words; empty if they are numbers."""
-    lines: Mapping[float, Curves]
-    """[L], ascending; in place of log2 LRs the values of x, or 0 .. G-1 for words."""
+    words: tuple[str, ...]  # [G] the choices if they are words; empty if they are numbers
+    lines: Mapping[float, Curves]  # [L], ascending; in place of log2 LRs the values of x, or 0 .. G-1 for words
 
     @property
     def curves(self) -> tuple[Curves, ...]:
@@ -156,30 +139,28 @@ def read_panels(
 ) -> dict[str, PanelCurves]:
     """The curves of every panel, checked, in the order in which ``runs`` first names them.
 
-    ``runs`` has one row per run with panel, x, line, seed, a loss (+inf if diverged) and optionally status; x is a
-    number or a word. ``metric``: the column of `METRICS` that holds the loss.
+    runs: one row per run with panel, x (a number or a word), line, seed, a loss (+inf if diverged) and optionally
+    status. axes: what a panel's numbers and words mean. metric: the column of `METRICS` that holds the loss.
 
-    Raises `UserError` on an unknown metric, missing columns, no rows, failed runs, values that are no numbers,
-    duplicates, mixed settings, a word that its axis does not have, and a gap: a (line, x, seed) that the panel's other
-    lines and choices have.
+    Raises `UserError` as `tidy` does, on an unknown metric, a word that its axis does not have, and a gap: a (line, x,
+    seed) that the panel's other lines and choices have.
     """
-    if metric not in METRICS:
-        raise unknown("metric of a panel", metric, METRICS)
+    known("metric of a panel", metric, METRICS)
     columns: dict[str, Type] = {"panel": "text", "x": "text", "line": "finite number", "seed": "whole number"}
     whole: dict[str, None] = dict.fromkeys(("line", "x", "seed"))
     rows = Rows(name="the figure", by=("panel",), constant=ONE_PANEL, complete=whole, results=(metric,))
-    table, known = _checked(runs, metric, columns, ("panel", *whole), rows), axes or {}
-    groups = table.groupby("panel", sort=False)
-    return {str(key): _read_panel(str(key), group, known.get(str(key), PanelAxis()), metric) for key, group in groups}
+    groups, axes = _checked(runs, metric, columns, ("panel", *whole), rows).groupby("panel", sort=False), axes or {}
+    return {str(key): _read_panel(str(key), group, axes.get(str(key), PanelAxis()), metric) for key, group in groups}
 
 
 def _read_panel(key: str, frame: pd.DataFrame, axis: PanelAxis, metric: str) -> PanelCurves:
     numbers, choices = pd.to_numeric(frame["x"], errors="coerce"), list[str]()
     if numbers.isna().any():
         present = set(frame["x"])
-        for word in sorted(present - set(axis.words)) if axis.words else []:
-            raise unknown(f"choice of panel '{key}'", word, axis.words)
-        choices = [word for word in (axis.words or sorted(present)) if word in present]
+        valid = axis.words or sorted(present)
+        for word in sorted(present):
+            known(f"choice of panel '{key}'", word, valid)
+        choices = [word for word in valid if word in present]
         numbers = frame["x"].map(choices.index).astype(float)
     table = frame.assign(x=numbers).pivot(index=["line", "seed"], columns="x", values=metric)
     x = table.columns.to_numpy(float)

@@ -12,28 +12,15 @@ from mutransfer import results
 from mutransfer.errors import known
 from mutransfer.results.folder import Kind, read_provenance
 
-
-def _declared() -> dict[str, Kind[Any]]:
-    modules = [import_module(f"mutransfer.results.{module.name}") for module in iter_modules(results.__path__)]
-    kinds = [value for module in modules for value in vars(module).values() if isinstance(value, Kind)]
-    return {kind.name: kind for kind in kinds}
-
-
-KINDS: Mapping[str, Kind[Any]] = _declared()
+_MODULES = [import_module(f"mutransfer.results.{module.name}") for module in iter_modules(results.__path__)]
+KINDS: Mapping[str, Kind[Any]] = {
+    kind.name: kind for module in _MODULES for kind in vars(module).values() if isinstance(kind, Kind)
+}
 """By the name that provenance.json gives."""
 
 
 def kind_of(folder: Path) -> Kind[Any]:
     """The kind of a figure folder. Raises `UserError` if its provenance.json is missing, malformed or names no kind."""
-    path = folder / "provenance.json"
-    provenance = read_provenance(path)
+    provenance = read_provenance(path := folder / "provenance.json")
     name = "search" if "search" in provenance else provenance.get("kind", "sweep")
     return KINDS[known(f"kind of figure in {path}", name, KINDS)]
-
-
-def redraw(folder: Path) -> tuple[str, list[Path]]:
-    """(Re)write all pictures and ``table.md`` of ``folder`` from its CSV files and provenance.json; nothing is trained.
-
-    Returns what it shows, for the terminal, and the paths. Raises `UserError` as `kind_of` and the kind itself do.
-    """
-    return kind_of(folder).redraw(folder)

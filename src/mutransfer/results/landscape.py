@@ -2,9 +2,8 @@
 
 The paper's Figures 4, 10, 12, 13 and 16 to 19. A panel is the loss against one hyperparameter x, a line for every value
 of another; x is a number (a learning rate's log2) or a word (a schedule). The rule, declared before any result, is
-`rule`. Of equal choices the lowest x is named, or the first word. A wide interval makes ``transfers`` easy to reach, so
-the regret stands beside it: every draw (as in `transfer`) picks the first line's choice anew, while a line's own best
-stays that of all seeds.
+`RULE`. Of equal choices the lowest x is named, or the first word. A wide interval makes ``transfers`` easy to reach, so
+the regret stands beside it: every draw picks the first line's choice anew, a line's own best stays that of all seeds.
 """
 
 from __future__ import annotations
@@ -27,25 +26,22 @@ from mutransfer.results.draw.style import MINUS, MUTED, WARNING, Look
 from mutransfer.results.estimate import Estimate, counted, label, number, power
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid, points
 from mutransfer.results.frame import METRICS, PanelAxis, PanelCurves, read_panels
+from mutransfer.results.schema import Facts
 from mutransfer.results.transfer import Optima, panel_line, panel_optima, rule_of_thumb, slopes
 
 WINS = 0.025
 """Least share of the draws that a choice must win to be in the interval."""
 
 
-def rule(metric_label: str = "training loss") -> str:
-    """The rule in words, for a landscape of this loss."""
-    return (
-        f"The best choice of a line is the one with the least mean {metric_label} over seeds (one at which a seed "
-        "diverged cannot win); the refined value is a parabola's. The interval holds every choice that wins at least "
-        f"{WINS:.1%} of the bootstrap draws over seeds (numbers: the span of them). `transfers`: the smallest line's "
-        "best choice lies in the largest line's interval, and no seed of the largest line diverged there; else "
-        "`does not transfer`. With one seed, or where either of the two best choices is an edge of a numeric grid, the "
-        "verdict is `undecided`. Regret: mean loss at the smallest line's best choice, less the line's own least mean "
-        "loss, with its 95% bootstrap interval."
-    )
-
-
+RULE = (
+    "The best choice of a line is the one with the least mean {loss} over seeds (one at which a seed diverged cannot "
+    f"win); the refined value is a parabola's. The interval holds every choice that wins at least {WINS:.1%} of the "
+    "bootstrap draws over seeds (numbers: the span of them). `transfers`: the smallest line's best choice lies in the "
+    "largest line's interval, and no seed of the largest line diverged there; else `does not transfer`. With one seed, "
+    "or where either of the two best choices is an edge of a numeric grid, the verdict is `undecided`. Regret: mean "
+    "loss at the smallest line's best choice, less the line's own least mean loss, with its 95% bootstrap interval."
+)
+"""Of a landscape of ``{loss}``."""
 Verdict = Literal["transfers", "does not transfer", "undecided"]
 
 
@@ -53,18 +49,12 @@ Verdict = Literal["transfers", "does not transfer", "undecided"]
 class LineResult:
     """What one line of a panel says."""
 
-    value: float
-    """Of the line's hyperparameter."""
-    best: int
-    """Index of the best choice."""
-    refined: float
-    """x of the parabola's vertex, or of the best choice where no parabola could refine it; NaN for words."""
-    on_edge: bool
-    """Whether the best choice is the lowest or the highest of a numeric grid."""
-    interval: tuple[int, ...]
-    """Indices of the choices in the interval, ascending; empty with one seed."""
-    losses: tuple[float, ...]
-    """[S] at the best choice."""
+    value: float  # of the line's hyperparameter
+    best: int  # index of the best choice
+    refined: float  # x of the parabola's vertex, or of the best choice where no parabola could refine it; NaN for words
+    on_edge: bool  # whether the best choice is the lowest or the highest of a numeric grid
+    interval: tuple[int, ...]  # indices of the choices in it, ascending; empty with one seed
+    losses: tuple[float, ...]  # [S] at the best choice
     regret: Estimate
 
 
@@ -75,10 +65,8 @@ class PanelReport:
     panel: PanelCurves
     lines: tuple[LineResult, ...]
     verdict: Verdict
-    reason: str
-    """Why it is undecided, in three words; else empty."""
-    drift: Estimate | None
-    """Units of x per doubling of the line's value; None for words, or lines that have no doubling."""
+    reason: str  # why it is undecided, in three words; else empty
+    drift: Estimate | None  # units of x per doubling of the line's value; None for words, or where nothing doubles
 
     @property
     def regret(self) -> Estimate:
@@ -100,13 +88,12 @@ class PanelReport:
         return f"[{names[0]}, {names[-1]}]" + " (reaches the edge of the grid)" * cut
 
     def __str__(self) -> str:
-        first, last, name = self.lines[0], self.lines[-1], self.panel.axis.line_name
-        low, high = (self.panel.choice(line.best) for line in (first, last))
-        interval = f", interval {self.interval_text()}" if last.interval else ""
-        return (
-            f"{self.panel.key}: {self.text}. Best {low} at {name} {first.value:g}, {high} at {name} {last.value:g}"
-            f"{interval}; regret of {low} there {regret_text(self.regret)} ({counted([self.panel.seeds], 'seed')})."
-        )
+        panel, ends = self.panel, (self.lines[0], self.lines[-1])
+        low, high = (f"{panel.choice(line.best)} at {panel.axis.line_name} {line.value:g}" for line in ends)
+        interval = f", interval {self.interval_text()}" * bool(ends[1].interval)
+        regret = f"regret of {panel.choice(ends[0].best)} there {regret_text(self.regret)}"
+        seeds = counted([panel.seeds], "seed")
+        return f"{panel.key}: {self.text}. Best {low}, {high}{interval}; {regret} ({seeds})."
 
 
 def landscape_report(
@@ -117,13 +104,10 @@ def landscape_report(
     seed: int = 0,
     metric: str = "train_loss",
 ) -> dict[str, PanelReport]:
-    """The report of every panel of a runs table that `read_panels` can read; ``axes`` say what its columns mean.
+    """The report of every panel of a runs table, read as `read_panels` does with ``axes`` and ``metric``.
 
-    ``metric``: the column that holds the loss. The same runs and ``seed`` give the same reports, whatever the order of
-    a panel's rows.
-
-    Raises `UserError` as `read_panels` does, and for a panel with one line, or a line without a choice at which
-    all seeds finished.
+    The same runs and ``seed`` give the same reports, whatever the order of a panel's rows. Raises `UserError` as that
+    does, and for a panel with one line, or a line without a choice at which all seeds finished.
     """
     return {key: _report(panel, draws, seed) for key, panel in read_panels(runs, axes, metric=metric).items()}
 
@@ -140,13 +124,11 @@ def _report(panel: PanelCurves, draws: int, seed: int) -> PanelReport:
     for value, curve in panel.lines.items():
         diverged = np.isinf(curve.loss).any(axis=0)
         if diverged.all():
-            raise UserError(
-                f"panel '{panel.key}' has no choice at which all seeds of {panel.axis.line_name} {value:g} finished "
-                f"({len(panel.x)} tested); extend the grid."
-            )
+            finished = f"at which all seeds of {panel.axis.line_name} {value:g} finished"
+            raise UserError(f"panel '{panel.key}' has no choice {finished} ({len(panel.x)} tested); extend the grid.")
         masked[value] = replace(curve, loss=np.where(diverged, np.inf, curve.loss))
     optima = panel_optima(panel.key, masked, draws, seed)
-    lines = [_line(panel, value, o, optima[0].index) for value, o in zip(panel.lines, optima, strict=True)]
+    lines = tuple(_line(panel, value, o, optima[0].index) for value, o in zip(panel.lines, optima, strict=True))
     first, last = lines[0], lines[-1]
     is_inside = first.best in last.interval and math.isfinite(last.regret.value)
     verdict: Verdict = "transfers" if is_inside else "does not transfer"
@@ -154,10 +136,9 @@ def _report(panel: PanelCurves, draws: int, seed: int) -> PanelReport:
     drift = None
     if not panel.words and min(panel.lines) > 0:
         slope = slopes(np.log2([*panel.lines]), optima, panel.seeds)
-        drift = Estimate.of(slope)
-        if any(line.on_edge for line in lines):
-            drift = Estimate(float(slope[0]), reason="an optimum on the edge of the grid is only bounded")
-    return PanelReport(panel, tuple(lines), "undecided" if reason else verdict, reason, drift)
+        bounded = Estimate(float(slope[0]), reason="an optimum on the edge of the grid is only bounded")
+        drift = bounded if any(line.on_edge for line in lines) else Estimate.of(slope)
+    return PanelReport(panel, lines, "undecided" if reason else verdict, reason, drift)
 
 
 def _line(panel: PanelCurves, value: float, optima: Optima, base: NDArray[np.intp]) -> LineResult:
@@ -168,19 +149,13 @@ def _line(panel: PanelCurves, value: float, optima: Optima, base: NDArray[np.int
         share = (draws == draws.min(axis=1, keepdims=True)).mean(axis=0)
         inside = sorted({best, *np.flatnonzero(share >= WINS).tolist()})
         inside = inside if panel.words else list(range(inside[0], inside[-1] + 1))
-    return LineResult(
-        value=value,
-        best=best,
-        refined=math.nan if panel.words else float(optima.log2_lr[0]),
-        on_edge=bool(optima.edge[0]) and not panel.words,
-        interval=tuple(inside),
-        losses=tuple(panel.lines[value].loss[:, best].tolist()),
-        regret=Estimate.of(optima.curve[np.arange(len(base)), base] - optima.curve[:, best]),
-    )
+    refined, on_edge = (math.nan, False) if panel.words else (float(optima.log2_lr[0]), bool(optima.edge[0]))
+    regret = Estimate.of(optima.curve[np.arange(len(base)), base] - optima.curve[:, best])
+    losses = panel.lines[value].loss[:, best].tolist()
+    return LineResult(value, best, refined, on_edge, tuple(inside), tuple(losses), regret)
 
 
 COLOURS = {"transfers": "black", "does not transfer": WARNING, "undecided": MUTED}
-PICTURES = {"landscape": "Loss against one hyperparameter per panel, a line for every value of what is scaled"}
 PUBLISHED = {"width": "widths", "depth": "depths", "batch": "batch_sizes", "sequence length": "seq_lens"}
 """What is scaled -> the published list of its values."""
 EXCEPTIONS: dict[tuple[str, str, str, str], str | None] = {
@@ -189,8 +164,6 @@ EXCEPTIONS: dict[tuple[str, str, str, str], str | None] = {
     ("Figure 10", "mup", "d_k = width / 4", "width"): "does not transfer",  # the panel that d_k is too small in
 }
 """(figure, parametrization, x or heading, line) -> the verdict that the paper's panel has; None: it claims nothing."""
-Facts = Mapping[str, Mapping[str, Any]]
-"""Panel -> what provenance.json says of it."""
 
 
 def describe_landscape(folder: Path) -> Described[dict[str, PanelReport]]:
@@ -204,30 +177,29 @@ def describe_landscape(folder: Path) -> Described[dict[str, PanelReport]]:
         raise UserError(f"{folder}: {differ}; run the sweep again.")
     reports, loss = {key: every[key] for key in facts}, figure.provenance.get("metric_label", METRICS[metric])
     names = {key: f"{p['x_name']} across {p['line_name']}, {label(p['parametrization'])}" for key, p in facts.items()}
-    of_rule = []
+    of_rule, ours = list[tuple[str, str]](), {"seeds": _seeds(reports).split(" seed")[0]}
     for key, p in facts.items():
+        own, report, line = runs[runs["panel"] == key], reports[key], p["line_name"]
+        ours[PUBLISHED.get(line, line)] = ",".join(f"{value:g}" for value in report.panel.lines)
         if p["parametrization"] == "mup":
-            own, verdict = runs[runs["panel"] == key], reports[key].verdict
-            told = panel_line(own, verdict, x_name=p["x_name"], line_name=p["line_name"])
-            of_rule.append((names[key], told))
-    lists = {PUBLISHED.get(p["line_name"], p["line_name"]): reports[key].panel.lines for key, p in facts.items()}
-    ours = {name: ",".join(f"{value:g}" for value in values) for name, values in lists.items()}
+            of_rule.append((names[key], panel_line(own, report.verdict, x_name=p["x_name"], line_name=line)))
+    pictures = {"landscape": "Loss against one hyperparameter per panel, a line for every value of what is scaled"}
     parts = [
         *figure.heading(f"{_seeds(reports)} at every point"),
         "## Does it transfer?",
         "\n".join(f"- {names[key]}: {str(report).split(': ', 1)[1]}" for key, report in reports.items()),
         "## Best choice of every line",
         *(f"### {names[key]}\n\n{_lines(report, facts[key], loss)}" for key, report in reports.items()),
-        *figure.beside_the_paper(_counts(reports, facts), {**ours, "seeds": _seeds(reports).split(" seed")[0]}),
+        *figure.beside_the_paper(_counts(reports, facts), ours),
         "## The rule of thumb of section 6.1",
         "The paper: transfer works for language modelling if all of these hold and the target is in the tested range.",
         rule_of_thumb(runs, of_rule),
         "## How to read it",
-        f"{rule(loss)} Drift: slope of the refined choice against log2 of the line's value, its interval "
+        f"{RULE.format(loss=loss)} Drift: slope of the refined choice against log2 of the line's value, its interval "
         "widened by Student's t for few seeds. Losses are means ± standard errors over seeds. The rule of thumb claims "
         "nothing about SP.",
     ]
-    return Described(figure, reports, "\n".join(map(str, reports.values())), parts, PICTURES)
+    return Described(figure, reports, "\n".join(map(str, reports.values())), parts, pictures)
 
 
 def _seeds(reports: Mapping[str, PanelReport]) -> str:
@@ -235,7 +207,7 @@ def _seeds(reports: Mapping[str, PanelReport]) -> str:
 
 
 def _counts(reports: Mapping[str, PanelReport], facts: Facts) -> str:
-    """``µP: 3 of 4 panels transfer, 1 undecided`` for every parametrization."""
+    """``µP: 3 of 4 panels transfer, 1 undecided``, and so on."""
     counts = []
     for name in dict.fromkeys(panel["parametrization"] for panel in facts.values()):
         verdicts = [report.verdict for key, report in reports.items() if facts[key]["parametrization"] == name]
@@ -249,27 +221,23 @@ def _lines(report: PanelReport, facts: Mapping[str, Any], loss: str) -> str:
     """The table of one panel, with its verdict and drift below."""
     rows = []
     for k, line in enumerate(report.lines):
-        mean, seeds = float(np.mean(line.losses)), len(line.losses)
+        mean, seeds = number(float(np.mean(line.losses)), 4), len(line.losses)
         spread = f" ± {number(float(np.std(line.losses, ddof=1)) / math.sqrt(seeds), 4)}" if seeds > 1 else ""
-        cells = {
-            facts["line_name"]: f"{line.value:g}",
-            "best choice": report.panel.choice(line.best) + " (on the edge)" * line.on_edge,
-            "refined": power(line.refined) if facts["is_log2"] else number(line.refined),
-            "95% interval": report.interval_text(k),
-            loss: number(mean, 4) + spread,
-            "regret": regret_text(line.regret),
-        }
-        rows.append(cells)
+        best = report.panel.choice(line.best) + " (on the edge)" * line.on_edge
+        refined = power(line.refined) if facts["is_log2"] else number(line.refined)
+        told = (report.interval_text(k), mean + spread, regret_text(line.regret))
+        rows.append((f"{line.value:g}", best, refined, *told))
     text = f"**{report.text}**"
     if report.drift is not None:
         unit = "octaves" if facts["is_log2"] else facts["x_name"]
         text += f"; drift {report.drift.text()} {unit} per doubling of {facts['line_name']}"
-    return f"{grid(list(rows[0]), [list(row.values()) for row in rows])}\n\n{text}."
+    header = (facts["line_name"], "best choice", "refined", "95% interval", loss, "regret")
+    return f"{grid(header, rows)}\n\n{text}."
 
 
 def _draw(described: Described[dict[str, PanelReport]]) -> list[Path]:
     reports, figure = described.report, described.folder
-    facts: Facts = figure["panels"]
+    facts = figure["panels"]
     headings = {(panel["column"], panel["heading"]) for panel in facts.values()}
     is_shared = len({column for column, _ in headings}) == len(headings)  # one heading over each column
     panels = [
@@ -314,26 +282,21 @@ def _caption(reports: Mapping[str, PanelReport]) -> str:
 
 def _claims(described: Described[dict[str, PanelReport]]) -> list[Claim]:
     """One part for every panel."""
-    usual = {"mup": "transfers", "sp": "does not transfer"}
-    reports, facts, parts = described.report, described.folder["panels"], []
-    where = described.folder["paper"]["table_or_figure"]
-    for key, report in reports.items():
-        panel = facts[key]
-        name, line = panel["parametrization"], panel["line_name"]
-        wanted = usual.get(name)
-        for x in (panel["x_name"], panel["heading"]):
-            wanted = EXCEPTIONS.get((where, name, x, line), wanted)
-        words = f"{label(name)}: {panel['x_name']} across {line}"
-        words += f", {panel['heading']}" * (panel["heading"] != panel["x_name"])
+    figure, parts = described.folder, list[Part]()
+    for key, report in described.report.items():
+        panel = figure["panels"][key]
+        name, line, x, heading = (panel[k] for k in ("parametrization", "line_name", "x_name", "heading"))
+        wanted = {"mup": "transfers", "sp": "does not transfer"}.get(name)
+        for what in (x, heading):
+            wanted = EXCEPTIONS.get((figure["paper"]["table_or_figure"], name, what, line), wanted)
+        words = f"{label(name)}: {x} across {line}" + f", {heading}" * (heading != x)
         parts.append(Part.of(words, report.text, report.verdict, wanted))
-    return [described.folder.claim(parts, counts=_counts(reports, facts))]
+    return [figure.claim(parts, counts=_counts(described.report, figure["panels"]))]
 
 
 LANDSCAPE = Kind("landscape", describe_landscape, _draw, _claims)
-"""A folder with ``landscape.png``, ``landscape.svg`` and ``table.md``.
-
-Reads only ``runs.csv`` (panel, x, line, then a runs table) and ``provenance.json``, which has `KEYS` and ``panels``:
-key -> object as `PanelRuns.facts` makes it; optional are ``loss_ceiling`` and ``metric``, the column that holds the
-loss (default ``train_loss``), with ``metric_label``, that loss in words. Raises `UserError` if a file is missing or
-malformed, if they name different panels, or if a run of a complete panel is missing.
+"""A folder with ``landscape.png``, ``landscape.svg`` and ``table.md``, from ``runs.csv`` (panel, x, line, then a runs
+table) and ``provenance.json``, which has ``panels``: key -> object as `PanelRuns.facts` makes it; optional are
+``loss_ceiling`` and ``metric``, the column that holds the loss (default ``train_loss``), with ``metric_label``, that
+loss in words. Raises as `landscape_report` does, and if the two files name different panels.
 """

@@ -36,16 +36,14 @@ SCHEMA = Schema(
         ),
     ),
 )
-FEWEST = LIMIT_WIDTHS
-"""Lengths for a fit of three parameters."""
 SAME = 0.01
-"""How far, relatively, a length may be from the recipe's and be it: 97 batches of 512 are 99.3% of 50,000 images."""
+"""How far, relatively, a length may be off the recipe's and be it: 97 batches of 512 are 99.3% of 50,000 images."""
 RULE = (
     "Length T: steps x batch / training images, in epochs. Accuracy: of the test part after the last step; a diverged "
     "run's counts as 0. The test error of each seed is fitted by E + A T^-b, all lengths with one weight, A > 0 and "
-    f"{EXPONENTS[0]:g} < b < {EXPONENTS[-1]:g}; a fit needs {FEWEST} lengths. The longest length is predicted from all "
-    f"the others, the recipe's own from all lengths, unless it was run (to within {SAME:.0%}: a partial batch is "
-    "dropped). Means over seeds with their 95% t intervals; the difference, predicted less measured, is paired by "
+    f"{EXPONENTS[0]:g} < b < {EXPONENTS[-1]:g}; a fit needs {LIMIT_WIDTHS} lengths. The longest length is predicted "
+    f"from all the others, the recipe's own from all lengths, unless it was run (to within {SAME:.0%}: a partial batch "
+    "is dropped). Means over seeds with their 95% t intervals; the difference, predicted less measured, is paired by "
     "seed. No prediction where the fit of any seed has A <= 0 or b on its bound."
 )
 
@@ -56,10 +54,8 @@ class Length:
 
     steps: int
     epochs: float
-    accuracy: Estimate
-    """Of the test part, in per cent."""
-    loss: Estimate
-    """Final training loss (nats); +inf if a seed diverged."""
+    accuracy: Estimate  # of the test part, in per cent
+    loss: Estimate  # final training loss (nats); +inf if a seed diverged
 
 
 @dataclass(frozen=True)
@@ -69,8 +65,7 @@ class Prediction:
     epochs: float
     count: int
     accuracy: Estimate
-    law: PowerLaw
-    """Of the test error (%), [S]; empty with too few lengths."""
+    law: PowerLaw  # of the test error (%), [S]; empty with too few lengths
 
     @property
     def is_known(self) -> bool:
@@ -87,19 +82,15 @@ class LengthReport:
 
     lengths: tuple[Length, ...]
     seeds: int
-    longest: Prediction
-    """Of the last of ``lengths``, from all the others."""
-    difference: Estimate
-    """Predicted less measured, in percentage points."""
+    longest: Prediction  # of the last of ``lengths``, from all the others
+    difference: Estimate  # predicted less measured, in percentage points
     recipe_epochs: float
-    recipe: Length | Prediction
-    """Measured if it was run, else predicted from all lengths."""
+    recipe: Length | Prediction  # measured if it was run, else predicted from all lengths
 
     @property
     def fits(self) -> dict[str, Prediction]:
         """What was predicted, by what it was fitted to: the ``shorter`` lengths or ``all``."""
-        every = {"all": self.recipe} if isinstance(self.recipe, Prediction) else {}
-        return {"shorter": self.longest, **every}
+        return {"shorter": self.longest, **({"all": self.recipe} if isinstance(self.recipe, Prediction) else {})}
 
     def __str__(self) -> str:
         last, short, own = self.lengths[-1], self.longest, self.recipe
@@ -113,10 +104,8 @@ class LengthReport:
             recipe = f"not run; {own.accuracy.brief()}% predicted from all {own.count} lengths"
         else:
             recipe = f"not run; no prediction: {own.accuracy.reason}"
-        lines = [
-            f"{last.epochs:.3g} epochs, the longest: test accuracy {last.accuracy.brief()}% measured; {longest}.",
-            f"{self.recipe_epochs:g} epochs, the recipe's own: {recipe}.",
-        ]
+        head = f"{last.epochs:.3g} epochs, the longest: test accuracy {last.accuracy.brief()}% measured; {longest}."
+        lines = [head, f"{self.recipe_epochs:g} epochs, the recipe's own: {recipe}."]
         return "\n".join([*lines, *["One seed gives no interval."] * (self.seeds == 1)])
 
 
@@ -144,16 +133,14 @@ def length_report(runs: pd.DataFrame, *, examples: int, recipe_epochs: float) ->
 
 def _predict(epochs: Array, accuracy: Array, at: float) -> Prediction:
     """The accuracy at ``at`` from ``accuracy`` [S, T] at ``epochs`` [T]."""
-    if len(epochs) < FEWEST:
-        nothing = PowerLaw(*[np.empty(0)] * 3)
-        reason = f"a fit needs {FEWEST} lengths, there {'is' if len(epochs) == 1 else 'are'} {len(epochs)}"
-        return Prediction(float(at), len(epochs), Estimate(math.nan, reason=reason), nothing)
+    if len(epochs) < LIMIT_WIDTHS:
+        unknown = Estimate(math.nan, reason=f"a fit needs {LIMIT_WIDTHS} lengths, not {len(epochs)}")
+        return Prediction(float(at), len(epochs), unknown, PowerLaw(*[np.empty(0)] * 3))
     law = power_law(epochs, 100 - accuracy)
     value = Estimate.mean(100 - law.at(np.array([at]))[:, 0])
     lost = {"the error does not fall with length": ~law.falls, "b is on its bound": law.falls & law.on_bound}
-    if reasons := [f"{words} in {int(k.sum())} of {len(k)} seeds" for words, k in lost.items() if k.any()]:
-        reason = " and ".join(reasons) if len(accuracy) > 1 else reasons[0].removesuffix(" in 1 of 1 seeds")
-        value = Estimate(math.nan, reason=reason)
+    if reasons := [f"{words} in {int(k.sum())} of {counted([len(k)], 'seed')}" for words, k in lost.items() if k.any()]:
+        value = Estimate(math.nan, reason=" and ".join(reasons))
     return Prediction(float(at), len(epochs), value, law)
 
 
@@ -165,8 +152,6 @@ FITS: dict[str, Entry] = {
     "shorter": ("the longest, predicted from the shorter", {"color": TEAL, "linestyle": "--", "marker": "D", **HOLLOW}),
     "all": ("the recipe's own, predicted from all", {"color": MUTED, "linestyle": ":", "marker": "s", **HOLLOW}),
 }
-"""How their lines and marks look."""
-PICTURES = {"length": "Test accuracy and training loss against the length of training"}
 
 
 def describe_length(folder: Path) -> Described[LengthReport]:
@@ -185,11 +170,12 @@ def describe_length(folder: Path) -> Described[LengthReport]:
         grid(("steps", "epochs", "test accuracy (%)", "final training loss (nats)"), lengths),
         "## The fits",
         _fits(report),
-        *figure.beside_the_paper(" ".join(lines), {}, ours),
+        *figure.beside_the_paper(" ".join(lines), ours, is_sure=True),
         "## How to read it",
         f"{RULE} Final training loss: mean over the last 10% of the steps. E and b: means over seeds.",
     ]
-    return Described(figure, report, str(report), parts, PICTURES)
+    picture = "Test accuracy and training loss against the length of training"
+    return Described(figure, report, str(report), parts, {"length": picture})
 
 
 def _fits(report: LengthReport) -> str:
@@ -208,17 +194,16 @@ def _draw(described: Described[LengthReport]) -> list[Path]:
     known = {key: fit for key, fit in report.fits.items() if fit.is_known}
     signs = [("measured", MEASURED), *(FITS[key] for key in known)]
     signs += [("a seed diverged", DIVERGED)] * any(math.isinf(length.loss.value) for length in report.lengths)
-    seeds, last = counted([report.seeds], "seed"), report.lengths[-1]
-    text = "Points: one run a point." if report.seeds == 1 else f"Points: mean over {seeds}, bars: 95% t interval."
+    seeds, last = report.seeds, report.lengths[-1]
+    text = "Points: one run a point." if seeds == 1 else f"Points: mean over {seeds} seeds, bars: 95% t interval."
     text += " Dashed and dotted: E + A T^-b fitted to the test error of the lengths T." * bool(known)
     claim = "no prediction of the longest"
     if "shorter" in known:
         claim = f"{last.epochs:.3g} epochs: predicted {number(report.longest.accuracy.value)}, measured "
         claim += f"{number(last.accuracy.value)} (difference {number(report.difference.value)})".replace("-", MINUS)
     with paper_style():
-        page, ((left, right),) = new_page(
-            1, 2, 3.0, legends=[signs], caption=figure.caption(text), banner=figure.banner, sharex=True
-        )
+        words = {"caption": figure.caption(text), "banner": figure.banner}
+        page, ((left, right),) = new_page(1, 2, 3.0, legends=[signs], **words, sharex=True)
         for length in report.lengths:
             _mark(left, length.epochs, length.accuracy, MEASURED)
             _mark(right, length.epochs, length.loss, MEASURED)
@@ -251,13 +236,10 @@ def _mark(axes: Axes, epochs: float, estimate: Estimate, look: Look) -> None:
 def _claims(described: Described[LengthReport]) -> list[Claim]:
     """Accuracies beside the paper's, of another length of training: not judged."""
     first, *more = described.summary.split("\n")
-    part = Part("longest", first.split(": ", 1)[1], "not judged")
-    return [described.folder.claim([part], counts=" ".join([first, *more]))]
+    return [described.folder.claim([Part("longest", first.split(": ", 1)[1], "not judged")], " ".join([first, *more]))]
 
 
 LENGTH = Kind("length", describe_length, _draw, _claims)
-"""A folder with ``length.png``, ``length.svg`` and ``table.md``.
-
-Reads only ``runs.csv`` (as `SCHEMA` has it) and ``provenance.json``, which has `KEYS`, ``examples`` (training images)
-and ``recipe_epochs``. Raises `UserError` if a file is missing or malformed, or as `length_report` does.
+"""A folder with ``length.png``, ``length.svg`` and ``table.md``, from ``runs.csv`` (as `SCHEMA` has it) and
+``provenance.json``, which has ``examples`` (training images) and ``recipe_epochs``; raises as `length_report` does.
 """

@@ -156,8 +156,7 @@ def theirs(items: Iterable[T], place: Callable[[T], tuple[str | None, str]], whe
     texts: dict[T, str] = {}
     for item in items:
         experiment, setup = place(item)
-        values = published.by_setup(table_or_figure=where, experiment=experiment) if experiment != "" else {}
-        texts[item] = published.text(values, setup, *metrics)
+        texts[item] = published.text(where, experiment, setup, *metrics) if experiment != "" else "-"
     return {f"the paper's {metrics[0]}": texts.__getitem__} if {*texts.values()} - {"-"} else {}
 
 

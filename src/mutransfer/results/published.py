@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -25,6 +24,11 @@ class PublishedValue:
     """VERIFIED (read in the source), DERIVED (arithmetic from it) or MEMORY (not checked)."""
     source: str
 
+    @property
+    def mark(self) -> str:
+        """`` (memory)``: how sure the value is, where it was not read in the source."""
+        return "" if self.confidence == "VERIFIED" else f" ({self.confidence.lower()})"
+
 
 @cache
 def _all() -> tuple[PublishedValue, ...]:
@@ -44,15 +48,8 @@ def rows(*, table_or_figure: str, experiment: str | None = None) -> tuple[Publis
     return tuple(row for row in values if experiment in (None, row.experiment))
 
 
-def by_setup(*, table_or_figure: str, experiment: str | None = None) -> dict[tuple[str, str], PublishedValue]:
-    """(setup, metric) -> the value, of `rows`; raises as that does."""
-    return {(row.setup, row.metric): row for row in rows(table_or_figure=table_or_figure, experiment=experiment)}
-
-
-def text(values: Mapping[tuple[str, str], PublishedValue], setup: str, *metrics: str) -> str:
-    """The first of ``metrics`` that the paper has for ``setup``, and how sure if it was not read; a dash if none."""
-    for metric in metrics:
-        if value := values.get((setup, metric)):
-            mark = "" if value.confidence == "VERIFIED" else f" ({value.confidence.lower()})"
-            return value.value + (value.unit if value.unit == "x" else "") + mark
-    return "-"
+def text(table_or_figure: str, experiment: str | None, setup: str, *metrics: str) -> str:
+    """The first of ``metrics`` that `rows` has for ``setup``, and how sure it is; a dash if none. Raises as `rows`."""
+    every = rows(table_or_figure=table_or_figure, experiment=experiment)
+    own = {row.metric: row for row in every if row.setup == setup}
+    return next((f"{v.value}{v.unit * (v.unit == 'x')}{v.mark}" for m in metrics if (v := own.get(m))), "-")

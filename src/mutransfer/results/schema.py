@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from mutransfer.errors import UserError, unknown
+from mutransfer.errors import UserError, known
 
 Type = Literal["text", "whole number", "number", "finite number", "value"]
 """Of a column. A ``number`` may be NaN (an empty cell) or infinite, the others may not; a ``value`` is any."""
@@ -32,12 +32,6 @@ class Rows:
     """Columns that hold a finite number in every row that finished; without a column ``status``, in every row."""
     may_be_none: bool = False
 
-    def of(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Those of ``table``."""
-        for column, values in self.where.items():
-            table = table[table[column].isin([*values])]
-        return table
-
 
 @dataclass(frozen=True, kw_only=True)
 class Schema:
@@ -58,11 +52,9 @@ class Schema:
         if table.empty:
             raise UserError(f"{self.name} has no rows; {self.again}")
         table = table.assign(**{name: self._typed(table[name], kind) for name, kind in self.columns.items()})
-        choices = {**({"status": STATUS} if "status" in self.columns else {}), **self.choices}
-        for name, known in choices.items():
+        for name, valid in {**({"status": STATUS} if "status" in self.columns else {}), **self.choices}.items():
             for value in table[name].unique():
-                if value not in known:
-                    raise unknown(f"{name} in {self.name}", value, known)
+                known(f"{name} in {self.name}", value, valid)
         if self.key:
             self._refuse(table[table.duplicated([*self.key])], "stand there twice", "keep one of each.")
         if "status" in self.columns and not self.may_fail:
@@ -96,7 +88,9 @@ class Schema:
             raise UserError(f"{self.name}: {len(rows)} runs {what}, first {first}; {then or self.again}")
 
     def _check_rows(self, rows: Rows, table: pd.DataFrame) -> None:
-        chosen = rows.of(table)
+        chosen = table
+        for column, values in rows.where.items():
+            chosen = chosen[chosen[column].isin([*values])]
         if chosen.empty and not rows.may_be_none:
             raise UserError(f"{self.name} has no runs of {rows.name}; {self.again}")
         finished = chosen["status"] == "finished" if "status" in chosen else np.ones(len(chosen), dtype=bool)
@@ -116,12 +110,11 @@ class Schema:
 
     def _check_complete(self, name: str, group: pd.DataFrame, grid: Mapping[str, Collection[Any] | None]) -> None:
         sides = [sorted(group[column].unique()) if side is None else side for column, side in grid.items()]
-        wanted, known = [*itertools.product(*sides)], [*zip(*(group[column] for column in grid), strict=True)]
-        if lacks := sorted({*wanted} - {*known}):
-            raise UserError(
-                f"{name} lacks {len(lacks)} of {len(wanted)} runs, first {cell(grid, lacks[0])}; {self.again}"
-            )
-        if extra := sorted({*known} - {*wanted}):
+        wanted, present = {*itertools.product(*sides)}, {*zip(*(group[column] for column in grid), strict=True)}
+        if lacks := sorted(wanted - present):
+            first = f"first {cell(grid, lacks[0])}; {self.again}"
+            raise UserError(f"{name} lacks {len(lacks)} of {len(wanted)} runs, {first}")
+        if extra := sorted(present - wanted):
             raise UserError(f"{name} has {cell(grid, extra[0])}, which was not planned; {self.again}")
         self._refuse(group[group.duplicated([*grid])], f"of {name} stand there twice", "keep one of each.")
 

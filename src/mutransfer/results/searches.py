@@ -349,7 +349,7 @@ def along(x: Array, values: Sequence[Array], at: float) -> Array:
 
 
 def _describe(design: Design, folder: Path) -> Described[Told]:
-    figure = FigureFolder.open(folder, (design.name,))
+    figure = FigureFolder.open(folder)
     report = Searches.of(design, figure.runs, figure[design.name])
     facts = report.facts
     where = facts.get("table", figure["paper"]["table_or_figure"])

@@ -24,7 +24,7 @@ from mutransfer.results.draw.style import MINUS, MUTED, WARNING, Look
 from mutransfer.results.estimate import Array, Estimate, counted, listing, number, power
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, grid, points
 from mutransfer.results.frame import PanelCurves, read_panels
-from mutransfer.results.transfer import panel_optima
+from mutransfer.results.transfer import best_index, panel_optima
 
 REAL, SIMULATED = "real", "simulated"
 THRESHOLD = "the entropy of the training text's single tokens"
@@ -47,36 +47,29 @@ class WidthResult:
     """Real against simulated at one width n; log2 LR and octaves."""
 
     width: int
-    real: Estimate
-    """The edge; +inf if above the grid, NaN if there is none."""
+    real: Estimate  # the edge; +inf if above the grid, NaN if there is none
     simulated: Estimate
-    miss: Estimate
-    """Simulated less real; NaN unless both are known."""
+    miss: Estimate  # simulated less real; NaN unless both are known, its reason says what is known instead
     verdict: Verdict
-    reason: str
-    """What is known instead of a miss; empty where there is one."""
 
     @property
     def text(self) -> str:
         """``predicted within 0.4 octaves`` or ``undecided (neither breaks on its grid)``."""
         off = abs(self.miss.value)
-        if self.reason:
-            return f"{self.verdict} ({self.reason})"
-        missed = f"missed by {number(off)} octaves"
-        within = math.ceil(off * 10 - 1e-9) / 10
-        return missed if self.verdict == "missed" else f"predicted within {within:.1f} octaves"
+        if math.isnan(off):
+            return f"{self.verdict} ({self.miss.reason})"
+        within = f"within {math.ceil(off * 10 - 1e-9) / 10:.1f}"
+        return f"{self.verdict} {within if self.verdict == 'predicted' else f'by {number(off)}'} octaves"
 
 
 @dataclass(frozen=True)
 class StabilityReport:
-    """The claim of Figure 21; ``str`` gives it in sentences."""
+    """The claim of Figure 21, its widths ascending and the verdict over all of them; ``str`` gives it in sentences."""
 
     panels: dict[str, PanelCurves]
     threshold: float
     results: tuple[WidthResult, ...]
-    """By width, ascending."""
     verdict: Verdict
-    """Over all widths."""
 
     @property
     def seeds(self) -> str:
@@ -91,17 +84,14 @@ class StabilityReport:
 
     def edges(self, result: WidthResult) -> tuple[str, str]:
         """Real and simulated: ``2^-5.20 [-5.40, -5.10]``, ``above 2^-4`` (the grid's end) or ``none``."""
-        pairs = zip((result.real, result.simulated), self.panels.values(), strict=True)
-        real, simulated = (_edge(edge, float(panel.x[-1])) for edge, panel in pairs)
-        return real, simulated
+        real, simulated = self.panels.values()
+        return _edge(result.real, real.x[-1]), _edge(result.simulated, simulated.x[-1])
 
     def __str__(self) -> str:
-        head, last = f"All {len(self.results)} widths: {self.verdict}", self.results[-1]
-        if self.largest:
-            head += f"; the largest miss is {number(self.largest.miss.value)} octaves, at n = {self.largest.width}"
-        lines = [head + "."]
-        if self.verdict != "predicted":
-            lines.append(" ".join(f"n = {r.width}: {r.text}." for r in self.results if r.verdict != "predicted"))
+        lines, last, most = [f"All {len(self.results)} widths: {self.verdict}"], self.results[-1], self.largest
+        lines[0] += f"; the largest miss is {number(most.miss.value)} octaves, at n = {most.width}." if most else "."
+        if others := [f"n = {r.width}: {r.text}." for r in self.results if r.verdict != "predicted"]:
+            lines.append(" ".join(others))
         if wide := [str(r.width) for r in self.results if max(abs(r.miss.low), abs(r.miss.high)) > OCTAVES]:
             lines.append(f"The interval of the miss reaches beyond {OCTAVES:g} octave at n = {listing(wide)}.")
         real, simulated = self.edges(last)
@@ -116,18 +106,16 @@ def _interval(estimate: Estimate, beyond: str) -> str:
 
 
 def _edge(edge: Estimate, top: float) -> str:
-    if not math.isfinite(edge.value):
-        return "none" if math.isnan(edge.value) else f"above 2^{top:g}"
-    return power(edge.value) + _interval(edge, "above the grid")
+    known = power(edge.value) + _interval(edge, "above the grid")
+    return "none" if math.isnan(edge.value) else f"above 2^{top:g}" if math.isinf(edge.value) else known
 
 
 def edges(log2_lr: Array, curve: Array, index: NDArray[np.intp], threshold: float) -> Array:
     """Edges [B] of the mean curves ``curve`` [B, G] with their optima at ``index`` [B]: +inf if above the grid
     ``log2_lr`` [G], NaN where the optimum itself is not below the threshold.
     """
-    places = np.arange(len(log2_lr))
     rows = np.arange(len(curve))
-    is_over = (curve >= threshold) & (places > index[:, None])
+    is_over = (curve >= threshold) & (np.arange(len(log2_lr)) > index[:, None])
     upper = np.where(is_over.any(axis=1), is_over.argmax(axis=1), 0)
     lower = np.maximum(upper - 1, 0)
     low, high = curve[rows, lower], curve[rows, upper]
@@ -141,9 +129,8 @@ def edges(log2_lr: Array, curve: Array, index: NDArray[np.intp], threshold: floa
 def stability_report(runs: pd.DataFrame, threshold: float, *, draws: int = 2000, seed: int = 0) -> StabilityReport:
     """The edges of every width n in the panels "real" and "simulated", and whether the one predicts the other.
 
-    ``runs`` is a landscape table (`read_panels`) whose x is log2 LR and whose line is n; ``threshold`` is a loss.
-
-    Raises `UserError` as `read_panels` does, and for a missing or another panel, or an n that stands in one panel only.
+    runs: as `read_panels` reads them, x is log2 LR and line is n. threshold: a loss. Raises `UserError` as that does,
+    and for a missing or another panel, or an n that stands in one panel only.
     """
     panels = read_panels(runs)
     if {*panels} != {REAL, SIMULATED} or [*panels[REAL].lines] != [*panels[SIMULATED].lines]:
@@ -156,9 +143,8 @@ def stability_report(runs: pd.DataFrame, threshold: float, *, draws: int = 2000,
     ]
     tops = [float(panel.x[-1]) for panel in panels.values()]
     results = tuple(_compare(int(n), a, b, *tops) for n, a, b in zip(panels[REAL].lines, *pairs, strict=True))
-    verdicts = {result.verdict for result in results}
-    verdict: Verdict = "missed" if "missed" in verdicts else "undecided" if "undecided" in verdicts else "predicted"
-    return StabilityReport(panels, float(threshold), results, verdict)
+    order: tuple[Verdict, ...] = ("predicted", "undecided", "missed")
+    return StabilityReport(panels, float(threshold), results, max((r.verdict for r in results), key=order.index))
 
 
 def _compare(width: int, real: Array, simulated: Array, real_top: float, simulated_top: float) -> WidthResult:
@@ -168,9 +154,9 @@ def _compare(width: int, real: Array, simulated: Array, real_top: float, simulat
         common = min(len(real), len(simulated))
         with np.errstate(invalid="ignore"):
             miss = Estimate.of(simulated[:common] - real[:common])
-        return WidthResult(width, *both, miss, "predicted" if abs(miss.value) <= OCTAVES else "missed", "")
+        return WidthResult(width, *both, miss, "predicted" if abs(miss.value) <= OCTAVES else "missed")
     verdict: Verdict = "undecided"
-    if none := [name for name, known in zip((REAL, SIMULATED), both, strict=True) if math.isnan(known.value)]:
+    if none := [name for name, at in ((REAL, edge), (SIMULATED, guess)) if math.isnan(at)]:
         reason = f"the {listing(none)} model is above the threshold at its best learning rate"
     elif math.isinf(edge) and math.isinf(guess):
         reason = f"neither breaks up to 2^{min(real_top, simulated_top):g}"
@@ -179,7 +165,7 @@ def _compare(width: int, real: Array, simulated: Array, real_top: float, simulat
         reason = f"the {REAL if math.isinf(edge) else SIMULATED} edge is above the grid"
         reason += f", at least {number(at_least, 1)} octaves from the other" if at_least > 0 else ""
         verdict = "missed" if at_least >= OCTAVES else "undecided"
-    return WidthResult(width, *both, Estimate(math.nan, reason=reason), verdict, reason)
+    return WidthResult(width, *both, Estimate(math.nan, reason=reason), verdict)
 
 
 DASHED: Look = {"color": MUTED, "linestyle": (0, (4, 2)), "linewidth": 0.9}
@@ -190,9 +176,7 @@ SIGNS: list[Entry] = [
     ("edge of the real model", {**EDGE, "color": "black", "markerfacecolor": "white", "markeredgewidth": 1.2}),
     ("threshold", DASHED),
 ]
-"""Of the legend."""
 COLOURS = {"predicted": "black", "missed": WARNING, "undecided": MUTED}
-PICTURES = {"stability": "Training loss against learning rate: real SP models beside one µP model that simulates them"}
 
 
 def describe_stability(folder: Path) -> Described[StabilityReport]:
@@ -201,8 +185,11 @@ def describe_stability(folder: Path) -> Described[StabilityReport]:
     report = stability_report(figure.runs, figure["threshold"])
     ours = {"widths": ",".join(str(result.width) for result in report.results)}
     lines = str(report).split("\n")
-    misses = [number(r.miss.value) + _interval(r.miss, "beyond the grid") for r in report.results]
-    rows = [(str(r.width), *report.edges(r), miss, r.text) for r, miss in zip(report.results, misses, strict=True)]
+    rows = [
+        (str(r.width), *report.edges(r), number(r.miss.value) + _interval(r.miss, "beyond the grid"), r.text)
+        for r in report.results
+    ]
+    picture = "Training loss against learning rate: real SP models beside one µP model that simulates them"
     header = ("n", "edge of the real model", "edge of the simulation", "miss (octaves)", "verdict")
     parts = [
         *figure.heading(f"{report.seeds} at every point"),
@@ -214,7 +201,7 @@ def describe_stability(folder: Path) -> Described[StabilityReport]:
         "## How to read it",
         RULE,
     ]
-    return Described(figure, report, str(report), parts, PICTURES)
+    return Described(figure, report, str(report), parts, {"stability": picture})
 
 
 def _draw(described: Described[StabilityReport]) -> list[Path]:
@@ -232,8 +219,8 @@ def _draw(described: Described[StabilityReport]) -> list[Path]:
         )
         for column, (key, panel) in enumerate(report.panels.items())
     ]
-    every = [curve for panel in panels for curve in panel.curves]
-    low, high = loss_limits(every, figure.provenance.get("loss_ceiling"))
+    curves = [curve for panel in panels for curve in panel.curves]
+    low, high = loss_limits(curves, figure.provenance.get("loss_ceiling"))
     room = 0.1 * max(report.threshold - low, 1e-3 * abs(report.threshold))
     limits = min(low, report.threshold - room), max(high, report.threshold + room)
     words = f"Lines: {points(report.seeds)}. Edge: the learning rate above the optimum at which the loss reaches the "
@@ -248,8 +235,7 @@ def _draw_edges(report: StabilityReport, key: str, axes: Axes, looks: Mapping[fl
     panel = report.panels[key]
     for result, curve in zip(report.results, panel.curves, strict=True):
         color, mean = looks[result.width]["color"], curve.loss.mean(axis=0)
-        if np.isfinite(mean).any():
-            best = int(np.argmin(mean))
+        if (best := best_index(curve)) is not None:
             star(axes, curve, panel.x[best], mean[best], color)
         edge = result.real if key == REAL else result.simulated
         if math.isfinite(edge.value):
@@ -266,11 +252,10 @@ def _title(report: StabilityReport, key: str) -> tuple[str, Look]:
     if key == REAL:
         count = sum(math.isfinite(result.real.value) for result in report.results)
         return f"{count} of {len(report.results)} widths break inside the grid", {}
-    text: str = report.verdict
-    if largest := report.largest:
-        miss = number(largest.miss.value).replace("-", MINUS)
-        text += f"; largest miss {miss} octaves (n = {largest.width})"
-    return text, {"color": COLOURS[report.verdict]}
+    text, most = "", report.largest
+    if most:
+        text = f"; largest miss {number(most.miss.value)} octaves (n = {most.width})".replace("-", MINUS)
+    return report.verdict + text, {"color": COLOURS[report.verdict]}
 
 
 def _claims(described: Described[StabilityReport]) -> list[Claim]:
@@ -280,9 +265,7 @@ def _claims(described: Described[StabilityReport]) -> list[Claim]:
 
 
 STABILITY = Kind("stability", describe_stability, _draw, _claims)
-"""A folder with ``stability.png``, ``stability.svg`` and ``table.md``.
-
-Reads only ``runs.csv`` (panel, x = log2 LR, line = n, then a runs table) and ``provenance.json``, which has `KEYS` and
-``threshold`` (a loss), and may have ``panels`` (key -> object with a ``heading``) and ``loss_ceiling``. Raises
-`UserError` if a file is missing or malformed, or as `stability_report` does.
+"""A folder with ``stability.png``, ``stability.svg`` and ``table.md``, from ``runs.csv`` (panel, x = log2 LR, line = n,
+then a runs table) and ``provenance.json``, which has ``threshold`` (a loss), and may have ``panels`` (key -> object
+with a ``heading``) and ``loss_ceiling``; raises as `stability_report` does.
 """

@@ -22,8 +22,9 @@ from mutransfer.results.draw.page import Axes, Entry
 from mutransfer.results.draw.style import MINUS, WARNING, Look
 from mutransfer.results.estimate import Estimate, counted, label, listing, power
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, Shown, grid, points
-from mutransfer.results.frame import Curves, curves, describe, missing_cells, tidy
+from mutransfer.results.frame import KEY, Curves, curves, missing_cells, tidy
 from mutransfer.results.learning import read_learning
+from mutransfer.results.schema import cell
 from mutransfer.results.transfer import RULE, DriftResult, TransferReport, rule_of_thumb, transfer_report
 
 MEASURES = {"drift": "slope", "E": "E", "kappa": "kappa", "L(inf)": "l_inf", "R(inf)": "r_inf", "regret": "regret"}
@@ -108,7 +109,7 @@ def describe_sweep(folder: Path) -> Described[Sweep]:
     provenance, runs = figure.provenance, figure.runs
     frame = tidy(runs)
     if gap := missing_cells(frame, provenance.get("log2_lrs", ())):
-        raise UserError(f"{folder / 'runs.csv'} lacks {len(gap)} runs: {describe(gap)}; run the sweep again.")
+        raise UserError(f"{folder / 'runs.csv'} lacks {len(gap)} runs, first {cell(KEY, gap[0])}; run the sweep again.")
     report = transfer_report(runs)
     others = tuple(read(figure) for name, read in BESIDE.items() if name in provenance)
     pictures = {"lr_vs_loss": "Training loss against learning rate, one line per width"}

@@ -274,7 +274,7 @@ def _tables(report: Targets) -> Iterable[str]:
 
 
 def _describe(folder: Path) -> Described[Targets]:
-    figure = FigureFolder.open(folder, ("transfer",))
+    figure = FigureFolder.open(folder)
     report = Targets.of(figure.runs, figure["transfer"])
     facts, pool, best = report.facts, report.proxy, report.ranked[:TOP]
     proxy, default = facts["proxy"], dict(sorted(facts["default"].items()))

@@ -13,7 +13,7 @@ import pandas as pd
 from mutransfer.errors import UserError
 from mutransfer.results import outcomes
 from mutransfer.results.estimate import number
-from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part, read_provenance
+from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, Part
 from mutransfer.results.schema import Rows, Schema
 from mutransfer.results.selection import GPT3, Losses, Rung, halve, ranking, rung_plan, tuning_cost_fraction
 
@@ -182,8 +182,7 @@ def _losses(runs: pd.DataFrame) -> dict[int, float]:
 
 
 def _describe(folder: Path) -> Described[SearchReport]:
-    keys = ("experiment", "title", "scale", "data_source", "data_is_real", "y_label", "search")
-    figure = FigureFolder(folder, read_provenance(folder / "provenance.json", keys))
+    figure = FigureFolder.open(folder)
     search = figure["search"]
     report = SearchReport(figure.runs, bool(search["is_halved"]))
     if missing := sorted(set(range(search["samples"])) - set(report.proxy["sample"])):

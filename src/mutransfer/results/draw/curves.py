@@ -20,7 +20,6 @@ from mutransfer.results.transfer import interpolate
 
 TRANSFERRED: Look = {"color": MUTED, "linestyle": (0, (2, 2)), "linewidth": 0.9}
 """Of the choice that is copied from the smallest line."""
-OUTLINED: Look = {"markeredgecolor": "white", "markeredgewidth": 0.4}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,15 +27,12 @@ class CurvePanel:
     """One panel of a figure of final losses, a line for every value of what is scaled."""
 
     lines: Mapping[float, Curves]
-    line_name: str
-    """What they are values of."""
+    line_name: str  # what they are values of
     x_label: str
     title: Sequence[tuple[str, Look]]
-    mark: Callable[[Axes, Mapping[float, Look]], None] = lambda axes, looks: None
-    """Draws what else the panel shows; it is given the looks of the lines."""
+    mark: Callable[[Axes, Mapping[float, Look]], None] = lambda axes, looks: None  # draws more, given the lines' looks
     y_label: str = ""
-    words: Sequence[str] = ()
-    """At the choices, if they are words."""
+    words: Sequence[str] = ()  # at the choices, if they are words
     row: int = 0
     column: int = 0
 
@@ -67,10 +63,8 @@ def curve_figure(
 
     Mean losses over seeds with their standard errors. The loss axis of a row ends where the basins stay readable: what
     lies above has a triangle at its upper end, a diverged run a cross in a strip above it, faint where not all seeds
-    did. The legend has the lines of every row, ``signs``, and those two where they occur.
-
-    ceiling: a loss above which nothing is drawn (say, that of the untrained model).
-    limits: of the loss axis, in place of `loss_limits`.
+    did. The legend has the lines of every row, ``signs``, and those two where they occur. ceiling: a loss above which
+    nothing is drawn (say, that of the untrained model). limits: of the loss axis, in place of `loss_limits`.
     """
     rows, columns = 1 + max(panel.row for panel in panels), 1 + max(panel.column for panel in panels)
     by_row = [[panel for panel in panels if panel.row == row] for row in range(rows)]
@@ -105,7 +99,8 @@ def curve_figure(
 def line_looks(values: Sequence[float]) -> dict[float, Look]:
     """Colour and marker of every line value, dark for the smallest."""
     signs = zip(values, palette(len(values)), itertools.cycle(MARKERS), strict=False)
-    return {value: {"color": color, "marker": marker, **OUTLINED} for value, color, marker in signs}
+    edge: Look = {"markeredgecolor": "white", "markeredgewidth": 0.4}
+    return {value: {"color": color, "marker": marker, **edge} for value, color, marker in signs}
 
 
 def line_signs(name: str, looks: Mapping[float, Look]) -> list[Entry]:
@@ -178,18 +173,17 @@ def star(axes: Axes, curve: Curves, at: float, least: float, color: str) -> floa
 
 def loss_limits(table: Sequence[Curves], ceiling: float | None = None) -> tuple[float, float]:
     """The loss axis: from below the least loss to where a typical curve is two octaves off its optimum, and some."""
-    best, rise, most = [], [], []
+    facts = []
     for curve in table:
         mean = curve.loss.mean(axis=0)
         if (known := np.isfinite(mean)).any():
             near = known & (np.abs(curve.log2_lr - curve.log2_lr[mean.argmin()]) <= 2)
-            best.append(mean.min())
-            rise.append(mean[near].max() - mean.min())
-            most.append(mean[known].max())
-    if not best:
+            facts.append((mean.min(), mean[near].max() - mean.min(), mean[known].max()))
+    if not facts:
         return 0.0, 1.0  # every run diverged
-    top = min(max(best) + 1.5 * float(np.median(rise)), max(most), np.inf if ceiling is None else ceiling)
-    return _with_margin(min(best), top, max(top, *best), 1)
+    best, rise, most = map(np.array, zip(*facts, strict=True))
+    top = min(best.max() + 1.5 * float(np.median(rise)), most.max(), np.inf if ceiling is None else ceiling)
+    return _with_margin(best.min(), top, max(top, best.max()), 1)
 
 
 def curve_limits(curves: Sequence[Array], early: Sequence[Array]) -> tuple[float, float]:

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from mutransfer.results.draw.style import WARNING, WIDTH, Look, new_figure, wrapped
+from mutransfer.results.draw.style import DPI, WARNING, WIDTH, Look, wrapped
 
 CAPTION_POINTS, CAPTION_LINE, LEGEND_LINE = 7.5, 0.145, 0.17
 """Size of the caption's letters; inches of its lines and of those of a legend."""
@@ -25,12 +25,10 @@ Entry = tuple[str, Look]
 
 
 def sheet(height: float, caption: str, banner: str) -> tuple[Figure, SubFigure]:
-    """A figure, and its part of ``height`` inches for panels and legends; used inside of `paper_style`.
-
-    banner: a warning across the top (stand-in data).
-    """
+    """A figure, and its part of ``height`` inches for panels and legends; ``banner`` warns of stand-in data on top."""
     text = wrapped(caption, WIDTH - 0.15, CAPTION_POINTS)
-    figure = new_figure(height + CAPTION_LINE * (text.count("\n") + 1) * bool(text) + 0.3 * bool(banner))
+    height += CAPTION_LINE * (text.count("\n") + 1) * bool(text) + 0.3 * bool(banner)
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
     figure.set_layout_engine("constrained", h_pad=0.07, hspace=0.0)
     if banner:
         box = {"facecolor": WARNING, "edgecolor": "none", "boxstyle": "square,pad=0.3"}
@@ -69,9 +67,8 @@ def new_page(
 ) -> tuple[Figure, NDArray[Any]]:
     """A figure and its empty panels [rows, columns]; used inside of `paper_style`.
 
-    tall: inches of a row of panels, with its titles and labels.
-    legends: their entries, the first legend on top.
-    share: which panels share their axes, as in `Figure.subplots`.
+    tall: inches of a row of panels, with its titles and labels. legends: their entries, the first legend on top. share:
+    which panels share their axes, as in `Figure.subplots`.
     """
     legends = [entries for entries in legends if entries]
     lines = sum(-(-len(entries) // _columns([label for label, _ in entries])) for entries in legends)

@@ -47,16 +47,13 @@ RC: dict[str, Any] = {
 }
 
 
-SMALL = {name: 0.85 * value for name, value in RC.items() if isinstance(value, float)}
-"""Where panels are many."""
-
-
 @contextmanager
 def paper_style(*, small: bool = False) -> Iterator[None]:
-    """Draw and save inside of this; the caller's own matplotlib settings are untouched."""
+    """Draw and save inside of this; the caller's own matplotlib settings are untouched. small: for many panels."""
+    sizes = {name: 0.85 * value for name, value in RC.items() if isinstance(value, float)} if small else {}
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # a user's matplotlibrc must not change a committed figure
-        matplotlib.rcParams.update(RC | (SMALL if small else {}))  # type: ignore[arg-type]
+        matplotlib.rcParams.update(RC | sizes)  # type: ignore[arg-type]
         yield
 
 
@@ -70,17 +67,8 @@ def palette(count: int, dark: float = 0.0, light: float = 0.85) -> list[str]:
 
 
 def wrapped(text: str, inches: float, points: float) -> str:
-    """``text`` broken into lines that fit ``inches`` at ``points``; a letter is about 0.53 em wide in DejaVu
-    Sans.
-    """
+    """``text`` broken into lines that fit ``inches`` at ``points``; a letter of DejaVu Sans is about 0.53 em wide."""
     return textwrap.fill(" ".join(text.split()), width=int(inches * 72 / (0.53 * points)))
-
-
-def new_figure(height: float) -> Figure:
-    """An empty figure of the suite's width; drawn by Agg, whatever display there is."""
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI)
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def save(figure: Figure, out: Path, stem: str) -> list[Path]:
