@@ -36,34 +36,25 @@ def search_table(losses: Values, bleus: Values | None = None) -> pd.DataFrame:
     for role, samples in {**losses, **(bleus or {})}.items():
         is_proxy, length = role.startswith("proxy"), LENGTHS.get(role, 1)
         for sample, values in samples.items():
-            place = (
-                -5 if sample < 0 else sample + 100 * role.startswith("direct")
-            )  # a copy has the values of its sample
+            # a copy has the values of its sample
+            place = -5 if sample < 0 else sample + 100 * role.startswith("direct")
             for seed, value in enumerate(values):
                 loss = value if role in losses else 4.0
                 if role == "direct" and seed == 0 and bleus:
                     loss = losses["direct_pool"][sample][0]
                 lost, steps, score = LOST in (value, loss), int(STEPS * length), (role not in losses) - 1
-                rows.append(
-                    {
-                        "role": role,
-                        "sample": sample,
-                        "seed": seed,
-                        "parametrization": "mup" if is_proxy or role == "mutransfer" else "sp",
-                        "width": 32 if is_proxy else 128,
-                        "log2_lr": -8 - place / 16,
-                        "output_mult": 2.0 ** (place % 5),
-                        "attn_mult": 2.0 ** (place % 3),
-                        "steps": steps,
-                        "steps_done": steps // 4 if lost else steps,
-                        "status": "diverged" if lost else "finished",
-                        "train_loss": LOST if lost else loss - 0.1 * bool(bleus),
-                        "test_loss": math.nan if lost else loss + (not bleus),
-                        "flops": FLOPS["proxy" if is_proxy else "target"] * length,
-                        "bleu_valid": math.nan if lost or score else value,
-                        "bleu_test": math.nan if lost or score else value - 1,
-                    }
-                )
+                rows.append({
+                    "role": role, "sample": sample, "seed": seed, "width": 32 if is_proxy else 128,
+                    "parametrization": "mup" if is_proxy or role == "mutransfer" else "sp",
+                    "log2_lr": -8 - place / 16, "output_mult": 2.0 ** (place % 5), "attn_mult": 2.0 ** (place % 3),
+                    "steps": steps, "steps_done": steps // 4 if lost else steps,
+                    "status": "diverged" if lost else "finished",
+                    "train_loss": LOST if lost else loss - 0.1 * bool(bleus),
+                    "test_loss": math.nan if lost else loss + (not bleus),
+                    "flops": FLOPS["proxy" if is_proxy else "target"] * length,
+                    "bleu_valid": math.nan if lost or score else value,
+                    "bleu_test": math.nan if lost or score else value - 1,
+                })  # fmt: skip
     return pd.DataFrame(rows)
 
 

@@ -1,11 +1,14 @@
 """Does pretraining matter: the declared rule on known scores, and what a figure must have."""
 
+import math
+
 import pandas as pd
 import pytest
 
 from mutransfer.errors import UserError
 from mutransfer.results.scores import pretraining
 
+NAN = math.nan
 SCORES = {"scores": {"sst2": {"label": "SST-2", "metric": "accuracy", "unit": "%"}}}
 
 
@@ -20,6 +23,9 @@ def runs(pretrained, scratch):
         ([60, 61, 62.5], [70, 71, 72], "no"),
         ([70, 61, 72], [60, 61, 62.5], "undecided"),  # +6.5 with a spread of 5.6
         ([70, 71], [60, 61], "undecided (2 runs, fewer than 3)"),
+        ([NAN, 71, 72], [NAN, 61, 62.5], "undecided (2 runs, fewer than 3)"),  # a diverged run has no score
+        ([NAN, NAN, NAN], [NAN, NAN, NAN], "undecided (0 runs, fewer than 3)"),
+        ([60, 61, 62.5], [60, 61, 62.5], "no"),
         ([50, 70, 90], [48, 68.1, 88.2], "yes"),  # seeds differ by more than the gain, but it is paired by run
     ],
 )

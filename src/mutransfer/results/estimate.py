@@ -24,11 +24,9 @@ def label(parametrization: str) -> str:
 
 def number(value: float, digits: int = 2) -> str:
     """``value`` with ``digits`` decimals; +inf (a loss that diverged) is written ``diverged``, NaN a dash."""
-    if math.isnan(value):
-        return "-"
-    if math.isinf(value):
-        return "diverged"
-    return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0 turns -0.00 into 0.00
+    if math.isfinite(value):
+        return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0 turns -0.00 into 0.00
+    return "-" if math.isnan(value) else "diverged"
 
 
 def span(low: float, high: float, digits: int = 2) -> str:
@@ -70,9 +68,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 @dataclass(frozen=True)
 class Estimate:
-    """``value`` with its 95% bootstrap interval [``low``, ``high``]; what is unknown is NaN and has a
-    ``reason``.
-    """
+    """``value`` with its 95% bootstrap interval [``low``, ``high``]; what is unknown is NaN and has a ``reason``."""
 
     value: float
     low: float = math.nan
@@ -81,12 +77,10 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Array, unknown: str = "") -> Estimate:
-        """Read an estimate off ``values`` [1 + draws]: the point estimate first, the bootstrap draws after
-        it.
+        """Of ``values`` [1 + draws]: the point estimate first, the bootstrap draws after it, NaN if not identifiable.
 
-        Draws at which the quantity is not identifiable are NaN. If they are more than 5% of all, an interval
-        over the rest would describe the lucky draws only, so there is none. ``unknown`` is the reason if the
-        point estimate itself is NaN.
+        If more than 5% of the draws are, an interval over the rest would describe the lucky ones only: there is none.
+        ``unknown`` is the reason if the point estimate itself is NaN.
         """
         value, draws = float(values[0]), values[1:]
         if math.isnan(value):

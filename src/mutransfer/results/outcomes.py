@@ -1,6 +1,5 @@
 """Algorithm 1 against its alternatives: what every method reached and spent, and µTransfer against each of the others.
 
-A search looks at some samples of a pool and selects one by its loss; its outcome is what that sample's target reached.
 Tables 4, 5 and 7 are many searches with other numbers: a `Design`. Table 6 is one search. All of them compare, draw and
 say it with what stands here.
 """
@@ -166,12 +165,8 @@ def panel(
     """Of a picture; methods: name, trials, center, compute in trainings of the target, samples of a search."""
     verdicts, columns = {against.other: against.verdict for against in every if against.metric == metric}, []
     for name, values, center, cost, samples in methods:
-        cells = (
-            number(center.value, min(metric.digits, 3)),
-            verdicts.get(name, ""),
-            f"{cost:.2f}",
-            str(samples or "-"),
-        )
+        middle = number(center.value, min(metric.digits, 3))
+        cells = (middle, verdicts.get(name, ""), f"{cost:.2f}", str(samples or "-"))
         columns.append(Column(LABELS[name], values, center, LOOKS[name], cells))
     y_label = metric.words if metric.higher_is_better else f"{metric.words} ({metric.unit})"
     return Panel(title, y_label, tuple(columns), metric.higher_is_better)
@@ -268,16 +263,13 @@ class Design:
         scores, seeds = [metric.column for metric in self.metrics], {"seed": range(facts.get("inits", 1))}
         rows = [Rows(name=f"the {self.name}", constant=("data_fingerprint",), results=("test_loss", self.select))]
         for role, (count, _) in self.pools.items():
-            samples = {"sample": range(facts[count])}
-            rows.append(Rows(name=f"role '{role}'", where={"role": [role]}, complete=samples))
+            rows.append(Rows(name=f"role '{role}'", where={"role": [role]}, complete={"sample": range(facts[count])}))
         for role, pool in self.methods.items():
-            name, by, inits = f"role '{role}'", ("sample",), {} if role == pool else seeds
-            where = {"role": [role]}
-            rows.append(Rows(name=name, where=where, by=by, complete=inits, results=scores, may_be_none=pool != ""))
+            more: Any = {"by": ("sample",), "complete": {} if role == pool else seeds, "may_be_none": pool != ""}
+            rows.append(Rows(name=f"role '{role}'", where={"role": [role]}, results=scores, **more))
         for name, is_proxy in (("the proxy", True), ("the target", False)):
-            of = [
-                role for role in (*self.pools, *self.methods) if (role == PROXY) == is_proxy and role != "default_long"
-            ]
+            alike = [role for role in (*self.pools, *self.methods) if role != "default_long"]
+            of = [role for role in alike if (role == PROXY) == is_proxy]
             rows.append(Rows(name=name, where={"role": of}, constant=("width", "steps", "flops")))
         key = ["role", "sample", "seed", *(("width", "steps") if self.others else ())]
         return table_schema(self.name, facts, [self.select, *scores], rows, key, role=self.roles)
@@ -347,11 +339,11 @@ class Outcomes:
 
     def percentiles(self, percent: float, metric: str) -> Array:
         """[1 + draws] over searches, 0 the least; only the first if there is one search."""
-        point = percentile(self.values(metric), percent)[None]
-        if not self.drawn.size:
-            return np.asarray(point)
-        values = self.means[metric][self.drawn, 1 + np.arange(len(self.drawn))[:, None]]
-        return np.concatenate([point, percentile(values, percent)])
+        points = [percentile(self.values(metric), percent)[None]]
+        if self.drawn.size:
+            values = self.means[metric][self.drawn, 1 + np.arange(len(self.drawn))[:, None]]
+            points.append(percentile(values, percent))
+        return np.concatenate(points)
 
     def percentile(self, percent: float, metric: str) -> Estimate:
         """Over searches, with its interval."""

@@ -1,9 +1,8 @@
 """Tables 4, 5, 7 and Figure 6: many independent searches of one method, and what outcome a search can count on.
 
-µTransfer and naive transfer look at the same samples, trained on the proxy, and copy the best one to the target, in µP
-and in SP; direct tuning ("tuning on 1x") looks at samples trained on the target itself, in SP; the default is trained
-without a search, once as long as the target and, in Table 7, once for the compute of a search too (longer). In Figure
-6 a point is one size of search. `RULE` and `FRONT_RULE` say how they are judged, and were declared before any result.
+µTransfer and naive transfer copy the best of the same samples on the proxy to the target, in µP and in SP; direct
+tuning ("tuning on 1x") looks at samples on the target, in SP; the default has no search. `RULE` and `FRONT_RULE` say
+how they are judged, and were declared before any result.
 """
 
 from __future__ import annotations
@@ -96,6 +95,7 @@ FRONT_RULE = (
     f"with fewer than {LEAST_SEARCHES} searches. As a search nears the size of the pool, all searches become the same "
     "one: bands and intervals narrow by construction."
 )
+LOSSES = {"test_loss": "validation", "train_loss": "training"}
 PERCENTILES = (0, 25, 50, 75, 100)
 """Where provenance.json has none."""
 Told = tuple[Searches, Shown | None]
@@ -127,9 +127,8 @@ def _lines(report: Searches) -> Iterable[str]:
     """What methods spent, how far the searches overlap, and what tuning costs."""
     (planned, plan), (gap, spent) = costs(report, "planned"), costs(report, "cost")
     chosen = [
-        f"{len({*method.chosen} - {None})} of {report.facts[fact]} samples ({LABELS[name]})"
+        f"{len({*report.methods[name].chosen} - {None})} of {report.facts[fact]} samples ({LABELS[name]})"
         for name, fact in (("mutransfer", "samples"), ("direct", "direct_samples"))
-        if (method := report.methods[name])
     ]
     pools = [pool for role in (PROXY, "proxy_short") if len(pool := report.parts.get(role, []))]
     runs = " and ".join(f"{len(pool)} x {pool['steps'].iloc[0]} steps" for pool in pools)
@@ -141,9 +140,8 @@ def _lines(report: Searches) -> Iterable[str]:
     yield f"the {report.facts['searches']} searches selected {' and '.join(chosen)}"
     yield (
         f"tuning cost / target training: {tuning_cost(report, 'flops'):.1%} for a search of {report.facts['search']} "
-        f"samples ({tuning_cost(report, 'spent'):.1%} with diverged runs stopped), "
-        f"{whole:.1%} for all samples on the proxy ({runs}); the paper's GPT-3 6.7B: "
-        f"{GPT3:.1%}"
+        f"samples ({tuning_cost(report, 'spent'):.1%} with diverged runs stopped), {whole:.1%} for all samples on the "
+        f"proxy ({runs}); the paper's GPT-3 6.7B: {GPT3:.1%}"
     )
 
 
@@ -187,14 +185,14 @@ def _reached(report: Searches, metric: Metric, where: str) -> str:
 def _selected(report: Searches) -> list[str]:
     """The samples that searches selected, best first, with their targets by every method."""
     design = report.design
-    digits = {"test_loss": 4, **{metric.column: metric.digits for metric in design.metrics}}
-    words = {"test_loss": "validation loss", **{metric.column: metric.words for metric in design.metrics}}
+    metrics = {metric.column: metric for metric in (Metric("test_loss", "validation loss"), *design.metrics)}
+    words = ", ".join(metric.words for metric in metrics.values())
 
     def reached(name: str, sample: int) -> str:
         runs = report.parts[name].loc[[sample]]
         if lost := int((runs["status"] == "diverged").sum()):
             return f"{lost} of {len(runs)} inits diverged"
-        return ", ".join(number(float(runs[column].mean()), digits[column]) for column in words)
+        return ", ".join(number(float(runs[column].mean()), metric.digits) for column, metric in metrics.items())
 
     def selected(first: str, *others: str) -> str:
         chosen, pool = report.methods[first].chosen, report.parts[design.methods[first]]
@@ -202,7 +200,7 @@ def _selected(report: Searches) -> list[str]:
         samples = sorted({i for i in chosen if i is not None}, key=lambda i: (loss[i], i))
         more: Cells[int] = {"loss in the pool": lambda i: number(loss[i], 4)}
         for name in (first, *others):
-            more[f"{LABELS[name]}: {', '.join(words.values())}"] = partial(reached, name)
+            more[f"{LABELS[name]}: {words}"] = partial(reached, name)
         count = lambda i: f"{chosen.count(i)} of {len(chosen)}"  # noqa: E731
         return outcomes.sample_table(pool, samples, report.facts["space"], more, searches=count)
 
@@ -228,7 +226,7 @@ class Duel:
 
     @property
     def words(self) -> list[str]:
-        """[K]"""
+        """[K] of µTransfer."""
         return ["better" if d.low > 0 else "worse" if d.high < 0 else "undecided" for d in self.differences]
 
     @property
@@ -385,9 +383,7 @@ def _describe(design: Design, folder: Path) -> Described[Told]:
         tables=[*tables, *([more.section] if more else [])],
         selected=[*_selected(report), *([f"BLEU: `{signature}`."] if signature else [])],
         paper=[*(row for row in rows if row[2]), *([cost] if design is STUDIED else [])],
-        rule=RULE.format(
-            loss="validation" if design.select == "test_loss" else "training", metric=design.metrics[0].words
-        ),
+        rule=RULE.format(loss=LOSSES[design.select], metric=design.metrics[0].words),
     )
 
 
@@ -445,8 +441,8 @@ def _study(report: Searches, folder: Path) -> Shown:
             f"widths is behind, the narrowest pair lowest. {folder.source}"
         )
         more: dict[str, Any] = {"out": folder.path, "banner": folder.banner}
-        space, y_label = outcomes.ordered(report.facts["space"]), folder["y_label"]
-        paths = parallel_coordinates(pools, space, y_label=y_label, caption=samples, **more)
+        space = outcomes.ordered(report.facts["space"])
+        paths = parallel_coordinates(pools, space, y_label=folder["y_label"], caption=samples, **more)
         return paths + learning_figure(reports, headings, stem="loss_vs_tokens", x="tokens", caption=widths, **more)
 
     pictures = {

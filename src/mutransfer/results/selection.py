@@ -69,9 +69,7 @@ def rung_plan(samples: int, steps: int) -> list[tuple[int, int]]:
     Without a diverged run, and where all divides evenly, they cost k / ETA^(k-1) of the full search with k rungs.
     Raises `UserError` if there is no room for two rungs.
     """
-    cuts = 0
-    while cuts < MOST_CUTS and samples >= ETA ** (cuts + 1) and steps // ETA ** (cuts + 1) >= LEAST_STEPS:
-        cuts += 1
+    cuts = sum(samples >= ETA**k and steps // ETA**k >= LEAST_STEPS for k in range(1, MOST_CUTS + 1))
     if not cuts:
         raise UserError(
             f"halving needs at least {ETA} samples and {ETA * LEAST_STEPS} steps, here are {samples} and {steps}."

@@ -1,8 +1,7 @@
 """Table 6: what the winner of one search on a proxy is worth on targets that are wider and deeper.
 
-The winner is copied to every target in µP (µTransfer) and in SP (naive transfer), beside the default, which is trained
-as long as the others and once for the compute of the search too; each from several inits (seeds 0, 1, ...). `RULE` says
-how they are judged, and was declared before any result.
+The winner is copied in µP (µTransfer) and in SP (naive transfer), beside the default; each from several inits (seeds
+0, 1, ...). `RULE` says how they are judged, and was declared before any result.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from mutransfer.results.estimate import Array, Estimate, counted, listing, numbe
 from mutransfer.results.folder import Claim, Described, FigureFolder, Kind, grid
 from mutransfer.results.outcomes import LABELS, Against, Cells, Metric, hyperparameters
 from mutransfer.results.schema import AGAIN, Rows, Schema
-from mutransfer.results.scores import HEADER, LEAST_INITS, PretrainingGain, heading, known_mean
+from mutransfer.results.scores import HEADER, LEAST_INITS, PRETRAINING_RULE, PretrainingGain, heading, known_mean
 from mutransfer.results.selection import COPIES, JUDGED, PROXY, SCRATCH, ranking
 
 RULE = (
@@ -34,10 +33,8 @@ RULE = (
     "diverged run has +inf: `better` too where all inits of the other diverged and none of ours, `worse` the other way "
     f"round, `undecided` where only some did or both did, and always with fewer than {LEAST_INITS} inits. There is one "
     "search, copied once: the interval covers the targets' inits, not another search. Scores are means over the inits "
-    "that did not diverge and decide nothing. Does pretraining matter: the score less that of the same model trained "
-    "on the task from its init, paired by run; `yes` if the whole 95% t interval lies above 0, `no` if none of it "
-    f"does, else `undecided`, also with fewer than {LEAST_INITS} runs. Model speedup: FLOPs of a step of the target "
-    "over a step of the proxy; total speedup: of a whole training. Compute, in trainings of the target as planned, "
+    f"that did not diverge and decide nothing. {PRETRAINING_RULE} Model speedup: FLOPs of a step of the target over a "
+    "step of the proxy; total speedup: of a whole training. Compute, in trainings of the target as planned, "
     "includes the whole search for µTransfer and naive transfer, though all targets share it; the longer default "
     "trains for as much. The paper: µP's theory is about width. Over depth the transfer is empirical: it works for "
     "pre-LN Transformers (Figure 4; the init's standard deviation excepted, so it is held fixed in App. F.3), and is "
@@ -165,12 +162,9 @@ class Targets:
 
     def comparisons(self, *labels: str) -> list[Against]:
         """µTransfer against every other method on some targets, the next in the table first."""
-        every = [[*self.methods[label].values()][::-1] for label in labels]
-        return [
-            by_inits(ours.losses, its.losses, its.name, self.name(its.target))
-            for ours, *others in every
-            for its in others
-        ]
+        every = [(label, [*self.methods[label].values()][::-1]) for label in labels]
+        pairs = [(self.name(label), ours, its) for label, (ours, *others) in every for its in others]
+        return [by_inits(ours.losses, its.losses, its.name, where) for where, ours, its in pairs]
 
     @property
     def tasks(self) -> list[str]:
@@ -216,10 +210,8 @@ def _lines(report: Targets) -> Iterable[str]:
             f"({report.search_cost(label, 'spent'):.3g} with diverged runs stopped); model speedup {model:.3g}x, total "
             f"speedup {total:.3g}x"
         )
-        words = [
-            f"{heading(report.facts['scores'][gain.task])} {gain.text}, {outcomes.difference_text(gain.difference)}"
-            for gain in report.pretraining(label)
-        ]
+        gains = [(heading(report.facts["scores"][gain.task]), gain) for gain in report.pretraining(label)]
+        words = [f"{name} {gain.text}, {outcomes.difference_text(gain.difference)}" for name, gain in gains]
         if words:
             yield f"{report.name(label)}, does pretraining matter, after µTransfer: {'; '.join(words)}"
 
@@ -228,16 +220,16 @@ def _tables(report: Targets) -> Iterable[str]:
     """What every target reached and scored by every method, beside the paper's; whether pretraining matters."""
     facts, methods = report.facts, report.methods
     scores: Mapping[str, Mapping[str, str]] = facts["scores"]
-
     every = [trained for label in methods for trained in methods[label].values()]
 
     def theirs(*names: str) -> Cells[Trained]:
         published_as = {t: (facts["targets"][t.target]["published"], SETUPS.get(t.name, "")) for t in every}
         return outcomes.theirs(every, published_as.__getitem__, facts["table"], *names)
 
-    def speedup(k: int, trained: Trained) -> str:
-        is_copy = trained.name in COPIES
-        return f"{report.speedups(trained.target)[k]:.3g}x" if is_copy else "1x" * (trained.name == "default") or "-"
+    def speedup(k: int, t: Trained) -> str:
+        if t.name in COPIES:
+            return f"{report.speedups(t.target)[k]:.3g}x"
+        return "1x" if t.name == "default" else "-"
 
     start: Cells[Trained] = {"": lambda t: report.name(t.target), "method": lambda t: LABELS[t.name]}
     losses = dict(start)

@@ -85,7 +85,7 @@ class SearchReport:
 
     @property
     def target(self) -> pd.Series:
-        """The target's run with the winner's hyperparameters."""
+        """The run of the winner's copy."""
         return self._part("target").iloc[0]
 
     @property
@@ -202,7 +202,7 @@ def _describe(folder: Path) -> Described[SearchReport]:
         "\n".join(f"- {line}" for line in lines),
         f"## The best {len(best)} samples",
         outcomes.sample_table(best, [*best.index], search["space"], more),
-        *(["## Successive halving, rung by rung", _rungs(report)] if report.halving else []),
+        *(["## Successive halving, rung by rung", _rungs(report, report.halving[0])] if report.halving else []),
         "Tuning cost is s (t1 N1 + t2 N2 + ...) / (S T) of App. F.4, with s and S in FLOPs a step and the steps that "
         f"were really made; with the paper's numbers for GPT-3 6.7B the formula gives {GPT3:.1%}.",
     ]
@@ -247,11 +247,10 @@ def _outcome(run: pd.Series) -> str:
 
 def _agreement(report: SearchReport, rungs: Sequence[Rung]) -> str:
     """The end of the sentence on successive halving."""
+    if not rungs[-1].ranking:
+        return " and found no winner: all that it kept diverge later"
     if (agreement := report.agreement) is None:
-        if not rungs[-1].ranking:
-            return " and found no winner: all that it kept diverge later"
-        unknown = "; agreement unknown: the full search is not in the store; run the same command without --halving"
-        return unknown * report.is_halved
+        return "; agreement unknown: the full search is not in the store; run the same command without --halving"
     verb, chosen = "chose" if report.is_halved else "chosen", rungs[-1].ranking[0]
     if agreement.same_winner:
         return f" and {verb} the same winner"
@@ -259,10 +258,9 @@ def _agreement(report: SearchReport, rungs: Sequence[Rung]) -> str:
     return f" and {verb} sample {chosen}, {above}, sample {agreement.winner}"
 
 
-def _rungs(report: SearchReport) -> str:
-    rungs, correlations = report.halving[0] if report.halving else [], {}
-    if report.agreement:
-        correlations = dict(zip([rung.steps for rung in rungs], report.agreement.rank_correlations, strict=True))
+def _rungs(report: SearchReport, rungs: Sequence[Rung]) -> str:
+    known = report.agreement.rank_correlations if report.agreement else ()
+    correlations = dict(zip([rung.steps for rung in rungs], known, strict=False))
     cells: outcomes.Cells[Rung] = {
         "steps": lambda rung: str(rung.steps),
         "samples": lambda rung: str(len(rung.losses)),
@@ -275,12 +273,10 @@ def _rungs(report: SearchReport) -> str:
 
 def _claims(described: Described[SearchReport]) -> list[Claim]:
     """Algorithm 1, one search, one run per sample: not judged."""
-    runs = {"copied in µP": described.report.target, "tuned and copied in SP": described.report.naive}
-    parts = [
-        Part(f"{what} to width {run.width}", _outcome(run), "not judged")
-        for what, run in runs.items()
-        if run is not None
-    ]
+    target, naive = described.report.target, described.report.naive
+    parts = [Part(f"copied in µP to width {target.width}", _outcome(target), "not judged")]
+    if naive is not None:
+        parts.append(Part(f"tuned and copied in SP to width {naive.width}", _outcome(naive), "not judged"))
     return [Claim("Algorithm 1", ALGORITHM_1, tuple(parts))]
 
 
