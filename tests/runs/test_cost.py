@@ -235,7 +235,7 @@ def test_a_plan_adds_up() -> None:
     """Runs, FLOPs, memory and minutes by hand, SP first, the notes last; what was not measured is a question mark."""
     table = plan_table(GRID, flops, calibration=calibration(1), notes=["tuning: 7%"])
     header, *lines = rows(table)
-    assert " ".join(header) == "parametrization width log2 LR seeds runs steps FLOPs MiB a run minutes"
+    assert " ".join(header) == "parametrization width log2 LR seeds runs steps FLOPs MiB per run minutes"
     assert lines[0] == ["sp", "8", "-4..30", "1", "2", "10", "1.28e+04", "1", "0.4"]
     assert [line[:2] for line in lines[1:4]] == [["sp", "16"], ["mup", "8"], ["mup", "16"]]
     assert lines[4] == ["total", "8", "1.28e+05", "4", "3.7"]  # 4 * 11 + 4 * 44 + 2 seconds

@@ -492,7 +492,7 @@ class Algorithm:
         ]
         if n.search:
             lines.append(
-                f"{n.searches} searches of {n.search}, each the cost of {self.search_flops() / self.target_flops:.3g} "
+                f"searches of {n.search}, {n.searches} in all, each the cost of {self.search_flops() / self.target_flops:.3g} "
                 f"trainings of the target; for that and one training, direct tuning gets {self.direct()}"
             )
         if n.inits > 1:

@@ -319,7 +319,7 @@ def plan_table(
             known = [f"{max(map(calibration.mib, runs)):,.0f}", f"{seconds(calibration) / 60:,.1f}"]
         return [*map(str, cells), f"{sum(map(flops, runs)):.3g}", *known]
 
-    rows = [["parametrization", "width", "log2 LR", "seeds", "runs", "steps", "FLOPs", "MiB a run", "minutes"]]
+    rows = [["parametrization", "width", "log2 LR", "seeds", "runs", "steps", "FLOPs", "MiB per run", "minutes"]]
     for (name, width), runs in sorted(groups.items(), key=lambda g: (g[0][0] != "sp", *g[0])):
         rates, steps = _range([s.log2_lr for s in runs]), _range([s.steps for s in runs])
         cells = [name, width, rates, len({s.seed for s in runs}), len(runs), steps]
@@ -329,7 +329,7 @@ def plan_table(
     lines = ["  ".join(map(str.rjust, cells, sizes)) for cells in rows]
     if calibration and specs:
         lines.append(f"minutes: {calibration.describe(specs)}")
-        lines.append("MiB a run: the peak of its worker, with the pages of the data set that all workers share")
+        lines.append("MiB per run: the peak of its worker, with the pages of the data set that all workers share")
     return "\n".join([*lines, *notes])
 
 
