@@ -141,7 +141,7 @@ def read_provenance(path: Path) -> Facts:
 
 def points(seeds: str) -> str:
     """What the points of a figure over so many ``seeds`` are, in its caption."""
-    return "one run a point" if seeds == "1 seed" else f"mean over {seeds}, band: standard error"
+    return "one run per point" if seeds == "1 seed" else f"mean over {seeds}, band: standard error"
 
 
 def grid(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

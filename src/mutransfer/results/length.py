@@ -195,7 +195,7 @@ def _draw(described: Described[LengthReport]) -> list[Path]:
     signs = [("measured", MEASURED), *(FITS[key] for key in known)]
     signs += [("a seed diverged", DIVERGED)] * any(math.isinf(length.loss.value) for length in report.lengths)
     seeds, last = report.seeds, report.lengths[-1]
-    text = "Points: one run a point." if seeds == 1 else f"Points: mean over {seeds} seeds, bars: 95% t interval."
+    text = "Points: one run per point." if seeds == 1 else f"Points: mean over {seeds} seeds, bars: 95% t interval."
     text += " Dashed and dotted: E + A T^-b fitted to the test error of the lengths T." * bool(known)
     claim = "no prediction of the longest"
     if "shorter" in known:
