@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from mutransfer.results.folder import Kind
 from mutransfer.results.outcomes import Outcomes
 
 LOST = math.inf
@@ -63,3 +66,14 @@ def of_row(text: str, heading: str, *start: str) -> dict[str, str]:
     lines = [line for line in text.split(f"## {heading}")[1].split("\n") if line.startswith("| ")]
     rows = [[cell.strip() for cell in line.removeprefix("|").removesuffix("|").split(" | ")] for line in lines]
     return dict(zip(rows[0], next(row for row in rows if row[: len(start)] == [*start]), strict=True))
+
+
+def redrawn(
+    kind: Kind[Any], write: Callable[..., Path], tables: Sequence[Sequence[Any]]
+) -> tuple[list[set[str]], list[str]]:
+    """For every table, the stems of the files that are not those of the first; and the names of all."""
+    done = []
+    for table, *more in tables:
+        _, paths = kind.redraw(write(table.sample(frac=1, random_state=len(done)), *more))
+        done.append({path.name: path.read_bytes() for path in paths})
+    return [{name.split(".")[0] for name in done[0] if after[name] != done[0][name]} for after in done[1:]], [*done[0]]

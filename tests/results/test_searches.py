@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from drawn import words
-from search_table import LOST, of_row, outcomes, search_table
+from search_table import LOST, of_row, outcomes, redrawn, search_table
 
 from mutransfer.errors import UserError
 from mutransfer.results.outcomes import Searches
@@ -367,15 +367,6 @@ def test_odd_searches_are_drawn_and_pictures_say_what_they_are_made_of(written, 
     assert "trainings of the target (log scale)" in said["pareto"] and "samples (log scale)" in said["pareto"]
     dominates = "direct tuning" if role == "mutransfer" else "µTransfer"
     assert f"equal compute: {dominates} dominates" in said["pareto"]
-
-
-def redrawn(kind, write, tables):
-    """For every table, the stems of the files that are not those of the first; and the names of all."""
-    done = []
-    for table, *more in tables:
-        _, paths = kind.redraw(write(table.sample(frac=1, random_state=len(done)), *more))
-        done.append({path.name: path.read_bytes() for path in paths})
-    return [{name.split(".")[0] for name in done[0] if after[name] != done[0][name]} for after in done[1:]], [*done[0]]
 
 
 def test_the_same_numbers_give_the_same_bytes_and_others_do_not(written):

@@ -1,11 +1,12 @@
 """Table 6 on numbers made by hand: what came of one search on larger targets, and what its folder shows."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 from drawn import words
-from search_table import of_row
+from search_table import of_row, redrawn
 from transfer_runs import LOST, facts, transfer_runs
 
 from mutransfer.errors import UserError
@@ -195,31 +196,22 @@ def test_width_and_depth_stand_apart(written):
     assert "), only deeper" not in table and "Does pretraining matter?" not in table and "Fine-tuned" not in table
 
 
-def test_the_same_numbers_give_the_same_bytes_and_others_do_not(written):
+def test_the_same_numbers_give_the_same_bytes_and_others_do_not(written, tmp_path):
     """In any order of rows; scores change the table only, losses the picture too; and what the picture says."""
     two = ("base", "deep")
-
-    def drawn(table, **more):
-        shuffled = table.sample(frac=1, random_state=len(done))
-        _, paths = TRANSFER.redraw(written(shuffled, names=two, **more))
-        done.append({path.name: path.read_bytes() for path in paths})
-        return done[-1], words(paths[1])
-
-    done = []
-    before, lines = drawn(shown(two))
-    assert [*before] == ["losses.png", "losses.svg", "table.md"]
     loss, score = shown(two), shown(two)
     loss.loc[(loss["role"] == "default_long") & (loss["seed"] == 1), "test_loss"] += 0.1
     score.loc[score["role"] == "default", "qqp"] += 1
-    after, _ = drawn(score)
-    assert [name for name in before if after[name] != before[name]] == ["table.md"]
-    after, stand_in = drawn(loss, data_is_real=False)
-    assert [name for name in before if after[name] != before[name]] == [*before]
+    write = partial(written, names=two, data_is_real=False)
+    changes, names = redrawn(TRANSFER, write, [(shown(two),), (score,), (loss,)])
+    assert names == ["losses.png", "losses.svg", "table.md"]
+    assert changes == [{"table"}, {"losses", "table"}]
+    lines = words(tmp_path / "losses.svg")
     assert BASE_NAME in lines and "deep (width 32, depth 4), only deeper" in lines
     caption = " ".join(lines)
     assert caption.count("better") == 3 and caption.count("undecided") == 1
     assert "One search of 6 samples" in caption and "After Table 6 of the paper. BERT, scale 'cpu'. Data:" in caption
-    assert "STAND-IN DATA, not Wikipedia" in stand_in
+    assert "STAND-IN DATA, not Wikipedia" in lines
 
 
 def test_gaps_of_a_folder_are_named(written):

@@ -338,7 +338,7 @@ def along(x: Array, values: Sequence[Array], at: float) -> Array:
         return values[same[-1]]
     order = np.argsort(x, kind="stable")
     k = int(np.searchsorted(x[order], at))
-    low, high = order[k - 1], order[k]
+    low, high = order[k - 1 : k + 1]
     weight = (np.log2(at) - np.log2(x[low])) / (np.log2(x[high]) - np.log2(x[low]))
     return np.asarray((1 - weight) * values[low] + weight * values[high])
 
