@@ -43,7 +43,7 @@ def report(runs, axis=None) -> PanelReport:
     return landscape_report(runs, axes={"p": axis or PanelAxis("width", is_log2=True)}, draws=500)["p"]
 
 
-def words_report(runs, words=()) -> PanelReport:
+def words_report(runs, words=()):
     return report(runs, PanelAxis("width", words=words))
 
 
@@ -75,7 +75,7 @@ def test_noise_that_hides_the_difference_widens_the_interval():
 
 
 def test_the_interval_of_words_is_a_set_and_of_numbers_a_span():
-    """Choices 0 and 2 win by turns: what lies between two numbers is inside, a word between is not."""
+    """Choices 0 and 2 win by turns."""
     runs = put(panel({32: 1, 64: 1}, x=WORDS, seeds=2), {("constant", 0): 1.0, ("linear", 1): 1.0})
     told = words_report(runs)
     assert (told.verdict, told.interval_text()) == ("does not transfer", "{constant, linear}")
@@ -228,6 +228,8 @@ def test_the_table_says_each_verdict_the_paper_and_the_rule_of_thumb(landscape):
     assert "µP pre-LN defaults: widths | 128,256,512,1024,2048,4096 | 32,64,128 |" in table
     assert "- width >= 256: out of reach (32..128)" in table
     assert "transfers, outside of the rule's range (width from 32, depth not recorded" in table
+    with pytest.raises(UserError, match="differ in their panels: depth/LR schedule"):
+        LANDSCAPE.describe(landscape(lambda runs: runs.query("panel != 'depth/LR schedule'")))
 
 
 def test_verdicts_and_stand_in_data_stand_in_the_picture(landscape, words):
@@ -243,11 +245,6 @@ def test_different_headings_in_a_column_stand_over_their_own_panels(landscape, w
     """A figure without one heading over a column must not show a wrong one."""
     said = words(LANDSCAPE.redraw(landscape(heading="schedule, deep", seeds=1))[1][1])
     assert (said.count("schedule, deep"), said.count("undecided (one seed)")) == (1, 4)
-
-
-def test_other_panels_than_those_of_the_provenance_are_named(landscape):
-    with pytest.raises(UserError, match="differ in their panels: depth/LR schedule"):
-        LANDSCAPE.describe(landscape(lambda runs: runs.query("panel != 'depth/LR schedule'")))
 
 
 def test_another_loss_is_read_and_named(landscape, words):

@@ -84,7 +84,6 @@ class Claim:
 
     @property
     def ours(self) -> str:
-        """In one line."""
         return self.counts or "; ".join(f"{part.what}: {part.ours}" for part in self.parts)
 
 
