@@ -10,6 +10,7 @@ from nets import MLP, Transformer, grows, tokens, vectors
 from torch import nn
 
 from mutransfer import MUP, SP, Role, coord_check
+from mutransfer.errors import UserError
 from mutransfer.parametrization.tables import FIELDS
 from mutransfer.results.coordinates import COLUMNS, CoordFrame
 
@@ -158,11 +159,10 @@ def test_exponents_are_exact_on_planted_growth():
 
 def test_bad_input_is_refused():
     """One width shows no growth; the error says what is needed."""
-    with pytest.raises(ValueError, match="two positive widths"):
-        coord_check(MLP, [64, 64], [vectors()])
-    with pytest.raises(ValueError, match="0 batches"):
-        coord_check(MLP, [64, 128], [])
-    with pytest.raises(Exception, match="'adam'"):
-        coord_check(MLP, [64, 128], [vectors()], optimizer="adm")
+    for says, widths, batches in (("two positive widths", [64, 64], [vectors()]), ("0 batches", WIDTHS, [])):
+        with pytest.raises(ValueError, match=says):
+            coord_check(MLP, widths, batches)
+    with pytest.raises(UserError, match="'adam'"):
+        coord_check(MLP, WIDTHS, [vectors()], optimizer="adm")
     with pytest.raises(KeyError, match="'readout'"):
         check("mup", steps=1, seeds=1).verdict()["readuot"]

@@ -152,37 +152,29 @@ def test_other_weights_are_refused(damage, says: str) -> None:
         from_huggingface({name: x for name, x in state.items() if x is not None}, model.config)
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"position_embedding_type": "relative_key"}, "position_embedding_type=relative_key"),
-        ({"hidden_act": "gelu_new"}, "hidden_act=gelu_new"),
-        ({"is_decoder": True, "add_cross_attention": True}, "is_decoder=True, add_cross_attention=True"),
-        ({"hidden_size": None, "intermediate_size": None}, "lacks hidden_size, intermediate_size"),
-        ({"num_attention_heads": 3}, "width 16 is no multiple of 3 heads"),
-    ],
-)
-def test_configs_without_an_equal_are_named(changes: dict, says: str) -> None:
+# what the error says -> the fields of their config
+CONFIGS = {
+    "position_embedding_type=relative_key": {"position_embedding_type": "relative_key"},
+    "hidden_act=gelu_new": {"hidden_act": "gelu_new"},
+    "is_decoder=True, add_cross_attention=True": {"is_decoder": True, "add_cross_attention": True},
+    "lacks hidden_size, intermediate_size": {"hidden_size": None, "intermediate_size": None},
+    "width 16 is no multiple of 3 heads": {"num_attention_heads": 3},
+}
+OURS = [{"norm": "pre"}, {"positions": "sinusoidal"}, {"bias": False}, {"embed_mult": 2.0, "output_mult": 0.5}]
+OURS += [{"attention_scale": 0.1}, {"d_head": 3}, {"ffn_dropout": 0.1}]
+
+
+@pytest.mark.parametrize(("says", "changes"), CONFIGS.items(), ids=CONFIGS)
+def test_configs_without_an_equal_are_named(says: str, changes: dict) -> None:
     """One line, all of them in it."""
     with pytest.raises(UserError, match=says):
         config_of({**config().to_dict(), **changes})
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"norm": "pre"}, "norm=pre"),
-        ({"positions": "sinusoidal"}, "positions=sinusoidal"),
-        ({"bias": False}, "bias=False"),
-        ({"embed_mult": 2.0, "output_mult": 0.5}, "embed_mult=2.0, output_mult=0.5"),
-        ({"attention_scale": 0.1}, "attention_scale=0.1"),
-        ({"d_head": 3}, "d_head=3"),
-        ({"inner_dropout": 0.1, "ffn_dropout": None}, "ffn_dropout=0.1"),
-    ],
-)
-def test_ours_without_an_equal_is_refused(change: dict, says: str) -> None:
+@pytest.mark.parametrize("change", OURS, ids=str)
+def test_ours_without_an_equal_is_refused(change: dict) -> None:
     """What a state dict cannot carry would be lost without a word."""
-    with pytest.raises(UserError, match=says):
+    with pytest.raises(UserError, match=", ".join(f"{name}={value}" for name, value in change.items())):
         to_huggingface(Bert(replace(config_of(config()), **change)))
 
 
@@ -205,14 +197,12 @@ def test_what_mup_has_set_is_not_lost() -> None:
 
 
 def test_bad_calls() -> None:
-    """A state dict does not know its heads; a layout is one of three."""
+    """A state dict does not know its heads; a layout is one of three. Their library, an extra, is not imported."""
     with pytest.raises(UserError, match="give the config too"):
         from_huggingface(built(BertModel).state_dict())
     with pytest.raises(UserError, match=r"unknown layout 'masked'\. Did you mean 'masked_lm'"):
         to_huggingface(Bert(config_of(config())), "masked")
-
-
-def test_their_library_is_not_imported() -> None:
-    """It is an extra; importing it takes seconds."""
+    with pytest.raises(UserError, match=r"ffn_dropout=0\.1"):  # as inner_dropout, if none is given
+        to_huggingface(Bert(replace(config_of(config()), ffn_dropout=None)))
     code = "import sys, mutransfer.huggingface; sys.exit('transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

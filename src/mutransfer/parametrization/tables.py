@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from fractions import Fraction
 
-from mutransfer.errors import unknown
+from mutransfer.errors import known
 
 Number = int | float | Fraction
 
@@ -97,9 +97,10 @@ class Rule:
 
 
 FIELDS = ("multiplier", "init_std", "lr", "eps")
-FAMILIES = dict.fromkeys(("sgd", "asgd", "momentum", "nesterov"), "sgd") | dict.fromkeys(
-    ("adam", "adamw", "adamax", "nadam", "adagrad", "rmsprop", "lion"), "adam"
-)
+FAMILIES = {
+    **dict.fromkeys(("sgd", "asgd", "momentum", "nesterov"), "sgd"),
+    **dict.fromkeys(("adam", "adamw", "adamax", "nadam", "adagrad", "rmsprop", "lion"), "adam"),
+}
 
 
 def family_of(optimizer: str) -> str:
@@ -108,9 +109,7 @@ def family_of(optimizer: str) -> str:
     RAdam (its two stages scale apart) and the Frobenius-normalised optimizers (LARS, LAMB, Adafactor) have other
     rules and are refused with a `UserError`.
     """
-    if family := FAMILIES.get(optimizer.lower()):
-        return family
-    raise unknown("optimizer", optimizer, FAMILIES)
+    return FAMILIES[known("optimizer", optimizer.lower(), FAMILIES)]
 
 
 @dataclass(frozen=True)
@@ -219,9 +218,7 @@ def parametrization_of(spec: str | Parametrization) -> Parametrization:
     """A table by its name (``"sp"``, ``"mup"``, ...), or the table itself. Raises `UserError` for an unknown name."""
     if isinstance(spec, Parametrization):
         return spec
-    if table := PARAMETRIZATIONS.get(str(spec).lower()):
-        return table
-    raise unknown("parametrization", spec, PARAMETRIZATIONS)
+    return PARAMETRIZATIONS[known("parametrization", str(spec).lower(), PARAMETRIZATIONS)]
 
 
 def attention_scale(
