@@ -35,6 +35,7 @@ def compare(model: nn.Module, bert: Bert) -> None:
         handle.remove()
     out = model(**theirs(*rows), output_hidden_states=True)
     pairs = [(a[is_real], b[is_real]) for a, b in zip(ours, out.hidden_states, strict=True)]
+    assert all(b.std() > 0.1 for _, b in pairs)
     if isinstance(model, BertModel):
         pairs.append((torch.tanh(bert.pooler(ours[-1][:, 0])), out.pooler_output))
     else:

@@ -201,11 +201,16 @@ def test_eps_follows_the_gradient():
 
 
 def test_a_plan_is_plain_data():
-    """Keyed by name: pickle and deepcopy give it back; a wrong name gets the nearest; it cannot be edited."""
+    """Keyed by name: JSON, pickle and deepcopy give it back; a wrong name gets the nearest; it cannot be edited."""
     plan = scaling_plan(Transformer(32, tied=True), Transformer(96, tied=True), parametrization="mup_table9")
-    for again in (pickle.loads(pickle.dumps(plan)), copy.deepcopy(plan)):
+    for again in (type(plan).from_json(plan.to_json()), pickle.loads(pickle.dumps(plan)), copy.deepcopy(plan)):
         assert again == plan and str(again) == str(plan)
     assert plan != scaling_plan(Transformer(32, tied=True), Transformer(96, tied=True))
+    for text in ('{"tensors": 3}', "no JSON"):
+        with pytest.raises(ValueError, match="not a plan"):
+            type(plan).from_json(text)
+    with pytest.raises(TypeError, match=r"must return a torch\.nn\.Module, got int"):
+        scaling_plan(lambda: 3, MLP(16))
     with pytest.raises(KeyError, match=r"readout\.weight"):
         plan["readout.wieght"]
     with pytest.raises(TypeError):

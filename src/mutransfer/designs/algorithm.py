@@ -492,8 +492,9 @@ class Algorithm:
         ]
         if n.search:
             lines.append(
-                f"searches of {n.search}, {n.searches} in all, each the cost of {self.search_flops() / self.target_flops:.3g} "
-                f"trainings of the target; for that and one training, direct tuning gets {self.direct()}"
+                f"searches of {n.search}, {n.searches} in all, each the cost of "
+                f"{self.search_flops() / self.target_flops:.3g} trainings of the target; for that and one training, "
+                f"direct tuning gets {self.direct()}"
             )
         if n.inits > 1:
             more = "; what scoring them takes comes on top" * any(target.scored for target in n.targets.values())

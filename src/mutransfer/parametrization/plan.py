@@ -5,10 +5,11 @@ Nothing is attached to a tensor, so a plan outlives deepcopy, ``load_state_dict(
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -173,6 +174,25 @@ class Plan(Mapping[str, Scale]):
             if name not in uses:
                 raise ValueError(f"model: parameter '{name}' of the plan is missing")
         return uses
+
+    def to_json(self) -> str:
+        """The plan as JSON text; `from_json` gives an equal plan."""
+        data = asdict(self)
+        data["tensors"] = data.pop("scales")
+        return json.dumps(data, indent=1, default=lambda role: role.value)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """The plan that `to_json` wrote. Raises ValueError if ``text`` is not one."""
+        try:
+            data, scales = json.loads(text), {}
+            for name, fields in data["tensors"].items():
+                z, role = fields["size"], Role(fields["role"])
+                z |= {"role": Role(z["role"]), "shape": tuple(z["shape"]), "base_shape": tuple(z["base_shape"])}
+                scales[name] = Scale(**{**fields, "role": role, "size": Sized(**z)})
+            return cls(data["parametrization"], data["optimizer"], scales)
+        except (KeyError, TypeError, AttributeError, ValueError) as e:
+            raise ValueError(f"not a plan written by Plan.to_json: {e!r}") from e
 
     def __str__(self) -> str:
         rows: Counter[tuple[str, ...]] = Counter()

@@ -63,7 +63,10 @@ def on_meta(model: Model) -> nn.Module:
     if isinstance(model, nn.Module):
         return model
     with torch.device("meta"):
-        return model()
+        built = model()
+    if not isinstance(built, nn.Module):
+        raise TypeError(f"{model!r} must return a torch.nn.Module, got {type(built).__name__}")
+    return built
 
 
 def plain_name(name: str) -> str:

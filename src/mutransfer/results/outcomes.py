@@ -183,8 +183,8 @@ def describe(
     """
     deciding = [against for against in comparisons if against.decides]
     lines = [*(against.sentence for against in deciding), *lines]
-    cells: Cells[Against] = {
-        "": lambda a: a.where,
+    cells: Cells[Against] = {"target": lambda a: a.where} if any(a.where for a in comparisons) else {}
+    cells |= {
         "µTransfer against": lambda a: LABELS[a.other],
         "on": lambda a: a.metric.words,
         "better in": lambda a: a.share,
