@@ -341,7 +341,9 @@ def test_what_is_expected_is_about_what_runs() -> None:
     assert {spec for pool in algorithm.pools for spec in algorithm.pool(pool)} <= planned
     assert abs(len(planned) - len(train.store)) <= 0.3 * len(train.store)
     said = " ".join(algorithm.notes(None))
-    assert "Table 4: 12 samples at width 8, " in said and "5 searches of 8, each the cost of 2 trainings" in said
+    assert (
+        "Table 4: 12 samples at width 8, " in said and "searches of 8, 5 in all, each the cost of 2 trainings" in said
+    )
 
 
 # ---- one search, copied to wider and deeper targets, as Table 6 ---------------------------------------------------
