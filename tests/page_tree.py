@@ -7,27 +7,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from mutransfer.cli import experiments
+from mutransfer.page import write_page
 from mutransfer.results.kinds import kind_of
 
 FIGURES = Path(__file__).parents[1] / "figures"
-EXPERIMENTS = {
-    "cifar_mlp": "An MLP.",
-    "transformer_lm": "A language model.",
-    "cifar_resnet": "A ResNet.",
-    "iwslt14": "Translation.",
-    "wmt14": "More translation.",
-    "bert": "BERT.",
-    "gpt3_proxy": "A search.",
-}
+EXPERIMENTS = dict.fromkeys(experiments(), "What it is.")
 _NAMED = ("cifar_mlp", "cifar_mlp/tune", "cifar_resnet/figure_16", "cifar_resnet/figure_length/bfloat16")
 _NAMED += ("transformer_lm/figure_7", "transformer_lm/figure_21", "wmt14/table_5", "bert/table_6", "gpt3_proxy")
-_OTHERS = {
-    kind_of(path.parent).name: str(path.parent.relative_to(FIGURES)) for path in FIGURES.rglob("provenance.json")
-}
-ONE_OF_EVERY_KIND = (
-    *_NAMED,
-    *(name for kind, name in _OTHERS.items() if kind not in {kind_of(FIGURES / named).name for named in _NAMED}),
-)
+_KINDS = {name: kind_of(FIGURES / name).name for name in _NAMED}
+_OTHERS = {kind_of(path.parent).name: path.parent for path in FIGURES.rglob("provenance.json")}
+_NEW = (str(path.relative_to(FIGURES)) for kind, path in _OTHERS.items() if kind not in _KINDS.values())
+ONE_OF_EVERY_KIND = (*_NAMED, *_NEW)
 """A kind that is new is here by itself."""
 
 
@@ -45,3 +36,10 @@ def copied(names: tuple[str, ...], out: Path) -> Path:
             if path.is_file() and path.suffix in (".csv", ".json", ".png"):
                 shutil.copy(path, out / "figures" / name)
     return out / "figures"
+
+
+def page_of_every_kind(out: Path) -> Path:
+    """The page of one folder of every kind, one of them on stand-in data."""
+    figures = copied(ONE_OF_EVERY_KIND, out)
+    change(figures / "cifar_resnet/figure_16", data_is_real=False, data_source="synthetic images")
+    return write_page(figures, out / "report", experiments=EXPERIMENTS)[1]

@@ -88,8 +88,6 @@ def test_tuning_draws_from_table_13s_grid(data, tmp_path):
     z = np.log2(2.0 ** runs["log2_lr"] / 2.048)
     assert np.allclose(z, z.round(), atol=1e-4) and z.between(-5.01, 4.01).all()
     space = IMAGENET.variants["wide_resnet50"].search
-    sizes = {"lr": 10, "output_mult": 10, "weight_decay": 8, "momentum": 5}  # of eight, three are 1 or more
-    assert {name: len(grid.values) for name, grid in space.items()} == sizes
     assert {32.768, 2.048} <= set(space["lr"].values) and 0.625 in space["output_mult"].values  # Table 13's best
     assert 0.4375 in space["momentum"].values and IMAGENET.scales["paper"].samples == 64
 

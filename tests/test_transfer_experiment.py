@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from mutransfer.designs.algorithm import Copy, Fixed, Long, Model, Numbers, Score, Tuning
+from experiments.bert.experiment import TABLE_6
+from mutransfer.designs.algorithm import Model, Numbers, Score
 from mutransfer.designs.experiment import Data, Experiment, Size, Variant
 from mutransfer.designs.grid import LrSweep
 from mutransfer.designs.space import Grid
@@ -18,13 +19,9 @@ from tests.here import Here, command
 from tests.runs import tiny
 
 HPS = {"output_mult": 1.0, "tuned": 0, "from_init": 0, "depth": 2}
-TABLE = Tuning(
-    kind="transfer",
-    table="Table 6",
-    statement="Naive transfer diverges.",
-    methods=(Fixed("default"), Long("default_long"), Copy("naive"), Copy("mutransfer", "mup")),
+TABLE = replace(
+    TABLE_6,
     judged={"from_init": 1},
-    judges=("default", "mutransfer"),
     numbers={
         "smoke": Numbers(
             samples={"proxy": 5},
@@ -54,10 +51,6 @@ def run(spec: RunSpec, dataset: object) -> RunRecord:
     return RunRecord(spec=spec, train_loss=-loss, test_loss=loss, scores=scores, **done)
 
 
-def examples(dataset: object, spec: RunSpec) -> int:
-    return 256
-
-
 def flops(spec: RunSpec) -> float:
     return float(spec.width**2 * int(spec.hp("depth")) * spec.steps)
 
@@ -66,7 +59,7 @@ def flops(spec: RunSpec) -> float:
 EXPERIMENT = Experiment(
     name="cifar_mlp",
     summary="",
-    trains=SimpleNamespace(run=run, flops=flops, memory=lambda spec: 1e6, examples=examples),
+    trains=SimpleNamespace(run=run, flops=flops, examples=lambda dataset, spec: 256),
     data=Data(load=lambda data, dataset, scale: tiny.dataset(), stands_in_for="Wikipedia"),
     scales={"smoke": Size(widths=(8, 16), base_width=8, log2_lrs=(-6,), seeds=1, steps=100, batch=8)},
     variants={

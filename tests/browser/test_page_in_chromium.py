@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from page_tree import EXPERIMENTS, FIGURES, ONE_OF_EVERY_KIND, change, copied
+from page_tree import EXPERIMENTS, FIGURES, page_of_every_kind
 
 from mutransfer.page import write_page
 
@@ -18,10 +18,7 @@ SWITCHED = (
 
 @pytest.fixture(scope="session")
 def small(tmp_path_factory, browser) -> Path:
-    """The page of one folder of every kind, one of them on stand-in data."""
-    figures = copied(ONE_OF_EVERY_KIND, tmp_path_factory.mktemp("page"))
-    change(figures / "cifar_resnet/figure_16", data_is_real=False, data_source="synthetic images")
-    return write_page(figures, figures.parent / "report", experiments=EXPERIMENTS)[1]
+    return page_of_every_kind(tmp_path_factory.mktemp("page"))
 
 
 class Opened:

@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 import torch
 
+from experiments.bert import experiment as bert
 from experiments.cifar_mlp.experiment import EXPERIMENT
 from experiments.iwslt14.experiment import TABLE_4
-from mutransfer.designs.algorithm import Algorithm, Copy, Fixed, Long, Model, Numbers, Score, Tuning, loss_at
+from mutransfer.designs.algorithm import Algorithm, Copy, Model, Numbers, Score, Tuning, loss_at
 from mutransfer.designs.design import Bench, expected, follow
 from mutransfer.designs.space import Grid, LogUniform, put
 from mutransfer.errors import UserError
@@ -348,14 +349,7 @@ def test_what_is_expected_is_about_what_runs() -> None:
 
 # ---- one search, copied to wider and deeper targets, as Table 6 ---------------------------------------------------
 
-TABLE_6 = Tuning(
-    kind="transfer",
-    table="Table 6",
-    methods=(Fixed("default"), Long("default_long"), Copy("naive"), Copy("mutransfer", "mup")),
-    judged={"from_init": 1},
-    judges=("default", "mutransfer"),
-    numbers={},
-)
+TABLE_6 = replace(bert.TABLE_6, judged={"from_init": 1})
 TUNED = {"tuned": 5}
 TARGETS = {
     "base": Model(width=16, hps={"depth": 4, "heads": 2}, scored=TUNED, published="BERT-base"),

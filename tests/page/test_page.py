@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from page_tree import EXPERIMENTS, FIGURES, ONE_OF_EVERY_KIND, change, copied
+from page_tree import EXPERIMENTS, FIGURES, ONE_OF_EVERY_KIND, change, copied, page_of_every_kind
 
 from mutransfer.errors import UserError
 from mutransfer.page import markdown, read_folders, write_page
@@ -44,10 +44,7 @@ class Outline(HTMLParser):
 
 @pytest.fixture(scope="module")
 def every_kind(tmp_path_factory) -> str:
-    """The page of one folder of every kind, one of them on stand-in data."""
-    figures = copied(ONE_OF_EVERY_KIND, tmp_path_factory.mktemp("page"))
-    change(figures / "cifar_resnet/figure_16", data_is_real=False, data_source="synthetic images")
-    return written(figures)
+    return page_of_every_kind(tmp_path_factory.mktemp("page")).read_text(encoding="utf-8")
 
 
 def test_one_changed_loss_changes_the_page(mlp):
@@ -160,7 +157,7 @@ def test_the_verdict_of_a_sweep_is_its_reports(mlp, change_runs, verdict, ours):
 def test_the_papers_own_exceptions_are_kept(tmp_path):
     """Figure 10: alpha_attn must not transfer where d_k is small; Figure 4 claims nothing of the init over depth."""
     figures = copied(("iwslt14/figure_10", "transformer_lm/figure_4"), tmp_path)
-    four, ten = (folder.claims[0] for folder in read_folders(figures, EXPERIMENTS))
+    ten, four = (folder.claims[0] for folder in read_folders(figures, EXPERIMENTS))
     wanted = {"transfers": "not reproduced", "does not transfer": "reproduced", "undecided": "undecided"}
     small = next(part for part in ten.parts if "d_k = width / 4" in part.what)
     assert small.verdict == wanted[small.ours.split(" (")[0]]
