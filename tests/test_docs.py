@@ -43,15 +43,8 @@ def table(markdown: str, mark: str) -> list[list[str]]:
 
 def power(text: str) -> Power:
     """``1/fan_in^2`` or ``sqrt(fan_out)/fan_in`` as a `Power`; the inverse of its ``str``."""
-    found = ONE
-    for k, factor in enumerate(part for part in text.split("/")):
-        for term in factor.split("*"):
-            if term == "1":
-                continue
-            root = re.fullmatch(r"sqrt\((\w+)\)|(\w+?)(?:\^(\d+))?", term)
-            base = {"fan_in": FAN_IN, "fan_out": FAN_OUT}[root[1] or root[2]]
-            found *= (base ** (Fraction(1, 2) if root[1] else int(root[3] or 1))) ** (-1 if k else 1)
-    return found
+    names = {"fan_in": FAN_IN, "fan_out": FAN_OUT, "ONE": ONE, "sqrt": lambda root: root ** Fraction(1, 2)}
+    return eval(re.sub(r"(?<!\^)\b1\b", "ONE", text).replace("^", "**"), names)
 
 
 def test_every_link_leads_somewhere():
@@ -219,11 +212,15 @@ exec(sys.stdin.read())
 """
 
 
-def type_commands(house: Path, commands: list[str], check: str = "") -> subprocess.CompletedProcess[str]:
-    """In ``house``, one after the other, and then Python code."""
+def type_commands(house: Path, text: str, check: str = "") -> str:
+    """What the commands of the document ``text`` print in ``house``, one after the other, and then Python code."""
+    lines = re.search(r"<!-- commands -->\n```sh\n(.*?)```", text, re.S)[1].splitlines()
+    commands = [line.split("#")[0].removeprefix("./reproduce.sh").strip() for line in lines]
     env = {**os.environ, "PYTHONPATH": f"{house / 'src'}{os.pathsep}{house}", "MPLBACKEND": "agg"}
     driver = [sys.executable, "-c", DRIVER, *commands]
-    return subprocess.run(driver, cwd=house, env=env, input=check, capture_output=True, text=True)
+    run = subprocess.run(driver, cwd=house, env=env, input=check, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
 
 
 def assert_ruff_is_content(*paths: Path) -> None:
@@ -246,13 +243,9 @@ def followed(tmp_path_factory):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
     shutil.copy(ROOT / "experiments/shared.py", house / "experiments")
-    lines = re.search(r"<!-- commands -->\n```sh\n(.*?)```", text, re.S)[1].splitlines()
-    commands = [line.split("#")[0].removeprefix("./reproduce.sh").strip() for line in lines]
     check = re.search(r"<!-- check -->\n```python\n(.*?)```", text, re.S)[1]
     check += 'assert verdicts["mup"].ok and not verdicts["sp"].ok'
-    run = type_commands(house, commands, check)
-    assert run.returncode == 0, run.stdout + run.stderr
-    return house, run.stdout
+    return house, type_commands(house, text, check)
 
 
 def test_the_example_leaves_figure_table_and_verdict(followed):
@@ -294,10 +287,7 @@ def with_kind(followed, tmp_path_factory):
         after = before.replace(f"{old}\n", content) if mark == "in" else before + content
         path.write_text(after, encoding="utf-8")
         changed.add(name)
-    lines = re.search(r"<!-- commands -->\n```sh\n(.*?)```", text, re.S)[1].splitlines()
-    commands = [line.split("#")[0].removeprefix("./reproduce.sh").strip() for line in lines]
-    run = type_commands(house, commands)
-    assert run.returncode == 0, run.stdout + run.stderr
+    type_commands(house, text)
     return house, changed
 
 

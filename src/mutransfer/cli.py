@@ -105,13 +105,13 @@ def _options() -> dict[str, _Parser]:
     add("--dataset", help="where an experiment has several, such as books, wikitext2")
     add("--variant", "--model", help="another figure of the experiment, named by ./reproduce.sh list")
     add("--widths", type=_widths, help="such as 64,256,1024 instead of the scale's")
-    precision = partial(_named, "precision", (*PRECISIONS, "auto"))
+    precision = partial(known, "precision", valid=(*PRECISIONS, "auto"))
     words = "float32 (default), bfloat16, or auto: what is fastest here"
     add("--precision", type=precision, default="float32", help=words)
     add("--backend", help="fairseq: train the sweep of a translation experiment by fairseq itself")
     add("--workers", type=_positive, help="processes at once; default: one per core, 4 per GPU")
     words = "local (default), or ray: on a running Ray cluster"
-    add("--engine", type=partial(_named, "engine", ("local", "ray")), default="local", help=words)
+    add("--engine", type=partial(known, "engine", valid=("local", "ray")), default="local", help=words)
     add("--address", help="of the Ray cluster, HOST[:PORT]; default: the one this machine has joined")
     add("--data", type=Path, help="data folder; default: $MUTRANSFER_DATA, else data/")
     text = training.add_argument_group("parallel text of your own, for translation")
@@ -140,10 +140,6 @@ def _options() -> dict[str, _Parser]:
     add("--salvage", action="store_true", help="keep what can be read of a damaged store")
     parsers = {"out": out, "training": training, "seeds": seeds, "figure": figure}
     return {**parsers, "samples": samples, "search": search, "runs": runs}
-
-
-def _named(kind: str, valid: Sequence[str], name: str) -> str:
-    return known(kind, name, valid)
 
 
 def _positive(text: str) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,6 @@ from mutransfer.results.kinds import kind_of
 
 MARKS = {"reproduced": "✓", "in part": "◔", "mixed": "±", "undecided": "?", "not reproduced": "✗", "not judged": "–"}
 """Beside the colour of a verdict, and its word."""
-PAPER_HEADING = "The paper beside ours"
 COLOURS = 128
 """Of a picture on the page, the grey of its strips among them. They have thousands, most of them of smoothed edges."""
 
@@ -101,9 +101,8 @@ class Folder:
             pictures.append(Picture(what, alt, *_embedded(self.path / f"{stem}.png")))
         return pictures
 
-    @cached_property
-    def table(self) -> tuple[Markup, list[markdown.Section]]:
-        """What stands above the first section of the table, and the sections."""
+    @property
+    def table(self) -> tuple[Markup, dict[str, Markup]]:
         return markdown.sections(self.described.text)
 
     @property
@@ -133,8 +132,9 @@ def write_page(figures: Path, out: Path, *, experiments: Mapping[str, str]) -> t
     Raises `UserError` as `read_folders` does, and if the page cannot be written.
     """
     folders = read_folders(figures, experiments)
-    groups = {name: [folder for folder in folders if folder.experiment == name] for name in experiments}
-    counts = Counter(claim.verdict for folder in folders for claim in folder.claims)
+    groups = {name: [*group] for name, group in groupby(folders, key=lambda folder: folder.experiment)}
+    counts = Counter({verdict: 0 for verdict in VERDICTS})
+    counts.update(claim.verdict for folder in folders for claim in folder.claims)
     loader, templates = PackageLoader("mutransfer.page"), resources.files(__name__) / "templates"
     blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, **blocks)
@@ -144,12 +144,11 @@ def write_page(figures: Path, out: Path, *, experiments: Mapping[str, str]) -> t
         "source": lambda name: Markup((templates / name).read_text(encoding="utf-8")),
     }
     text = environment.get_template("page.html.j2").render(
-        groups={name: group for name, group in groups.items() if group},
+        groups=groups,
         summaries=experiments,
-        counts={verdict: counts[verdict] for verdict in VERDICTS},
+        counts=counts,
         verdicts=VERDICTS,
         marks=MARKS,
-        paper_heading=PAPER_HEADING,
         has_charts=any(folder.chart for folder in folders),
     )
     return _said(folders), write(out / "index.html", text.encode())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from markdown_it import MarkdownIt
@@ -18,14 +17,6 @@ DEEPER = 2
 """By how many levels the headings of a table are lowered: its ``##`` stands below the ``h3`` of its folder."""
 
 
-@dataclass(frozen=True)
-class Section:
-    """What stands below one ``##`` of a table; the heading is plain text."""
-
-    heading: str
-    html: Markup
-
-
 def powers(text: str) -> Markup:
     """``text`` escaped, with exponents raised and minus signs."""
 
@@ -37,11 +28,11 @@ def powers(text: str) -> Markup:
     return Markup(NEGATIVE.sub("\N{MINUS SIGN}", POWER.sub(raised, str(escape(text)))))
 
 
-def sections(text: str) -> tuple[Markup, list[Section]]:
-    """(what stands between the ``#`` heading and the first ``##``, the sections) of a table."""
+def sections(text: str) -> tuple[Markup, dict[str, Markup]]:
+    """(what stands between the ``#`` heading and the first ``##`` of a table, what stands below each ``##``)."""
     head, *rest = re.split(r"^## ", text, flags=re.MULTILINE)
-    parts = [part.partition("\n") for part in rest]
-    return html(head.partition("\n")[2], "about"), [Section(h.strip(), html(body, h.strip())) for h, _, body in parts]
+    parts = [part.partition("\n")[::2] for part in rest]
+    return html(head.partition("\n")[2], "about"), {h.strip(): html(body, h.strip()) for h, body in parts}
 
 
 def html(text: str, name: str) -> Markup:
