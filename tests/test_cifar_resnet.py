@@ -66,16 +66,8 @@ def growths(network: str, parametrization: str, widths: tuple[int, ...]) -> dict
     """Growth exponents of the changes shown in the experiment's figure, after three steps on noise."""
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (16, 3 * 32 * 32), dtype=np.uint8))
     batch = Standardize(resnet.SIZE, resnet.MEAN, resnet.STD)(images), torch.arange(16) % 10
-    frame = coord_check(
-        lambda width: resnet.NETWORKS[network](width, 1.0),
-        widths,
-        [batch],
-        parametrization=parametrization,
-        optimizer="sgd",
-        lr=resnet.CHECK_LR,
-        steps=3,
-        seeds=1,
-    )
+    options = {"parametrization": parametrization, "optimizer": "sgd", "lr": resnet.CHECK_LR, "steps": 3, "seeds": 1}
+    frame = coord_check(lambda width: resnet.NETWORKS[network](width, 1.0), widths, [batch], **options)
     found = frame.exponents().query("kind == 'change' and step == 3").set_index("activation")["exponent"]
     return {name: found[name] for name in resnet.SHOWN[network]}
 

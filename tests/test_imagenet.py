@@ -55,6 +55,13 @@ SIZE = replace(IMAGENET.scales["smoke"], log2_lrs=(-7, -4, -1), seeds=1, steps=6
 TINY = replace(EXPERIMENT, elsewhere={"imagenet": replace(IMAGENET, scales={**IMAGENET.scales, "smoke": SIZE})})
 
 
+def images(root, *places):
+    """PNG files of 8 x 8 pixels."""
+    for place in places:
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(root / f"{place}.png")
+
+
 def task(listed, seed=0, **options):
     standardize = Standardize(32, MEAN, STD)
     return FolderClassification(listed, F.cross_entropy, standardize, seed=seed, **{"eval_batch": 4, **options})
@@ -108,9 +115,7 @@ def test_the_published_size_is_planned_without_the_images_and_not_run(tmp_path, 
 def test_a_folder_that_is_not_whole_is_refused(tmp_path):
     with pytest.raises(UserError, match="ImageFolder"):
         ImageNetFolder.open(tmp_path)
-    for place in ("train/a", "train/b", "val/a"):
-        (tmp_path / place).mkdir(parents=True)
-        Image.new("RGB", (8, 8)).save(tmp_path / place / "x.png")
+    images(tmp_path, "train/a/x", "train/b/x", "val/a/x")
     with pytest.raises(UserError, match="class b"):
         ImageNetFolder.open(tmp_path)
     (tmp_path / "train/a/x.png").write_bytes(b"no image")
@@ -124,18 +129,20 @@ def test_crops_are_distributed_as_torchvisions():
     image = Image.new("RGB", (width, height))
     torch.manual_seed(0)
 
-    def numbers(left, upper, w, h):
-        return w * h / (width * height), math.log(w / h), left / width, upper / height
-
     ours, theirs = [], []
     for uniform in torch.rand(count, DRAWS, generator=generator).tolist():
         left, upper, right, lower = _box(width, height, uniform)
         assert 0 <= left < right <= width and 0 <= upper < lower <= height
-        ours.append(numbers(left, upper, right - left, lower - upper))
+        ours.append((left, upper, right - left, lower - upper))
         i, j, h, w = transforms.RandomResizedCrop.get_params(image, list(AREA), list(SHAPE))
-        theirs.append(numbers(j, i, w, h))
+        theirs.append((j, i, w, h))
+
+    def quantiles(boxes, q):
+        left, upper, w, h = np.transpose(boxes)
+        return np.quantile([w * h / (width * height), np.log(w / h), left / width, upper / height], q, axis=1)
+
     for q in (0.25, 0.5, 0.75):  # four standard errors of a quantile of 4000 numbers is about 3% of their range
-        assert np.allclose(np.quantile(ours, q, axis=0), np.quantile(theirs, q, axis=0), atol=0.03)
+        assert np.allclose(quantiles(ours, q), quantiles(theirs, q), atol=0.03)
     very_wide = _box(400, 10, [0.999, 0.0, 0, 0] * 10 + [0])  # no try fits: the central part, as wide as allowed
     assert very_wide == (193, 0, 206, 10)
 
@@ -164,11 +171,8 @@ def test_batches_depend_on_the_seed_alone_and_not_on_the_threads(listed):
 
 
 def test_evaluation_counts_every_test_image_once(listed):
-    def third(x):
-        return F.one_hot(torch.full((len(x),), 3), 10).float()
-
     model = nn.Module()
-    model.forward = third
+    model.forward = lambda x: F.one_hot(torch.full((len(x),), 3), 10).float()
     loss, accuracy = task(listed, eval_batch=6).evaluate(model)
     assert accuracy == pytest.approx(0.1)
     assert loss == pytest.approx(math.log(9 + math.e) - 0.1, abs=1e-6)
@@ -182,12 +186,10 @@ def test_the_script_says_what_it_found(data, tmp_path, capsys):
 
 
 def test_the_fingerprint_is_of_the_files(tmp_path):
-    for place in ("train/a/x", "train/b/x", "val/a/x", "val/b/x"):
-        (tmp_path / place).parent.mkdir(parents=True)
-        Image.new("RGB", (8, 8)).save(tmp_path / f"{place}.png")
+    images(tmp_path, "train/a/x", "train/b/x", "val/a/x", "val/b/x")
     before = ImageNetFolder.open(tmp_path).fingerprint
     assert ImageNetFolder.open(tmp_path).fingerprint == before
-    Image.new("RGB", (9, 8)).save(tmp_path / "train" / "a" / "y.png")
+    images(tmp_path, "train/a/y")
     assert ImageNetFolder.open(tmp_path).fingerprint != before
 
 

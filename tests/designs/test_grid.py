@@ -49,10 +49,10 @@ def test_published_multipliers():
     """Input and output multipliers of the authors' MLP example (section 4.6 of the facts)."""
     mults = {name: (v.hps["input_mult"], v.hps["output_mult"]) for name, v in EXPERIMENT.variants.items()}
     assert mults == {
-        "relu_xent": (0.00390625, 32),
-        "tanh_xent": (0.125, 32),
-        "relu_mse": (0.03125, 32),
-        "tanh_mse": (8, 0.125),
+        "relu_xent": (2**-8, 32),
+        "tanh_xent": (2**-3, 32),
+        "relu_mse": (2**-5, 32),
+        "tanh_mse": (8, 2**-3),
     }
 
 
@@ -61,9 +61,8 @@ def test_a_run_is_equation_4_by_hand(parametrization, m):
     """Against the paper's MLP written out: learning rates eta n~, eta, eta / n~ for W1, W2, W3 (Eq. 4); SP: eta."""
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (64, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, 64)
-    one_batch = ImageDataset.from_arrays(
-        "synthetic", "noise", is_real=False, train=(images, labels), test=(images, labels)
-    )
+    part = images, labels
+    one_batch = ImageDataset.from_arrays("synthetic", "noise", is_real=False, train=part, test=part)
     grid = EXPERIMENT.specs(one_batch, scale="cpu", variant="relu_xent")
     spec = replace(grid[0], parametrization=parametrization, width=48, base_width=16, steps=20, log2_lr=-5)
     record = EXPERIMENT.code.run(spec, one_batch)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -55,9 +54,10 @@ def experiment(*figures: Panels) -> Experiment:
 
 
 def cells(
-    *panels: PanelRuns, scale: str = "cpu", seeds: int | None = None, **options: Any
+    *panels: PanelRuns, scale: str = "cpu", seeds: int | None = None, own: Any = (), **options: Any
 ) -> list[tuple[str, Value, Value, RunSpec]]:
-    output = figure(*panels, **options)
+    """``seeds``: the command's; ``own``: the figure's, by scale."""
+    output = figure(*panels, seeds=dict(own), **options)
     bench = Bench(experiment=experiment(output), dataset=DATA, scale=scale, variant="post_ln", seeds=seeds)
     return output.cells(bench)
 
@@ -88,22 +88,12 @@ def test_a_name_that_no_run_has_is_refused(x: Values, line: Values, options: dic
         cells(panel(x, line, **options))
 
 
-@pytest.mark.parametrize(
-    ("axis", "field"),
-    [
-        (BATCHES, "batch"),
-        (WIDTHS, "width"),
-        (Values(name="base_width", label="simulated width", values=(16, 128)), "base_width"),
-        (Values(name="steps", label="steps", values=(20, 40)), "steps"),
-    ],
-)
-def test_fields_of_a_spec_are_lines_too(axis: Values, field: str) -> None:
-    """Batch size, steps, widths are fields, not hyperparameters: the field changes, whole numbers stay whole."""
-    found = cells(panel(RATES, axis), seeds=1)
-    assert [getattr(s, field) for *_, s in found] == [value for value in axis.values for _ in RATES.values]
-    others = {f: value for f, value in vars(found[0][-1]).items() if f not in (field, "log2_lr", "run_id")}
-    for *_, s in found:
-        assert {f: value for f, value in vars(s).items() if f in others} == others
+@pytest.mark.parametrize("name", ["batch", "width", "base_width", "steps"])
+def test_fields_of_a_spec_are_lines_too(name: str) -> None:
+    """Batch size, steps, widths are fields, not hyperparameters: the field changes and no other."""
+    specs = [s for *_, s in cells(panel(RATES, Values(name=name, label=name, values=(16, 128))), seeds=1)]
+    assert [getattr(s, name) for s in specs] == [16, 16, 128, 128]
+    assert len({replace(s, log2_lr=0, **{name: 16}) for s in specs}) == 1
 
 
 def test_what_a_run_starts_from() -> None:
@@ -119,10 +109,7 @@ def test_what_a_run_starts_from() -> None:
     assert (first.data, first.data_fingerprint) == (DATA.name, DATA.fingerprint)
     assert (second.width, second.hp("output_mult"), second.parametrization) == (64, 0.5, "sp")
     assert second.hp("depth") == 2 and first.hp("output_mult") == 1
-
-
-def test_a_line_wins_over_the_template_and_x_over_the_line() -> None:
-    """The template fixes width 32 and a learning rate; lines and x say otherwise."""
+    # a line wins over the template's width, and x over its learning rate
     assert {s.width for *_, s in cells(panel(MULTS, WIDTHS))} == {32, 64}
     assert {s.log2_lr for *_, s in cells(panel(MULTS, WIDTHS))} == {-7}
     assert {s.log2_lr for *_, s in cells(panel(RATES, WIDTHS))} == {-8, -6}
@@ -130,11 +117,8 @@ def test_a_line_wins_over_the_template_and_x_over_the_line() -> None:
 
 def test_seeds() -> None:
     """The scale's, the figure's own where it says so, the caller's above all; always from 0 on."""
-    for count, options in ((2, {}), (1, {"scale": "smoke"}), (4, {"seeds": 4})):
-        assert {s.seed for *_, s in cells(panel(RATES, WIDTHS), **options)} == set(range(count))
-    own = figure(panel(RATES, WIDTHS), seeds={"cpu": 3})
-    bench = Bench(experiment=experiment(own), dataset=DATA, scale="cpu", variant="post_ln")
-    assert {spec.seed for *_, spec in own.cells(bench)} == {0, 1, 2}
+    for count, options, own in ((2, {}, {}), (1, {"scale": "smoke"}, {}), (4, {"seeds": 4}, {}), (3, {}, {"cpu": 3})):
+        assert {s.seed for *_, s in cells(panel(RATES, WIDTHS), **options, own=own)} == set(range(count))
     described = figure(panel(RATES, WIDTHS), panel(MULTS, WIDTHS), panel(RATES, BATCHES)).describe("cpu")
     assert described == "batch size 4, 8; width 32, 64"
 
@@ -174,18 +158,14 @@ def records(final: Loss, *, seeds: int = 2, steps: int = 10) -> list[RunRecord]:
     points = experiment().specs(DATA, scale="cpu", variant="post_ln", seeds=seeds)
     hps = (*points[0].hps, ("length", 4))
     grid = {replace(s, log2_lr=lr, steps=steps, hps=hps) for s in points for lr in (-9, -7, -5)}
-    found = []
-    for s in sorted(grid, key=lambda s: s.run_id):
-        loss = final(s)
-        curve = tuple(loss + 9 - i for i in range(10)) if math.isfinite(loss) else (5.0, 4.0, 8.0)
-        status = "finished" if math.isfinite(loss) else "diverged"
-        found.append(RunRecord(spec=s, status=status, train_loss=loss, loss_curve=curve))
-    return found
+    return [
+        RunRecord(spec=s, status="finished", train_loss=final(s), loss_curve=tuple(final(s) + 9 - i for i in range(10)))
+        for s in sorted(grid, key=lambda s: s.run_id)
+    ]
 
 
-def curves(runs: list[RunRecord]) -> tuple[pd.DataFrame, dict[str, str]]:
-    found, facts = to_curves(runs, to_frame(runs))
-    return found, facts["panels"]
+def curves(runs: list[RunRecord]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    return to_curves(runs, to_frame(runs))
 
 
 def parabola(spec: RunSpec) -> float:
@@ -198,7 +178,8 @@ def test_curves_are_those_of_all_rates_and_three_are_drawn() -> None:
     """µP and SP at µP's best of the smallest width, and SP at its own best of the largest; a panel for every rate that
     both widths ran.
     """
-    found, headings = curves(records(parabola))
+    found, facts = curves(records(parabola))
+    headings = facts["panels"]
     assert list(headings) == ["mup/-7", "sp/-7", "sp/-9"]
     assert "{-7}" in headings["mup/-7"] and "width 16" in headings["mup/-7"] and "width 32" in headings["sp/-9"]
     assert set(found["panel"]) == {f"{name}/{lr}" for name in ("sp", "mup") for lr in (-9, -7, -5)}
