@@ -234,9 +234,13 @@ def centred(residual: Array) -> Array:
 
 def interpolate(x: Array, y: Array, at: Array) -> Array:
     """The piecewise-linear ``y`` [B, G] on ``x`` [G], each at its own ``at`` [B]; NaN off the grid and by an inf."""
-    pairs = zip(at, y, strict=True)
-    value = np.array([np.interp(place, x, row, left=np.nan, right=np.nan) for place, row in pairs])
-    return np.where(np.isfinite(value), value, np.nan)
+    rows, low = np.arange(len(y)), np.clip(np.searchsorted(x, at, side="right") - 1, 0, max(len(x) - 2, 0))
+    high = np.minimum(low + 1, len(x) - 1)
+    with np.errstate(invalid="ignore", divide="ignore"):  # beside a diverged neighbour; a grid of one point
+        slope = (y[rows, high] - y[rows, low]) / (x[high] - x[low])
+        between = slope * (at - x[low]) + y[rows, low]
+    value = np.select([at == x[low], at == x[high]], [y[rows, low], y[rows, high]], between)
+    return np.where((at >= x[0]) & (at <= x[-1]) & np.isfinite(value), value, np.nan)
 
 
 def octave_cost(log2_lr: Array, curve: Array, optimum: Array) -> Array:
